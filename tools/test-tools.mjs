@@ -1,0 +1,69 @@
+// The programs from outside npm that some suites need: where they are looked for, what installs them, and what a suite
+// does without them. Plain JavaScript, because tools/ensure-debian.mjs runs it on the host's Node before anything else.
+import { accessSync, constants, readdirSync } from "node:fs";
+import { delimiter, join } from "node:path";
+
+const DEBIAN_POSTGRES = "/usr/lib/postgresql";
+
+function isExecutable(path) {
+  try {
+    accessSync(path, constants.X_OK);
+    return true;
+  } catch {
+    return false; // absent or not ours to run: the same to a suite
+  }
+}
+
+function onPath(names) {
+  const folders = (process.env.PATH ?? "").split(delimiter).filter((folder) => folder !== "");
+  for (const name of names) {
+    const found = folders.map((folder) => join(folder, name)).find(isExecutable);
+    if (found !== undefined) return found;
+  }
+  return null;
+}
+
+/** The folder that holds initdb and postgres, newest version first, or null. Debian keeps them off PATH. */
+export function findPostgresBin() {
+  const named = process.env.FALLOW_TEST_POSTGRES_BIN;
+  let versions = [];
+  try {
+    versions = readdirSync(DEBIAN_POSTGRES).sort((a, b) => Number(b) - Number(a));
+  } catch {
+    // no Debian packages: PATH is looked at below
+  }
+  const folders = [
+    ...(named === undefined ? [] : [named]),
+    ...versions.map((version) => join(DEBIAN_POSTGRES, version, "bin")),
+    ...(process.env.PATH ?? "").split(delimiter).filter((folder) => folder !== ""),
+  ];
+  return folders.find((folder) => isExecutable(join(folder, "initdb")) && isExecutable(join(folder, "postgres"))) ?? null;
+}
+
+/** The browser for the status page's suite, or null. */
+export function findChromium() {
+  const named = process.env.FALLOW_TEST_CHROMIUM;
+  if (named !== undefined && isExecutable(named)) return named;
+  return onPath(["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"]);
+}
+
+/** In CI nothing may be left out: a suite fails where it would otherwise be skipped with a reason. */
+export const isCi = () => process.env.CI !== undefined && process.env.CI !== "" && process.env.CI !== "false";
+
+/** Every tool in the order in which it is installed and reported. */
+export const TOOLS = [
+  {
+    name: "PostgreSQL server",
+    suites: "the store contract over PostgreSQL",
+    find: findPostgresBin,
+    debianPackages: ["postgresql"],
+    variable: "FALLOW_TEST_POSTGRES_BIN",
+  },
+  {
+    name: "Chromium",
+    suites: "the status page in a browser",
+    find: findChromium,
+    debianPackages: ["chromium"],
+    variable: "FALLOW_TEST_CHROMIUM",
+  },
+];
