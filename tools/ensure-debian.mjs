@@ -4,7 +4,7 @@
 import { spawn } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { progress } from "./progress.mjs";
-import { isCi, TOOLS } from "./test-tools.mjs";
+import { isCi, TOOLS } from "./test-tools.mjs.mts";
 
 const say = (line) => process.stderr.write(`fallow: ${line}\n`);
 /** Another apt-get may hold the package lock: wait for it this long. */
@@ -38,7 +38,12 @@ async function aptGet(label, ...args) {
       stdio: ["ignore", "pipe", "pipe"],
       env: { ...process.env, DEBIAN_FRONTEND: "noninteractive" },
     });
-    const keep = (data) => log.push(...String(data).split("\n").filter((line) => line.trim() !== ""));
+    const keep = (data) =>
+      log.push(
+        ...String(data)
+          .split("\n")
+          .filter((line) => line.trim() !== ""),
+      );
     child.stdout.on("data", keep);
     child.stderr.on("data", keep);
     child.on("error", (error) => resolve(error.message));

@@ -37,7 +37,9 @@ export function findPostgresBin() {
     ...versions.map((version) => join(DEBIAN_POSTGRES, version, "bin")),
     ...(process.env.PATH ?? "").split(delimiter).filter((folder) => folder !== ""),
   ];
-  return folders.find((folder) => isExecutable(join(folder, "initdb")) && isExecutable(join(folder, "postgres"))) ?? null;
+  return (
+    folders.find((folder) => isExecutable(join(folder, "initdb")) && isExecutable(join(folder, "postgres"))) ?? null
+  );
 }
 
 /** The browser for the status page's suite, or null. */
