@@ -1,0 +1,35 @@
+/**
+ * The seam inside the agent: membership keeps the link and calls the runner; the runner does the work and answers through
+ * the line. A line is one connection: when it closes, its leases are dead and the runner drops their work.
+ */
+import type { NodeId } from "../domain/ids.ts";
+import type { KeyPair } from "../ports/crypto.ts";
+import type { AgentMessage, CoordinatorMessage, ReplicaReport, Welcome } from "../wire/agent-link.ts";
+
+export interface Line {
+  readonly gridId: string;
+  readonly nodeId: NodeId;
+  readonly welcome: Welcome;
+  readonly keyPair: KeyPair;
+  /** Does nothing once the line is closed. */
+  send(message: AgentMessage): void;
+  bufferedBytes(): number;
+}
+
+/** Messages that concern work rather than membership. */
+export type WorkOrder = Extract<
+  CoordinatorMessage,
+  { type: "replica.load" | "replica.unload" | "attempt.start" | "attempt.cancel" | "node.drain" }
+>;
+
+export interface WorkHandler {
+  onLineUp(line: Line): void;
+  onLineDown(): void;
+  onOrder(order: WorkOrder): void;
+  /** For hello and every heartbeat. */
+  replicas(): readonly ReplicaReport[];
+  isYielding(): boolean;
+  memoryFreeBytes(): number;
+  /** Ends all engines. May be called twice. */
+  stop(): Promise<void>;
+}

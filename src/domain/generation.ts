@@ -1,0 +1,69 @@
+/**
+ * What the gateway asks of dispatch and what it gets back. One generation is one choice of a request; it may take several
+ * attempts on several nodes, and its token stream never repeats or skips a position.
+ */
+import type { ModelId, NodeId, RequestId, Sha256Hex } from "./ids.ts";
+import type { TokenPrice } from "./money.ts";
+import type { AttemptRecord } from "./attempt.ts";
+import type { Refusal } from "./refusal.ts";
+import type { SampledToken, SamplingOptions, SeedHex, StopReason } from "./sampling.ts";
+import type { ServiceTier } from "./tier.ts";
+
+/** What is fixed for all choices of a request. */
+export interface RequestTerms {
+  readonly requestId: RequestId;
+  /** SHA-256 of the canonical request body as the tenant sent it. */
+  readonly requestSha256: Sha256Hex;
+  readonly modelId: ModelId;
+  readonly weightsSha256: Sha256Hex;
+  readonly tier: ServiceTier;
+  readonly price: TokenPrice;
+  /** From acceptance to the end of the answer. */
+  readonly deadlineMs: number;
+}
+
+export interface GenerationRequest {
+  readonly terms: RequestTerms;
+  readonly choice: number;
+  readonly promptTokenIds: readonly number[];
+  readonly tokensMax: number;
+  readonly sampling: SamplingOptions;
+  readonly seed: SeedHex;
+  readonly stopStrings: readonly string[];
+  readonly grammar: string | null;
+  readonly ignoreStopTokens: boolean;
+  readonly topLogprobs: number | null;
+}
+
+export type GenerationEvent =
+  | { readonly kind: "started"; readonly nodeId: NodeId; readonly queuedMs: number }
+  | { readonly kind: "tokens"; readonly tokens: readonly SampledToken[] }
+  | { readonly kind: "end"; readonly reason: StopReason }
+  /** Nothing can go on: refused before the first token, or lost in mid-stream with nothing to take over within the deadline. */
+  | { readonly kind: "failed"; readonly reason: Refusal };
+
+/** A running generation. `onEvent` gets `started` once per attempt, `tokens` in order, then one `end` or `failed`. */
+export interface Generation {
+  /**
+   * Stops it (client gone, stop string found, deadline). No event follows. Resolves with `attempts` as they ended, after the
+   * node's signed statement arrived or its bounded wait passed. May be called twice, and after the end.
+   */
+  finish(reason: "cancelled" | "stop-string"): Promise<readonly AttemptRecord[]>;
+  /** After `end` or `failed`: what each node did, in order. */
+  attempts(): readonly AttemptRecord[];
+}
+
+export interface EmbeddingRequest {
+  readonly terms: RequestTerms;
+  readonly inputs: readonly (readonly number[])[];
+}
+
+/** What the gateway needs of dispatch. */
+export interface Dispatch {
+  generate(request: GenerationRequest, onEvent: (event: GenerationEvent) => void): Generation;
+  embed(request: EmbeddingRequest, signal: AbortSignal): Promise<EmbeddingOutcome>;
+}
+
+export type EmbeddingOutcome =
+  | { readonly ok: true; readonly vectors: readonly Float32Array[]; readonly attempts: readonly AttemptRecord[]; readonly nodeId: NodeId }
+  | { readonly ok: false; readonly reason: Refusal; readonly attempts: readonly AttemptRecord[] };

@@ -1,0 +1,202 @@
+/**
+ * What the coordinator keeps. Two adapters (SQLite, PostgreSQL) and the simulator's memory store pass one contract suite.
+ * Every method is one transaction; what it resolved survives `kill -9`. Migrations run forward at opening.
+ */
+import type { AccountId, KeyId, ModelId, NodeId, ReceiptId, RequestId, Sha256Hex, TenantId } from "../domain/ids.ts";
+import type { Account, LedgerOutcome, Transfer } from "../domain/ledger.ts";
+import type { ModelManifest } from "../domain/model.ts";
+import type { MicroUsd } from "../domain/money.ts";
+import type { NodeCapabilities } from "../domain/hardware.ts";
+import type { ServiceTier } from "../domain/tier.ts";
+
+export interface Store {
+  readonly meta: MetaStore;
+  readonly tenants: TenantStore;
+  readonly keys: KeyStore;
+  readonly joinTokens: JoinTokenStore;
+  readonly nodes: NodeStore;
+  readonly models: ModelStore;
+  readonly ledger: LedgerStore;
+  readonly receipts: ReceiptStore;
+  readonly idempotency: IdempotencyStore;
+  close(): Promise<void>;
+}
+
+export interface MetaStore {
+  get(name: string): Promise<string | null>;
+  set(name: string, value: string): Promise<void>;
+  /** Adds one to a counter and returns it: 1 the first time. Used for the count of coordinator starts. */
+  increment(name: string): Promise<number>;
+}
+
+export interface Tenant {
+  readonly tenantId: TenantId;
+  readonly name: string;
+  readonly createdAtMs: number;
+}
+export interface TenantStore {
+  create(tenant: Tenant): Promise<void>;
+  get(tenantId: TenantId): Promise<Tenant | null>;
+  list(): Promise<readonly Tenant[]>;
+}
+
+export const KEY_SCOPES = ["inference", "usage", "admin"] as const;
+export type KeyScope = (typeof KEY_SCOPES)[number];
+
+/** An API key. The secret itself is never stored: only its SHA-256 (the secret has 256 random bits, so no salt is needed). */
+export interface ApiKey {
+  readonly keyId: KeyId;
+  readonly tenantId: TenantId;
+  readonly secretSha256: Sha256Hex;
+  /** First characters, so that a person can tell keys apart. */
+  readonly secretHint: string;
+  readonly name: string;
+  readonly scopes: readonly KeyScope[];
+  /** Null: unlimited. */
+  readonly requestsPerMinuteMax: number | null;
+  readonly tokensPerMinuteMax: number | null;
+  /** Total that this key may spend; null: what the tenant's balance allows. */
+  readonly budgetMicroUsd: MicroUsd | null;
+  /** Null: every model. */
+  readonly models: readonly ModelId[] | null;
+  readonly createdAtMs: number;
+  readonly expiresAtMs: number | null;
+  readonly revokedAtMs: number | null;
+}
+export interface KeyStore {
+  create(key: ApiKey): Promise<void>;
+  findBySecret(secretSha256: Sha256Hex): Promise<ApiKey | null>;
+  get(keyId: KeyId): Promise<ApiKey | null>;
+  list(): Promise<readonly ApiKey[]>;
+  /** False when there is no such key or it was revoked before. */
+  revoke(keyId: KeyId, atMs: number): Promise<boolean>;
+  /** Settled charges of a key, all time. */
+  spent(keyId: KeyId): Promise<MicroUsd>;
+}
+
+export interface JoinToken {
+  readonly tokenSha256: Sha256Hex;
+  readonly usesMax: number;
+  readonly usesLeft: number;
+  readonly createdAtMs: number;
+  readonly expiresAtMs: number;
+}
+export type JoinTokenUse = "used" | "unknown" | "expired" | "exhausted";
+export interface JoinTokenStore {
+  create(token: JoinToken): Promise<void>;
+  /** Takes one use and records the node, atomically; a node that already used this token is `used` again without taking one. */
+  use(use: { tokenSha256: Sha256Hex; nodeId: NodeId; atMs: number }): Promise<JoinTokenUse>;
+  list(): Promise<readonly JoinToken[]>;
+}
+
+/** A node that has joined; its live state is the registry's, not the store's. */
+export interface NodeRecord {
+  readonly nodeId: NodeId;
+  /** Hex of the 32-byte Ed25519 public key. */
+  readonly publicKeyHex: string;
+  readonly name: string;
+  readonly capabilities: NodeCapabilities;
+  readonly joinedAtMs: number;
+  readonly lastSeenAtMs: number;
+  readonly isDraining: boolean;
+  /** Removed nodes stay known, so that they are refused. */
+  readonly removedAtMs: number | null;
+}
+export interface NodeStore {
+  put(node: NodeRecord): Promise<void>;
+  get(nodeId: NodeId): Promise<NodeRecord | null>;
+  list(): Promise<readonly NodeRecord[]>;
+}
+
+/** A registered model with where its file lies on the coordinator's machine. */
+export interface ModelRecord {
+  readonly manifest: ModelManifest;
+  readonly weightsPath: string;
+}
+export interface ModelStore {
+  put(model: ModelRecord): Promise<void>;
+  get(modelId: ModelId): Promise<ModelRecord | null>;
+  list(): Promise<readonly ModelRecord[]>;
+  remove(modelId: ModelId): Promise<boolean>;
+}
+
+export interface LedgerStore {
+  /** Applies all transfers or none (law in market/ledger.ts). A batch seen before with the same fields changes nothing. */
+  apply(transfers: readonly Transfer[]): Promise<LedgerOutcome>;
+  account(accountId: AccountId): Promise<Account | null>;
+  accounts(): Promise<readonly Account[]>;
+  /** Newest first. */
+  transfers(page: { accountId?: AccountId; limit: number }): Promise<readonly Transfer[]>;
+  /** Holds that were neither posted nor voided: what a restart has to resolve. */
+  openHolds(): Promise<readonly Transfer[]>;
+}
+
+/** A settled request: its receipt (canonical JSON and signatures as in wire/receipt.ts) and its place in the log. */
+export interface ReceiptRecord {
+  readonly receiptId: ReceiptId;
+  readonly requestId: RequestId;
+  readonly tenantId: TenantId;
+  readonly keyId: KeyId;
+  readonly modelId: ModelId;
+  readonly tier: ServiceTier;
+  readonly promptTokens: number;
+  readonly outputTokens: number;
+  readonly costMicroUsd: MicroUsd;
+  readonly createdAtMs: number;
+  /** The receipt as canonical JSON: what was signed and what the leaf commits to. */
+  readonly bodyJson: string;
+  readonly leafSha256: Sha256Hex;
+  readonly leafIndex: number;
+}
+export interface Settlement {
+  readonly transfers: readonly Transfer[];
+  readonly receipt: Omit<ReceiptRecord, "leafIndex">;
+}
+export type SettlementOutcome =
+  | { readonly ok: true; readonly leafIndex: number; readonly isReplay: boolean }
+  | { readonly ok: false; readonly reason: Exclude<LedgerOutcome, { ok: true }>["reason"] };
+
+export interface UsageRow {
+  /** UTC day, `2026-11-22`. */
+  readonly day: string;
+  readonly tenantId: TenantId;
+  readonly keyId: KeyId;
+  readonly modelId: ModelId;
+  readonly tier: ServiceTier;
+  readonly requests: number;
+  readonly promptTokens: number;
+  readonly outputTokens: number;
+  readonly costMicroUsd: MicroUsd;
+}
+export interface ReceiptStore {
+  /** Postings, receipt and log leaf in one transaction, idempotent by request id. */
+  settle(settlement: Settlement): Promise<SettlementOutcome>;
+  get(receiptId: ReceiptId): Promise<ReceiptRecord | null>;
+  byRequest(requestId: RequestId): Promise<ReceiptRecord | null>;
+  /** Newest first. */
+  list(page: { tenantId?: TenantId; limit: number }): Promise<readonly ReceiptRecord[]>;
+  leafCount(): Promise<number>;
+  /** Leaf hashes in order, `from` inclusive, `to` exclusive. */
+  leaves(range: { from: number; to: number }): Promise<readonly Sha256Hex[]>;
+  usage(filter: { tenantId?: TenantId; fromMs: number; toMs: number }): Promise<readonly UsageRow[]>;
+}
+
+export interface IdempotencyRecord {
+  readonly status: number;
+  readonly headersJson: string;
+  readonly body: string;
+}
+export type IdempotencyBegin =
+  | { readonly state: "started" }
+  | { readonly state: "in-progress" }
+  | { readonly state: "conflict" }
+  | { readonly state: "done"; readonly record: IdempotencyRecord };
+export interface IdempotencyStore {
+  /** `scope` is key id plus route. The same scope, key and body hash: once `started`, then `in-progress` or `done`. */
+  begin(entry: { scope: string; key: string; bodySha256: Sha256Hex; atMs: number; expiresAtMs: number }): Promise<IdempotencyBegin>;
+  finish(entry: { scope: string; key: string; record: IdempotencyRecord }): Promise<void>;
+  /** Forgets an attempt that ended without an answer worth replaying. */
+  forget(entry: { scope: string; key: string }): Promise<void>;
+  /** Removes expired entries and, at start (`isStart`), every entry left in progress by an earlier life. */
+  sweep(options: { nowMs: number; isStart: boolean }): Promise<number>;
+}

@@ -1,0 +1,300 @@
+/**
+ * The protocol between an agent and the coordinator: JSON text frames over one Link, version 1.
+ *
+ * | step | from        | message                                                                                        |
+ * | ---- | ----------- | ---------------------------------------------------------------------------------------------- |
+ * | 1    | coordinator | `challenge`: versions spoken, grid, nonce                                                       |
+ * | 2    | agent       | `hello`: version chosen, public key, signature over (grid, nonce, channel binding), token, hardware |
+ * | 3    | coordinator | `welcome`, or `refused` and the link closes                                                     |
+ * | 4    | both        | `heartbeat` each second, `heartbeat.ack`; replica orders and states; attempts and their chunks   |
+ *
+ * Each side parses what it gets with the other side's union; a frame that does not parse closes the link (`protocolError`)
+ * after counting it. The channel binding in the signature ties the proof of identity to this TLS connection, so that a
+ * machine in the middle cannot pass it on. Integers are milliseconds, bytes or counts; digests and keys are lower-case hex.
+ */
+import { z } from "zod";
+import { ID_PATTERNS } from "../domain/ids.ts";
+
+export const LINK_PROTOCOL_VERSION = 1;
+export const LINK_PROTOCOL_VERSIONS: readonly number[] = [LINK_PROTOCOL_VERSION];
+/** Path of the WebSocket endpoint on the coordinator. */
+export const LINK_PATH = "/grid/v1/link";
+/** Path of a model's file, for agents; followed by the SHA-256 of the weights. */
+export const WEIGHTS_PATH = "/grid/v1/weights/";
+
+/** Bounds on what a peer may send. */
+export const WIRE_BOUNDS = {
+  tokensPerPromptMax: 1_048_576,
+  tokensPerChunkMax: 256,
+  chunksPerFrameMax: 512,
+  replicasPerNodeMax: 64,
+  devicesPerNodeMax: 64,
+  textMax: 2_000,
+} as const;
+
+const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
+const tokenId = z.number().int().min(0).max(2 ** 31 - 1);
+const hex = (bytes: number) => z.string().regex(new RegExp(`^[0-9a-f]{${bytes * 2}}$`));
+const text = z.string().max(WIRE_BOUNDS.textMax);
+const sha256 = hex(32);
+const replicaId = z.string().regex(ID_PATTERNS.replica);
+const leaseId = z.string().regex(ID_PATTERNS.lease);
+const attemptId = z.string().regex(ID_PATTERNS.attempt);
+const requestId = z.string().regex(ID_PATTERNS.request);
+const nodeId = z.string().regex(ID_PATTERNS.node);
+const modelId = z.string().regex(ID_PATTERNS.model);
+const variant = z.enum(["cpu", "cuda", "vulkan", "metal"]);
+
+export const deviceSchema = z.object({
+  deviceId: z.string().min(1).max(64),
+  kind: z.enum(["cpu", "gpu"]),
+  variant,
+  name: text,
+  memoryBytes: count,
+  memoryFreeBytes: count,
+  reserveBytes: count,
+});
+
+export const nodeCapabilitiesSchema = z.object({
+  platform: text,
+  cpuModel: text,
+  cpuCores: z.number().int().min(1).max(4_096),
+  memoryBytes: count,
+  diskFreeBytes: count,
+  devices: z.array(deviceSchema).max(WIRE_BOUNDS.devicesPerNodeMax),
+  engineVariant: variant,
+  engineVersion: text,
+  referenceSpeed: z
+    .object({ prefillTokPerSecond: z.number().min(0), decodeTokPerSecond: z.number().min(0), measuredAtMs: count })
+    .nullable(),
+});
+
+// ---------------------------------------------------------------- agent -> coordinator
+
+export const replicaReportSchema = z.object({
+  replicaId,
+  state: z.enum(["loading", "ready", "draining", "failed", "gone"]),
+  /** 0 to 1 while loading. */
+  progress: z.number().min(0).max(1),
+  slots: count,
+  slotsBusy: count,
+  queued: count,
+  contextTokens: count,
+  numericClass: text.nullable(),
+  memoryBytes: count,
+  /** Cause of `failed`. */
+  failure: z.object({ code: text, message: text }).nullable(),
+});
+export type ReplicaReport = z.infer<typeof replicaReportSchema>;
+
+export const helloSchema = z.object({
+  type: z.literal("hello"),
+  protocolVersion: z.number().int(),
+  publicKey: hex(32),
+  /** Ed25519 over `linkProofBytes`. */
+  signature: hex(64),
+  /** Secret part of a join code; only the first time. */
+  joinToken: z.string().min(16).max(128).nullable(),
+  name: z.string().min(1).max(128),
+  agentVersion: text,
+  capabilities: nodeCapabilitiesSchema,
+  /** Replicas that the agent already runs (it reconnected). */
+  replicas: z.array(replicaReportSchema).max(WIRE_BOUNDS.replicasPerNodeMax),
+});
+
+const heartbeatSchema = z.object({
+  type: z.literal("heartbeat"),
+  seq: count,
+  sentAtMs: count,
+  /** The owner wants his machine: no new work, running attempts move. */
+  isYielding: z.boolean(),
+  memoryFreeBytes: count,
+  replicas: z.array(replicaReportSchema).max(WIRE_BOUNDS.replicasPerNodeMax),
+});
+
+const replicaStateSchema = z.object({ type: z.literal("replica.state"), replica: replicaReportSchema });
+
+const sampledTokenSchema = z.object({
+  tokenId,
+  logprob: z.number().max(0).nullable(),
+  top: z.array(z.object({ tokenId, logprob: z.number().max(0) })).max(20),
+});
+
+/** One attempt's part of a chunk frame: `seq` counts 0, 1, 2 … within the lease, without gaps. */
+export const chunkSchema = z.object({
+  leaseId,
+  epoch: count,
+  seq: count,
+  tokenIds: z.array(tokenId).min(1).max(WIRE_BOUNDS.tokensPerChunkMax),
+  /** Present only when logprobs were asked: one entry per token. */
+  details: z.array(sampledTokenSchema).max(WIRE_BOUNDS.tokensPerChunkMax).nullable(),
+});
+export type Chunk = z.infer<typeof chunkSchema>;
+
+const attemptChunksSchema = z.object({
+  type: z.literal("attempt.chunks"),
+  chunks: z.array(chunkSchema).min(1).max(WIRE_BOUNDS.chunksPerFrameMax),
+});
+
+export const STOP_REASONS = ["stop-token", "stop-string", "length", "grammar-end", "cancelled"] as const;
+
+const attemptEndSchema = z.object({
+  type: z.literal("attempt.end"),
+  leaseId,
+  epoch: count,
+  /** The next `seq`: how many chunks came before. */
+  seq: count,
+  reason: z.enum(STOP_REASONS),
+  promptTokens: count,
+  cachedTokens: count,
+  outputTokens: count,
+  /** The node's signed statement (wire/receipt.ts) as canonical JSON, and its Ed25519 signature. */
+  statementJson: z.string().max(8_192),
+  signature: hex(64),
+});
+export type AttemptEnd = z.infer<typeof attemptEndSchema>;
+
+const attemptEmbeddingSchema = z.object({
+  type: z.literal("attempt.embedding"),
+  leaseId,
+  epoch: count,
+  /** Little-endian f32 as base64, one string per input, in order. */
+  vectors: z.array(z.string().max(262_144)).min(1).max(2_048),
+});
+
+const attemptFailedSchema = z.object({
+  type: z.literal("attempt.failed"),
+  leaseId,
+  epoch: count,
+  code: z.string().min(1).max(64),
+  message: text,
+});
+
+const goodbyeSchema = z.object({ type: z.literal("goodbye"), reason: text });
+
+export const agentMessageSchema = z.discriminatedUnion("type", [
+  helloSchema,
+  heartbeatSchema,
+  replicaStateSchema,
+  attemptChunksSchema,
+  attemptEndSchema,
+  attemptEmbeddingSchema,
+  attemptFailedSchema,
+  goodbyeSchema,
+]);
+export type AgentMessage = z.infer<typeof agentMessageSchema>;
+export type Hello = z.infer<typeof helloSchema>;
+export type Heartbeat = z.infer<typeof heartbeatSchema>;
+
+// ---------------------------------------------------------------- coordinator -> agent
+
+const challengeSchema = z.object({
+  type: z.literal("challenge"),
+  protocolVersions: z.array(z.number().int()).min(1).max(16),
+  gridId: z.string().min(1).max(64),
+  nonce: hex(32),
+});
+
+const welcomeSchema = z.object({
+  type: z.literal("welcome"),
+  nodeId,
+  /** Durable count of coordinator starts: leases of other boots are dead. */
+  boot: count,
+  heartbeatMs: z.number().int().min(50).max(60_000),
+  /** Bearer for `WEIGHTS_PATH` during this session. */
+  sessionToken: z.string().min(16).max(128),
+  coordinatorTimeMs: count,
+});
+
+const refusedSchema = z.object({ type: z.literal("refused"), code: z.string().max(64), message: text, canRetry: z.boolean() });
+
+const heartbeatAckSchema = z.object({ type: z.literal("heartbeat.ack"), seq: count, coordinatorTimeMs: count });
+
+const replicaLoadSchema = z.object({
+  type: z.literal("replica.load"),
+  replicaId,
+  modelId,
+  weightsSha256: sha256,
+  fileBytes: count,
+  contextTokens: z.number().int().min(8).max(WIRE_BOUNDS.tokensPerPromptMax),
+  sequencesMax: z.number().int().min(1).max(256),
+  deviceId: z.string().min(1).max(64),
+});
+
+const replicaUnloadSchema = z.object({ type: z.literal("replica.unload"), replicaId, reason: text });
+
+export const samplingSchema = z.object({
+  temperature: z.number().min(0).max(2),
+  topK: z.number().int().min(1).max(64),
+  topP: z.number().gt(0).max(1),
+  frequencyPenalty: z.number().min(-2).max(2),
+  presencePenalty: z.number().min(-2).max(2),
+  logitBias: z.array(z.tuple([tokenId, z.number().min(-100).max(100)])).max(300),
+});
+
+/** What a node needs to sign a statement that fits the receipt. */
+const termsSchema = z.object({
+  requestId,
+  requestSha256: sha256,
+  weightsSha256: sha256,
+  tier: z.enum(["priority", "default", "flex"]),
+  inputMicroUsdPerMtok: count,
+  outputMicroUsdPerMtok: count,
+});
+
+const attemptStartSchema = z.object({
+  type: z.literal("attempt.start"),
+  leaseId,
+  epoch: count,
+  attemptId,
+  replicaId,
+  /** Time the attempt may take in all, from its arrival. */
+  deadlineMs: count,
+  terms: termsSchema,
+  work: z.discriminatedUnion("kind", [
+    z.object({
+      kind: z.literal("generate"),
+      tokenIds: z.array(tokenId).min(1).max(WIRE_BOUNDS.tokensPerPromptMax),
+      generatedCount: count,
+      tokensMax: z.number().int().min(1).max(WIRE_BOUNDS.tokensPerPromptMax),
+      sampling: samplingSchema,
+      seed: hex(32),
+      choice: count,
+      stopStrings: z.array(z.string().min(1).max(1_024)).max(16),
+      grammar: z.string().max(262_144).nullable(),
+      ignoreStopTokens: z.boolean(),
+      topLogprobs: z.number().int().min(0).max(20).nullable(),
+    }),
+    z.object({
+      kind: z.literal("embed"),
+      inputs: z.array(z.array(tokenId).min(1).max(WIRE_BOUNDS.tokensPerPromptMax)).min(1).max(2_048),
+    }),
+  ]),
+});
+export type AttemptStart = z.infer<typeof attemptStartSchema>;
+
+/** Ends an attempt; the node answers with `attempt.end` (reason `cancelled`) unless it ended before. */
+const attemptCancelSchema = z.object({ type: z.literal("attempt.cancel"), leaseId, epoch: count });
+
+const nodeDrainSchema = z.object({ type: z.literal("node.drain"), isDraining: z.boolean() });
+
+export const coordinatorMessageSchema = z.discriminatedUnion("type", [
+  challengeSchema,
+  welcomeSchema,
+  refusedSchema,
+  heartbeatAckSchema,
+  replicaLoadSchema,
+  replicaUnloadSchema,
+  attemptStartSchema,
+  attemptCancelSchema,
+  nodeDrainSchema,
+]);
+export type CoordinatorMessage = z.infer<typeof coordinatorMessageSchema>;
+export type Challenge = z.infer<typeof challengeSchema>;
+export type Welcome = z.infer<typeof welcomeSchema>;
+export type ReplicaLoad = z.infer<typeof replicaLoadSchema>;
+
+/** The text whose UTF-8 bytes an agent signs in `hello`. Every field is hex or a checked id, so lines cannot be forged. */
+export function linkProofText(proof: { gridId: string; nonce: string; publicKey: string; channelBinding: string }): string {
+  return ["fallow-link-v1", proof.gridId, proof.nonce, proof.publicKey, proof.channelBinding].join("\n");
+}
