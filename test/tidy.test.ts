@@ -6,7 +6,7 @@
  * Not handled: a regular expression that holds a quote can hide the rest of its line.
  */
 import { execFileSync } from "node:child_process";
-import { existsSync, readFileSync, statSync } from "node:fs";
+import { existsSync, lstatSync, readFileSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
@@ -59,7 +59,9 @@ function blank(text: string): string {
 function listFiles(): readonly string[] {
   const options = ["ls-files", "-z", "--cached", "--others", "--exclude-standard"];
   const listed = execFileSync("git", options, { cwd: root, encoding: "utf8", maxBuffer: 64 * 1024 * 1024 });
-  return [...new Set(listed.split("\0"))].filter((path) => path !== "" && existsSync(join(root, path))).sort();
+  return [...new Set(listed.split("\0"))]
+    .filter((path) => path !== "" && lstatSync(join(root, path), { throwIfNoEntry: false })?.isFile() === true)
+    .sort();
 }
 
 const files = listFiles();
@@ -191,7 +193,7 @@ describe("rooms", () => {
     const found = sources.flatMap(({ path, text }) => {
       const allowed = PACKAGES[roomOf(path)];
       if (allowed === undefined || isTest(path)) return [];
-      const imported = [...text.matchAll(/^(?:import|export)\b[^"']*?["']([^."'][^"']*)["']/gm)].map(
+      const imported = [...text.matchAll(/^(?:import|export)\s(?:[\w\s{},*$]*\sfrom\s+)?["']([^."'][^"']*)["']/gm)].map(
         (match) => match[1] ?? "",
       );
       const name = (specifier: string): string =>
