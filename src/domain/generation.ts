@@ -58,10 +58,17 @@ export interface EmbeddingRequest {
   readonly inputs: readonly (readonly number[])[];
 }
 
+/** The part of `AbortSignal` that a pure room may name; every `AbortSignal` is one. */
+export interface Cancellation {
+  readonly aborted: boolean;
+  addEventListener(type: "abort", listener: () => void): void;
+  removeEventListener(type: "abort", listener: () => void): void;
+}
+
 /** What the gateway needs of dispatch. */
 export interface Dispatch {
   generate(request: GenerationRequest, onEvent: (event: GenerationEvent) => void): Generation;
-  embed(request: EmbeddingRequest, signal: AbortSignal): Promise<EmbeddingOutcome>;
+  embed(request: EmbeddingRequest, signal: Cancellation): Promise<EmbeddingOutcome>;
 }
 
 export type EmbeddingOutcome =
