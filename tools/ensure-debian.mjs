@@ -1,10 +1,10 @@
 // Provides the programs from outside npm that some suites need. As root on Debian or Ubuntu it installs what is missing;
 // elsewhere it says which suites are left out and how to get them. In CI a tool that is still missing is a failure.
-// FALLOW_NO_APT=1 keeps it from installing anything.
+// Runs on the project's Node, after tools/ensure.mjs. FALLOW_NO_APT=1 keeps it from installing anything.
 import { spawn } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { progress } from "./progress.mjs";
-import { isCi, TOOLS } from "./test-tools.mjs.mts";
+import { isCi, TOOLS } from "./test-tools.ts";
 
 const say = (line) => process.stderr.write(`fallow: ${line}\n`);
 /** Another apt-get may hold the package lock: wait for it this long. */

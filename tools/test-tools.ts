@@ -1,11 +1,11 @@
 // The programs from outside npm that some suites need: where they are looked for, what installs them, and what a suite
-// does without them. Plain JavaScript, because tools/ensure-debian.mjs runs it on the host's Node before anything else.
+// does without them.
 import { accessSync, constants, readdirSync } from "node:fs";
 import { delimiter, join } from "node:path";
 
 const DEBIAN_POSTGRES = "/usr/lib/postgresql";
 
-function isExecutable(path) {
+function isExecutable(path: string): boolean {
   try {
     accessSync(path, constants.X_OK);
     return true;
@@ -14,8 +14,8 @@ function isExecutable(path) {
   }
 }
 
-function onPath(names) {
-  const folders = (process.env.PATH ?? "").split(delimiter).filter((folder) => folder !== "");
+function onPath(names: readonly string[]): string | null {
+  const folders = (process.env["PATH"] ?? "").split(delimiter).filter((folder) => folder !== "");
   for (const name of names) {
     const found = folders.map((folder) => join(folder, name)).find(isExecutable);
     if (found !== undefined) return found;
@@ -24,9 +24,9 @@ function onPath(names) {
 }
 
 /** The folder that holds initdb and postgres, newest version first, or null. Debian keeps them off PATH. */
-export function findPostgresBin() {
-  const named = process.env.FALLOW_TEST_POSTGRES_BIN;
-  let versions = [];
+export function findPostgresBin(): string | null {
+  const named = process.env["FALLOW_TEST_POSTGRES_BIN"];
+  let versions: readonly string[] = [];
   try {
     versions = readdirSync(DEBIAN_POSTGRES).sort((a, b) => Number(b) - Number(a));
   } catch {
@@ -35,7 +35,7 @@ export function findPostgresBin() {
   const folders = [
     ...(named === undefined ? [] : [named]),
     ...versions.map((version) => join(DEBIAN_POSTGRES, version, "bin")),
-    ...(process.env.PATH ?? "").split(delimiter).filter((folder) => folder !== ""),
+    ...(process.env["PATH"] ?? "").split(delimiter).filter((folder) => folder !== ""),
   ];
   return (
     folders.find((folder) => isExecutable(join(folder, "initdb")) && isExecutable(join(folder, "postgres"))) ?? null
@@ -43,17 +43,28 @@ export function findPostgresBin() {
 }
 
 /** The browser for the status page's suite, or null. */
-export function findChromium() {
-  const named = process.env.FALLOW_TEST_CHROMIUM;
+export function findChromium(): string | null {
+  const named = process.env["FALLOW_TEST_CHROMIUM"];
   if (named !== undefined && isExecutable(named)) return named;
   return onPath(["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"]);
 }
 
 /** In CI nothing may be left out: a suite fails where it would otherwise be skipped with a reason. */
-export const isCi = () => process.env.CI !== undefined && process.env.CI !== "" && process.env.CI !== "false";
+export const isCi = (): boolean =>
+  process.env["CI"] !== undefined && process.env["CI"] !== "" && process.env["CI"] !== "false";
+
+export interface TestTool {
+  readonly name: string;
+  /** What is left out without it, for the message. */
+  readonly suites: string;
+  readonly find: () => string | null;
+  readonly debianPackages: readonly string[];
+  /** The environment variable that names it where it is not found. */
+  readonly variable: string;
+}
 
 /** Every tool in the order in which it is installed and reported. */
-export const TOOLS = [
+export const TOOLS: readonly TestTool[] = [
   {
     name: "PostgreSQL server",
     suites: "the store contract over PostgreSQL",
