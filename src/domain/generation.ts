@@ -2,9 +2,10 @@
  * What the gateway asks of dispatch and what it gets back. One generation is one choice of a request; it may take several
  * attempts on several nodes, and its token stream never repeats or skips a position.
  */
+
+import type { AttemptRecord } from "./attempt.ts";
 import type { ModelId, NodeId, RequestId, Sha256Hex } from "./ids.ts";
 import type { TokenPrice } from "./money.ts";
-import type { AttemptRecord } from "./attempt.ts";
 import type { Refusal } from "./refusal.ts";
 import type { SampledToken, SamplingOptions, SeedHex, StopReason } from "./sampling.ts";
 import type { ServiceTier } from "./tier.ts";
@@ -72,5 +73,10 @@ export interface Dispatch {
 }
 
 export type EmbeddingOutcome =
-  | { readonly ok: true; readonly vectors: readonly Float32Array[]; readonly attempts: readonly AttemptRecord[]; readonly nodeId: NodeId }
+  | {
+      readonly ok: true;
+      readonly vectors: readonly Float32Array[];
+      readonly attempts: readonly AttemptRecord[];
+      readonly nodeId: NodeId;
+    }
   | { readonly ok: false; readonly reason: Refusal; readonly attempts: readonly AttemptRecord[] };

@@ -40,7 +40,12 @@ export interface Account {
 }
 
 export type LedgerRefusal =
-  | { readonly code: "insufficient-funds"; readonly accountId: AccountId; readonly availableMicroUsd: MicroUsd; readonly neededMicroUsd: MicroUsd }
+  | {
+      readonly code: "insufficient-funds";
+      readonly accountId: AccountId;
+      readonly availableMicroUsd: MicroUsd;
+      readonly neededMicroUsd: MicroUsd;
+    }
   | { readonly code: "transfer-differs"; readonly transferId: TransferId }
   | { readonly code: "hold-unknown"; readonly transferId: TransferId }
   | { readonly code: "hold-already-resolved"; readonly transferId: TransferId }

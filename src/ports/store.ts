@@ -2,11 +2,12 @@
  * What the coordinator keeps. Two adapters (SQLite, PostgreSQL) and the simulator's memory store pass one contract suite.
  * Every method is one transaction; what it resolved survives `kill -9`. Migrations run forward at opening.
  */
+
+import type { NodeCapabilities } from "../domain/hardware.ts";
 import type { AccountId, KeyId, ModelId, NodeId, ReceiptId, RequestId, Sha256Hex, TenantId } from "../domain/ids.ts";
 import type { Account, LedgerOutcome, Transfer } from "../domain/ledger.ts";
 import type { ModelManifest } from "../domain/model.ts";
 import type { MicroUsd } from "../domain/money.ts";
-import type { NodeCapabilities } from "../domain/hardware.ts";
 import type { ServiceTier } from "../domain/tier.ts";
 
 export interface Store {
@@ -193,7 +194,13 @@ export type IdempotencyBegin =
   | { readonly state: "done"; readonly record: IdempotencyRecord };
 export interface IdempotencyStore {
   /** `scope` is key id plus route. The same scope, key and body hash: once `started`, then `in-progress` or `done`. */
-  begin(entry: { scope: string; key: string; bodySha256: Sha256Hex; atMs: number; expiresAtMs: number }): Promise<IdempotencyBegin>;
+  begin(entry: {
+    scope: string;
+    key: string;
+    bodySha256: Sha256Hex;
+    atMs: number;
+    expiresAtMs: number;
+  }): Promise<IdempotencyBegin>;
   finish(entry: { scope: string; key: string; record: IdempotencyRecord }): Promise<void>;
   /** Forgets an attempt that ended without an answer worth replaying. */
   forget(entry: { scope: string; key: string }): Promise<void>;

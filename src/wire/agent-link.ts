@@ -33,7 +33,11 @@ export const WIRE_BOUNDS = {
 } as const;
 
 const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
-const tokenId = z.number().int().min(0).max(2 ** 31 - 1);
+const tokenId = z
+  .number()
+  .int()
+  .min(0)
+  .max(2 ** 31 - 1);
 const hex = (bytes: number) => z.string().regex(new RegExp(`^[0-9a-f]{${bytes * 2}}$`));
 const text = z.string().max(WIRE_BOUNDS.textMax);
 const sha256 = hex(32);
@@ -206,7 +210,12 @@ const welcomeSchema = z.object({
   coordinatorTimeMs: count,
 });
 
-const refusedSchema = z.object({ type: z.literal("refused"), code: z.string().max(64), message: text, canRetry: z.boolean() });
+const refusedSchema = z.object({
+  type: z.literal("refused"),
+  code: z.string().max(64),
+  message: text,
+  canRetry: z.boolean(),
+});
 
 const heartbeatAckSchema = z.object({ type: z.literal("heartbeat.ack"), seq: count, coordinatorTimeMs: count });
 
@@ -295,6 +304,11 @@ export type Welcome = z.infer<typeof welcomeSchema>;
 export type ReplicaLoad = z.infer<typeof replicaLoadSchema>;
 
 /** The text whose UTF-8 bytes an agent signs in `hello`. Every field is hex or a checked id, so lines cannot be forged. */
-export function linkProofText(proof: { gridId: string; nonce: string; publicKey: string; channelBinding: string }): string {
+export function linkProofText(proof: {
+  gridId: string;
+  nonce: string;
+  publicKey: string;
+  channelBinding: string;
+}): string {
   return ["fallow-link-v1", proof.gridId, proof.nonce, proof.publicKey, proof.channelBinding].join("\n");
 }
