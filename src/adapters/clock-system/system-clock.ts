@@ -1,0 +1,28 @@
+/** The Clock port on the machine's clocks. */
+import type { Clock, Timer } from "../../ports/clock.ts";
+
+/** setTimeout takes a signed 32-bit delay and fires at once beyond it: longer waits go in steps. */
+const STEP_MS_MAX = 2 ** 31 - 1;
+
+export class SystemClock implements Clock {
+  monoMs(): number {
+    return performance.now();
+  }
+
+  wallMs(): number {
+    return Date.now();
+  }
+
+  setTimer(delayMs: number, fire: () => void): Timer {
+    const endMs = performance.now() + delayMs;
+    let handle: NodeJS.Timeout;
+    const arm = () => {
+      const leftMs = Math.max(0, endMs - performance.now());
+      const isLastStep = leftMs <= STEP_MS_MAX;
+      handle = setTimeout(isLastStep ? fire : arm, Math.min(Math.ceil(leftMs), STEP_MS_MAX));
+      handle.unref();
+    };
+    arm();
+    return { cancel: () => clearTimeout(handle) };
+  }
+}
