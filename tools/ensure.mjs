@@ -27,6 +27,7 @@ const runtime = at("tools", "node-runtime");
 const lockDir = at(".fallow-install.lock");
 /** A lock without a live owner is taken over after this long; younger, its owner may not have written its pid yet. */
 const ORPHAN_LOCK_AGE_MS = 2000;
+const STOP_SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"];
 // The Node that runs npm: never the one inside node_modules, so it survives `npm ci`.
 const hostNode = process.env.npm_node_execpath ?? process.execPath;
 const hostVersion = /node\/v([\d.]+)/.exec(process.env.npm_config_user_agent ?? "")?.[1] ?? process.versions.node;
@@ -74,11 +75,15 @@ async function npm(dir, label, ...args) {
     const count = countInstalled(dir);
     return count > 0 ? `${count} folders in node_modules` : "resolving";
   });
+  const child = spawn(program, argv, { cwd: dir, stdio: ["ignore", "ignore", "inherit"] });
+  if (child.pid !== undefined) writeFileSync(join(lockDir, "npm-pid"), String(child.pid));
+  const forward = (signal) => child.kill(signal);
+  for (const signal of STOP_SIGNALS) process.on(signal, forward);
   const outcome = await new Promise((resolve) => {
-    const child = spawn(program, argv, { cwd: dir, stdio: ["ignore", "ignore", "inherit"] });
     child.on("error", (error) => resolve(error.message));
     child.on("exit", (code, signal) => resolve(code === 0 ? null : (signal ?? `exit ${code}`)));
   });
+  for (const signal of STOP_SIGNALS) process.off(signal, forward);
   shown.stop(outcome === null ? "done" : "failed");
   if (outcome !== null) throw new Error(`npm ${args[0]} failed in ${relative(root, dir) || "."} (${outcome})`);
 }
@@ -100,13 +105,16 @@ async function provideNode() {
   symlinkSync(relative(dirname(link), bin), link);
 }
 
+/** The npm that the owner started can outlive it, and goes on writing node_modules. */
 function isLockOwnerAlive() {
-  try {
-    process.kill(Number(readFileSync(join(lockDir, "pid"), "utf8")), 0);
-    return true;
-  } catch {
-    return false; // no pid written, or no such process
-  }
+  return ["pid", "npm-pid"].some((name) => {
+    try {
+      process.kill(Number(readFileSync(join(lockDir, name), "utf8")), 0);
+      return true;
+    } catch {
+      return false; // no pid written, or no such process
+    }
+  });
 }
 
 function lockAgeMs() {
