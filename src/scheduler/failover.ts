@@ -1,0 +1,108 @@
+/**
+ * What becomes of a stream when its attempt ends badly. The stream moves (new lease, prompt + tokens so far, same seed) unless
+ * the request itself is at fault or it has used up its chances.
+ *
+ * | trouble                                        | stream                        | this node for this choice                |
+ * | ---------------------------------------------- | ----------------------------- | ---------------------------------------- |
+ * | node gone, suspect or yielding                 | moves                         | as the roster says: may come back         |
+ * | lease ran out, stalled, spoilt by a breach     | moves                         | avoided for the back-off                  |
+ * | engine crashed, hung, out of memory            | moves, at most `ENGINE_DEATHS_MAX` times | avoided for the back-off       |
+ * | replica not ready, engine closed or overloaded | moves                         | avoided for the back-off                  |
+ * | grammar invalid, context exceeded, bad token   | ends: `invalid-request`       | -                                         |
+ * | attempt's deadline passed on the node          | ends: `deadline-exceeded`     | -                                         |
+ *
+ * "Avoided" is not "forbidden": when no other node appears, the back-off ends and the same node is tried again.
+ */
+import type { AttemptEnding } from "../domain/attempt.ts";
+import type { Refusal } from "../domain/refusal.ts";
+
+export type Trouble =
+  | {
+      readonly kind: "node-gone" | "node-suspect" | "node-yielded" | "lease-expired" | "stalled";
+      readonly detail: string;
+    }
+  | { readonly kind: "spoilt"; readonly detail: string }
+  | { readonly kind: "failed"; readonly code: string; readonly message: string };
+
+/** Troubles of one choice; more means that moving does not help. */
+export const TROUBLES_MAX = 8;
+/** A request that kills engines is not carried from node to node until all of them are dead. */
+export const ENGINE_DEATHS_MAX = 3;
+/** Avoided for 0.5 s, 1 s, 2 s … after the first, second, third trouble. */
+export const AVOID_BASE_MS = 500;
+export const AVOID_MAX_MS = 30_000;
+
+const ENGINE_DEATHS: ReadonlySet<string> = new Set(["engine-crashed", "engine-hung", "engine-out-of-memory"]);
+const REQUEST_FAULTS: ReadonlySet<string> = new Set([
+  "grammar-invalid",
+  "context-exceeded",
+  "token-out-of-vocabulary",
+  "invalid-attempt",
+]);
+
+export interface TroubleCounts {
+  /** This one included. */
+  readonly troubles: number;
+  readonly engineDeaths: number;
+}
+
+export type FailoverDecision =
+  | { readonly kind: "move"; readonly ending: AttemptEnding; readonly avoidNodeMs: number }
+  | { readonly kind: "give-up"; readonly ending: AttemptEnding; readonly reason: Refusal };
+
+export function decideFailover(trouble: Trouble, counts: TroubleCounts): FailoverDecision {
+  const ending = endingOf(trouble);
+  if (trouble.kind === "failed" && REQUEST_FAULTS.has(trouble.code)) {
+    const message = `the engine refused the request: ${trouble.code}: ${trouble.message}`;
+    return { kind: "give-up", ending, reason: { code: "invalid-request", message, param: null, retryAfterMs: null } };
+  }
+  if (trouble.kind === "failed" && trouble.code === "deadline-exceeded") {
+    const message = `the node could not finish before the deadline: ${trouble.message}`;
+    return { kind: "give-up", ending, reason: { code: "deadline-exceeded", message, param: null, retryAfterMs: null } };
+  }
+  if (counts.troubles > TROUBLES_MAX || counts.engineDeaths >= ENGINE_DEATHS_MAX) {
+    const message = `${counts.troubles} attempts failed, ${counts.engineDeaths} of them with their engine; the last: ${describeTrouble(trouble)}`;
+    return { kind: "give-up", ending, reason: { code: "upstream-lost", message, param: null, retryAfterMs: null } };
+  }
+  return { kind: "move", ending, avoidNodeMs: avoidMs(trouble, counts.troubles) };
+}
+
+export function isEngineDeath(trouble: Trouble): boolean {
+  return trouble.kind === "failed" && ENGINE_DEATHS.has(trouble.code);
+}
+
+export function describeTrouble(trouble: Trouble): string {
+  return trouble.kind === "failed" ? `${trouble.code}: ${trouble.message}` : `${trouble.kind}: ${trouble.detail}`;
+}
+
+function endingOf(trouble: Trouble): AttemptEnding {
+  switch (trouble.kind) {
+    case "node-gone":
+    case "node-suspect":
+      return "node-lost";
+    case "node-yielded":
+    case "stalled":
+      return "moved";
+    case "lease-expired":
+      return "timed-out";
+    case "spoilt":
+      return "failed";
+    case "failed":
+      if (trouble.code === "yield") return "moved";
+      return trouble.code === "deadline-exceeded" ? "timed-out" : "failed";
+  }
+}
+
+function avoidMs(trouble: Trouble, troubles: number): number {
+  switch (trouble.kind) {
+    case "node-gone":
+    case "node-suspect":
+    case "node-yielded":
+      return 0;
+    case "lease-expired":
+    case "stalled":
+    case "spoilt":
+    case "failed":
+      return Math.min(AVOID_MAX_MS, AVOID_BASE_MS * 2 ** (troubles - 1));
+  }
+}
