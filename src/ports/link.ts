@@ -15,6 +15,12 @@ export interface Link {
   send(frame: string): void;
   /** Bytes queued and not yet handed to the operating system: the bound for back-pressure. */
   bufferedBytes(): number;
+  /**
+   * The other end proved who it is: frames up to `LINK_FRAME_BYTES_MAX` may come. On a link that was accepted, more than
+   * `LINK_UNPROVED_BYTES_MAX` in all before this call cuts the link, so that strangers cannot fill memory. A link without
+   * this method (in memory) has no such bound.
+   */
+  trust?(): void;
   /** Closes after what is queued; the other end sees code and reason. */
   close(code: LinkCloseCode, reason: string): void;
   /** Cuts at once. */
@@ -46,7 +52,10 @@ export const LINK_CLOSE = {
 /** A frame carries at most this: the largest are embeddings and prompts of long contexts. */
 export const LINK_FRAME_BYTES_MAX = 16 * 1024 * 1024;
 
-/** Opens a link to a coordinator; rejects with a `FallowError` (`link-unreachable`, `link-fingerprint-mismatch`). */
+/** What a stranger may send before the proof of identity: one hello with 64 devices and 64 replicas fits. */
+export const LINK_UNPROVED_BYTES_MAX = 64 * 1024;
+
+/** Opens a link to a coordinator; rejects with a `FallowError` (`link-unreachable`, `link-insecure`, `link-fingerprint-mismatch`). */
 export interface LinkDialer {
   dial(target: LinkTarget, signal: AbortSignal): Promise<Link>;
 }

@@ -1,0 +1,208 @@
+/**
+ * The coordinator's one listening port: a fetch-style handler over HTTP, and links for agents at one path.
+ *
+ * | listens on    | first byte     | peer          | answer                                             |
+ * | ------------- | -------------- | ------------- | -------------------------------------------------- |
+ * | loopback      | any            | this machine  | plain HTTP                                         |
+ * | anything else | 0x16 (TLS)     | any           | HTTPS                                              |
+ * | anything else | any other      | this machine  | plain HTTP: local tools need no certificate        |
+ * | anything else | any other      | other machine | 400 that says so; nothing secret crosses in clear  |
+ *
+ * Bounds are on what a stranger can hold without having said anything yet; what a request may contain is the handler's business.
+ */
+import { createServer as createHttpServer, type IncomingMessage, type Server } from "node:http";
+import { createServer as createHttpsServer } from "node:https";
+import { type AddressInfo, createServer as createNetServer, type Server as NetServer, type Socket } from "node:net";
+import type { Duplex } from "node:stream";
+import { getRequestListener } from "@hono/node-server";
+import { FallowError } from "../../domain/fault.ts";
+import type { LinkUpgrade } from "../link-websocket/link-server.ts";
+import { isLoopback } from "../tls-identity/loopback.ts";
+import type { TlsIdentity } from "../tls-identity/tls-identity.ts";
+
+export interface HttpServerOptions {
+  readonly host: string;
+  /** 0 for any that is free. */
+  readonly port: number;
+  /** Required when `host` is more than loopback. */
+  readonly tls: TlsIdentity | null;
+  readonly handler: (request: Request, info: RequestInfo) => Promise<Response>;
+  readonly links: { readonly path: string; readonly upgrade: (upgrade: LinkUpgrade) => void };
+}
+
+export interface RequestInfo {
+  readonly remoteAddress: string;
+}
+
+export interface HttpServer {
+  readonly port: number;
+  /** As this machine reaches it: plain HTTP on loopback. */
+  readonly localUrl: string;
+  /** Takes no new connections, waits up to `graceMs` for running requests, then cuts. May be called twice. */
+  close(graceMs: number): Promise<void>;
+}
+
+export const HTTP_BOUNDS = {
+  /** Below the usual 20,000 file descriptors, with room for files and the database. */
+  connectionsMax: 10_000,
+  /** Until the first byte of a connection and the end of a TLS handshake: a few round trips of a bad link. */
+  openingMs: 10_000,
+  /** Until the last header; a slow trickle of headers holds a connection no longer. */
+  headersMs: 10_000,
+  /** Until the last byte of a body: 32 MB at 5 Mbit/s. */
+  requestMs: 60_000,
+  /** An idle connection is kept for the caller's next request. */
+  keepAliveMs: 30_000,
+  headerBytesMax: 16_384,
+  /** How often the two limits above are looked at. */
+  checkMs: 5_000,
+} as const;
+
+/** How often a server that closes looks for connections that became idle. */
+const CLOSE_SWEEP_MS = 100;
+const TLS_HANDSHAKE_BYTE = 0x16;
+const CLEARTEXT_ANSWER = "This address speaks HTTPS: use https:// instead of http://.\n";
+
+/** Rejects with a `FallowError`: `tls-required`, `port-taken`, `listen-failed`. */
+export async function startHttpServer(options: HttpServerOptions): Promise<HttpServer> {
+  const { host, tls } = options;
+  if (tls === null && !isLoopback(host)) {
+    throw new FallowError(
+      "tls-required",
+      `listening on ${host} needs a certificate: only loopback is served without TLS`,
+      {
+        data: { host },
+      },
+    );
+  }
+  const sockets = new Set<Socket>();
+  const plain = withLimits(createHttpServer(limits()));
+  serve(plain, options, () => "loopback");
+  const secure = tls === null ? null : secureServer(options, tls);
+  const front = secure === null ? plain : createNetServer((socket) => sortByFirstByte(socket, { plain, secure }));
+  front.maxConnections = HTTP_BOUNDS.connectionsMax;
+  front.on("connection", (socket: Socket) => {
+    sockets.add(socket);
+    socket.once("close", () => sockets.delete(socket));
+  });
+  const port = await listen(front, options);
+  const servers = secure === null ? [plain] : [plain, secure];
+  let closing: Promise<void> | null = null;
+  return {
+    port,
+    localUrl: `http://${isLoopback(host) && host.includes(":") ? "[::1]" : "127.0.0.1"}:${port}`,
+    close: (graceMs) => (closing ??= closeAll({ front, servers, sockets, graceMs })),
+  };
+}
+
+function limits() {
+  return {
+    headersTimeout: HTTP_BOUNDS.headersMs,
+    requestTimeout: HTTP_BOUNDS.requestMs,
+    keepAliveTimeout: HTTP_BOUNDS.keepAliveMs,
+    maxHeaderSize: HTTP_BOUNDS.headerBytesMax,
+    connectionsCheckingInterval: HTTP_BOUNDS.checkMs,
+    noDelay: true,
+  };
+}
+
+/** A server that gets its sockets from the sorter never listens; Node starts to watch its time limits at this event. */
+function withLimits<S extends Server>(server: S): S {
+  server.emit("listening");
+  return server;
+}
+
+function secureServer(options: HttpServerOptions, tls: TlsIdentity): Server {
+  const server = createHttpsServer({
+    ...limits(),
+    cert: tls.certificatePem,
+    key: tls.privateKeyPem,
+    minVersion: "TLSv1.2",
+    ALPNProtocols: ["http/1.1"],
+    handshakeTimeout: HTTP_BOUNDS.openingMs,
+  });
+  serve(withLimits(server), options, () => tls.certificateSha256);
+  // A handshake that fails is the stranger's loss: his socket is closed by Node, and nobody here waits for it.
+  server.on("tlsClientError", (_error, socket) => socket.destroy());
+  return server;
+}
+
+function serve(server: Server, options: HttpServerOptions, channelBinding: () => string): void {
+  const listener = getRequestListener(
+    (request, { incoming }) => options.handler(request, { remoteAddress: incoming.socket.remoteAddress ?? "unknown" }),
+    { hostname: "localhost", overrideGlobalObjects: false },
+  );
+  server.on("request", (incoming, outgoing) => void listener(incoming, outgoing));
+  server.on("upgrade", (request: IncomingMessage, socket: Duplex, head: Buffer) => {
+    socket.on("error", () => socket.destroy());
+    const path = (request.url ?? "").split("?")[0];
+    if (path !== options.links.path) {
+      socket.end("HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+      return;
+    }
+    options.links.upgrade({ request, socket, head, channelBinding: channelBinding() });
+  });
+}
+
+/** Looks at the first byte, puts it back, and hands the connection to the server that speaks this protocol. */
+function sortByFirstByte(socket: Socket, servers: { plain: Server; secure: Server }): void {
+  const giveUp = () => socket.destroy();
+  socket.setTimeout(HTTP_BOUNDS.openingMs, giveUp);
+  socket.on("error", giveUp);
+  socket.once("readable", () => {
+    const first: Buffer | null = socket.read(1);
+    if (first === null) return giveUp();
+    socket.setTimeout(0);
+    socket.off("timeout", giveUp);
+    socket.unshift(first);
+    if (first[0] === TLS_HANDSHAKE_BYTE) {
+      servers.secure.emit("connection", socket);
+    } else if (isLoopback(socket.remoteAddress)) {
+      servers.plain.emit("connection", socket);
+    } else {
+      const head = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n";
+      socket.end(`${head}Content-Length: ${CLEARTEXT_ANSWER.length}\r\n\r\n${CLEARTEXT_ANSWER}`);
+    }
+  });
+}
+
+function listen(front: NetServer, { host, port }: HttpServerOptions): Promise<number> {
+  return new Promise((resolve, reject) => {
+    front.once("error", (cause: NodeJS.ErrnoException) => {
+      const isTaken = cause.code === "EADDRINUSE";
+      const message = isTaken
+        ? `port ${port} on ${host} is taken by another program: choose another one, or end that program`
+        : `cannot listen on ${host}:${port} (${cause.code ?? cause.message})`;
+      reject(new FallowError(isTaken ? "port-taken" : "listen-failed", message, { data: { host, port }, cause }));
+    });
+    front.listen({ host, port, exclusive: true }, () => {
+      const address: AddressInfo | string | null = front.address();
+      if (address === null || typeof address === "string") reject(new Error("a TCP server has an address with a port"));
+      else resolve(address.port);
+    });
+  });
+}
+
+async function closeAll(parts: {
+  front: NetServer;
+  servers: readonly Server[];
+  sockets: ReadonlySet<Socket>;
+  graceMs: number;
+}): Promise<void> {
+  const ended = new Promise<void>((resolve) => parts.front.close(() => resolve()));
+  for (const server of parts.servers) {
+    // For those that never listened, `close` only ends idle connections and the watch over time limits.
+    if (server !== parts.front) server.close(() => undefined);
+    server.closeIdleConnections();
+  }
+  // A connection whose last request ends now is kept alive for the next one, which will not be taken: end it too.
+  const sweep = setInterval(() => {
+    for (const server of parts.servers) server.closeIdleConnections();
+  }, CLOSE_SWEEP_MS);
+  const cut = setTimeout(() => {
+    for (const socket of parts.sockets) socket.destroy();
+  }, parts.graceMs);
+  await ended;
+  clearInterval(sweep);
+  clearTimeout(cut);
+}
