@@ -86,7 +86,10 @@ export const replicaReportSchema = z.object({
   contextTokens: count,
   numericClass: text.nullable(),
   memoryBytes: count,
-  /** Cause of `failed`. */
+  /** What it runs and where, so that a coordinator that restarted can adopt it; without these it is unloaded. */
+  weightsSha256: sha256.optional(),
+  deviceId: z.string().min(1).max(64).optional(),
+  /** Cause of `failed`, or of the restart while `loading`. */
   failure: z.object({ code: text, message: text }).nullable(),
 });
 export type ReplicaReport = z.infer<typeof replicaReportSchema>;
@@ -140,7 +143,8 @@ const attemptChunksSchema = z.object({
   chunks: z.array(chunkSchema).min(1).max(WIRE_BOUNDS.chunksPerFrameMax),
 });
 
-export const STOP_REASONS = ["stop-token", "stop-string", "length", "grammar-end", "cancelled"] as const;
+/** `embedded` ends an embedding, after its `attempt.embedding`. */
+export const STOP_REASONS = ["stop-token", "stop-string", "length", "grammar-end", "cancelled", "embedded"] as const;
 
 const attemptEndSchema = z.object({
   type: z.literal("attempt.end"),
