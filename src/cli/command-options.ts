@@ -1,0 +1,38 @@
+/** Options that several commands share, and parsers for numbers on the command line. */
+import { type Command, InvalidArgumentError, Option } from "commander";
+import { EXIT_CODES_HELP } from "./exit-codes.ts";
+
+/** Options that every command takes, on the command itself so that they may stand behind its name. */
+export function withCommonOptions(command: Command, more: { isClient: boolean }): Command {
+  command.addOption(
+    new Option("--home <folder>", "folder of the grid or agent (default: ~/.fallow)").env("FALLOW_HOME"),
+  );
+  if (more.isClient) {
+    command.addOption(
+      new Option("--url <address>", "address of the grid, e.g. http://127.0.0.1:8420").env("FALLOW_URL"),
+    );
+    command.addOption(new Option("--key <key>", "API key (default: FALLOW_API_KEY, else the key in the home)"));
+  }
+  return command
+    .option("--json", "print JSON, one value per line")
+    .option("-v, --verbose", "show the stack of an error")
+    .addHelpText("after", EXIT_CODES_HELP);
+}
+
+/** A commander parser for whole numbers within bounds. */
+export function wholeNumber(bounds: { min: number; max: number }): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (/^-?\d+$/.test(text) && value >= bounds.min && value <= bounds.max) return value;
+    throw new InvalidArgumentError(`It must be a whole number from ${bounds.min} to ${bounds.max}.`);
+  };
+}
+
+/** A commander parser for decimal numbers within bounds. */
+export function decimalNumber(bounds: { min: number; max: number }): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (text.trim() !== "" && value >= bounds.min && value <= bounds.max) return value;
+    throw new InvalidArgumentError(`It must be a number from ${bounds.min} to ${bounds.max}.`);
+  };
+}

@@ -1,0 +1,42 @@
+import { doneSchema, nodeListSchema } from "../../coordinator/admin/admin-schemas.ts";
+import { CliError } from "../cli-error.ts";
+import { EXIT } from "../exit-codes.ts";
+import { connectGrid, type GlobalOptions, type GridClient } from "../grid-client.ts";
+import { note, printJson, printText } from "../terminal.ts";
+import { nodeTable } from "./tables.ts";
+
+export async function listNodes(options: GlobalOptions): Promise<void> {
+  const { nodes } = await connectGrid(options).json("/admin/v1/nodes", nodeListSchema);
+  if (options.json === true) return printJson({ nodes });
+  printText(nodeTable(nodes));
+}
+
+const DONE = {
+  drain: "finishes its work and gets no more",
+  undrain: "gets work again",
+  remove: "is removed; its key is refused from here on",
+} as const;
+
+export async function orderNode(action: keyof typeof DONE, named: string, options: GlobalOptions): Promise<void> {
+  const grid = connectGrid(options);
+  const nodeId = await findNode(grid, named);
+  const path = `/admin/v1/nodes/${nodeId}`;
+  if (action === "remove") await grid.json(path, doneSchema, { method: "DELETE" });
+  else await grid.json(`${path}/${action}`, doneSchema, { method: "POST" });
+  if (options.json === true) return printJson({ nodeId, action });
+  note(`${nodeId} ${DONE[action]}`);
+}
+
+async function findNode(grid: GridClient, named: string): Promise<string> {
+  const { nodes } = await grid.json("/admin/v1/nodes", nodeListSchema);
+  const found = nodes.filter(({ nodeId, name }) => nodeId === named || name === named);
+  const [only] = found;
+  if (only !== undefined && found.length === 1) return only.nodeId;
+  const byId = found.find(({ nodeId }) => nodeId === named);
+  if (byId !== undefined) return byId.nodeId;
+  throw new CliError(found.length === 0 ? `no node is called ${named}` : `${found.length} nodes are called ${named}`, {
+    exitCode: EXIT.refused,
+    code: "not-found",
+    fix: "name it by its id from `fallow nodes list`",
+  });
+}

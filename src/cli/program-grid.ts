@@ -1,0 +1,212 @@
+/** Commands that talk to a running grid. */
+import type { Command } from "commander";
+import { decimalNumber, wholeNumber, withCommonOptions } from "./command-options.ts";
+
+const limit = wholeNumber({ min: 1, max: 1_000 });
+const client = { isClient: true } as const;
+
+export function addGridCommands(program: Command): void {
+  addStatus(program);
+  addNodes(program);
+  addModels(program);
+  addKeys(program);
+  addChat(program);
+  addReceipts(program);
+  addLedger(program);
+  addJoinCode(program);
+}
+
+function addStatus(program: Command): void {
+  withCommonOptions(program.command("status").description("show nodes, replicas, requests and money"), client).action(
+    async (options) => {
+      const { showStatus } = await import("./commands/status.ts");
+      await showStatus(options);
+    },
+  );
+}
+
+function addNodes(program: Command): void {
+  const nodes = program.command("nodes").description("list, drain or remove nodes");
+  withCommonOptions(nodes.command("list", { isDefault: true }).description("list nodes"), client).action(
+    async (options) => {
+      const { listNodes } = await import("./commands/nodes.ts");
+      await listNodes(options);
+    },
+  );
+  const actions = [
+    ["drain", "let a node finish its work and give it no more"],
+    ["undrain", "give a drained node work again"],
+    ["remove", "take a node out of the grid for good"],
+  ] as const;
+  for (const [action, description] of actions) {
+    const command = nodes
+      .command(action)
+      .description(description)
+      .argument("<node>", "node id, or its name when only one has it");
+    withCommonOptions(command, client).action(async (node: string, options) => {
+      const { orderNode } = await import("./commands/nodes.ts");
+      await orderNode(action, node, options);
+    });
+  }
+}
+
+function addModels(program: Command): void {
+  const models = program.command("models").description("list, add or remove models");
+  withCommonOptions(models.command("list", { isDefault: true }).description("list models"), client).action(
+    async (options) => {
+      const { listModels } = await import("./commands/models.ts");
+      await listModels(options);
+    },
+  );
+  const add = models
+    .command("add")
+    .description("register a GGUF file of the coordinator's machine; all facts are read from the file")
+    .argument("<file.gguf>")
+    .option("--id <id>", "name that callers use (default: from the file)")
+    .option("--price-in <micro-usd>", "per million prompt tokens", wholeNumber({ min: 0, max: 1e9 }))
+    .option("--price-out <micro-usd>", "per million output tokens", wholeNumber({ min: 0, max: 1e9 }))
+    .option("--warm <replicas>", "replicas that are kept ready", wholeNumber({ min: 0, max: 1_000 }));
+  withCommonOptions(add, client).action(async (file: string, options) => {
+    const { addModel } = await import("./commands/models.ts");
+    await addModel(file, options);
+  });
+  withCommonOptions(models.command("show").description("show one model").argument("<model>"), client).action(
+    async (model: string, options) => {
+      const { showModel } = await import("./commands/models.ts");
+      await showModel(model, options);
+    },
+  );
+  withCommonOptions(
+    models.command("rm").description("remove a model from the grid; its file stays").argument("<model>"),
+    client,
+  ).action(async (model: string, options) => {
+    const { removeModel } = await import("./commands/models.ts");
+    await removeModel(model, options);
+  });
+}
+
+function addKeys(program: Command): void {
+  const keys = program.command("keys").description("list, create or revoke API keys");
+  withCommonOptions(keys.command("list", { isDefault: true }).description("list keys"), client).action(
+    async (options) => {
+      const { listKeys } = await import("./commands/keys.ts");
+      await listKeys(options);
+    },
+  );
+  const create = keys
+    .command("create")
+    .description("create a key; its secret is shown once")
+    .argument("[name]", "for your own record", "unnamed")
+    .option("--scopes <scopes>", "of inference, usage, admin; separated by commas (default: inference,usage)")
+    .option("--rpm <requests>", "requests per minute", wholeNumber({ min: 1, max: 1e9 }))
+    .option("--tpm <tokens>", "tokens per minute", wholeNumber({ min: 1, max: 1e12 }))
+    .option("--budget <usd>", "dollars that the key may spend in all", decimalNumber({ min: 0.000001, max: 1e6 }))
+    .option("--models <ids>", "models that it may use, separated by commas (default: all)")
+    .option("--expires-in <days>", "days until it expires", decimalNumber({ min: 0.00001, max: 36_500 }));
+  withCommonOptions(create, client).action(async (name: string, options) => {
+    const { createKey } = await import("./commands/keys.ts");
+    await createKey(name, options);
+  });
+  withCommonOptions(keys.command("revoke").description("revoke a key for good").argument("<key-id>"), client).action(
+    async (keyId: string, options) => {
+      const { revokeKey } = await import("./commands/keys.ts");
+      await revokeKey(keyId, options);
+    },
+  );
+}
+
+function addChat(program: Command): void {
+  const chat = program
+    .command("chat")
+    .description("talk to a model; without a text, line by line")
+    .argument("[text]", "one question; the answer is printed and the command ends")
+    .option("--model <id>", "model (default: the first that is ready)")
+    .option("--system <text>", "system message")
+    .option("--temperature <t>", "0 to 2", decimalNumber({ min: 0, max: 2 }))
+    .option("--max-tokens <n>", "longest answer", wholeNumber({ min: 1, max: 1_048_576 }))
+    .option("--seed <n>", "the same seed gives the same answer", wholeNumber({ min: -(2 ** 31), max: 2 ** 31 - 1 }));
+  withCommonOptions(chat, client).action(async (text: string | undefined, options) => {
+    const { runChat } = await import("./commands/chat.ts");
+    await runChat(text ?? null, options);
+  });
+}
+
+function addReceipts(program: Command): void {
+  const receipts = program.command("receipts").description("list, get or verify receipts");
+  const list = receipts
+    .command("list", { isDefault: true })
+    .description("list receipts, newest first")
+    .option("--limit <n>", "how many", limit, 20);
+  withCommonOptions(list, client).action(async (options) => {
+    const { listReceipts } = await import("./commands/receipts.ts");
+    await listReceipts(options);
+  });
+  const get = receipts
+    .command("get")
+    .description("get a receipt with its proof")
+    .argument("<id>", "receipt id or request id")
+    .option("--out <file>", "write it to a file");
+  withCommonOptions(get, client).action(async (id: string, options) => {
+    const { getReceipt } = await import("./commands/receipts.ts");
+    await getReceipt(id, options);
+  });
+  withCommonOptions(
+    receipts
+      .command("verify")
+      .description("check a receipt's signatures and its place in the log; needs no network")
+      .argument("<file>", "JSON from `receipts get`; - for stdin")
+      .option("--coordinator-key <hex>", "public key that must have signed it"),
+    { isClient: false },
+  ).action(async (file: string, options) => {
+    const { verifyReceiptFile } = await import("./commands/receipts-verify.ts");
+    await verifyReceiptFile(file, options);
+  });
+}
+
+function addLedger(program: Command): void {
+  const ledger = program.command("ledger").description("accounts, transfers, check, credit");
+  withCommonOptions(
+    ledger.command("accounts", { isDefault: true }).description("list accounts with their balances"),
+    client,
+  ).action(async (options) => {
+    const { listAccounts } = await import("./commands/ledger.ts");
+    await listAccounts(options);
+  });
+  const transfers = ledger
+    .command("transfers")
+    .description("list transfers, newest first")
+    .option("--account <id>", "of this account only")
+    .option("--limit <n>", "how many", limit, 50);
+  withCommonOptions(transfers, client).action(async (options) => {
+    const { listTransfers } = await import("./commands/ledger.ts");
+    await listTransfers(options);
+  });
+  withCommonOptions(ledger.command("check").description("check that all postings sum to zero"), client).action(
+    async (options) => {
+      const { checkLedger } = await import("./commands/ledger.ts");
+      await checkLedger(options);
+    },
+  );
+  const credit = ledger
+    .command("credit")
+    .description("give a tenant house credit")
+    .argument("<usd>", "dollars", decimalNumber({ min: 0.000001, max: 1e6 }))
+    .option("--tenant <id>", "tenant (default: the key's own)")
+    .option("--reference <text>", "the same reference credits once only");
+  withCommonOptions(credit, client).action(async (usd: number, options) => {
+    const { creditTenant } = await import("./commands/ledger.ts");
+    await creditTenant(usd, options);
+  });
+}
+
+function addJoinCode(program: Command): void {
+  const command = program
+    .command("join-code")
+    .description("create a code with which machines join")
+    .option("--uses <n>", "how many machines may use it", wholeNumber({ min: 1, max: 10_000 }), 1)
+    .option("--hours <n>", "how long it is valid", decimalNumber({ min: 0.001, max: 8_760 }), 24);
+  withCommonOptions(command, client).action(async (options) => {
+    const { createJoinCode } = await import("./commands/join-code.ts");
+    await createJoinCode(options);
+  });
+}

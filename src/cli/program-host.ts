@@ -1,0 +1,130 @@
+/** Commands that run something on this machine: the grid, an agent, checks, keys of the node. */
+import { type Command, Option } from "commander";
+import { wholeNumber, withCommonOptions } from "./command-options.ts";
+
+const PORT_DEFAULT = 8_420;
+const port = wholeNumber({ min: 0, max: 65_535 });
+
+export function addHostCommands(program: Command): void {
+  addUp(program);
+  addJoin(program);
+  addAgentRun(program);
+  addDoctor(program);
+  addIdentity(program);
+  addSim(program);
+}
+
+function addUp(program: Command): void {
+  const command = program
+    .command("up")
+    .description("start a grid on this machine: coordinator, one agent, a model")
+    .addOption(
+      new Option("--port <port>", "port to listen on; 0 picks a free one")
+        .env("FALLOW_PORT")
+        .default(PORT_DEFAULT)
+        .argParser(port),
+    )
+    .option("--host <address>", "address to listen on; beyond loopback TLS is used", "127.0.0.1")
+    .option("--database <where>", "SQLite file or postgres:// address (default: grid.sqlite in the home)")
+    .option("--model <file.gguf>", "serve this model too, and wait until it is ready")
+    .option(
+      "--warm <replicas>",
+      "replicas of the bundled model that are kept ready",
+      wholeNumber({ min: 0, max: 1_000 }),
+      2,
+    )
+    .option("--no-agent", "run no agent on this machine")
+    .addOption(
+      new Option("--log-level <level>", "what is logged to stderr")
+        .choices(["debug", "info", "warn", "error", "silent"])
+        .default("warn"),
+    )
+    .addHelpText(
+      "after",
+      `
+With --json stdout gets exactly one line once the grid answers:
+  {"event":"ready","apiUrl":…,"baseUrl":…,"apiKey":…,"joinCode":…,"dashboardUrl":…}
+Ctrl-C drains for at most 5 s and ends with 0; a second Ctrl-C ends at once.`,
+    );
+  withCommonOptions(command, { isClient: false }).action(async (options) => {
+    const { runUp } = await import("./commands/up.ts");
+    await runUp(options);
+  });
+}
+
+function addJoin(program: Command): void {
+  const command = program
+    .command("join")
+    .description("lend this machine to a grid")
+    .argument("[code]", "join code from the grid; needed the first time only")
+    .option("--name <name>", "name shown in the grid (default: the host name)")
+    .option("--max-memory <size>", "lend at most this much memory, e.g. 8GiB")
+    .addOption(
+      new Option("--log-level <level>", "what is logged to stderr")
+        .choices(["debug", "info", "warn", "error", "silent"])
+        .default("warn"),
+    );
+  withCommonOptions(command, { isClient: false }).action(async (code: string | undefined, options) => {
+    const { runJoin } = await import("./commands/join.ts");
+    await runJoin(code ?? null, options);
+  });
+}
+
+/** The agent of `fallow up`, as its child process. Talks over the IPC channel and ends when the channel closes. */
+function addAgentRun(program: Command): void {
+  program.command("agent-run", { hidden: true }).action(async () => {
+    const { runAgentChild } = await import("./commands/agent-run.ts");
+    await runAgentChild();
+  });
+}
+
+function addDoctor(program: Command): void {
+  const command = program
+    .command("doctor")
+    .description("check this machine and home; name each problem's cause and fix")
+    .addOption(
+      new Option("--port <port>", "port that `fallow up` would use")
+        .env("FALLOW_PORT")
+        .default(PORT_DEFAULT)
+        .argParser(port),
+    );
+  withCommonOptions(command, { isClient: true }).action(async (options) => {
+    const { runDoctor } = await import("./commands/doctor.ts");
+    await runDoctor(options);
+  });
+}
+
+function addIdentity(program: Command): void {
+  const identity = program.command("identity").description("export or restore the key that is this node's identity");
+  withCommonOptions(
+    identity.command("export").description("write the node's key to a file, or to stdout").argument("[file]"),
+    { isClient: false },
+  ).action(async (file: string | undefined, options) => {
+    const { exportIdentity } = await import("./commands/identity.ts");
+    await exportIdentity(file ?? null, options);
+  });
+  withCommonOptions(
+    identity
+      .command("restore")
+      .description("make an exported key this home's identity")
+      .argument("<file>")
+      .option("--force", "replace another identity that is already here"),
+    { isClient: false },
+  ).action(async (file: string, options) => {
+    const { restoreIdentity } = await import("./commands/identity.ts");
+    await restoreIdentity(file, options);
+  });
+}
+
+function addSim(program: Command): void {
+  const command = program
+    .command("sim")
+    .description("run the grid in a seeded simulation with faults, and check its laws")
+    .option("--seed <seed>", "first seed", wholeNumber({ min: 0, max: 2 ** 31 - 1 }), 1)
+    .option("--count <seeds>", "how many seeds, one after the other", wholeNumber({ min: 1, max: 100_000 }), 1)
+    .option("--no-replay", "do not run each seed twice to compare trace hashes");
+  withCommonOptions(command, { isClient: false }).action(async (options) => {
+    const { runSim } = await import("./commands/sim.ts");
+    await runSim(options);
+  });
+}

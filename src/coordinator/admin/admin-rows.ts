@@ -1,0 +1,165 @@
+/** How the coordinator's own records look to an operator. Pure: record in, row out. */
+import type { ModelId } from "../../domain/ids.ts";
+import { type Account, availableMicroUsd, type Transfer } from "../../domain/ledger.ts";
+import type { ApiKey, JoinToken, ModelRecord, NodeRecord, ReceiptRecord } from "../../ports/store.ts";
+import type { ReplicaReport } from "../../wire/agent-link.ts";
+import { receiptBodySchema } from "../../wire/receipt.ts";
+import type { NodeView } from "../roster.ts";
+import type {
+  AccountRow,
+  KeyRow,
+  LedgerCheck,
+  ModelRow,
+  NodeRow,
+  ReplicaRow,
+  RequestRow,
+  TransferRow,
+} from "./admin-schemas.ts";
+
+export function nodeRow(node: NodeView, more: { nowMonoMs: number; earnedMicroUsd: number }): NodeRow {
+  const { capabilities } = node;
+  return {
+    nodeId: node.nodeId,
+    name: node.name,
+    state: node.state,
+    isYielding: node.isYielding,
+    rttMs: node.rttMs,
+    joinedAtMs: node.joinedAtMs,
+    silentMs: Math.max(0, Math.round(more.nowMonoMs - node.lastMessageMonoMs)),
+    platform: capabilities.platform,
+    cpuModel: capabilities.cpuModel,
+    cpuCores: capabilities.cpuCores,
+    memoryBytes: capabilities.memoryBytes,
+    engineVariant: capabilities.engineVariant,
+    engineVersion: capabilities.engineVersion,
+    devices: capabilities.devices.map(({ deviceId, name, memoryBytes, memoryFreeBytes }) => ({
+      deviceId,
+      name,
+      memoryBytes,
+      memoryFreeBytes,
+    })),
+    decodeTokPerSecond: capabilities.referenceSpeed?.decodeTokPerSecond ?? null,
+    earnedMicroUsd: more.earnedMicroUsd,
+    replicas: node.replicas.filter(({ state }) => state !== "gone").length,
+  };
+}
+
+export function replicaRow(replica: ReplicaReport, node: NodeView, modelId: ModelId | null): ReplicaRow {
+  const { replicaId, state, progress, slots, slotsBusy, queued, contextTokens, memoryBytes, failure } = replica;
+  return {
+    replicaId,
+    modelId,
+    nodeId: node.nodeId,
+    nodeName: node.name,
+    state,
+    progress,
+    slots,
+    slotsBusy,
+    queued,
+    contextTokens,
+    memoryBytes,
+    failure: failure === null ? null : `${failure.code}: ${failure.message}`,
+  };
+}
+
+export function requestRow(receipt: ReceiptRecord): RequestRow {
+  const body = receiptBodySchema.parse(JSON.parse(receipt.bodyJson));
+  return {
+    requestId: receipt.requestId,
+    receiptId: receipt.receiptId,
+    modelId: receipt.modelId,
+    tier: receipt.tier,
+    promptTokens: receipt.promptTokens,
+    outputTokens: receipt.outputTokens,
+    costMicroUsd: receipt.costMicroUsd,
+    createdAtMs: receipt.createdAtMs,
+    nodeIds: [...new Set(body.attempts.map(({ nodeId }) => nodeId))],
+    attempts: body.attempts.length,
+  };
+}
+
+export function accountRow(account: Account): AccountRow {
+  return {
+    accountId: account.accountId,
+    availableMicroUsd: availableMicroUsd(account),
+    debitsPendingMicroUsd: account.debitsPending,
+    debitsPostedMicroUsd: account.debitsPosted,
+    creditsPendingMicroUsd: account.creditsPending,
+    creditsPostedMicroUsd: account.creditsPosted,
+  };
+}
+
+export function transferRow(transfer: Transfer): TransferRow {
+  const { transferId, kind, debitAccountId, creditAccountId, amountMicroUsd, requestId, reason, atMs } = transfer;
+  return { transferId, kind, debitAccountId, creditAccountId, amountMicroUsd, requestId, reason, atMs };
+}
+
+export function modelRow(model: ModelRecord, replicasReady: number): ModelRow {
+  const { manifest } = model;
+  return {
+    modelId: manifest.modelId,
+    name: manifest.name,
+    architecture: manifest.architecture,
+    quantisation: manifest.quantisation,
+    parameterCount: manifest.parameterCount,
+    layerCount: manifest.layerCount,
+    vocabSize: manifest.vocabSize,
+    contextTokensMax: manifest.contextTokensMax,
+    fileBytes: manifest.fileBytes,
+    weightsSha256: manifest.weightsSha256,
+    hasChatTemplate: manifest.chatTemplate !== null,
+    inputMicroUsdPerMtok: manifest.price.inputMicroUsdPerMtok,
+    outputMicroUsdPerMtok: manifest.price.outputMicroUsdPerMtok,
+    warmReplicas: manifest.warmReplicas,
+    addedAtMs: manifest.addedAtMs,
+    replicasReady,
+  };
+}
+
+export function keyRow(key: ApiKey, spentMicroUsd: number): KeyRow {
+  return {
+    keyId: key.keyId,
+    name: key.name,
+    secretHint: key.secretHint,
+    tenantId: key.tenantId,
+    scopes: [...key.scopes],
+    requestsPerMinuteMax: key.requestsPerMinuteMax,
+    tokensPerMinuteMax: key.tokensPerMinuteMax,
+    budgetMicroUsd: key.budgetMicroUsd,
+    spentMicroUsd,
+    models: key.models === null ? null : [...key.models],
+    createdAtMs: key.createdAtMs,
+    expiresAtMs: key.expiresAtMs,
+    revokedAtMs: key.revokedAtMs,
+  };
+}
+
+export function joinTokenRow(token: JoinToken): Omit<JoinToken, "tokenSha256"> {
+  const { usesMax, usesLeft, createdAtMs, expiresAtMs } = token;
+  return { usesMax, usesLeft, createdAtMs, expiresAtMs };
+}
+
+/** Removed nodes stay in the store so that they are refused; an operator does not see them. */
+export function isKept(node: NodeRecord): boolean {
+  return node.removedAtMs === null;
+}
+
+/** Posted and pending money over all accounts; each pair is equal when the books balance. */
+export function checkLedger(accounts: readonly Account[], openHolds: readonly Transfer[]): LedgerCheck {
+  const problems: string[] = [];
+  const sum = (of: (account: Account) => number) =>
+    accounts.reduce((total, account) => total + BigInt(of(account)), 0n);
+  const posted = sum(({ debitsPosted }) => debitsPosted) - sum(({ creditsPosted }) => creditsPosted);
+  const pending = sum(({ debitsPending }) => debitsPending) - sum(({ creditsPending }) => creditsPending);
+  const held = openHolds.reduce((total, { amountMicroUsd }) => total + BigInt(amountMicroUsd), 0n);
+  const pendingDebits = sum(({ debitsPending }) => debitsPending);
+  if (posted !== 0n) problems.push(`posted debits and credits differ by ${posted} micro-USD`);
+  if (pending !== 0n) problems.push(`pending debits and credits differ by ${pending} micro-USD`);
+  if (held !== pendingDebits) problems.push(`open holds are ${held} micro-USD, pending debits ${pendingDebits}`);
+  for (const account of accounts) {
+    if (account.mustNotOverdraw && availableMicroUsd(account) < 0) {
+      problems.push(`${account.accountId} is overdrawn by ${-availableMicroUsd(account)} micro-USD`);
+    }
+  }
+  return { isBalanced: problems.length === 0, accounts: accounts.length, openHolds: openHolds.length, problems };
+}
