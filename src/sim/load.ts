@@ -1,0 +1,126 @@
+/**
+ * What tenants ask in a run, drawn from its seed before it starts: models, accounts with much or little money, and requests
+ * with a time, a size and a patience. Who carries it out is client.ts.
+ */
+import type { SamplingOptions } from "../domain/sampling.ts";
+import { DEFAULT_SAMPLING } from "../domain/sampling.ts";
+import { SERVICE_TIERS, type ServiceTier } from "../domain/tier.ts";
+import type { SeededRandom } from "./random.ts";
+
+export interface ModelDraw {
+  readonly name: string;
+  readonly warmReplicas: number;
+  readonly fileBytes: number;
+  readonly inputMicroUsdPerMtok: number;
+  readonly outputMicroUsdPerMtok: number;
+}
+
+export interface TenantDraw {
+  readonly name: string;
+  readonly balanceMicroUsd: number;
+}
+
+export interface RequestDraw {
+  readonly atMs: number;
+  readonly model: number;
+  readonly tenant: number;
+  readonly promptTokenIds: readonly number[];
+  readonly tokensMax: number;
+  readonly choices: number;
+  readonly tier: ServiceTier;
+  readonly sampling: SamplingOptions;
+  readonly deadlineMs: number;
+  /** The client goes away once it got so many tokens, over all choices; null when it stays. */
+  readonly cancelAfterTokens: number | null;
+  /** Or when so much time passed. */
+  readonly cancelAfterMs: number | null;
+}
+
+export interface LoadPlan {
+  readonly models: readonly ModelDraw[];
+  readonly tenants: readonly TenantDraw[];
+  /** By time. */
+  readonly requests: readonly RequestDraw[];
+}
+
+export const MODELS_MAX = 3;
+export const REQUESTS_MAX = 60;
+/** Patience of the clients, and so the longest that a request may stay without an answer. */
+export const DEADLINE_MAX_MS = 20_000;
+const PROMPT_TOKENS_MAX = 48;
+const MEGABYTE = 1_048_576;
+
+export function drawLoad(options: {
+  readonly random: SeededRandom;
+  readonly vocabSize: number;
+  readonly startMs: number;
+  readonly endMs: number;
+}): LoadPlan {
+  const { random } = options;
+  const models = Array.from({ length: random.between(1, MODELS_MAX) }, (_, index) =>
+    drawModel(random.fork(`model/${index}`), index),
+  );
+  const tenants = Array.from({ length: random.between(1, 3) }, (_, index) =>
+    drawTenant(random.fork(`tenant/${index}`), index),
+  );
+  const arrivals = random.fork("arrivals");
+  const gapMs = arrivals.pick([300, 800, 2_000]);
+  const requests: RequestDraw[] = [];
+  let atMs = options.startMs;
+  while (requests.length < REQUESTS_MAX) {
+    // Bursts: some requests arrive together with the one before.
+    if (!arrivals.chance(0.2)) atMs += arrivals.gap(gapMs);
+    if (atMs >= options.endMs) break;
+    const of = { atMs, models: models.length, tenants: tenants.length, vocabSize: options.vocabSize };
+    requests.push(drawRequest(random.fork(`request/${requests.length}`), of));
+  }
+  return { models, tenants, requests };
+}
+
+function drawModel(random: SeededRandom, index: number): ModelDraw {
+  return {
+    name: `sim-${index}`,
+    warmReplicas: random.pick([0, 1, 1, 2, 3]),
+    fileBytes: random.between(10, 600) * MEGABYTE,
+    inputMicroUsdPerMtok: random.pick([0, 50_000, 333_333]),
+    outputMicroUsdPerMtok: random.pick([0, 100_000, 1_234_567]),
+  };
+}
+
+function drawTenant(random: SeededRandom, index: number): TenantDraw {
+  return { name: `tenant-${index}`, balanceMicroUsd: random.pick([40, 1_000, 1_000_000, 1_000_000]) };
+}
+
+function drawRequest(
+  random: SeededRandom,
+  of: { atMs: number; models: number; tenants: number; vocabSize: number },
+): RequestDraw {
+  const tokensMax = random.pick([1, 4, 12, 30, 60]);
+  const isImpatient = random.chance(0.2);
+  return {
+    atMs: of.atMs,
+    model: random.between(0, of.models - 1),
+    tenant: random.between(0, of.tenants - 1),
+    promptTokenIds: Array.from({ length: random.between(1, PROMPT_TOKENS_MAX) }, () =>
+      random.between(0, of.vocabSize - 1),
+    ),
+    tokensMax,
+    choices: random.pick([1, 1, 1, 2, 3]),
+    tier: random.pick(SERVICE_TIERS),
+    sampling: drawSampling(random),
+    deadlineMs: random.pick([6_000, 12_000, DEADLINE_MAX_MS]),
+    cancelAfterTokens: isImpatient ? random.between(0, tokensMax) : null,
+    cancelAfterMs: random.chance(0.05) ? random.between(0, 3_000) : null,
+  };
+}
+
+function drawSampling(random: SeededRandom): SamplingOptions {
+  return {
+    ...DEFAULT_SAMPLING,
+    temperature: random.pick([0, 0.7, 1]),
+    topK: random.pick([1, 4, 8]),
+    topP: random.pick([0.9, 1]),
+    frequencyPenalty: random.pick([0, 0, 0.5]),
+    presencePenalty: random.pick([0, 0, -0.5]),
+  };
+}
