@@ -14,6 +14,7 @@ import type { ModelFiles } from "../ports/model-files.ts";
 import type { Random } from "../ports/random.ts";
 import type { Store } from "../ports/store.ts";
 import type { TokenizerHost } from "../ports/tokenizer.ts";
+import type { StatusPageFiles } from "./admin/status-page.ts";
 
 export interface CoordinatorPorts {
   readonly clock: Clock;
@@ -31,6 +32,17 @@ export interface CoordinatorOptions {
   readonly gridKey: KeyPair;
   /** Of this program, as `/health` and the challenge tell it. */
   readonly version: string;
+  /** What join codes say about where this grid is. Called when a code is made, so after the server listens. */
+  readonly addresses?: () => GridAddresses;
+  /** Files of the status page; without them `/` answers 404. */
+  readonly statusPage?: StatusPageFiles;
+}
+
+export interface GridAddresses {
+  /** `http(s)://host:port`, best first; 1 to 4. */
+  readonly urls: readonly string[];
+  /** SHA-256 of the coordinator's certificate; null when the grid is on this machine only. */
+  readonly certificateSha256: string | null;
 }
 
 export interface Coordinator {

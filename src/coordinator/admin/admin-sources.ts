@@ -1,0 +1,59 @@
+/** What the operator's API needs of the rest of the coordinator. The registry, the catalogue and dispatch provide it. */
+import type { Context, MiddlewareHandler } from "hono";
+import type { ModelId, NodeId } from "../../domain/ids.ts";
+import type { Outcome, Refusal } from "../../domain/refusal.ts";
+import type { Clock } from "../../ports/clock.ts";
+import type { Crypto } from "../../ports/crypto.ts";
+import type { Ids } from "../../ports/ids.ts";
+import type { Random } from "../../ports/random.ts";
+import type { ApiKey, KeyScope, ModelRecord, Store } from "../../ports/store.ts";
+import type { ReplicaReport } from "../../wire/agent-link.ts";
+import type { NodeView, Roster } from "../roster.ts";
+import type { AddModel } from "./admin-schemas.ts";
+
+export interface AdminSources {
+  readonly gridId: string;
+  readonly version: string;
+  readonly startedAtMs: number;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly ids: Ids;
+  readonly crypto: Crypto;
+  readonly store: Store;
+  readonly roster: Pick<Roster, "nodes" | "node">;
+  /** Requests that run or wait at this moment. */
+  activity(): { readonly inFlight: number; readonly queued: number };
+  modelOf(replica: ReplicaReport, node: NodeView): ModelId | null;
+  readonly nodes: NodeOrders;
+  readonly models: ModelOrders;
+  readonly joinCodes: JoinCodes;
+  readonly gate: AdminGate;
+}
+
+export interface NodeOrders {
+  /** Each resolves with false when no such node is known. */
+  drain(nodeId: NodeId): Promise<boolean>;
+  undrain(nodeId: NodeId): Promise<boolean>;
+  remove(nodeId: NodeId): Promise<boolean>;
+}
+
+export interface ModelOrders {
+  /** Reads, checks and registers the file; refuses what it cannot serve, with the reason. */
+  add(model: AddModel): Promise<Outcome<ModelRecord>>;
+  remove(modelId: ModelId): Promise<boolean>;
+}
+
+export interface JoinCodes {
+  create(terms: {
+    usesMax: number;
+    ttlMs: number;
+  }): Promise<{ readonly joinCode: string; readonly expiresAtMs: number }>;
+}
+
+/** The gateway's own parts, so that keys and errors mean the same on every path. */
+export interface AdminGate {
+  requireKey(scope: KeyScope): MiddlewareHandler;
+  /** The key that `requireKey` let in. */
+  callerKey(context: Context): ApiKey;
+  refusal(context: Context, reason: Refusal): Response;
+}
