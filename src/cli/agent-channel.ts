@@ -1,0 +1,25 @@
+/** What `fallow up` and its agent process say to each other over Node's IPC channel. Both sides are this program. */
+import { z } from "zod";
+import { LOG_LEVELS } from "../adapters/log-pino/pino-log.ts";
+
+export const agentOrderSchema = z.discriminatedUnion("kind", [
+  z.object({
+    kind: z.literal("start"),
+    home: z.string(),
+    url: z.string(),
+    certificateSha256: z.string().nullable(),
+    joinToken: z.string().nullable(),
+    name: z.string().nullable(),
+    logLevel: z.enum(LOG_LEVELS),
+  }),
+  z.object({ kind: z.literal("stop") }),
+]);
+export type AgentOrder = z.infer<typeof agentOrderSchema>;
+
+export const agentNewsSchema = z.discriminatedUnion("kind", [
+  z.object({ kind: z.literal("step"), text: z.string() }),
+  z.object({ kind: z.literal("online"), nodeId: z.string() }),
+  /** It will not work without a person: refused by the grid, home in use, library missing. */
+  z.object({ kind: z.literal("failed"), code: z.string(), message: z.string(), fix: z.string().nullable() }),
+]);
+export type AgentNews = z.infer<typeof agentNewsSchema>;
