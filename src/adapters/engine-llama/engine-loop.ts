@@ -1,0 +1,256 @@
+/**
+ * Continuous batching: each turn decodes one token of every generating sequence together with a share of the waiting
+ * prompts, draws the next tokens, and reports them all in one message. Between turns the event loop runs, so that aborts
+ * and new tasks get in. The decisions are pure (`inference/batch-policy`, `inference/sequence-slots`); here they are
+ * carried out on libllama.
+ */
+import { assert } from "../../domain/assert.ts";
+import { PrefillPace, planStep } from "../../inference/batch-policy.ts";
+import { SamplerScratch } from "../../inference/sampler.ts";
+import { chooseSlot } from "../../inference/sequence-slots.ts";
+import type { GenerateCommand, SequenceEnd, SequenceFailure, StepLogprobs, StepReport } from "./child-protocol.ts";
+import { DecodeBatch } from "./decode-batch.ts";
+import { GrammarCandidates, GrammarMask, grammarRefusal } from "./grammar-mask.ts";
+import type { LoadedModel } from "./loaded-model.ts";
+import { RunningSequence } from "./running-sequence.ts";
+import { SlotTable } from "./slot-table.ts";
+
+/** Without tokens to tell of, the host still hears this often that the engine lives. */
+const SILENCE_MS_MAX = 200;
+
+export interface LoopOptions {
+  readonly queueMax: number;
+  readonly report: (step: StepReport) => void;
+  /** The library failed in a way that leaves its memory in doubt: the process ends. */
+  readonly onFatal: (message: string) => never;
+}
+
+export class EngineLoop {
+  readonly #loaded: LoadedModel;
+  readonly #options: LoopOptions;
+  readonly #slots: SlotTable;
+  readonly #batch: DecodeBatch;
+  readonly #scratch: SamplerScratch;
+  readonly #pace = new PrefillPace();
+  readonly #running = new Map<number, RunningSequence>();
+  readonly #queue: GenerateCommand[] = [];
+  /** Work between steps, such as a batch of embeddings: one piece a turn. */
+  readonly #chores: (() => void)[] = [];
+  #grammarCandidates: GrammarCandidates | null = null;
+  #isScheduled = false;
+  #order = 0;
+  #promptTokensDecoded = 0;
+  #promptTokensCached = 0;
+  #tokens: number[] = [];
+  #logprobs: Map<number, StepLogprobs> | null = null;
+  #ends: SequenceEnd[] = [];
+  #failures: SequenceFailure[] = [];
+  #reportedAtMs = 0;
+
+  constructor(loaded: LoadedModel, options: LoopOptions) {
+    this.#loaded = loaded;
+    this.#options = options;
+    this.#slots = new SlotTable(loaded);
+    this.#batch = new DecodeBatch({ tokensMax: loaded.batchTokens, sequencesMax: loaded.sequencesMax });
+    this.#scratch = new SamplerScratch(loaded.vocabulary.size);
+  }
+
+  get slots(): SlotTable {
+    return this.#slots;
+  }
+
+  submit(command: GenerateCommand): void {
+    if (this.#queue.length >= this.#options.queueMax + this.#loaded.sequencesMax) {
+      const message = `${this.#queue.length} sequences wait already`;
+      this.#failures.push({ key: command.key, code: "engine-overloaded", message });
+    } else {
+      this.#queue.push(command);
+    }
+    this.#schedule();
+  }
+
+  /** Runs between two steps. */
+  submitChore(chore: () => void): void {
+    this.#chores.push(chore);
+    this.#schedule();
+  }
+
+  abort(key: number): void {
+    const waiting = this.#queue.findIndex((command) => command.key === key);
+    if (waiting >= 0) this.#queue.splice(waiting, 1);
+    const sequence = this.#running.get(key);
+    if (sequence !== undefined) this.#release(sequence);
+    this.#schedule();
+  }
+
+  #schedule(): void {
+    if (this.#isScheduled) return;
+    this.#isScheduled = true;
+    setImmediate(() => {
+      this.#isScheduled = false;
+      this.#turn();
+    });
+  }
+
+  #turn(): void {
+    this.#admit();
+    this.#chores.shift()?.();
+    if (this.#running.size > 0) this.#step();
+    this.#flush();
+    if (this.#running.size > 0 || this.#queue.length > 0 || this.#chores.length > 0) this.#schedule();
+  }
+
+  #admit(): void {
+    while (this.#queue.length > 0) {
+      const command = this.#queue[0];
+      assert(command !== undefined, "a queue with entries has a first one");
+      const choice = chooseSlot(this.#slots.states, command.tokenIds);
+      if (choice === null) return;
+      this.#queue.shift();
+      this.#start(command, choice);
+    }
+  }
+
+  #start(command: GenerateCommand, choice: NonNullable<ReturnType<typeof chooseSlot>>): void {
+    const grammar = this.#parseGrammar(command);
+    if (grammar === "refused") return;
+    const cachedTokens = this.#slots.take(choice);
+    const sequence = new RunningSequence({
+      command,
+      vocabulary: this.#loaded.vocabulary,
+      grammar,
+      slot: choice.slot,
+      order: this.#order++,
+      cachedTokens,
+      contextTokens: this.#loaded.contextTokens,
+    });
+    this.#running.set(command.key, sequence);
+    this.#promptTokensCached += cachedTokens;
+    const replayed = sequence.replay();
+    if (replayed === null) return;
+    if (replayed === "grammar-mismatch") {
+      this.#fail(sequence, { code: "grammar-invalid", message: "the tokens generated so far do not fit the grammar" });
+    } else {
+      this.#end(sequence, replayed);
+    }
+  }
+
+  #parseGrammar(command: GenerateCommand): GrammarMask | null | "refused" {
+    if (command.grammar === null) return null;
+    const { api, vocabulary } = this.#loaded;
+    const refusal = grammarRefusal(command.grammar);
+    this.#grammarCandidates ??= new GrammarCandidates(vocabulary.size);
+    const parts = { api, vocabulary, candidates: this.#grammarCandidates };
+    const grammar = refusal === null ? GrammarMask.parse(command.grammar, parts) : null;
+    if (grammar !== null) return grammar;
+    const message =
+      refusal ?? "libllama cannot parse the grammar: it needs a rule `root`, no undefined rule and no left recursion";
+    this.#failures.push({ key: command.key, code: "grammar-invalid", message });
+    return "refused";
+  }
+
+  #step(): void {
+    const bySlot = new Map([...this.#running.values()].map((sequence) => [sequence.slot, sequence]));
+    const pending = [...this.#running.values()].map((sequence) => ({
+      slot: sequence.slot,
+      pendingTokens: sequence.tokens.length - this.#slots.heldTokens(sequence.slot),
+      order: sequence.order,
+    }));
+    const parts = planStep(pending, this.#pace.tokens);
+    const outputs: RunningSequence[] = [];
+    let prefillTokens = 0;
+    this.#batch.clear();
+    for (const part of parts) {
+      const sequence = bySlot.get(part.slot);
+      assert(sequence !== undefined, `slot ${part.slot} runs a sequence`);
+      const start = this.#slots.heldTokens(part.slot);
+      const end = start + part.tokens;
+      if (end === sequence.tokens.length) outputs.push(sequence);
+      if (part.tokens > 1) prefillTokens += part.tokens;
+      for (let position = start; position < end; position++) {
+        const wantsOutput = position === sequence.tokens.length - 1;
+        this.#batch.add(sequence.tokens[position] ?? 0, { position, sequence: part.slot, wantsOutput });
+      }
+    }
+    const startMs = performance.now();
+    const code = this.#loaded.api.decode(this.#loaded.context, this.#batch.raw);
+    if (code !== 0) this.#options.onFatal(`llama_decode answered ${code} for ${this.#batch.tokens} tokens`);
+    for (const part of parts) this.#slots.append(part.slot, bySlot.get(part.slot)?.tokens ?? [], part.tokens);
+    this.#promptTokensDecoded += prefillTokens;
+    this.#pace.note({ prefillTokens, stepMs: performance.now() - startMs });
+    if (outputs.length > 0) this.#draw(outputs);
+  }
+
+  #draw(outputs: readonly RunningSequence[]): void {
+    const { api, context, logitRows } = this.#loaded;
+    const address = api.logits(context);
+    if (address === null) this.#options.onFatal("llama_get_logits answered NULL after a decode with outputs");
+    const rows = logitRows.at(address);
+    for (const [index, sequence] of outputs.entries()) {
+      const row = rows[index];
+      assert(row !== undefined, `output ${index} has a row of logits`);
+      this.#drawOne(sequence, row);
+    }
+  }
+
+  #drawOne(sequence: RunningSequence, row: Float32Array): void {
+    const outcome = sequence.next(row, this.#scratch);
+    switch (outcome.kind) {
+      case "broken-logits":
+        this.#fail(sequence, { code: "engine-crashed", message: "the model's logits hold NaN or infinity" });
+        break;
+      case "end":
+        this.#end(sequence, outcome.reason);
+        break;
+      case "token": {
+        const { tokenId, logprob, top } = outcome.token;
+        if (logprob !== null) {
+          this.#logprobs ??= new Map();
+          this.#logprobs.set(this.#tokens.length / 2, { logprob, top });
+        }
+        this.#tokens.push(sequence.key, tokenId);
+        if (outcome.end !== null) this.#end(sequence, outcome.end);
+      }
+    }
+  }
+
+  #end(sequence: RunningSequence, reason: SequenceEnd["reason"]): void {
+    this.#ends.push(sequence.endReport(reason));
+    this.#release(sequence);
+  }
+
+  #fail(sequence: RunningSequence, why: Omit<SequenceFailure, "key">): void {
+    this.#failures.push({ key: sequence.key, ...why });
+    this.#release(sequence);
+  }
+
+  #release(sequence: RunningSequence): void {
+    this.#running.delete(sequence.key);
+    this.#slots.release(sequence.slot);
+    sequence.free();
+  }
+
+  #flush(): void {
+    const nowMs = performance.now();
+    const hasNews = this.#tokens.length > 0 || this.#ends.length > 0 || this.#failures.length > 0;
+    if (!hasNews && nowMs - this.#reportedAtMs < SILENCE_MS_MAX && this.#running.size > 0) return;
+    this.#reportedAtMs = nowMs;
+    this.#options.report({
+      kind: "step",
+      tokens: Int32Array.from(this.#tokens),
+      logprobs: this.#logprobs,
+      ends: this.#ends,
+      failures: this.#failures,
+      counters: {
+        running: this.#running.size,
+        queued: this.#queue.length,
+        promptTokensDecoded: this.#promptTokensDecoded,
+        promptTokensCached: this.#promptTokensCached,
+      },
+    });
+    this.#tokens = [];
+    this.#logprobs = null;
+    this.#ends = [];
+    this.#failures = [];
+  }
+}

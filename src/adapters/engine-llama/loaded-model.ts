@@ -1,0 +1,115 @@
+/** A model in memory with its decoding context: what the step loop works on. Lives in the engine's own process. */
+import { readFileSync } from "node:fs";
+import { PREFILL_TOKENS_MAX } from "../../inference/batch-policy.ts";
+import type { LoadFailure } from "./child-protocol.ts";
+import type { ContextParams, LlamaApi, Pointer } from "./llama-ffi.ts";
+import { FloatRows } from "./native-memory.ts";
+import { Vocabulary } from "./vocabulary.ts";
+
+/** The library rounds each sequence's cells up to this. */
+const CONTEXT_STEP_TOKENS = 256;
+const FLASH_ATTENTION_OFF = 0;
+
+export interface ModelRequest {
+  readonly weightsPath: string;
+  readonly contextTokens: number;
+  readonly sequencesMax: number;
+  readonly threads: number;
+  readonly gpuLayers: number;
+  readonly onProgress: (fraction: number) => void;
+}
+
+export interface LoadedModel {
+  readonly api: LlamaApi;
+  readonly model: Pointer;
+  readonly context: Pointer;
+  readonly memory: Pointer;
+  readonly vocabulary: Vocabulary;
+  readonly logitRows: FloatRows;
+  readonly contextTokens: number;
+  readonly sequencesMax: number;
+  readonly threads: number;
+  /** Tokens that one `llama_decode` may take. */
+  readonly batchTokens: number;
+}
+
+export type LoadResult =
+  | { readonly ok: true; readonly value: LoadedModel }
+  | { readonly ok: false; readonly code: LoadFailure; readonly message: string };
+
+export function loadModel(api: LlamaApi, request: ModelRequest): LoadResult {
+  const modelParams = api.modelDefaults();
+  modelParams.n_gpu_layers = request.gpuLayers;
+  const model = api.loadModel(request.weightsPath, modelParams);
+  if (model === null) {
+    return { ok: false, code: "engine-load-failed", message: `libllama cannot load ${request.weightsPath}` };
+  }
+  request.onProgress(0.9);
+  const batchTokens = request.sequencesMax + PREFILL_TOKENS_MAX;
+  const context = api.newContext(model, contextParams(api, request, batchTokens));
+  if (context === null) {
+    const message = `no context of ${request.sequencesMax} sequences with ${request.contextTokens} tokens could be made`;
+    return { ok: false, code: "engine-load-failed", message };
+  }
+  const vocabulary = new Vocabulary(api, model);
+  const value: LoadedModel = {
+    api,
+    model,
+    context,
+    memory: api.memory(context),
+    vocabulary,
+    logitRows: new FloatRows({ rowFloats: vocabulary.size, rowsMax: request.sequencesMax }),
+    contextTokens: request.contextTokens,
+    sequencesMax: request.sequencesMax,
+    threads: request.threads,
+    batchTokens,
+  };
+  return { ok: true, value };
+}
+
+export function freeModel(loaded: LoadedModel): void {
+  loaded.api.freeContext(loaded.context);
+  loaded.api.freeModel(loaded.model);
+}
+
+function contextParams(api: LlamaApi, request: ModelRequest, batchTokens: number): ContextParams {
+  const params = api.contextDefaults();
+  const perSequence = Math.ceil(request.contextTokens / CONTEXT_STEP_TOKENS) * CONTEXT_STEP_TOKENS;
+  params.n_ctx = perSequence * request.sequencesMax;
+  params.n_batch = batchTokens;
+  params.n_ubatch = Math.min(batchTokens, PREFILL_TOKENS_MAX);
+  params.n_seq_max = request.sequencesMax;
+  params.n_outputs_max = request.sequencesMax;
+  params.n_threads = request.threads;
+  params.n_threads_batch = request.threads;
+  // Off for equal logits whatever else shares the batch; memory per sequence because a shared one is four times slower.
+  params.flash_attn_type = FLASH_ATTENTION_OFF;
+  params.kv_unified = false;
+  return params;
+}
+
+/** A metadata value of the model as text, or null. */
+export function metadataText(api: LlamaApi, model: Pointer, key: string): string | null {
+  const buffer = new Uint8Array(256);
+  const length = api.metadata(model, key, buffer, buffer.length);
+  return length < 0 ? null : new TextDecoder().decode(buffer.subarray(0, Math.min(length, buffer.length - 1)));
+}
+
+/**
+ * What computes: `cpu-haswell` by the backend library that was chosen for this processor, else the variant. Numbers are
+ * equal only within one class.
+ */
+export function computeClassOf(variant: string): string {
+  if (variant !== "cpu") return variant;
+  const found = /libggml-cpu-([a-z0-9_]+)\.so/.exec(loadedLibraries());
+  return found?.[1] === undefined ? `cpu-${process.arch}` : `cpu-${found[1]}`;
+}
+
+function loadedLibraries(): string {
+  try {
+    return readFileSync("/proc/self/maps", "utf8");
+  } catch {
+    // Only Linux has this file, and only its packages carry more than one CPU backend.
+    return "";
+  }
+}
