@@ -1,0 +1,94 @@
+/**
+ * Law 5: a node that fell silent gets no new work past the stated bounds, and every request ends: answered in full, or
+ * refused with a reason, within its deadline and a little. That holds while faults go on, and after they stop the grid
+ * has to serve again: the probes that the load puts at the end are answered.
+ */
+import type { RequestId } from "../../domain/ids.ts";
+import { LIVENESS } from "../../domain/node.ts";
+import type { Checker, Observation, Report } from "../observation.ts";
+
+/** The coordinator looks every `checkMs`, on a clock that may run one per cent off. */
+const CLOCK_SLACK = 1.02;
+const SILENT_NO_WORK_MS = (LIVENESS.suspectMs + LIVENESS.checkMs) * CLOCK_SLACK;
+const SILENT_NO_ORDERS_MS = (LIVENESS.deadMs + LIVENESS.checkMs) * CLOCK_SLACK;
+/** After the deadline: telling the node, its statement, and settling with a store that fails. */
+export const ANSWER_GRACE_MS = 6_000;
+
+interface Waiting {
+  readonly byMs: number;
+  readonly isProbe: boolean;
+}
+
+export class AnswerChecker implements Checker {
+  readonly name = "answers";
+  readonly #report: Report;
+  readonly #isProbe: (requestId: RequestId) => boolean;
+  readonly #waiting = new Map<RequestId, Waiting>();
+  readonly #heardMs = new Map<number, number>();
+  readonly #ended = new Map<string, number>();
+
+  constructor(options: { report: Report; isProbe: (requestId: RequestId) => boolean }) {
+    this.#report = options.report;
+    this.#isProbe = options.isProbe;
+  }
+
+  observe(observation: Observation, nowMs: number): void {
+    switch (observation.kind) {
+      case "message":
+      case "noise":
+        this.#heardMs.set(observation.connection, nowMs);
+        break;
+      case "order":
+        this.#ordered(observation, nowMs);
+        break;
+      case "asked": {
+        const { requestId, deadlineMs } = observation.request.terms;
+        const byMs = nowMs + deadlineMs * CLOCK_SLACK + ANSWER_GRACE_MS;
+        this.#waiting.set(requestId, { byMs, isProbe: this.#isProbe(requestId) });
+        break;
+      }
+      case "outcome": {
+        const waiting = this.#waiting.get(observation.requestId);
+        this.#waiting.delete(observation.requestId);
+        const { outcome, requestId } = observation;
+        this.#ended.set(outcome.kind, (this.#ended.get(outcome.kind) ?? 0) + 1);
+        if (waiting?.isProbe !== true || outcome.kind === "answered") break;
+        const why = outcome.kind === "refused" ? `refused: ${outcome.code}` : outcome.kind;
+        this.#break(`${requestId}, asked after the faults were over, was ${why}`);
+        break;
+      }
+    }
+  }
+
+  afterEvent(nowMs: number): void {
+    for (const [requestId, { byMs }] of this.#waiting) {
+      if (nowMs <= byMs) continue;
+      this.#waiting.delete(requestId);
+      this.#break(`${requestId} has no answer ${ANSWER_GRACE_MS} ms after its deadline`);
+    }
+  }
+
+  atEnd(): void {
+    for (const requestId of this.#waiting.keys()) this.#break(`${requestId} has no answer at the end of the run`);
+  }
+
+  /** How requests ended, by kind. */
+  outcomes(): Readonly<Record<string, number>> {
+    return Object.fromEntries([...this.#ended].sort(([a], [b]) => (a < b ? -1 : 1)));
+  }
+
+  #ordered(order: Extract<Observation, { kind: "order" }>, nowMs: number): void {
+    const silentMs = nowMs - (this.#heardMs.get(order.connection) ?? nowMs);
+    const { type } = order.message;
+    if (type === "attempt.start" && silentMs > SILENT_NO_WORK_MS) {
+      this.#break(`${order.node}, silent for ${Math.round(silentMs)} ms, got a new attempt`);
+    }
+    if (type === "replica.load" && silentMs > SILENT_NO_ORDERS_MS) {
+      this.#break(`${order.node}, silent for ${Math.round(silentMs)} ms, got a new replica`);
+    }
+  }
+
+  #break(what: string): void {
+    this.#report({ law: 5, what });
+  }
+}

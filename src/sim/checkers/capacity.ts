@@ -1,0 +1,129 @@
+/**
+ * Law 3: what is planned on a device, and what runs on it, never exceeds its usable memory; and no replica has more leases
+ * than slots. Memory is counted by the least that it can be, weights and KV cache of all slots, so that a planner which is
+ * more careful than this is right as well.
+ *
+ * A replica counts from the order to load it until the order to unload it, its own word that it failed or is gone, or the
+ * death of its process. A lease counts until an end, failure or cancellation of it passed the wire, or its link closed.
+ */
+import type { ModelId } from "../../domain/ids.ts";
+import type { CoordinatorMessage, ReplicaLoad, ReplicaReport } from "../../wire/agent-link.ts";
+import type { Checker, EngineChange, Observation, Report } from "../observation.ts";
+
+export interface CapacityOptions {
+  readonly report: Report;
+  readonly usableBytes: (node: string, deviceId: string) => number;
+  readonly kvBytesPerToken: (modelId: ModelId) => number;
+  readonly modelIdOf: (name: string) => ModelId;
+}
+
+interface NodeBooks {
+  readonly planned: Map<string, { readonly deviceId: string; readonly bytes: number; readonly slots: number }>;
+  readonly engines: Map<number, { readonly bytes: number }>;
+  /** Lease by id, with its replica. */
+  readonly leases: Map<string, string>;
+}
+
+export class CapacityChecker implements Checker {
+  readonly name = "capacity";
+  readonly #options: CapacityOptions;
+  readonly #nodes = new Map<string, NodeBooks>();
+
+  constructor(options: CapacityOptions) {
+    this.#options = options;
+  }
+
+  observe(observation: Observation): void {
+    switch (observation.kind) {
+      case "order":
+        this.#ordered(observation.node, observation.message);
+        break;
+      case "message": {
+        const { message, node } = observation;
+        const books = this.#books(node);
+        if (message.type === "attempt.end" || message.type === "attempt.failed") books.leases.delete(message.leaseId);
+        if (message.type === "heartbeat" || message.type === "hello") this.#reported(node, message.replicas);
+        if (message.type === "replica.state") this.#reported(node, [message.replica]);
+        break;
+      }
+      case "link-closed":
+        if (observation.at === "coordinator") this.#books(observation.peer).leases.clear();
+        break;
+      case "host":
+        if (observation.change === "killed" || observation.change === "lost-power") this.#died(observation.host);
+        break;
+      case "engine":
+        this.#engine(observation.node, observation.engine, observation.change);
+        break;
+    }
+  }
+
+  #ordered(node: string, message: CoordinatorMessage): void {
+    const books = this.#books(node);
+    if (message.type === "replica.load") this.#planned(node, message);
+    if (message.type === "replica.unload") books.planned.delete(message.replicaId);
+    if (message.type === "attempt.cancel") books.leases.delete(message.leaseId);
+    if (message.type !== "attempt.start") return;
+    books.leases.set(message.leaseId, message.replicaId);
+    const slots = books.planned.get(message.replicaId)?.slots;
+    if (slots === undefined) {
+      this.#break(`${message.leaseId} is for ${message.replicaId}, which is not planned on ${node}`);
+      return;
+    }
+    const leased = [...books.leases.values()].filter((replica) => replica === message.replicaId).length;
+    if (leased > slots) this.#break(`${message.replicaId} on ${node} has ${leased} leases and ${slots} slots`);
+  }
+
+  #planned(node: string, order: ReplicaLoad): void {
+    const { planned } = this.#books(node);
+    const kvBytes = this.#options.kvBytesPerToken(this.#options.modelIdOf(order.modelId));
+    const bytes = order.fileBytes + kvBytes * order.contextTokens * order.sequencesMax;
+    planned.set(order.replicaId, { deviceId: order.deviceId, bytes, slots: order.sequencesMax });
+    let total = 0;
+    for (const plan of planned.values()) if (plan.deviceId === order.deviceId) total += plan.bytes;
+    const usable = this.#options.usableBytes(node, order.deviceId);
+    if (total > usable) this.#break(`${total} bytes are planned on ${order.deviceId} of ${node}, ${usable} are usable`);
+  }
+
+  #reported(node: string, replicas: readonly ReplicaReport[]): void {
+    const { planned } = this.#books(node);
+    for (const { replicaId, state } of replicas) {
+      if (state === "failed" || state === "gone") planned.delete(replicaId);
+    }
+  }
+
+  #died(node: string): void {
+    if (node === "coordinator") {
+      for (const books of this.#nodes.values()) books.leases.clear();
+      return;
+    }
+    const books = this.#books(node);
+    books.planned.clear();
+    books.engines.clear();
+    books.leases.clear();
+  }
+
+  #engine(node: string, engine: number, change: EngineChange): void {
+    const { engines } = this.#books(node);
+    if (change.to === "gone") engines.delete(engine);
+    if (change.to !== "loading") return;
+    engines.set(engine, { bytes: change.memoryBytes });
+    let total = 0;
+    for (const { bytes } of engines.values()) total += bytes;
+    const usable = this.#options.usableBytes(node, "");
+    if (total > usable) this.#break(`engines on ${node} take ${total} bytes, ${usable} are usable`);
+  }
+
+  #books(node: string): NodeBooks {
+    let books = this.#nodes.get(node);
+    if (books === undefined) {
+      books = { planned: new Map(), engines: new Map(), leases: new Map() };
+      this.#nodes.set(node, books);
+    }
+    return books;
+  }
+
+  #break(what: string): void {
+    this.#options.report({ law: 3, what });
+  }
+}

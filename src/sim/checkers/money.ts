@@ -1,0 +1,196 @@
+/**
+ * Law 1: postings sum to zero, nothing is overdrawn, nobody pays for what was not delivered, and a request is charged once.
+ *
+ * Keeps books of its own from the transfers that the store took, by plain addition, and holds the store's accounts against
+ * them after every event that moved money. What was delivered is what the client saw, not what anybody counted for it.
+ */
+import type { AccountId, RequestId, TransferId } from "../../domain/ids.ts";
+import { type Account, availableMicroUsd, type Transfer } from "../../domain/ledger.ts";
+import type { TokenPrice } from "../../domain/money.ts";
+import type { Store } from "../../ports/store.ts";
+import type { Checker, Observation, Report, RequestAsked } from "../observation.ts";
+
+interface Book {
+  posted: number;
+  pending: number;
+}
+
+interface Purchase {
+  readonly asked: RequestAsked;
+  delivered: number;
+  charges: number;
+  chargedMicroUsd: number;
+  outcome: string | null;
+}
+
+export class MoneyChecker implements Checker {
+  readonly name = "money";
+  readonly #store: Store;
+  readonly #report: Report;
+  readonly #books = new Map<AccountId, Book>();
+  readonly #transfers = new Map<TransferId, Transfer>();
+  readonly #openHolds = new Set<TransferId>();
+  readonly #purchases = new Map<RequestId, Purchase>();
+  readonly #settled = new Set<RequestId>();
+  #isMoved = false;
+
+  constructor(options: { store: Store; report: Report }) {
+    this.#store = options.store;
+    this.#report = options.report;
+  }
+
+  observe(observation: Observation): void {
+    switch (observation.kind) {
+      case "asked": {
+        const { request } = observation;
+        const none = { delivered: 0, charges: 0, chargedMicroUsd: 0, outcome: null };
+        this.#purchases.set(request.terms.requestId, { asked: request, ...none });
+        break;
+      }
+      case "generation":
+        if (observation.event.kind === "tokens") {
+          const purchase = this.#purchases.get(observation.requestId);
+          if (purchase !== undefined) purchase.delivered += observation.event.tokens.length;
+        }
+        break;
+      case "transfers":
+        for (const transfer of observation.transfers) this.#move(transfer);
+        break;
+      case "settled":
+        if (this.#settled.has(observation.requestId)) this.#break(`${observation.requestId} was settled twice`);
+        this.#settled.add(observation.requestId);
+        break;
+      case "outcome": {
+        const purchase = this.#purchases.get(observation.requestId);
+        if (purchase !== undefined) purchase.outcome = observation.outcome.kind;
+        break;
+      }
+    }
+  }
+
+  async afterEvent(): Promise<void> {
+    if (!this.#isMoved) return;
+    this.#isMoved = false;
+    this.#compare(await this.#store.ledger.accounts());
+  }
+
+  async atEnd(): Promise<void> {
+    for (const hold of await this.#store.ledger.openHolds()) {
+      this.#break(`${hold.transferId} still holds ${hold.amountMicroUsd}`);
+    }
+    for (const purchase of this.#purchases.values()) this.#checkPurchase(purchase);
+  }
+
+  #move(transfer: Transfer): void {
+    const known = this.#transfers.get(transfer.transferId);
+    if (known !== undefined) return;
+    this.#transfers.set(transfer.transferId, transfer);
+    this.#isMoved = true;
+    const amount = transfer.amountMicroUsd;
+    switch (transfer.kind) {
+      case "direct":
+        this.#post(transfer, amount);
+        break;
+      case "hold":
+        this.#hold(transfer, amount);
+        this.#openHolds.add(transfer.transferId);
+        break;
+      case "post":
+      case "void":
+        this.#resolve(transfer);
+        break;
+    }
+    if (transfer.reason === "charge") this.#charge(transfer);
+  }
+
+  #resolve(transfer: Transfer): void {
+    const hold = transfer.holdTransferId === null ? undefined : this.#transfers.get(transfer.holdTransferId);
+    if (hold === undefined || !this.#openHolds.delete(hold.transferId)) {
+      this.#break(`${transfer.transferId} resolves a hold that is not open`);
+      return;
+    }
+    this.#hold(transfer, -hold.amountMicroUsd);
+    if (transfer.kind === "post") this.#post(transfer, transfer.amountMicroUsd);
+  }
+
+  #post(transfer: Transfer, amount: number): void {
+    this.#book(transfer.debitAccountId).posted -= amount;
+    this.#book(transfer.creditAccountId).posted += amount;
+  }
+
+  #hold(transfer: Transfer, amount: number): void {
+    this.#book(transfer.debitAccountId).pending -= amount;
+    this.#book(transfer.creditAccountId).pending += amount;
+  }
+
+  #charge(transfer: Transfer): void {
+    const purchase = transfer.requestId === null ? undefined : this.#purchases.get(transfer.requestId);
+    if (purchase === undefined) {
+      this.#break(`${transfer.transferId} charges for a request that nobody made`);
+      return;
+    }
+    purchase.charges += 1;
+    purchase.chargedMicroUsd += transfer.amountMicroUsd;
+    const worth = worthOf(purchase);
+    if (purchase.chargedMicroUsd > worth) {
+      this.#break(`${transfer.requestId} was charged ${purchase.chargedMicroUsd} for what is worth ${worth}`);
+    }
+    if (purchase.charges > 1) this.#break(`${transfer.requestId} was charged ${purchase.charges} times`);
+  }
+
+  #compare(accounts: readonly Account[]): void {
+    let posted = 0;
+    let pending = 0;
+    for (const account of accounts) {
+      const accountPosted = account.creditsPosted - account.debitsPosted;
+      const accountPending = account.creditsPending - account.debitsPending;
+      posted += accountPosted;
+      pending += accountPending;
+      const own = this.#book(account.accountId);
+      if (own.posted !== accountPosted || own.pending !== accountPending) {
+        const told = `${accountPosted} posted and ${accountPending} held`;
+        this.#break(`${account.accountId} has ${told}, its transfers add up to ${own.posted} and ${own.pending}`);
+      }
+      if (account.mustNotOverdraw && availableMicroUsd(account) < 0) {
+        this.#break(`${account.accountId} is overdrawn: ${availableMicroUsd(account)}`);
+      }
+    }
+    if (posted !== 0 || pending !== 0) this.#break(`postings sum to ${posted}, holds to ${pending}`);
+  }
+
+  #checkPurchase(purchase: Purchase): void {
+    const { outcome, asked } = purchase;
+    // Whoever was cut off by the coordinator's death pays at most for what came; `#charge` saw to that.
+    if (outcome !== "answered" && outcome !== "cancelled") return;
+    const worth = worthOf(purchase);
+    if (purchase.chargedMicroUsd !== worth) {
+      const { requestId } = asked.terms;
+      this.#break(`${requestId} (${outcome}) paid ${purchase.chargedMicroUsd} for what is worth ${worth}`);
+    }
+  }
+
+  #book(account: AccountId): Book {
+    let book = this.#books.get(account);
+    if (book === undefined) {
+      book = { posted: 0, pending: 0 };
+      this.#books.set(account, book);
+    }
+    return book;
+  }
+
+  #break(what: string): void {
+    this.#report({ law: 1, what });
+  }
+}
+
+/** The bill by the price list: prompt once if anything came, each line rounded up. */
+function worthOf(purchase: Purchase): number {
+  if (purchase.delivered === 0) return 0;
+  const { price } = purchase.asked.terms;
+  return line(purchase.asked.promptTokens, price, "input") + line(purchase.delivered, price, "output");
+}
+
+function line(tokens: number, price: TokenPrice, side: "input" | "output"): number {
+  const perMtok = side === "input" ? price.inputMicroUsdPerMtok : price.outputMicroUsdPerMtok;
+  return Math.ceil((tokens * perMtok) / 1_000_000);
+}

@@ -1,0 +1,144 @@
+/**
+ * Law 2: at most one live lease epoch a choice, no token of a dead epoch reaches a client, and a stream never repeats, skips
+ * or changes a token: each one equals what the model says when nothing disturbs it.
+ *
+ * The newest order to start a choice names the only lease that may feed its stream. A client's position may never be ahead
+ * of what that lease was given plus what its node has sent in order, so a token that came in under an older lease shows up
+ * even though it is the right one.
+ */
+import type { GenerationEvent } from "../../domain/generation.ts";
+import type { RequestId } from "../../domain/ids.ts";
+import type { AttemptStart, Chunk } from "../../wire/agent-link.ts";
+import type { Checker, Observation, ReferenceText, Report } from "../observation.ts";
+
+interface StreamState {
+  readonly reference: ReferenceText;
+  readonly label: string;
+  position: number;
+  isOver: boolean;
+  newest: Feed | null;
+}
+
+interface Feed {
+  readonly stream: StreamState;
+  readonly node: string;
+  readonly connection: number;
+  readonly epoch: number;
+  nextSeq: number;
+  /** Position in the stream up to which this lease has fed. */
+  reached: number;
+}
+
+export class StreamChecker implements Checker {
+  readonly name = "streams";
+  readonly #report: Report;
+  readonly #streams = new Map<string, StreamState>();
+  readonly #feeds = new Map<string, Feed>();
+  #newestEpoch = 0;
+
+  constructor(options: { report: Report }) {
+    this.#report = options.report;
+  }
+
+  observe(observation: Observation): void {
+    switch (observation.kind) {
+      case "asked": {
+        const { requestId } = observation.request.terms;
+        for (const [choice, reference] of observation.request.reference.entries()) {
+          const label = `${requestId}#${choice}`;
+          this.#streams.set(label, { reference, label, position: 0, isOver: false, newest: null });
+        }
+        break;
+      }
+      case "order":
+        if (observation.message.type === "attempt.start") this.#started(observation, observation.message);
+        break;
+      case "message":
+        if (observation.message.type === "attempt.chunks") {
+          for (const chunk of observation.message.chunks) this.#fed(observation, chunk);
+        }
+        break;
+      case "generation":
+        this.#delivered(observation.requestId, observation.choice, observation.event);
+        break;
+      case "outcome":
+        for (const [label, stream] of this.#streams) {
+          if (label.startsWith(`${observation.requestId}#`)) stream.isOver = true;
+        }
+        break;
+    }
+  }
+
+  #started(at: { node: string; connection: number }, order: AttemptStart): void {
+    if (order.epoch <= this.#newestEpoch) {
+      this.#break(`${order.leaseId} has epoch ${order.epoch}, not above ${this.#newestEpoch}`);
+    }
+    this.#newestEpoch = Math.max(this.#newestEpoch, order.epoch);
+    if (order.work.kind !== "generate") return;
+    const stream = this.#streams.get(`${order.terms.requestId}#${order.work.choice}`);
+    if (stream === undefined) {
+      this.#break(`${order.leaseId} was granted for ${order.terms.requestId}, which nobody asked`);
+      return;
+    }
+    if (stream.isOver) this.#break(`${order.leaseId} was granted for ${stream.label}, which is over`);
+    if (order.work.generatedCount !== stream.position) {
+      this.#break(`${order.leaseId} goes on at ${order.work.generatedCount}, ${stream.label} is at ${stream.position}`);
+    }
+    const feed = { stream, ...at, epoch: order.epoch, nextSeq: 0, reached: order.work.generatedCount };
+    this.#feeds.set(order.leaseId, feed);
+    stream.newest = feed;
+  }
+
+  #fed(at: { node: string; connection: number }, chunk: Chunk): void {
+    const feed = this.#feeds.get(chunk.leaseId);
+    if (feed === undefined || feed.node !== at.node || feed.connection !== at.connection) return;
+    if (chunk.epoch !== feed.epoch || chunk.seq !== feed.nextSeq) return;
+    feed.nextSeq += 1;
+    feed.reached += chunk.tokenIds.length;
+  }
+
+  #delivered(requestId: RequestId, choice: number, event: GenerationEvent): void {
+    const stream = this.#streams.get(`${requestId}#${choice}`);
+    if (stream === undefined) {
+      this.#break(`${requestId}#${choice} answers what nobody asked`);
+      return;
+    }
+    if (stream.isOver) this.#break(`${stream.label} got ${event.kind} after its end`);
+    const { reference } = stream;
+    switch (event.kind) {
+      case "tokens":
+        for (const { tokenId } of event.tokens) {
+          const wanted = reference.tokenIds[stream.position];
+          if (tokenId !== wanted) {
+            this.#break(
+              `${stream.label} got token ${tokenId} at ${stream.position}, undisturbed it has ${wanted ?? "none"}`,
+            );
+          }
+          stream.position += 1;
+        }
+        if (stream.newest === null || stream.position > stream.newest.reached) {
+          const reached = stream.newest?.reached ?? 0;
+          this.#break(`${stream.label} is at ${stream.position}, its live lease has fed only up to ${reached}`);
+        }
+        break;
+      case "end":
+        stream.isOver = true;
+        if (stream.position !== reference.tokenIds.length || event.reason !== reference.end) {
+          const told = `${event.reason} at ${stream.position}`;
+          this.#break(
+            `${stream.label} ended by ${told}, undisturbed by ${reference.end} at ${reference.tokenIds.length}`,
+          );
+        }
+        break;
+      case "failed":
+        stream.isOver = true;
+        break;
+      case "started":
+        break;
+    }
+  }
+
+  #break(what: string): void {
+    this.#report({ law: 2, what });
+  }
+}
