@@ -27,7 +27,7 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   ports: ["domain"],
   coordinator: SHELL_MAY_USE,
   agent: SHELL_MAY_USE,
-  adapters: ["ports", "wire", "domain", "weights", "inference"],
+  adapters: ["ports", "wire", "domain", "weights", "inference", "market"],
   sim: [...SHELL_MAY_USE, "coordinator", "agent"],
   cli: [...SHELL_MAY_USE, "coordinator", "agent", "adapters", "sim"],
 };

@@ -130,6 +130,8 @@ export interface LedgerStore {
   transfers(page: { accountId?: AccountId; limit: number }): Promise<readonly Transfer[]>;
   /** Holds that were neither posted nor voided: what a restart has to resolve. */
   openHolds(): Promise<readonly Transfer[]>;
+  /** Shares of nodes (`node-share`) applied before `beforeMs` and neither released nor refunded; oldest first. */
+  heldShares(filter: { beforeMs: number; limit: number }): Promise<readonly Transfer[]>;
 }
 
 /** A settled request: its receipt (canonical JSON and signatures as in wire/receipt.ts) and its place in the log. */

@@ -1,0 +1,72 @@
+/** What a memory store keeps: plain maps of immutable records, in the order in which they were made. */
+import type {
+  AccountId,
+  KeyId,
+  ModelId,
+  NodeId,
+  ReceiptId,
+  RequestId,
+  Sha256Hex,
+  TenantId,
+  TransferId,
+} from "../domain/ids.ts";
+import type { Account, Transfer } from "../domain/ledger.ts";
+import type { MicroUsd } from "../domain/money.ts";
+import type {
+  ApiKey,
+  IdempotencyRecord,
+  JoinToken,
+  ModelRecord,
+  NodeRecord,
+  ReceiptRecord,
+  Tenant,
+} from "../ports/store.ts";
+
+export interface MemoryIdempotency {
+  readonly scope: string;
+  readonly key: string;
+  readonly bodySha256: Sha256Hex;
+  readonly expiresAtMs: number;
+  readonly record: IdempotencyRecord | null;
+}
+
+export interface MemoryDisk {
+  readonly meta: Map<string, string>;
+  readonly tenants: Map<TenantId, Tenant>;
+  readonly keys: Map<KeyId, ApiKey>;
+  readonly spent: Map<KeyId, MicroUsd>;
+  readonly joinTokens: Map<Sha256Hex, JoinToken>;
+  /** Nodes that used a token. */
+  readonly tokenUses: Map<Sha256Hex, Set<NodeId>>;
+  readonly nodes: Map<NodeId, NodeRecord>;
+  readonly models: Map<ModelId, ModelRecord>;
+  readonly accounts: Map<AccountId, Account>;
+  /** In the order of application. */
+  readonly transfers: Map<TransferId, Transfer>;
+  readonly open: Set<TransferId>;
+  readonly receipts: ReceiptRecord[];
+  readonly receiptById: Map<ReceiptId, ReceiptRecord>;
+  readonly receiptByRequest: Map<RequestId, ReceiptRecord>;
+  /** By scope and key as one JSON text. */
+  readonly idempotency: Map<string, MemoryIdempotency>;
+}
+
+export function createMemoryDisk(): MemoryDisk {
+  return {
+    meta: new Map(),
+    tenants: new Map(),
+    keys: new Map(),
+    spent: new Map(),
+    joinTokens: new Map(),
+    tokenUses: new Map(),
+    nodes: new Map(),
+    models: new Map(),
+    accounts: new Map(),
+    transfers: new Map(),
+    open: new Set(),
+    receipts: [],
+    receiptById: new Map(),
+    receiptByRequest: new Map(),
+    idempotency: new Map(),
+  };
+}
