@@ -39,6 +39,8 @@ interface Piece {
 }
 
 export interface LinkTap {
+  /** A process gave a frame to its link. */
+  onSent(frame: { from: string; to: string; text: string; link: SimLink }): void;
   /** A frame reaches the process at `to`. */
   onFrame(frame: { from: string; to: string; text: string; link: SimLink }): void;
   onClosed(at: { host: string; peer: string; code: number; link: SimLink }): void;
@@ -117,6 +119,8 @@ export class SimLink implements Link {
     if (this.#phase !== "open") return;
     const bytes = Buffer.byteLength(frame);
     assert(bytes <= LINK_FRAME_BYTES_MAX, `a frame of ${bytes} bytes is at most ${LINK_FRAME_BYTES_MAX}`);
+    const { host, peerName, tap } = this.#options;
+    tap.onSent({ from: host.name, to: peerName, text: frame, link: this });
     this.#enqueue({ frame }, bytes);
   }
 
