@@ -196,6 +196,8 @@ export class SimLink implements Link {
   #pump(): void {
     for (let piece = this.#queue[0]; piece !== undefined; piece = this.#queue[0]) {
       if (this.#unacked.length > 0 && this.#unackedBytes + piece.bytes > this.#peerWindowBytes) break;
+      // Patience begins with the first piece that waits for an answer.
+      if (this.#unacked.length === 0) this.#lastSignMs = this.#options.host.timeline.nowMs;
       this.#queue.shift();
       this.#queueBytes -= piece.bytes;
       this.#unacked.push(piece);
@@ -218,7 +220,6 @@ export class SimLink implements Link {
 
   #arm(): void {
     if (this.#retransmit !== null) return;
-    if (this.#unacked.length === 1) this.#lastSignMs = Math.max(this.#lastSignMs, this.#options.host.timeline.nowMs);
     const fire = () => {
       this.#retransmit = null;
       if (this.#unacked.length === 0) return;
