@@ -64,13 +64,6 @@ export class WaitingRoom<Entry extends QueueEntry> {
     return waiting;
   }
 
-  /** Waiting entries by model. */
-  waiting(): ReadonlyMap<ModelId, number> {
-    const counts = new Map<ModelId, number>();
-    for (const { modelId } of this.inOrder()) counts.set(modelId, (counts.get(modelId) ?? 0) + 1);
-    return counts;
-  }
-
   #queue(tier: ServiceTier): Set<Entry> {
     const queue = this.#queues.get(tier);
     assert(queue !== undefined, `${tier} has a queue`);

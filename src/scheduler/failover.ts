@@ -31,6 +31,8 @@ export const ENGINE_DEATHS_MAX = 3;
 /** Avoided for 0.5 s, 1 s, 2 s … after the first, second, third trouble. */
 export const AVOID_BASE_MS = 500;
 export const AVOID_MAX_MS = 30_000;
+/** Two heartbeats: by then the roster itself says that the owner is back. */
+export const YIELD_NOTICE_MS = 2_000;
 
 const ENGINE_DEATHS: ReadonlySet<string> = new Set(["engine-crashed", "engine-hung", "engine-out-of-memory"]);
 const REQUEST_FAULTS: ReadonlySet<string> = new Set([
@@ -102,7 +104,12 @@ function avoidMs(trouble: Trouble, troubles: number): number {
     case "lease-expired":
     case "stalled":
     case "spoilt":
+      return backedOffMs(troubles);
     case "failed":
-      return Math.min(AVOID_MAX_MS, AVOID_BASE_MS * 2 ** (troubles - 1));
+      return trouble.code === "yield" ? YIELD_NOTICE_MS : backedOffMs(troubles);
   }
+}
+
+function backedOffMs(troubles: number): number {
+  return Math.min(AVOID_MAX_MS, AVOID_BASE_MS * 2 ** (troubles - 1));
 }

@@ -61,18 +61,17 @@ export function chooseReplica(question: {
   request: PlacementRequest;
 }): Outcome<Placement, NoPlacement> {
   const { snapshot, request } = question;
-  const nodes = new Map(snapshot.nodes.map((node) => [node.nodeId, node]));
   const losers = new Map<LoserReason, number>();
   const candidates: { replica: ReplicaFact; node: NodeFact }[] = [];
   for (const replica of snapshot.replicas) {
     if (replica.modelId !== request.modelId) continue;
-    const node = nodes.get(replica.nodeId);
+    const node = snapshot.nodes.get(replica.nodeId);
     const obstacle = replicaObstacle(replica, node, request);
     if (obstacle !== null || node === undefined) countLoser(losers, obstacle ?? "node-offline");
     else candidates.push({ replica, node });
   }
   if (candidates.length === 0) {
-    if (losers.size === 0) countLoser(losers, snapshot.nodes.length === 0 ? "no-node" : "no-replica");
+    if (losers.size === 0) countLoser(losers, snapshot.nodes.size === 0 ? "no-node" : "no-replica");
     return no({ losers });
   }
   const fastest = Math.max(...candidates.map(({ node }) => node.decodeTokPerSecond ?? 0));

@@ -2,8 +2,8 @@
  * The planner: which replicas should exist. It answers with orders and knows nothing of links; whoever carries them out
  * adds the planned replicas to the next snapshot, so that planning twice changes nothing.
  *
- * For each model, sorted by id: wanted = warm replicas, at least one when somebody waits, and one more than are busy when all
- * slots are taken and requests still wait; never more than one for each node. A replica counts while it is planned, loading or
+ * For each model, sorted by id: wanted = warm replicas, and one more than there are when somebody waits and every replica that
+ * is large enough for him is full; never more than one for each node. A replica counts while it is planned, loading or
  * ready on a node that takes work, so a lost, suspect, yielding or draining node's replica is replaced at once. A replica that
  * nobody needed for `idleUnloadMs` and that is above the warm number is unloaded.
  *
@@ -32,8 +32,10 @@ export type PlannedModel = Pick<
 >;
 
 export interface Demand {
-  /** Requests without a replica that could take them now. */
+  /** Requests without a replica that could take them now, at least 1. */
   readonly waiting: number;
+  /** Context that the largest of them needs. */
+  readonly tokensNeeded: number;
 }
 
 export interface PlanQuestion {
@@ -67,6 +69,14 @@ export interface ReplicaPlan {
   readonly shortages: ReadonlyMap<ModelId, LoserCounts>;
 }
 
+export interface CapableNodes {
+  /** Take work, and have a device that is large enough when nothing else is on it. */
+  readonly capable: number;
+  /** Large enough, silent for the moment. */
+  readonly mayReturn: number;
+  readonly losers: LoserCounts;
+}
+
 export function pairKey(nodeId: NodeId, modelId: ModelId): string {
   return `${nodeId} ${modelId}`;
 }
@@ -97,34 +107,39 @@ export function planReplicas(question: PlanQuestion): ReplicaPlan {
   return { orders, shortages };
 }
 
-/** How many nodes could ever hold this model with room for `tokensNeeded`, and why the others cannot. */
+/** Which nodes could ever hold this model with room for `tokensNeeded`, and why the others cannot. */
 export function capableNodes(question: {
-  readonly nodes: readonly NodeFact[];
+  readonly nodes: ReadonlyMap<NodeId, NodeFact>;
   readonly model: PlannedModel;
   readonly tokensNeeded: number;
-}): { readonly capable: number; readonly losers: LoserCounts } {
+}): CapableNodes {
   const losers = new Map<LoserReason, number>();
   let capable = 0;
-  for (const node of question.nodes) {
-    const obstacle = nodeObstacle(node);
-    const sizes = node.devices.map((device) => sizeReplica(question.model, usableBytes(device)));
-    const fits = sizes.filter((size) => size.ok);
-    if (obstacle !== null) countLoser(losers, obstacle);
-    else if (fits.length === 0) countLoser(losers, "memory-too-small");
-    else if (fits.every((size) => size.value.contextTokens < question.tokensNeeded)) {
-      countLoser(losers, "context-too-small");
-    } else capable += 1;
+  let mayReturn = 0;
+  for (const node of question.nodes.values()) {
+    const obstacle = nodeObstacle(node) ?? roomObstacle(node, question);
+    if (obstacle === null) capable += 1;
+    else countLoser(losers, obstacle);
+    if (obstacle === "node-suspect" && roomObstacle(node, question) === null) mayReturn += 1;
   }
-  if (question.nodes.length === 0) countLoser(losers, "no-node");
-  return { capable, losers };
+  if (question.nodes.size === 0) countLoser(losers, "no-node");
+  return { capable, mayReturn, losers };
+}
+
+function roomObstacle(node: NodeFact, want: { model: PlannedModel; tokensNeeded: number }): LoserReason | null {
+  const sizes = node.devices.map((device) => sizeReplica(want.model, usableBytes(device)));
+  const fits = sizes.filter((size) => size.ok);
+  if (fits.length === 0) return "memory-too-small";
+  return fits.some((size) => size.value.contextTokens >= want.tokensNeeded) ? null : "context-too-small";
 }
 
 function wantedReplicas(model: PlannedModel, serving: readonly ReplicaFact[], question: PlanQuestion): number {
-  const waiting = question.demand.get(model.modelId)?.waiting ?? 0;
-  if (waiting === 0) return model.warmReplicas;
-  const isLoading = serving.some((replica) => replica.state !== "ready");
-  const isFull = serving.every((replica) => replica.slotsLeased >= replica.slots);
-  const forDemand = serving.length === 0 ? 1 : isFull && !isLoading ? serving.length + 1 : serving.length;
+  const demand = question.demand.get(model.modelId);
+  if (demand === undefined) return model.warmReplicas;
+  const fitting = serving.filter((replica) => replica.contextTokens >= demand.tokensNeeded);
+  const isLoading = fitting.some((replica) => replica.state !== "ready");
+  const isFull = fitting.every((replica) => replica.slotsLeased >= replica.slots);
+  const forDemand = isFull && !isLoading ? serving.length + 1 : serving.length;
   return Math.max(model.warmReplicas, forDemand);
 }
 
@@ -148,7 +163,7 @@ function unloadOrders(question: PlanQuestion): ReplicaOrder[] {
     }
     const readyCount = kept.get(modelId) ?? 0;
     const isIdle = replica.state === "ready" && nowMs - replica.lastUsedAtMs >= idleUnloadMs;
-    const isWaitedFor = (demand.get(modelId)?.waiting ?? 0) > 0;
+    const isWaitedFor = demand.has(modelId);
     if (!isIdle || isWaitedFor || !isServing(replica, snapshot) || readyCount <= warmWanted) continue;
     orders.push({ kind: "unload", nodeId, replicaId, why: "idle" });
     kept.set(modelId, readyCount - 1);
@@ -164,17 +179,17 @@ function isHeld(replica: ReplicaFact): boolean {
 /** It takes work, or will when it is loaded. */
 function isServing(replica: ReplicaFact, snapshot: Snapshot): boolean {
   if (replica.state === "draining" || !isHeld(replica)) return false;
-  const node = snapshot.nodes.find(({ nodeId }) => nodeId === replica.nodeId);
+  const node = snapshot.nodes.get(replica.nodeId);
   return node !== undefined && nodeObstacle(node) === null;
 }
 
 /** Bytes still free on each device while orders are collected. */
 class DeviceRoom {
-  readonly #nodes: readonly NodeFact[];
+  readonly #nodes: ReadonlyMap<NodeId, NodeFact>;
   readonly #plannedBytes = new Map<string, number>();
   readonly #replicasOn = new Map<NodeId, number>();
 
-  constructor(nodes: readonly NodeFact[], replicas: readonly ReplicaFact[]) {
+  constructor(nodes: ReadonlyMap<NodeId, NodeFact>, replicas: readonly ReplicaFact[]) {
     this.#nodes = nodes;
     for (const replica of replicas) this.#take(replica.nodeId, replica.deviceId, replica.memoryBytes);
   }
@@ -184,8 +199,9 @@ class DeviceRoom {
     limits: { taken: ReadonlySet<NodeId>; question: PlanQuestion },
   ): { readonly order: Extract<ReplicaOrder, { kind: "load" }> | null; readonly losers: LoserCounts } {
     const losers = new Map<LoserReason, number>();
+    const tokensNeeded = limits.question.demand.get(model.modelId)?.tokensNeeded ?? 0;
     const spots: { order: Extract<ReplicaOrder, { kind: "load" }>; isGpu: boolean; freeBytes: number }[] = [];
-    for (const node of this.#nodes) {
+    for (const node of this.#nodes.values()) {
       if (limits.taken.has(node.nodeId)) continue;
       const blockedUntilMs = limits.question.notBeforeMs.get(pairKey(node.nodeId, model.modelId)) ?? 0;
       const obstacle = nodeObstacle(node) ?? (blockedUntilMs > limits.question.nowMs ? "load-failed-recently" : null);
@@ -197,7 +213,7 @@ class DeviceRoom {
       for (const device of node.devices) {
         const freeBytes = usableBytes(device) - (this.#plannedBytes.get(`${node.nodeId} ${device.deviceId}`) ?? 0);
         const size = sizeReplica(model, freeBytes);
-        if (!size.ok) continue;
+        if (!size.ok || size.value.contextTokens < tokensNeeded) continue;
         const { nodeId } = node;
         const order = {
           kind: "load",

@@ -34,8 +34,8 @@ export interface ReplicaFact {
 
 export interface Snapshot {
   readonly version: number;
-  /** Sorted by node id. */
-  readonly nodes: readonly NodeFact[];
+  /** In the order of node ids. */
+  readonly nodes: ReadonlyMap<NodeId, NodeFact>;
   /** Sorted by replica id. */
   readonly replicas: readonly ReplicaFact[];
 }

@@ -1,0 +1,38 @@
+import { STALL_BOUNDS, type StallBounds } from "../../scheduler/stall.ts";
+
+/** Bounds of dispatch and the replica pool; all of them in docs/dispatch.md. */
+export interface DispatchOptions {
+  readonly stall: StallBounds;
+  /** A lease without any message for this long dies. */
+  readonly leaseTtlMs: number;
+  /** A lease before its first token lives longer by this for each token of the prompt. */
+  readonly leaseTtlPerPromptTokenMs: number;
+  /** How long the node may take to sign its statement after a cancel, or after the last token. */
+  readonly statementWaitMs: number;
+  /** How long a request waits while no node could ever run it: nodes restart, links come back. */
+  readonly orphanWaitMs: number;
+  /** How often deadlines, stalls and leases are looked at. */
+  readonly tickMs: number;
+  /** Requests waiting in one tier. */
+  readonly queueLengthMax: number;
+  /** A replica above the warm number that nobody used for this long is unloaded. */
+  readonly idleUnloadMs: number;
+  /** How often the replica plan is made without an event. */
+  readonly planMs: number;
+  /** A replica that its node does not mention this long after the order is lost. */
+  readonly orderGraceMs: number;
+}
+
+export const DISPATCH_OPTIONS: DispatchOptions = {
+  stall: STALL_BOUNDS,
+  leaseTtlMs: 30_000,
+  // Twenty times what a CPU core takes for a token of the tiny model; a 7B model on a slow CPU takes about this.
+  leaseTtlPerPromptTokenMs: 30,
+  statementWaitMs: 500,
+  orphanWaitMs: 30_000,
+  tickMs: 100,
+  queueLengthMax: 1_024,
+  idleUnloadMs: 10 * 60_000,
+  planMs: 2_000,
+  orderGraceMs: 5_000,
+};

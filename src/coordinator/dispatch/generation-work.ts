@@ -1,0 +1,116 @@
+import type { AttemptEnding } from "../../domain/attempt.ts";
+import type { GenerationEvent, GenerationRequest } from "../../domain/generation.ts";
+import type { NodeId } from "../../domain/ids.ts";
+import type { Refusal } from "../../domain/refusal.ts";
+import type { SampledToken, StopReason } from "../../domain/sampling.ts";
+import type { AttemptStart } from "../../wire/agent-link.ts";
+import { Work } from "./work.ts";
+
+/** One choice of a chat or completion: its tokens so far survive every attempt. */
+export class GenerationWork extends Work {
+  readonly request: GenerationRequest;
+  finishReason: "cancelled" | "stop-string" | null = null;
+  readonly #onEvent: (event: GenerationEvent) => void;
+  readonly #stopTokenIds: ReadonlySet<number>;
+  readonly #tokenIds: number[] = [];
+
+  constructor(
+    request: GenerationRequest,
+    start: {
+      nowMs: number;
+      vocabSize: number;
+      stopTokenIds: readonly number[];
+      onEvent: (event: GenerationEvent) => void;
+    },
+  ) {
+    super({ terms: request.terms, choice: request.choice, nowMs: start.nowMs, vocabSize: start.vocabSize });
+    this.request = request;
+    this.#onEvent = start.onEvent;
+    this.#stopTokenIds = new Set(start.stopTokenIds);
+  }
+
+  tokensNeeded(): number {
+    return this.request.promptTokenIds.length + this.request.tokensMax;
+  }
+
+  promptTokens(): number {
+    return this.request.promptTokenIds.length + this.#tokenIds.length;
+  }
+
+  prefix(): readonly number[] {
+    return this.request.promptTokenIds;
+  }
+
+  tokensLeft(): number {
+    return this.request.tokensMax - this.#tokenIds.length;
+  }
+
+  wireWork(): AttemptStart["work"] {
+    const { request } = this;
+    return {
+      kind: "generate",
+      tokenIds: [...request.promptTokenIds, ...this.#tokenIds],
+      generatedCount: this.#tokenIds.length,
+      tokensMax: this.tokensLeft(),
+      sampling: {
+        ...request.sampling,
+        logitBias: request.sampling.logitBias.map(([tokenId, bias]) => [tokenId, bias]),
+      },
+      seed: request.seed,
+      choice: request.choice,
+      stopStrings: [...request.stopStrings],
+      grammar: request.grammar,
+      ignoreStopTokens: request.ignoreStopTokens,
+      topLogprobs: request.topLogprobs,
+    };
+  }
+
+  /** What the last token alone tells: a node that dies between its last token and its end costs nothing. */
+  completion(): StopReason | null {
+    if (this.#endsInStopToken()) return "stop-token";
+    return this.tokensLeft() === 0 ? "length" : null;
+  }
+
+  endProblem(reason: string): string | null {
+    switch (reason) {
+      case "stop-token":
+        return this.#endsInStopToken() ? null : "ended with stop-token after a token that is none";
+      case "length":
+        return this.tokensLeft() === 0 ? null : `ended with length, ${this.tokensLeft()} tokens early`;
+      case "stop-string":
+        return this.request.stopStrings.length > 0 ? null : "ended with stop-string and none was given";
+      case "grammar-end":
+        return this.request.grammar === null ? "ended with grammar-end and no grammar was given" : null;
+      default:
+        return `ended with ${reason} without being asked`;
+    }
+  }
+
+  deliverStarted(nodeId: NodeId, queuedMs: number): void {
+    this.#onEvent({ kind: "started", nodeId, queuedMs });
+  }
+
+  deliverTokens(tokens: readonly SampledToken[]): void {
+    for (const { tokenId } of tokens) this.#tokenIds.push(tokenId);
+    this.#onEvent({ kind: "tokens", tokens });
+  }
+
+  deliverEnd(reason: StopReason | "embedded"): void {
+    if (reason !== "embedded") this.#onEvent({ kind: "end", reason });
+  }
+
+  deliverFailure(reason: Refusal): void {
+    // A stream that already runs was accepted: what ends it is the loss of its nodes, whatever the planner's word for it is.
+    const isRunning = this.#tokenIds.length > 0 && reason.code !== "deadline-exceeded";
+    this.#onEvent({ kind: "failed", reason: isRunning ? { ...reason, code: "upstream-lost" } : reason });
+  }
+
+  finishEnding(): AttemptEnding {
+    return this.finishReason === "stop-string" ? "finished" : "cancelled";
+  }
+
+  #endsInStopToken(): boolean {
+    const last = this.#tokenIds.at(-1);
+    return last !== undefined && !this.request.ignoreStopTokens && this.#stopTokenIds.has(last);
+  }
+}

@@ -1,0 +1,160 @@
+/**
+ * One choice of a request (or one embedding request) on its way through its attempts: what it still needs, what each attempt
+ * did, and where it stands.
+ *
+ * | phase   | placed  | trouble, may go on | last token or attempt ended | finish called | nothing can go on |
+ * | ------- | ------- | ------------------ | --------------------------- | ------------- | ----------------- |
+ * | waiting | running | bug                | bug                         | done          | done, failed      |
+ * | running | bug     | waiting            | done, ended                 | closing       | done, failed      |
+ * | closing | bug     | done               | done                        | closing       | done              |
+ * | done    | bug     | bug                | bug                         | done          | bug               |
+ */
+import { assert } from "../../domain/assert.ts";
+import type { AttemptEnding, AttemptRecord } from "../../domain/attempt.ts";
+import type { RequestTerms } from "../../domain/generation.ts";
+import type { ModelId, NodeId } from "../../domain/ids.ts";
+import type { Lease } from "../../domain/lease.ts";
+import type { Refusal } from "../../domain/refusal.ts";
+import type { SampledToken, StopReason } from "../../domain/sampling.ts";
+import type { ServiceTier } from "../../domain/tier.ts";
+import type { QueueEntry } from "../../scheduler/admission.ts";
+import { startPace, type TokenPace } from "../../scheduler/stall.ts";
+import type { AttemptStart } from "../../wire/agent-link.ts";
+
+export type WorkPhase = "waiting" | "running" | "closing" | "done";
+
+/** The attempt that runs now. */
+export interface RunningAttempt {
+  readonly lease: Lease;
+  readonly nodePublicKeyHex: string;
+  /** Length of the prompt that this attempt was given, tokens of earlier attempts included. */
+  readonly promptTokens: number;
+  nextSeq: number;
+  /** All that the node sent under this lease; those after `finish` are hashed but neither delivered nor paid. */
+  readonly receivedTokenIds: number[];
+  acknowledgedTokens: number;
+  pace: TokenPace;
+  /** When the last token that was needed arrived; the node owes its end. */
+  completedAtMs: number | null;
+}
+
+export abstract class Work implements QueueEntry {
+  readonly terms: RequestTerms;
+  readonly choice: number;
+  readonly queuedAtMs: number;
+  readonly deadlineAtMs: number;
+  /** Bounds what may come: ids at or above it are no tokens. */
+  readonly vocabSize: number;
+  phase: WorkPhase = "waiting";
+  current: RunningAttempt | null = null;
+  troubles = 0;
+  engineDeaths = 0;
+  /** Not placed before this, after a failed attempt when the retry budget is spent. */
+  notBeforeMs = 0;
+  /** When `finish` was called; the node owes its statement. */
+  closingAtMs: number | null = null;
+  /** Since when no node could ever run it; null while some could. */
+  orphanSinceMs: number | null = null;
+  readonly #records: AttemptRecord[] = [];
+  readonly #avoided = new Map<NodeId, number>();
+  readonly #doneWaiters: (() => void)[] = [];
+
+  constructor(start: { terms: RequestTerms; choice: number; nowMs: number; vocabSize: number }) {
+    this.terms = start.terms;
+    this.choice = start.choice;
+    this.vocabSize = start.vocabSize;
+    this.queuedAtMs = start.nowMs;
+    this.deadlineAtMs = start.nowMs + start.terms.deadlineMs;
+  }
+
+  get modelId(): ModelId {
+    return this.terms.modelId;
+  }
+  get tier(): ServiceTier {
+    return this.terms.tier;
+  }
+
+  /** Context that a replica must have. */
+  abstract tokensNeeded(): number;
+  /** Tokens that the node decodes before the first answer. */
+  abstract promptTokens(): number;
+  /** Tokens whose KV cache may be met again; null when that does not matter. */
+  abstract prefix(): readonly number[] | null;
+  abstract tokensLeft(): number;
+  abstract wireWork(): AttemptStart["work"];
+  /** Why the answer is complete although the node has not said so; null while it is not. */
+  abstract completion(): StopReason | "embedded" | null;
+  /** Null when this end fits what was received, else what is wrong with it. */
+  abstract endProblem(reason: string): string | null;
+  abstract deliverStarted(nodeId: NodeId, queuedMs: number): void;
+  abstract deliverTokens(tokens: readonly SampledToken[]): void;
+  abstract deliverEnd(reason: StopReason | "embedded"): void;
+  abstract deliverFailure(reason: Refusal): void;
+  abstract finishEnding(): AttemptEnding;
+
+  records(): readonly AttemptRecord[] {
+    return [...this.#records];
+  }
+
+  begin(attempt: { lease: Lease; nodePublicKeyHex: string; nowMs: number }): RunningAttempt {
+    assert(this.phase === "waiting" && this.current === null, "an attempt starts while its work waits");
+    const running: RunningAttempt = {
+      lease: attempt.lease,
+      nodePublicKeyHex: attempt.nodePublicKeyHex,
+      promptTokens: this.promptTokens(),
+      nextSeq: 0,
+      receivedTokenIds: [],
+      acknowledgedTokens: 0,
+      pace: startPace(attempt.nowMs),
+      completedAtMs: null,
+    };
+    this.current = running;
+    this.phase = "running";
+    return running;
+  }
+
+  /** Writes down how the running attempt ended; the phase is the caller's. */
+  close(end: {
+    ending: AttemptEnding;
+    detail: string | null;
+    statement: { readonly json: string; readonly signatureHex: string } | null;
+  }): void {
+    const attempt = this.current;
+    assert(attempt !== null, "an attempt that ends was running");
+    this.current = null;
+    this.#records.push({
+      attemptId: attempt.lease.attemptId,
+      leaseId: attempt.lease.leaseId,
+      epoch: attempt.lease.epoch,
+      nodeId: attempt.lease.nodeId,
+      nodePublicKeyHex: attempt.nodePublicKeyHex,
+      choice: this.choice,
+      acknowledgedTokens: attempt.acknowledgedTokens,
+      ending: end.ending,
+      detail: end.detail,
+      statementJson: end.statement?.json ?? null,
+      signatureHex: end.statement?.signatureHex ?? null,
+    });
+  }
+
+  avoid(nodeId: NodeId, untilMs: number): void {
+    this.#avoided.set(nodeId, untilMs);
+  }
+
+  avoided(nowMs: number): ReadonlySet<NodeId> {
+    for (const [nodeId, untilMs] of this.#avoided) if (untilMs <= nowMs) this.#avoided.delete(nodeId);
+    return new Set(this.#avoided.keys());
+  }
+
+  /** Nothing follows. */
+  settle(): void {
+    assert(this.current === null, "no attempt runs when its work is done");
+    this.phase = "done";
+    for (const wake of this.#doneWaiters.splice(0)) wake();
+  }
+
+  whenDone(): Promise<void> {
+    if (this.phase === "done") return Promise.resolve();
+    return new Promise((resolve) => this.#doneWaiters.push(resolve));
+  }
+}
