@@ -1,0 +1,200 @@
+/**
+ * A machine of the grid: the real agent on simulated ports, an owner who comes and goes, and the ways in which machines
+ * fail. What lies on its disk (weights, the key) outlives its process.
+ */
+import { type Agent, createAgent } from "../agent/agent.ts";
+import type { NodeCapabilities } from "../domain/hardware.ts";
+import { type NodeId, nodeId } from "../domain/ids.ts";
+import { toHex } from "../market/hex.ts";
+import type { Crypto, KeyPair } from "../ports/crypto.ts";
+import type { EngineHost, EngineLoadSpec } from "../ports/engine.ts";
+import type { Log } from "../ports/log.ts";
+import { SimClock } from "./clock.ts";
+import type { NodeFaults } from "./faults.ts";
+import { Host } from "./host.ts";
+import { Forger } from "./lies.ts";
+import type { Witness } from "./observation.ts";
+import { ObservedEngines } from "./observed-engine.ts";
+import type { SeededRandom } from "./random.ts";
+import type { SimInternet } from "./sim-dialer.ts";
+import { SimDisk, simWeights } from "./sim-weights.ts";
+import type { Timeline } from "./timeline.ts";
+
+export const COORDINATOR_URL = "http://coordinator:8420";
+/** 2 Gbit/s: the largest model of a run is there in 2.5 s. */
+const FETCH_BYTES_PER_MS = 250_000;
+
+export interface SimNodeOptions {
+  readonly name: string;
+  readonly timeline: Timeline;
+  readonly random: SeededRandom;
+  readonly crypto: Crypto;
+  readonly internet: SimInternet;
+  readonly witness: Witness;
+  readonly log: Log;
+  readonly faults: NodeFaults;
+  readonly capabilities: NodeCapabilities;
+  readonly vocabSize: number;
+  /** Scripted engines that take their time on this clock. */
+  readonly engines: (clock: SimClock) => EngineHost;
+  readonly engineBytes: (spec: EngineLoadSpec) => number;
+  readonly joinToken: () => string | null;
+  /** False once the faults are over. */
+  readonly isFaulty: () => boolean;
+}
+
+export class SimNode {
+  readonly name: string;
+  readonly host: Host;
+  readonly clock: SimClock;
+  readonly keyPair: KeyPair;
+  readonly nodeId: NodeId;
+  readonly #options: SimNodeOptions;
+  readonly #forger: Forger;
+  readonly #disk = new SimDisk();
+  #engines: ObservedEngines | null = null;
+  #agent: Agent | null = null;
+  #isOwnerPresent = false;
+
+  constructor(options: SimNodeOptions) {
+    const { name, timeline, crypto, random, faults, vocabSize, witness, isFaulty } = options;
+    this.#options = options;
+    this.name = name;
+    this.host = new Host(name, timeline);
+    this.clock = new SimClock(this.host, faults.clock);
+    this.keyPair = crypto.keyPairFrom(random.fork("key").bytes(32));
+    this.nodeId = nodeId(`node_${toHex(crypto.sha256(this.keyPair.publicKey)).slice(0, 32)}`);
+    this.#forger = new Forger({
+      keyPair: this.keyPair,
+      random: random.fork("lies"),
+      lies: faults.lies,
+      vocabSize,
+      isLying: isFaulty,
+      onLie: (lie) => witness({ kind: "fault", fault: `lie ${lie}`, target: name, isOn: true }),
+    });
+  }
+
+  get agent(): Agent | null {
+    return this.#agent;
+  }
+
+  get isLiar(): boolean {
+    return this.#options.faults.lies.length > 0;
+  }
+
+  get capabilities(): NodeCapabilities {
+    return this.#options.capabilities;
+  }
+
+  /** The agent's process begins; also after `crash`. */
+  start(): void {
+    const { internet, random, crypto, log, capabilities, witness, joinToken } = this.#options;
+    if (this.host.state === "dead") this.host.restart();
+    const life = random.fork(`life/${this.host.life}`);
+    this.#engines = this.#makeEngines(life);
+    this.#agent = createAgent(
+      {
+        clock: this.clock,
+        random: life.fork("agent"),
+        crypto,
+        log,
+        dialer: this.#forger.dialer(internet.dialerFrom(this.host)),
+        engines: this.#engines,
+        weights: this.#makeCache(life),
+      },
+      {
+        keyPair: this.keyPair,
+        target: { url: COORDINATOR_URL, certificateSha256: null },
+        joinToken: joinToken(),
+        name: this.name,
+        agentVersion: "0.0.0-sim",
+        capabilities,
+        threads: 1,
+      },
+    );
+    witness({ kind: "host", host: this.name, change: "started" });
+    witness({ kind: "node-known", node: this.name, nodeId: this.nodeId });
+    if (this.#isOwnerPresent) this.#yield();
+  }
+
+  crash(how: { isPowerLoss: boolean; isDiskLost: boolean }): void {
+    if (this.host.state === "dead") return;
+    const { internet, witness } = this.#options;
+    this.#engines?.abandon();
+    internet.drop(this.name, how);
+    this.host.kill(how);
+    this.#agent = null;
+    if (how.isDiskLost) this.#disk.files.clear();
+    witness({ kind: "host", host: this.name, change: how.isPowerLoss ? "lost-power" : "killed" });
+  }
+
+  freeze(): void {
+    if (this.host.state !== "running") return;
+    this.host.freeze();
+    this.#options.witness({ kind: "host", host: this.name, change: "frozen" });
+  }
+
+  thaw(): void {
+    if (this.host.state !== "frozen") return;
+    this.host.thaw();
+    this.#options.witness({ kind: "host", host: this.name, change: "thawed" });
+  }
+
+  crashEngines(): void {
+    if (this.host.state === "running") this.#engines?.crashAll();
+  }
+
+  hangEngines(): void {
+    if (this.host.state === "running") this.#engines?.hangAll();
+  }
+
+  /** The owner's sensor speaks in an event of the machine: a frozen one hears it when it is thawed. */
+  ownerArrives(): void {
+    this.#isOwnerPresent = true;
+    this.host.after(0, () => this.#yield());
+  }
+
+  ownerLeaves(): void {
+    this.#isOwnerPresent = false;
+    this.host.after(0, () => {
+      if (this.#isOwnerPresent || this.#agent === null) return;
+      this.#options.witness({ kind: "owner", node: this.name, isPresent: false });
+      this.#agent.resume();
+    });
+  }
+
+  #yield(): void {
+    if (!this.#isOwnerPresent || this.#agent === null) return;
+    this.#options.witness({ kind: "owner", node: this.name, isPresent: true });
+    void this.#agent.yieldNow("the owner is back");
+  }
+
+  #makeEngines(life: SeededRandom): ObservedEngines {
+    const { faults, witness, engines, engineBytes, isFaulty } = this.#options;
+    const random = life.fork("engines");
+    return new ObservedEngines({
+      host: this.host,
+      inner: engines(this.clock),
+      witness,
+      memoryBytes: engineBytes,
+      loadFault: () => {
+        const isFailing = random.chance(faults.loadFailureProbability) && isFaulty();
+        return isFailing ? random.pick(["engine-load-failed", "engine-crashed", "engine-out-of-memory"]) : null;
+      },
+    });
+  }
+
+  #makeCache(life: SeededRandom): ReturnType<typeof simWeights> {
+    const { faults, isFaulty } = this.#options;
+    const random = life.fork("weights");
+    return simWeights({
+      host: this.host,
+      disk: this.#disk,
+      bytesPerMs: FETCH_BYTES_PER_MS,
+      fault: () => {
+        const isFailing = random.chance(faults.weightsFaults.probability) && isFaulty();
+        return isFailing ? random.pick(faults.weightsFaults.kinds) : null;
+      },
+    });
+  }
+}
