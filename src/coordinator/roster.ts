@@ -19,6 +19,8 @@ export interface NodeView {
   readonly rttMs: number | null;
   readonly lastMessageMonoMs: number;
   readonly joinedAtMs: number;
+  /** What the operator should look at, as sentences: a clock that is off. */
+  readonly warnings?: readonly string[];
 }
 
 /** Messages that concern work rather than membership. */

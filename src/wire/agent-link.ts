@@ -117,6 +117,10 @@ const heartbeatSchema = z.object({
   isYielding: z.boolean(),
   memoryFreeBytes: count,
   replicas: z.array(replicaReportSchema).max(WIRE_BOUNDS.replicasPerNodeMax),
+  /** Time from the previous heartbeat to its acknowledgement, as the node measured it. */
+  rttMs: z.number().min(0).max(600_000).nullable().optional(),
+  /** The node is about to leave: no new work, running attempts finish. */
+  isLeaving: z.boolean().optional(),
 });
 
 const replicaStateSchema = z.object({ type: z.literal("replica.state"), replica: replicaReportSchema });
@@ -219,6 +223,8 @@ const refusedSchema = z.object({
   code: z.string().max(64),
   message: text,
   canRetry: z.boolean(),
+  /** Not before so long; only when trying again may help. */
+  retryAfterMs: count.optional(),
 });
 
 const heartbeatAckSchema = z.object({ type: z.literal("heartbeat.ack"), seq: count, coordinatorTimeMs: count });
@@ -305,6 +311,7 @@ export const coordinatorMessageSchema = z.discriminatedUnion("type", [
 export type CoordinatorMessage = z.infer<typeof coordinatorMessageSchema>;
 export type Challenge = z.infer<typeof challengeSchema>;
 export type Welcome = z.infer<typeof welcomeSchema>;
+export type Refused = z.infer<typeof refusedSchema>;
 export type ReplicaLoad = z.infer<typeof replicaLoadSchema>;
 
 /** The text whose UTF-8 bytes an agent signs in `hello`. Every field is hex or a checked id, so lines cannot be forged. */

@@ -1,0 +1,178 @@
+/**
+ * Keeps the agent in its grid: dials, proves its key, beats, and dials again whenever the link ends, for ever, unless it is
+ * refused for good. The runner works through the line while there is one.
+ *
+ * | status     | link up | link lost         | refused for good | wait over  | stop    |
+ * | ---------- | ------- | ----------------- | ---------------- | ---------- | ------- |
+ * | connecting | online  | waiting           | refused          | -          | stopped |
+ * | online     | -       | waiting           | refused          | -          | stopped |
+ * | waiting    | -       | -                 | -                | connecting | stopped |
+ * | refused    | -       | -                 | -                | -          | stopped |
+ *
+ * Waits are exponential with full jitter, so that a grid's agents do not come back in one instant when the coordinator starts
+ * again. Only the monotonic clock decides; a wall clock that jumps changes nothing.
+ */
+import { describeFault } from "../../domain/fault.ts";
+import type { NodeCapabilities } from "../../domain/hardware.ts";
+import type { NodeId } from "../../domain/ids.ts";
+import { nodeIdOf } from "../../domain/node-id.ts";
+import { type Clock, pause } from "../../ports/clock.ts";
+import type { Crypto, KeyPair } from "../../ports/crypto.ts";
+import type { Link, LinkDialer, LinkTarget } from "../../ports/link.ts";
+import type { Log } from "../../ports/log.ts";
+import type { Random } from "../../ports/random.ts";
+import { backoffMs } from "../../scheduler/backoff.ts";
+import type { WorkHandler } from "../session.ts";
+import { AgentLinkSession } from "./agent-link-session.ts";
+import type { LinkEnd } from "./link-end.ts";
+
+export interface MembershipOptions {
+  readonly name: string;
+  readonly target: LinkTarget;
+  /** The grid that the join code names; null to take the one that answers. */
+  readonly gridId: string | null;
+  /** Secret of a join code; not used any more once the node is known. */
+  readonly joinToken: string | null;
+  /** Of this program. */
+  readonly version: string;
+  readonly onStatus?: (status: MembershipStatus) => void;
+}
+
+export interface MembershipPorts {
+  readonly dialer: LinkDialer;
+  readonly clock: Clock;
+  readonly crypto: Crypto;
+  readonly random: Random;
+  readonly log: Log;
+  readonly keyPair: KeyPair;
+  /** As measured last; asked at each connection. */
+  readonly capabilities: () => NodeCapabilities;
+  readonly work: WorkHandler;
+}
+
+export type MembershipStatus =
+  | { readonly kind: "connecting" }
+  | { readonly kind: "online"; readonly nodeId: NodeId; readonly gridId: string }
+  | { readonly kind: "waiting"; readonly retryInMs: number; readonly cause: string }
+  /** For good: the code is stable, the message is for the owner. */
+  | { readonly kind: "refused"; readonly code: string; readonly message: string }
+  | { readonly kind: "stopped" };
+
+/** A coordinator that starts again is met within a second by most; one that stays away costs two packets a minute. */
+export const RECONNECT = { baseMs: 500, capMs: 30_000 } as const;
+/** A link that lasted so long was good: the next wait begins small again. */
+export const STABLE_MS = 5_000;
+/** How often a leaving agent looks whether its attempts are done. */
+const LEAVE_LOOK_MS = 100;
+
+export class AgentMembership {
+  readonly nodeId: NodeId;
+  readonly #options: MembershipOptions;
+  readonly #ports: MembershipPorts;
+  readonly #stopping = new AbortController();
+  #status: MembershipStatus = { kind: "connecting" };
+  #session: AgentLinkSession | null = null;
+  #isLeaving = false;
+  #running: Promise<void> | null = null;
+
+  constructor(options: MembershipOptions, ports: MembershipPorts) {
+    this.#options = options;
+    this.#ports = ports;
+    this.nodeId = nodeIdOf(ports.crypto.sha256(ports.keyPair.publicKey));
+  }
+
+  get status(): MembershipStatus {
+    return this.#status;
+  }
+
+  /** Begins to connect. Called once. */
+  start(): void {
+    this.#running ??= this.#run();
+  }
+
+  /** Sends a heartbeat at once: the owner is back or away, and the coordinator should not learn it a second later. */
+  beatNow(): void {
+    this.#session?.beat();
+  }
+
+  /**
+   * Leaves the grid's plans. With `drainMs` above 0 running attempts may finish for so long, while no new ones come; then the
+   * agent says goodbye. May be called twice; the second call can shorten nothing.
+   */
+  async stop(options: { drainMs: number }): Promise<void> {
+    const { clock } = this.#ports;
+    if (options.drainMs > 0 && this.#status.kind === "online") {
+      this.#isLeaving = true;
+      this.#session?.beat();
+      const untilMs = clock.monoMs() + options.drainMs;
+      while (this.#status.kind === "online" && this.#isBusy() && clock.monoMs() < untilMs) {
+        await pause(clock, LEAVE_LOOK_MS, this.#stopping.signal);
+      }
+    }
+    this.#stopping.abort();
+    this.#session?.leave("the agent stops");
+    await this.#running;
+    this.#tell({ kind: "stopped" });
+  }
+
+  #isBusy(): boolean {
+    return this.#ports.work.replicas().some((replica) => replica.slotsBusy > 0 || replica.queued > 0);
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#stopping;
+    let failures = 0;
+    while (!signal.aborted) {
+      this.#tell({ kind: "connecting" });
+      const { end, onlineMs } = await this.#connectOnce(signal);
+      if (signal.aborted) return;
+      if (end.kind === "refused") {
+        this.#ports.log.error({ code: end.code, reason: end.message }, "refused by the grid");
+        this.#tell(end);
+        return;
+      }
+      failures = onlineMs >= STABLE_MS ? 0 : failures;
+      const waitMs = backoffMs({ failures, draw: this.#ports.random.fraction() }, RECONNECT);
+      failures += 1;
+      const retryInMs = Math.round(end.retryAfterMs + waitMs);
+      this.#ports.log.warn({ cause: end.cause, retryInMs, failures }, "link lost");
+      this.#tell({ kind: "waiting", retryInMs, cause: end.cause });
+      await pause(this.#ports.clock, retryInMs, signal);
+    }
+  }
+
+  async #connectOnce(signal: AbortSignal): Promise<{ end: LinkEnd; onlineMs: number }> {
+    const { dialer, capabilities } = this.#ports;
+    const { target, gridId, name, version, joinToken } = this.#options;
+    let link: Link;
+    try {
+      link = await dialer.dial(target, signal);
+    } catch (thrown) {
+      return { end: { kind: "lost", cause: describeFault(thrown), retryAfterMs: 0 }, onlineMs: 0 };
+    }
+    return await new Promise((resolve) => {
+      const session = new AgentLinkSession(link, {
+        ...this.#ports,
+        gridId,
+        name,
+        agentVersion: version,
+        joinToken,
+        capabilities,
+        isLeaving: () => this.#isLeaving,
+        onOnline: (line) => this.#tell({ kind: "online", nodeId: line.nodeId, gridId: line.gridId }),
+        onOver: (end, onlineMs) => {
+          this.#session = null;
+          resolve({ end, onlineMs });
+        },
+      });
+      this.#session = session;
+      session.start();
+      if (signal.aborted) session.leave("the agent stops");
+    });
+  }
+
+  #tell(status: MembershipStatus): void {
+    this.#status = status;
+    this.#options.onStatus?.(status);
+  }
+}

@@ -1,0 +1,125 @@
+/** One proved link of a node: what it told since it connected. Lives as long as the link. */
+import type { NodeId } from "../../domain/ids.ts";
+import { LIVENESS } from "../../domain/node.ts";
+import type { Link } from "../../ports/link.ts";
+import { bornPulse, credited, heard, judged, type Pulse, type Verdict } from "../../scheduler/failure-detector.ts";
+import { type CoordinatorMessage, type Heartbeat, type ReplicaReport, WIRE_BOUNDS } from "../../wire/agent-link.ts";
+import { type FrameBudget, fullBudget, takeFrame } from "./frame-budget.ts";
+
+/** Queued for one node and not taken by its machine: it reads nothing, and is cut before it costs the coordinator's memory. */
+export const SEND_BUFFER_BYTES_MAX = 64 * 1024 * 1024;
+/** Beyond this the operator is told: receipts of the node would show times that nobody believes. */
+export const CLOCK_SKEW_MS_MAX = 30_000;
+
+export interface HeartbeatChanges {
+  /** Something about the node's replicas is new. */
+  readonly replicas: boolean;
+  /** Of that, something that a plan depends on; load alone is not. */
+  readonly plan: boolean;
+}
+
+export class NodeSession {
+  readonly nodeId: NodeId;
+  readonly link: Link;
+  /** Order in which links were accepted: the higher one is the newer. */
+  readonly connection: number;
+  readonly sessionTokenSha256: string;
+  replicas: readonly ReplicaReport[];
+  isYielding = false;
+  isLeaving = false;
+  rttMs: number | null = null;
+  clockSkewMs = 0;
+  isOver = false;
+  #pulse: Pulse;
+  readonly #budget: FrameBudget;
+
+  constructor(start: {
+    nodeId: NodeId;
+    link: Link;
+    connection: number;
+    sessionTokenSha256: string;
+    replicas: readonly ReplicaReport[];
+    nowMs: number;
+  }) {
+    this.nodeId = start.nodeId;
+    this.link = start.link;
+    this.connection = start.connection;
+    this.sessionTokenSha256 = start.sessionTokenSha256;
+    this.replicas = start.replicas;
+    this.#pulse = bornPulse(start.nowMs);
+    this.#budget = fullBudget(start.nowMs);
+  }
+
+  get verdict(): Verdict {
+    return this.#pulse.verdict;
+  }
+
+  get lastHeardMs(): number {
+    return this.#pulse.lastHeardMs;
+  }
+
+  /** False when the node sends more than its budget. */
+  takeFrame(chars: number, nowMs: number): boolean {
+    return takeFrame(this.#budget, { chars, nowMs });
+  }
+
+  hear(nowMs: number): void {
+    this.#pulse = heard(this.#pulse, nowMs);
+  }
+
+  /** What silence says at this time; `pausedMs` is the coordinator's own pause since the last look. */
+  judge(nowMs: number, pausedMs: number): Pulse {
+    return judged(credited(this.#pulse, pausedMs, nowMs), nowMs, LIVENESS);
+  }
+
+  take(pulse: Pulse): void {
+    this.#pulse = pulse;
+  }
+
+  takeHeartbeat(beat: Heartbeat, wallMs: number): HeartbeatChanges {
+    const changes = {
+      replicas: !isSame(this.replicas, beat.replicas, (report) => JSON.stringify(report)),
+      plan: !isSame(this.replicas, beat.replicas, planText),
+    };
+    this.replicas = beat.replicas;
+    this.isYielding = beat.isYielding;
+    this.isLeaving = beat.isLeaving ?? false;
+    this.rttMs = beat.rttMs ?? this.rttMs;
+    this.clockSkewMs = beat.sentAtMs - wallMs;
+    return changes;
+  }
+
+  /** Null when the node would have more replicas than a node may have. */
+  takeReplica(report: ReplicaReport): HeartbeatChanges | null {
+    const old = this.replicas.find((known) => known.replicaId === report.replicaId);
+    const others = this.replicas.filter((known) => known !== old);
+    if (others.length >= WIRE_BOUNDS.replicasPerNodeMax) return null;
+    this.replicas = report.state === "gone" ? others : [...others, report];
+    return { replicas: true, plan: old === undefined || planText(old) !== planText(report) };
+  }
+
+  /** False when the link takes no more: the node does not read. */
+  send(message: CoordinatorMessage): boolean {
+    if (this.link.bufferedBytes() > SEND_BUFFER_BYTES_MAX) return false;
+    this.link.send(JSON.stringify(message));
+    return true;
+  }
+}
+
+/** What of a replica a plan depends on; `slotsBusy` and `queued` are what the node claims, dispatch counts its own leases. */
+function planText(report: ReplicaReport): string {
+  const { replicaId, state, slots, contextTokens, numericClass, memoryBytes } = report;
+  return [replicaId, state, slots, contextTokens, numericClass, memoryBytes].join(" ");
+}
+
+function isSame(
+  before: readonly ReplicaReport[],
+  after: readonly ReplicaReport[],
+  text: (report: ReplicaReport) => string,
+): boolean {
+  if (before.length !== after.length) return false;
+  return before.every((report, at) => {
+    const other = after[at];
+    return other !== undefined && text(report) === text(other);
+  });
+}
