@@ -1,0 +1,199 @@
+/**
+ * One replica on this node: fetch the weights, start the engine, and start it again when it dies. Nothing here ends the agent.
+ *
+ * | state   | fetched and self-tested | load fails, may pass | load fails for good | engine dies       | unload, yield, stop |
+ * | ------- | ----------------------- | -------------------- | ------------------- | ----------------- | ------------------- |
+ * | loading | ready                   | loading, back-off    | failed              | -                 | gone                |
+ * | ready   | bug                     | -                    | -                   | loading, back-off | gone                |
+ * | failed  | -                       | -                    | -                   | -                 | gone                |
+ *
+ * After `TRIES_MAX` failures in a row it is `failed`; an engine that served for `STEADY_MS` begins a new row.
+ */
+
+import { describeFault, FallowError } from "../../domain/fault.ts";
+import type { EngineVariant } from "../../domain/hardware.ts";
+import { modelId, sha256Hex } from "../../domain/ids.ts";
+import { type Clock, pause } from "../../ports/clock.ts";
+import type { Engine, EngineHost } from "../../ports/engine.ts";
+import type { Log } from "../../ports/log.ts";
+import type { Random } from "../../ports/random.ts";
+import type { WeightsCache } from "../../ports/weights-cache.ts";
+import { backoffMs } from "../../scheduler/backoff.ts";
+import { type ReplicaLoad, type ReplicaReport, WEIGHTS_PATH, WIRE_BOUNDS } from "../../wire/agent-link.ts";
+
+export interface ReplicaRunPorts {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly engines: EngineHost;
+  readonly weights: WeightsCache;
+  /** Bearer of the session that is open now; null while there is none. */
+  sessionToken(): string | null;
+  /** Attempts that run on it. */
+  slotsBusy(): number;
+  /** State or progress changed. */
+  onChange(): void;
+}
+
+export interface ReplicaRunOptions {
+  readonly threads: number;
+  readonly variant: EngineVariant;
+}
+
+const TRIES_MAX = 5;
+const STEADY_MS = 60_000;
+const RESTART_BACKOFF = { baseMs: 250, capMs: 30_000 };
+/** Share of the progress that fetching takes. */
+const FETCH_SHARE = 0.9;
+/** Progress is told in steps of this. */
+const PROGRESS_STEP = 0.1;
+/** What a second try does not change. */
+const FINAL_FAULTS: ReadonlySet<string> = new Set([
+  "engine-library-missing",
+  "engine-abi-mismatch",
+  "engine-self-test-failed",
+  "engine-out-of-memory",
+  "weights-digest-mismatch",
+  "disk-full",
+]);
+
+type Failure = { readonly code: string; readonly message: string };
+
+export class ReplicaRun {
+  readonly load: ReplicaLoad;
+  readonly #ports: ReplicaRunPorts;
+  readonly #options: ReplicaRunOptions;
+  readonly #abort = new AbortController();
+  #state: ReplicaReport["state"] = "loading";
+  #progress = 0;
+  #failure: Failure | null = null;
+  #engine: Engine | null = null;
+  #failuresInRow = 0;
+  #ended: Promise<void> = Promise.resolve();
+
+  constructor(load: ReplicaLoad, ports: ReplicaRunPorts, options: ReplicaRunOptions) {
+    this.load = load;
+    this.#ports = ports;
+    this.#options = options;
+  }
+
+  start(): void {
+    this.#ended = this.#run();
+  }
+
+  /** The engine that serves now; null while there is none. */
+  get engine(): Engine | null {
+    return this.#state === "ready" ? this.#engine : null;
+  }
+
+  report(): ReplicaReport {
+    const { load } = this;
+    const stats = this.#engine?.stats() ?? null;
+    return {
+      replicaId: load.replicaId,
+      state: this.#state,
+      progress: this.#progress,
+      slots: load.sequencesMax,
+      slotsBusy: this.#ports.slotsBusy(),
+      queued: stats?.sequencesQueued ?? 0,
+      contextTokens: load.contextTokens,
+      numericClass: this.#engine?.info.numericClass ?? null,
+      memoryBytes: stats?.memoryBytes ?? 0,
+      weightsSha256: load.weightsSha256,
+      deviceId: load.deviceId,
+      failure: this.#failure,
+    };
+  }
+
+  /** Resolves when the engine's process is gone. May be called twice. */
+  async close(): Promise<void> {
+    this.#abort.abort();
+    await this.#engine?.close();
+    await this.#ended;
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#abort;
+    while (!signal.aborted) {
+      const failure = await this.#serveOnce(signal);
+      if (signal.aborted || failure === null) break;
+      this.#failuresInRow += 1;
+      this.#failure = failure;
+      const isFinal = FINAL_FAULTS.has(failure.code) || this.#failuresInRow >= TRIES_MAX;
+      this.#change(isFinal ? "failed" : "loading", 0);
+      const { replicaId } = this.load;
+      this.#ports.log.warn(
+        { replicaId, ...failure, failures: this.#failuresInRow, isFinal },
+        "replica lost its engine",
+      );
+      if (isFinal) return;
+      const draw = this.#ports.random.fraction();
+      await pause(this.#ports.clock, backoffMs({ failures: this.#failuresInRow - 1, draw }, RESTART_BACKOFF), signal);
+    }
+    this.#change("gone", this.#progress);
+  }
+
+  /** From the weights to the engine's death. Null when it was closed. */
+  async #serveOnce(signal: AbortSignal): Promise<Failure | null> {
+    const { clock } = this.#ports;
+    try {
+      const engine = await this.#startEngine(signal);
+      this.#engine = engine;
+      if (signal.aborted) {
+        await engine.close();
+        return null;
+      }
+      const readyAtMs = clock.monoMs();
+      this.#failure = null;
+      this.#change("ready", 1);
+      const exit = await engine.exited;
+      if (clock.monoMs() - readyAtMs >= STEADY_MS) this.#failuresInRow = 0;
+      return exit.cause === "closed" ? null : { code: `engine-${exit.cause}`, message: bounded(exit.detail) };
+    } catch (thrown) {
+      const code = thrown instanceof FallowError ? thrown.code : "engine-load-failed";
+      return { code: code.slice(0, WIRE_BOUNDS.textMax), message: bounded(describeFault(thrown)) };
+    } finally {
+      this.#engine = null;
+    }
+  }
+
+  async #startEngine(signal: AbortSignal): Promise<Engine> {
+    const { load } = this;
+    const { engines, weights } = this.#ports;
+    const bearer = this.#ports.sessionToken();
+    if (bearer === null) throw new FallowError("weights-unreachable", "there is no session with the coordinator");
+    const { weightsSha256: digest, fileBytes } = load;
+    const weightsSha256 = sha256Hex(digest);
+    const weightsPath = await weights.ensure(
+      { weightsSha256, fileBytes, path: `${WEIGHTS_PATH}${digest}`, bearer },
+      { signal, onProgress: (doneBytes) => this.#tell(FETCH_SHARE * Math.min(1, doneBytes / Math.max(1, fileBytes))) },
+    );
+    this.#tell(FETCH_SHARE);
+    return engines.load(
+      {
+        modelId: modelId(load.modelId),
+        weightsPath,
+        weightsSha256,
+        contextTokens: load.contextTokens,
+        sequencesMax: load.sequencesMax,
+        threads: this.#options.threads,
+        gpuLayers: this.#options.variant === "cpu" ? 0 : "all",
+      },
+      { signal, onProgress: (fraction) => this.#tell(FETCH_SHARE + (1 - FETCH_SHARE) * Math.min(1, fraction)) },
+    );
+  }
+
+  #tell(progress: number): void {
+    if (progress - this.#progress >= PROGRESS_STEP) this.#change(this.#state, progress);
+  }
+
+  #change(state: ReplicaReport["state"], progress: number): void {
+    this.#state = state;
+    this.#progress = progress;
+    this.#ports.onChange();
+  }
+}
+
+function bounded(text: string): string {
+  return text.slice(0, WIRE_BOUNDS.textMax);
+}

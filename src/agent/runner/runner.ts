@@ -1,0 +1,251 @@
+/**
+ * The agent's worker: runs the replicas that the coordinator orders and the attempts that it leases, over one line at a time.
+ * When the line is lost its leases are dead: attempts stop, replicas stay for the next line. When the owner comes back
+ * everything stops and its memory is free.
+ */
+import type { Device } from "../../domain/hardware.ts";
+import { EPOCHS_PER_BOOT } from "../../domain/lease.ts";
+import type { Clock } from "../../ports/clock.ts";
+import type { Crypto } from "../../ports/crypto.ts";
+import type { EngineHost } from "../../ports/engine.ts";
+import type { Log } from "../../ports/log.ts";
+import type { Random } from "../../ports/random.ts";
+import type { WeightsCache } from "../../ports/weights-cache.ts";
+import { type AttemptStart, type ReplicaLoad, type ReplicaReport, WIRE_BOUNDS } from "../../wire/agent-link.ts";
+import type { Line, WorkHandler, WorkOrder } from "../session.ts";
+import { AttemptRun } from "./attempt-run.ts";
+import { ChunkFrames } from "./chunk-frames.ts";
+import { ReplicaRun } from "./replica-run.ts";
+
+export interface RunnerPorts {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly crypto: Crypto;
+  readonly log: Log;
+  readonly engines: EngineHost;
+  readonly weights: WeightsCache;
+  memoryFreeBytes(): number;
+}
+
+export interface RunnerOptions {
+  readonly devices: readonly Device[];
+  readonly threads: number;
+}
+
+interface OpenLine {
+  readonly line: Line;
+  readonly frames: ChunkFrames;
+}
+
+export class Runner implements WorkHandler {
+  readonly #ports: RunnerPorts;
+  readonly #options: RunnerOptions;
+  readonly #replicas = new Map<string, ReplicaRun>();
+  readonly #attempts = new Map<string, AttemptRun>();
+  /** Attempts that run on each replica. */
+  readonly #busy = new Map<string, number>();
+  #open: OpenLine | null = null;
+  #isYielding = false;
+  #isStopped = false;
+
+  constructor(ports: RunnerPorts, options: RunnerOptions) {
+    this.#ports = ports;
+    this.#options = options;
+  }
+
+  onLineUp(line: Line): void {
+    this.#open = { line, frames: new ChunkFrames(line) };
+  }
+
+  onLineDown(): void {
+    this.#open?.frames.close();
+    this.#open = null;
+    for (const run of [...this.#attempts.values()]) run.drop();
+  }
+
+  onOrder(order: WorkOrder): void {
+    switch (order.type) {
+      case "replica.load":
+        this.#load(order);
+        return;
+      case "replica.unload":
+        void this.#unload(order.replicaId, order.reason);
+        return;
+      case "attempt.start":
+        this.#start(order);
+        return;
+      case "attempt.cancel":
+        this.#cancel(order);
+        return;
+      case "node.drain":
+        // The coordinator plans nothing more on a draining node; what runs here finishes.
+        this.#ports.log.info({ isDraining: order.isDraining }, "drain ordered");
+    }
+  }
+
+  replicas(): readonly ReplicaReport[] {
+    return [...this.#replicas.values()].map((replica) => replica.report());
+  }
+
+  isYielding(): boolean {
+    return this.#isYielding;
+  }
+
+  memoryFreeBytes(): number {
+    return this.#ports.memoryFreeBytes();
+  }
+
+  /** The owner wants the machine. Resolves when every engine is gone. */
+  async yieldNow(reason: string): Promise<void> {
+    this.#isYielding = true;
+    for (const run of [...this.#attempts.values()]) run.fail("yield", reason);
+    await this.#closeAll();
+  }
+
+  resume(): void {
+    this.#isYielding = false;
+  }
+
+  async stop(): Promise<void> {
+    this.#isStopped = true;
+    for (const run of [...this.#attempts.values()]) run.fail("engine-closed", "the agent is stopping");
+    await this.#closeAll();
+  }
+
+  async #closeAll(): Promise<void> {
+    await Promise.all([...this.#replicas.keys()].map((replicaId) => this.#unload(replicaId, "closing")));
+  }
+
+  #load(order: ReplicaLoad): void {
+    const { replicaId, deviceId } = order;
+    if (this.#replicas.has(replicaId)) return;
+    const device = this.#options.devices.find((candidate) => candidate.deviceId === deviceId);
+    if (this.#isYielding || this.#isStopped) {
+      this.#refuseLoad(order, { state: "gone", code: "yield", message: "the owner is using this machine" });
+    } else if (device === undefined) {
+      this.#refuseLoad(order, { state: "failed", code: "unknown-device", message: `no device ${deviceId} here` });
+    } else if (this.#replicas.size >= WIRE_BOUNDS.replicasPerNodeMax) {
+      const message = `${this.#replicas.size} replicas run here, the most that a node may report`;
+      this.#refuseLoad(order, { state: "failed", code: "too-many-replicas", message });
+    } else {
+      const run = new ReplicaRun(
+        order,
+        {
+          ...this.#ports,
+          sessionToken: () => this.#open?.line.welcome.sessionToken ?? null,
+          slotsBusy: () => this.#busy.get(replicaId) ?? 0,
+          onChange: () => this.#open?.line.send({ type: "replica.state", replica: run.report() }),
+        },
+        { threads: this.#options.threads, variant: device.variant },
+      );
+      this.#replicas.set(replicaId, run);
+      run.start();
+    }
+  }
+
+  #refuseLoad(order: ReplicaLoad, why: { state: "failed" | "gone"; code: string; message: string }): void {
+    const replica: ReplicaReport = {
+      replicaId: order.replicaId,
+      state: why.state,
+      progress: 0,
+      slots: 0,
+      slotsBusy: 0,
+      queued: 0,
+      contextTokens: order.contextTokens,
+      numericClass: null,
+      memoryBytes: 0,
+      failure: { code: why.code, message: why.message },
+    };
+    this.#open?.line.send({ type: "replica.state", replica });
+  }
+
+  async #unload(replicaId: string, reason: string): Promise<void> {
+    const replica = this.#replicas.get(replicaId);
+    if (replica === undefined) return;
+    for (const run of [...this.#attempts.values()]) {
+      if (run.order.replicaId === replicaId) run.fail("replica-not-ready", `the replica is unloaded: ${reason}`);
+    }
+    await replica.close();
+    this.#replicas.delete(replicaId);
+    this.#ports.log.info({ replicaId, reason }, "replica unloaded");
+  }
+
+  #start(order: AttemptStart): void {
+    const open = this.#open;
+    if (open === null) return;
+    const replica = this.#replicas.get(order.replicaId);
+    const problem = this.#startProblem(order, replica, open.line);
+    const engine = replica?.engine ?? null;
+    if (problem !== null || engine === null) {
+      const { code, message } = problem ?? { code: "replica-not-ready", message: "the engine is not up" };
+      const { leaseId, epoch } = order;
+      open.line.send({ type: "attempt.failed", leaseId, epoch, code, message });
+      return;
+    }
+    const { clock, crypto } = this.#ports;
+    this.#countBusy(order.replicaId, 1);
+    const run = new AttemptRun(order, {
+      clock,
+      crypto,
+      line: open.line,
+      frames: open.frames,
+      engine,
+      onOver: () => {
+        this.#attempts.delete(order.leaseId);
+        this.#countBusy(order.replicaId, -1);
+      },
+    });
+    this.#attempts.set(order.leaseId, run);
+    run.start();
+  }
+
+  /** Null when the order may run here. */
+  #startProblem(
+    order: AttemptStart,
+    replica: ReplicaRun | undefined,
+    line: Line,
+  ): { readonly code: string; readonly message: string } | null {
+    if (this.#isYielding) return { code: "yield", message: "the owner is using this machine" };
+    if (Math.floor(order.epoch / EPOCHS_PER_BOOT) !== line.welcome.boot) {
+      return { code: "dead-epoch", message: `epoch ${order.epoch} is not of boot ${line.welcome.boot}` };
+    }
+    if (replica?.engine == null) {
+      return { code: "replica-not-ready", message: `${order.replicaId} is ${replica?.report().state ?? "not here"}` };
+    }
+    if (this.#attempts.has(order.leaseId)) {
+      return { code: "invalid-attempt", message: `${order.leaseId} runs already` };
+    }
+    if ((this.#busy.get(order.replicaId) ?? 0) >= replica.load.sequencesMax) {
+      return { code: "engine-overloaded", message: `all ${replica.load.sequencesMax} slots are busy` };
+    }
+    if (order.terms.weightsSha256 !== replica.load.weightsSha256) {
+      return { code: "invalid-attempt", message: `${order.replicaId} has other weights than the attempt's terms` };
+    }
+    return contextProblem(order, replica.load.contextTokens);
+  }
+
+  #cancel(order: { leaseId: string; epoch: number }): void {
+    const run = this.#attempts.get(order.leaseId);
+    if (run !== undefined && run.order.epoch === order.epoch) run.cancel();
+  }
+
+  #countBusy(replicaId: string, by: 1 | -1): void {
+    const count = (this.#busy.get(replicaId) ?? 0) + by;
+    if (count === 0) this.#busy.delete(replicaId);
+    else this.#busy.set(replicaId, count);
+  }
+}
+
+function contextProblem({ work }: AttemptStart, contextTokens: number): { code: string; message: string } | null {
+  const needed =
+    work.kind === "generate"
+      ? work.tokenIds.length + work.tokensMax
+      : Math.max(...work.inputs.map((input) => input.length));
+  if (needed > contextTokens) {
+    return { code: "context-exceeded", message: `${needed} tokens in a context of ${contextTokens}` };
+  }
+  if (work.kind === "generate" && work.generatedCount > work.tokenIds.length) {
+    return { code: "invalid-attempt", message: `${work.generatedCount} generated of ${work.tokenIds.length} tokens` };
+  }
+  return null;
+}
