@@ -13,6 +13,8 @@ import type { Log } from "../ports/log.ts";
 import type { Random } from "../ports/random.ts";
 import type { WeightsCache } from "../ports/weights-cache.ts";
 import type { ReplicaReport } from "../wire/agent-link.ts";
+import { AgentMembership, type MembershipStatus } from "./membership/agent-membership.ts";
+import { Runner } from "./runner/runner.ts";
 
 export interface AgentPorts {
   readonly clock: Clock;
@@ -34,6 +36,11 @@ export interface AgentOptions {
   readonly capabilities: NodeCapabilities;
   /** Threads of each engine on the CPU. */
   readonly threads: number;
+  /** The grid that the join code names; without it the one that answers is taken. */
+  readonly gridId?: string | null;
+  /** Measures memory for the heartbeat; without it the figure is estimated from `capabilities`. */
+  readonly memoryFreeBytes?: () => number;
+  readonly onStatus?: (status: MembershipStatus) => void;
 }
 
 export type AgentState = "connecting" | "online" | "refused" | "stopped";
@@ -48,11 +55,92 @@ export interface Agent {
   yieldNow(reason: string): Promise<void>;
   /** The owner is away: the node may be planned on again. */
   resume(): void;
-  /** Says goodbye, ends the engines and the link. May be called twice. */
-  stop(): Promise<void>;
+  /**
+   * Says goodbye, ends the engines and the link. With `drainMs` running attempts may finish for so long first. May be called
+   * twice.
+   */
+  stop(options?: { readonly drainMs: number }): Promise<void>;
 }
 
+/** How long `stop` lets running attempts finish. */
+const STOP_DRAIN_MS = 0;
+
 /** Starts to connect at once, and reconnects for ever unless refused. */
-export function createAgent(_ports: AgentPorts, _options: AgentOptions): Agent {
-  throw new FallowError("agent-unassembled", "the agent's rooms are not wired yet");
+export function createAgent(ports: AgentPorts, options: AgentOptions): Agent {
+  const { capabilities } = options;
+  const runner = new Runner(
+    {
+      ...ports,
+      memoryFreeBytes: options.memoryFreeBytes ?? (() => estimatedFreeBytes(capabilities, runner.replicas())),
+    },
+    { devices: capabilities.devices, threads: options.threads },
+  );
+  const waiters = new Set<(status: MembershipStatus) => void>();
+  const membership = new AgentMembership(
+    {
+      name: options.name,
+      target: options.target,
+      gridId: options.gridId ?? null,
+      joinToken: options.joinToken,
+      version: options.agentVersion,
+      onStatus: (status) => {
+        options.onStatus?.(status);
+        for (const wake of [...waiters]) wake(status);
+      },
+    },
+    { ...ports, keyPair: options.keyPair, capabilities: () => capabilities, work: runner },
+  );
+  membership.start();
+  return {
+    nodeId: membership.nodeId,
+    state: () => stateOf(membership.status),
+    replicas: () => runner.replicas(),
+    whenOnline: (signal) => whenOnline(membership, waiters, signal),
+    yieldNow: async (reason) => {
+      await runner.yieldNow(reason, () => membership.beatNow());
+      membership.beatNow();
+    },
+    resume: () => {
+      runner.resume();
+      membership.beatNow();
+    },
+    stop: async (stopping) => {
+      await membership.stop({ drainMs: stopping?.drainMs ?? STOP_DRAIN_MS });
+      await runner.stop();
+    },
+  };
+}
+
+function whenOnline(
+  membership: AgentMembership,
+  waiters: Set<(status: MembershipStatus) => void>,
+  signal: AbortSignal,
+): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const settle = (end: () => void) => {
+      waiters.delete(look);
+      signal.removeEventListener("abort", abort);
+      end();
+    };
+    const abort = () => settle(() => reject(new FallowError("cancelled", "stopped waiting for the grid")));
+    const look = (status: MembershipStatus) => {
+      if (status.kind === "online") settle(resolve);
+      else if (status.kind === "refused") settle(() => reject(new FallowError(status.code, status.message)));
+      else if (status.kind === "stopped") settle(() => reject(new FallowError("cancelled", "the agent was stopped")));
+    };
+    waiters.add(look);
+    signal.addEventListener("abort", abort, { once: true });
+    if (signal.aborted) abort();
+    else look(membership.status);
+  });
+}
+
+function stateOf(status: MembershipStatus): AgentState {
+  return status.kind === "waiting" ? "connecting" : status.kind;
+}
+
+/** What was free when the machine was measured, less what the engines have taken since. */
+function estimatedFreeBytes(capabilities: NodeCapabilities, replicas: readonly ReplicaReport[]): number {
+  const free = capabilities.devices.reduce((sum, device) => sum + device.memoryFreeBytes, 0);
+  return Math.max(0, free - replicas.reduce((sum, replica) => sum + replica.memoryBytes, 0));
 }

@@ -95,9 +95,13 @@ export class Runner implements WorkHandler {
     return this.#ports.memoryFreeBytes();
   }
 
-  /** The owner wants the machine. Resolves when every engine is gone. */
-  async yieldNow(reason: string): Promise<void> {
+  /**
+   * The owner wants the machine. `announce` is called before the attempts fail, so that the coordinator hears the cause before
+   * the consequence and plans nothing more here. Resolves when every engine is gone.
+   */
+  async yieldNow(reason: string, announce: () => void): Promise<void> {
     this.#isYielding = true;
+    announce();
     for (const run of [...this.#attempts.values()]) run.fail("yield", reason);
     await this.#closeAll();
   }

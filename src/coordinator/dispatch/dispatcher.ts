@@ -310,27 +310,26 @@ export class Dispatcher implements Dispatch {
     if (attempt === null) return;
     const { leaseId, epoch, nodeId } = attempt.lease;
     this.#leases.revoke(leaseId);
-    if (trouble.kind !== "node-gone" && trouble.kind !== "failed") {
-      this.#ports.roster.send(nodeId, { type: "attempt.cancel", leaseId, epoch });
-    }
     const detail = describeTrouble(trouble);
     const isClosing = work.phase === "closing";
     const completion = work.completion();
-    if (isClosing || completion !== null) {
-      this.#release(work, { ending: isClosing ? work.finishEnding() : "finished", detail, statement: null });
+    const isOver = isClosing || completion !== null;
+    if (!isOver) work.troubles += 1;
+    if (!isOver && isEngineDeath(trouble)) work.engineDeaths += 1;
+    const decision = decideFailover(trouble, work);
+    const ending = isClosing ? work.finishEnding() : completion !== null ? "finished" : decision.ending;
+    this.#release(work, { ending, detail, statement: null });
+    if (trouble.kind !== "node-gone" && trouble.kind !== "failed") {
+      this.#ports.roster.send(nodeId, { type: "attempt.cancel", leaseId, epoch });
+    }
+    if (isOver) {
       this.#settle(work);
       if (!isClosing && completion !== null) work.deliverEnd(completion);
       this.#matchSoon();
       return;
     }
-    work.troubles += 1;
-    if (isEngineDeath(trouble)) work.engineDeaths += 1;
-    const decision = decideFailover(trouble, work);
-    this.#release(work, { ending: decision.ending, detail, statement: null });
-    this.#ports.log.info(
-      { requestId: work.terms.requestId, nodeId, leaseId, detail, next: decision.kind },
-      "attempt lost",
-    );
+    const { requestId } = work.terms;
+    this.#ports.log.info({ requestId, nodeId, leaseId, detail, next: decision.kind }, "attempt lost");
     if (decision.kind === "give-up") {
       this.#fail(work, decision.reason);
       return;
@@ -354,9 +353,9 @@ export class Dispatcher implements Dispatch {
     if (current !== null) {
       const { leaseId, epoch, nodeId } = current.lease;
       this.#leases.revoke(leaseId);
-      this.#ports.roster.send(nodeId, { type: "attempt.cancel", leaseId, epoch });
       const ending = isClosing ? work.finishEnding() : reason.code === "deadline-exceeded" ? "timed-out" : "cancelled";
       this.#release(work, { ending, detail: reason.message, statement: null });
+      this.#ports.roster.send(nodeId, { type: "attempt.cancel", leaseId, epoch });
     }
     this.#waiting.leave(work);
     this.#settle(work);
