@@ -1,20 +1,21 @@
 /** Puts the coordinator together with the machine: store, clock, keys, files, vocabulary process, HTTP server, links. */
+import { X509Certificate } from "node:crypto";
 import { SystemClock } from "../../adapters/clock-system/system-clock.ts";
 import { SystemRandom } from "../../adapters/clock-system/system-random.ts";
 import { NodeCrypto } from "../../adapters/crypto-node/node-crypto.ts";
-import { type HttpServer, startHttpServer } from "../../adapters/http-server/http-server.ts";
+import { startHttpServer } from "../../adapters/http-server/http-server.ts";
 import { UlidIds } from "../../adapters/ids-ulid/ulid-ids.ts";
 import { LinkServer } from "../../adapters/link-websocket/link-server.ts";
 import { isLoopback } from "../../adapters/tls-identity/loopback.ts";
 import { keptTlsIdentity } from "../../adapters/tls-identity/tls-identity.ts";
 import { type Coordinator, createCoordinator, type GridAddresses } from "../../coordinator/coordinator.ts";
+import { assert } from "../../domain/assert.ts";
 import { fromHex } from "../../market/hex.ts";
 import type { Log } from "../../ports/log.ts";
 import type { ModelFiles } from "../../ports/model-files.ts";
-import type { Store } from "../../ports/store.ts";
 import type { TokenizerHost } from "../../ports/tokenizer.ts";
 import { LINK_PATH } from "../../wire/agent-link.ts";
-import type { HomeFolder } from "../home/home-folder.ts";
+import { type HomeFolder, writeFileSafely } from "../home/home-folder.ts";
 import { reachableHosts } from "./addresses.ts";
 import { foundGrid, keptSecrets } from "./found-grid.ts";
 import { openStore } from "./open-store.ts";
@@ -26,8 +27,10 @@ export interface CoordinatorHost {
   readonly localUrl: string;
   readonly addresses: GridAddresses;
   readonly apiKey: string;
-  /** Ends in order: no new requests, the running ones within `drainMs`, then server, coordinator, store. May be called twice. */
-  stop(drainMs: number): Promise<void>;
+  /** The certificate alone, for clients on other machines; null on loopback. */
+  readonly certificatePath: string | null;
+  /** Ends server, coordinator and store, in this order. May be called twice. */
+  stop(): Promise<void>;
 }
 
 export interface CoordinatorHostOptions {
@@ -37,6 +40,75 @@ export interface CoordinatorHostOptions {
   readonly database: string | undefined;
   readonly version: string;
   readonly log: Log;
-  readonly openModelFiles: (home: HomeFolder) => ModelFiles;
-  readonly openTokenizers: (home: HomeFolder, log: Log) => TokenizerHost;
+}
+
+/** Where join codes lead before the server listens: nowhere, and none is made then. */
+const NOWHERE: GridAddresses = { urls: [], certificateSha256: null };
+
+export async function startCoordinatorHost(options: CoordinatorHostOptions): Promise<CoordinatorHost> {
+  const { home, host, port, log } = options;
+  const clock = new SystemClock();
+  const random = new SystemRandom();
+  const crypto = new NodeCrypto();
+  const ids = new UlidIds({ clock, random });
+  const secrets = keptSecrets(home, { random });
+  const seed = fromHex(secrets.coordinatorSeedHex);
+  assert(seed !== null, "home.json was parsed: the seed is hex");
+  const undo: Array<() => Promise<void>> = [];
+  const stopAll = async () => {
+    for (const step of undo.splice(0).reverse()) await step();
+  };
+  try {
+    const store = await openStore(options.database, home);
+    undo.push(() => store.close());
+    const apiKey = await foundGrid({ clock, random, ids, crypto, store }, home, secrets);
+    const tls = isLoopback(host) ? null : await keptTlsIdentity(home.at("tls"));
+    const certificatePath = tls === null ? null : home.at("tls", "certificate.pem");
+    if (tls !== null && certificatePath !== null) {
+      writeFileSafely(certificatePath, new X509Certificate(tls.certificatePem).toString());
+    }
+    const tokenizers = openTokenizers(home, log);
+    undo.push(() => tokenizers.close());
+    let addresses = NOWHERE;
+    const coordinator = await createCoordinator(
+      { clock, random, ids, crypto, log, store, tokenizers, modelFiles: openModelFiles(home) },
+      {
+        gridKey: crypto.keyPairFrom(seed),
+        version: options.version,
+        addresses: () => addresses,
+        statusPage: readStatusPage(),
+      },
+    );
+    undo.push(() => coordinator.stop());
+    const links = new LinkServer((link) => coordinator.acceptLink(link));
+    const server = await startHttpServer({
+      host,
+      port,
+      tls,
+      handler: (request) => coordinator.fetch(request),
+      links: { path: LINK_PATH, upgrade: (upgrade) => links.upgrade(upgrade) },
+    });
+    addresses = addressesOf({ host, port: server.port, certificateSha256: tls?.certificateSha256 ?? null });
+    undo.push(() => server.close(CLOSE_GRACE_MS));
+    return {
+      coordinator,
+      localUrl: server.localUrl,
+      addresses,
+      apiKey,
+      certificatePath,
+      stop: stopAll,
+    };
+  } catch (thrown) {
+    await stopAll();
+    throw thrown;
+  }
+}
+
+/** After the drain only answers that nobody reads are left. */
+const CLOSE_GRACE_MS = 500;
+
+function addressesOf(grid: { host: string; port: number; certificateSha256: string | null }): GridAddresses {
+  const scheme = grid.certificateSha256 === null ? "http" : "https";
+  const urls = reachableHosts(grid.host).map((name) => `${scheme}://${name}:${grid.port}`);
+  return { urls, certificateSha256: grid.certificateSha256 };
 }

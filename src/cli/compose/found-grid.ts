@@ -2,7 +2,7 @@
  * What a fresh grid needs before its first request: a tenant, money, and the operator's key. Each step is idempotent, so a
  * start that was killed in the middle is completed by the next one, and a key that was revoked is replaced.
  */
-import { keyFor, type KeyMaking, makeSecret } from "../../coordinator/admin/create-key.ts";
+import { type KeyMaking, keyFor, makeSecret } from "../../coordinator/admin/create-key.ts";
 import { sha256Hex, type TenantId, tenantId } from "../../domain/ids.ts";
 import { toHex } from "../../market/hex.ts";
 import { FIRST_HOUSE_CREDIT, houseCredit } from "../../market/house.ts";

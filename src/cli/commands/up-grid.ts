@@ -1,0 +1,90 @@
+/** What `fallow up` asks of its own grid, over the same API that the other commands use. */
+import { resolve } from "node:path";
+import {
+  joinCodeCreatedSchema,
+  modelAnswerSchema,
+  modelListSchema,
+  replicaListSchema,
+} from "../../coordinator/admin/admin-schemas.ts";
+import type { Coordinator } from "../../coordinator/coordinator.ts";
+import { assert } from "../../domain/assert.ts";
+import { type ModelId, modelId } from "../../domain/ids.ts";
+import { decodeJoinCode } from "../../wire/join-code.ts";
+import { BUNDLED_MODEL } from "../bundled-model.ts";
+import type { CliError } from "../cli-error.ts";
+import type { GridClient } from "../grid-client.ts";
+import type { Progress } from "../terminal.ts";
+
+/** How often the progress of loading is looked at: as fast as an eye sees a number change. */
+const PROGRESS_MS = 200;
+
+/** Registers what is not registered yet. The model that `up` waits for: the one of `--model`, else the bundled one. */
+export async function chooseModel(grid: GridClient, options: { model?: string; warm: number }): Promise<ModelId> {
+  const { models } = await grid.json("/admin/v1/models", modelListSchema);
+  if (!models.some((model) => model.modelId === BUNDLED_MODEL.id)) {
+    await grid.json("/admin/v1/models", modelAnswerSchema, {
+      body: { path: BUNDLED_MODEL.path, id: BUNDLED_MODEL.id, warmReplicas: options.warm },
+    });
+  }
+  if (options.model === undefined) return modelId(BUNDLED_MODEL.id);
+  const added = await grid.json("/admin/v1/models", modelAnswerSchema, {
+    body: { path: resolve(options.model), warmReplicas: Math.max(1, options.warm) },
+  });
+  return modelId(added.model.modelId);
+}
+
+export async function makeJoinCode(grid: GridClient, terms: { usesMax: number; ttlMs: number }): Promise<string> {
+  return (await grid.json("/admin/v1/join-codes", joinCodeCreatedSchema, { body: terms })).joinCode;
+}
+
+export function joinTokenOf(code: string): string {
+  const decoded = decodeJoinCode(code);
+  assert(decoded.ok, "the grid's own join code can be read");
+  return decoded.value.token;
+}
+
+/** Resolves with true when the model answers, with false at the abort. Throws what keeps the agent from working. */
+export async function untilServing(
+  coordinator: Coordinator,
+  wait: {
+    grid: GridClient;
+    model: ModelId;
+    progress: Progress;
+    failure: () => CliError | null;
+    signal: AbortSignal;
+  },
+): Promise<boolean> {
+  const done = new AbortController();
+  const signal = AbortSignal.any([wait.signal, done.signal]);
+  const looking = lookOn(wait, done);
+  try {
+    const isServing = await coordinator.whenServing(wait.model, signal);
+    done.abort();
+    const failure = wait.failure();
+    if (!isServing && !wait.signal.aborted && failure !== null) throw failure;
+    return isServing;
+  } finally {
+    done.abort();
+    await looking;
+  }
+}
+
+/** Shows how far loading is, and ends the wait when the agent cannot work. */
+async function lookOn(
+  wait: { grid: GridClient; model: ModelId; progress: Progress; failure: () => CliError | null },
+  done: AbortController,
+): Promise<void> {
+  while (!done.signal.aborted) {
+    if (wait.failure() !== null) return done.abort();
+    const { replicas } = await wait.grid.json("/admin/v1/replicas", replicaListSchema);
+    const [replica] = replicas.filter(({ modelId: id }) => id === wait.model);
+    if (replica?.state === "loading")
+      wait.progress.step(`loading ${wait.model} ${Math.round(replica.progress * 100)} %`);
+    if (replica?.state === "failed")
+      wait.progress.step(`${wait.model} failed: ${replica.failure ?? "no cause given"}; trying again`);
+    await new Promise<void>((resolveWait) => {
+      const timer = setTimeout(resolveWait, PROGRESS_MS);
+      done.signal.addEventListener("abort", () => (clearTimeout(timer), resolveWait()), { once: true });
+    });
+  }
+}

@@ -1,0 +1,66 @@
+/** What `fallow up` says once it answers. */
+import { isLoopback } from "../../adapters/tls-identity/loopback.ts";
+import { printJson, printText } from "../terminal.ts";
+
+export interface ReadyFacts {
+  /** Without a path: `http://127.0.0.1:8420`. */
+  readonly baseUrl: string;
+  readonly apiKey: string;
+  readonly joinCode: string;
+  readonly host: string;
+  readonly modelId: string | null;
+  /** Other machines' way in; empty on loopback. */
+  readonly remoteUrls: readonly string[];
+  /** The grid's certificate, for clients on other machines; null on loopback. */
+  readonly certificatePath: string | null;
+  readonly readyMs: number;
+}
+
+export function announceReady(facts: ReadyFacts, options: { isJson: boolean }): void {
+  const apiUrl = `${facts.baseUrl}/v1`;
+  const dashboardUrl = `${facts.baseUrl}/#key=${facts.apiKey}`;
+  if (options.isJson) {
+    const { baseUrl, apiKey, joinCode } = facts;
+    return printJson({ event: "ready", apiUrl, baseUrl, apiKey, joinCode, dashboardUrl });
+  }
+  const command = runnerName();
+  const joinNote = isLoopback(facts.host)
+    ? "on this machine only, with another --home; other machines need `--host 0.0.0.0`"
+    : `on another machine that reaches ${facts.remoteUrls.join(" or ")}`;
+  const model = facts.modelId ?? "MODEL";
+  printText(`
+Fallow is ready (${(facts.readyMs / 1_000).toFixed(1)} s).
+
+  API        ${apiUrl}
+  dashboard  ${dashboardUrl}
+  API key    ${facts.apiKey}
+
+Try it:
+
+  curl ${apiUrl}/chat/completions \\
+    -H "Authorization: Bearer ${facts.apiKey}" \\
+    -H "Content-Type: application/json" \\
+    -d '{"model": "${model}", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 40}'
+
+  ${command} chat "hello"
+
+Join a machine (${joinNote}):
+
+  ${command} join ${facts.joinCode}
+${certificateNote(facts)}
+Ctrl-C stops.
+`);
+}
+
+function certificateNote(facts: ReadyFacts): string {
+  if (facts.certificatePath === null) return "";
+  return `
+Clients on other machines use ${facts.remoteUrls[0] ?? ""}/v1 and trust the grid's own certificate:
+${facts.certificatePath} (curl --cacert, NODE_EXTRA_CA_CERTS, SSL_CERT_FILE)
+`;
+}
+
+/** How this very program is called from here: through npm in a clone, by name once installed. */
+function runnerName(): string {
+  return process.env["npm_lifecycle_event"] === undefined ? "fallow" : "npm run -s fallow --";
+}

@@ -1,0 +1,157 @@
+/**
+ * `fallow up`: coordinator, one agent, a model, on this machine.
+ *
+ * | step          | what a crash there leaves                                                   |
+ * | ------------- | --------------------------------------------------------------------------- |
+ * | lock the home | nothing: the kernel drops the lock                                           |
+ * | open the grid | a store whose last commits are whole; secrets that the next start registers   |
+ * | listen        | a run.json that the next start overwrites                                     |
+ * | agent, model  | an agent that ends with us; a node that the next start meets again            |
+ */
+import { createPinoLog, type LogLevel } from "../../adapters/log-pino/pino-log.ts";
+import type { Log } from "../../ports/log.ts";
+import type { AgentNews } from "../agent-channel.ts";
+import { CliError, systemCode } from "../cli-error.ts";
+import { type CoordinatorHost, startCoordinatorHost } from "../compose/coordinator-host.ts";
+import { type LocalAgent, startLocalAgent } from "../compose/local-agent.ts";
+import { clientFor, type GridClient } from "../grid-client.ts";
+import { type HomeFolder, openHome } from "../home/home-folder.ts";
+import { removeRunFile, writeRunFile } from "../home/run-file.ts";
+import { takeGridHome } from "../home/take-home.ts";
+import { findPortOwner } from "../port-owner.ts";
+import { onStopSignals } from "../stop-signals.ts";
+import { note, openProgress, type Progress } from "../terminal.ts";
+import { packageVersion } from "../version.ts";
+import { chooseModel, joinTokenOf, makeJoinCode, untilServing } from "./up-grid.ts";
+import { announceReady } from "./up-ready.ts";
+
+export interface UpOptions {
+  readonly home?: string;
+  readonly port: number;
+  readonly host: string;
+  readonly database?: string;
+  readonly model?: string;
+  readonly warm: number;
+  readonly agent: boolean;
+  readonly logLevel: LogLevel;
+  readonly json?: boolean;
+}
+
+/** Running answers get this long after the first Ctrl-C. */
+const DRAIN_MS = 5_000;
+/** The agent ends its engines; a second is plenty, and it is killed after that. */
+const AGENT_STOP_MS = 2_000;
+/** The join code of the ready line: for a room full of machines, for a day. */
+const READY_JOIN_CODE = { usesMax: 100, ttlMs: 86_400_000 } as const;
+const LOCAL_JOIN_CODE = { usesMax: 1, ttlMs: 3_600_000 } as const;
+
+export async function runUp(options: UpOptions): Promise<void> {
+  const startedMs = performance.now();
+  const log = createPinoLog({ level: options.logLevel });
+  const home = openHome(options.home);
+  const lock = takeGridHome(home);
+  const progress = openProgress({ isQuiet: false });
+  const stop = onStopSignals((name) => {
+    progress.end();
+    note(`fallow: ${name === "SIGINT" ? "Ctrl-C" : name}: finishing what runs, at most ${DRAIN_MS / 1_000} s`);
+  });
+  let host: CoordinatorHost | null = null;
+  let agent: WatchedAgent | null = null;
+  try {
+    writeRunFile(home, { pid: process.pid, url: null, certificateSha256: null, startedAtMs: Date.now() });
+    progress.step("opening the grid");
+    host = await openCoordinator(options, { home, log });
+    writeRunFile(home, { pid: process.pid, url: host.localUrl, certificateSha256: null, startedAtMs: Date.now() });
+    const grid = clientFor({ url: host.localUrl, key: host.apiKey, certificateSha256: null });
+    const model = await chooseModel(grid, options);
+    if (options.agent) agent = startAgent(host, { grid, home, progress, log, logLevel: options.logLevel });
+    const failure = () => agent?.failure() ?? null;
+    const isServing =
+      model === null || !options.agent
+        ? !stop.signal.aborted
+        : await untilServing(host.coordinator, { grid, model, progress, failure, signal: stop.signal });
+    progress.end();
+    if (isServing) {
+      announceReady(
+        {
+          baseUrl: host.localUrl,
+          apiKey: host.apiKey,
+          joinCode: await makeJoinCode(grid, READY_JOIN_CODE),
+          host: options.host,
+          modelId: model,
+          remoteUrls: host.addresses.certificateSha256 === null ? [] : host.addresses.urls,
+          certificatePath: host.certificatePath,
+          readyMs: performance.now() - startedMs,
+        },
+        { isJson: options.json === true },
+      );
+      await untilAborted(stop.signal);
+    }
+  } finally {
+    progress.end();
+    await host?.coordinator.drain(DRAIN_MS);
+    await agent?.stop(AGENT_STOP_MS);
+    await host?.stop();
+    removeRunFile(home);
+    lock.release();
+    stop.dispose();
+  }
+}
+
+async function openCoordinator(options: UpOptions, more: { home: HomeFolder; log: Log }): Promise<CoordinatorHost> {
+  try {
+    return await startCoordinatorHost({
+      ...more,
+      host: options.host,
+      port: options.port,
+      database: options.database,
+      version: packageVersion(),
+    });
+  } catch (thrown) {
+    if (systemCode(thrown) !== "port-taken") throw thrown;
+    const owner = findPortOwner(options.port);
+    throw new CliError(
+      owner === null
+        ? `port ${options.port} is taken by another program`
+        : `port ${options.port} is taken by process ${owner.pid} (${owner.command})`,
+      {
+        code: "port-taken",
+        fix: "choose another with --port (0 picks a free one), or end that program",
+        cause: thrown,
+      },
+    );
+  }
+}
+
+interface WatchedAgent extends LocalAgent {
+  /** Why it will not work without a person; null while there is hope. */
+  failure(): CliError | null;
+}
+
+function startAgent(
+  host: CoordinatorHost,
+  more: { grid: GridClient; home: HomeFolder; progress: Progress; log: Log; logLevel: LogLevel },
+): WatchedAgent {
+  let failure: CliError | null = null;
+  const onNews = (news: AgentNews) => {
+    if (news.kind === "step") more.progress.step(`agent: ${news.text}`);
+    if (news.kind === "failed") failure = new CliError(news.message, { code: news.code, fix: news.fix });
+  };
+  const order = async () => ({
+    kind: "start" as const,
+    home: more.home.at("agent"),
+    url: host.localUrl,
+    certificateSha256: null,
+    joinToken: joinTokenOf(await makeJoinCode(more.grid, LOCAL_JOIN_CODE)),
+    name: null,
+    logLevel: more.logLevel,
+  });
+  return { ...startLocalAgent({ order, onNews, log: more.log }), failure: () => failure };
+}
+
+function untilAborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve();
+    signal.addEventListener("abort", () => resolve(), { once: true });
+  });
+}

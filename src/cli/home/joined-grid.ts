@@ -1,0 +1,22 @@
+/** grid.json in an agent's home: which grid this machine belongs to, so that `fallow join` needs its code once only. */
+import { z } from "zod";
+import { GRID_ID_PATTERN, type JoinCode } from "../../wire/join-code.ts";
+import { type HomeFolder, readJsonFile, writeFileSafely } from "./home-folder.ts";
+
+const joinedGridSchema = z.object({
+  gridId: z.string().regex(GRID_ID_PATTERN),
+  urls: z.array(z.string()).min(1).max(4),
+  certificateSha256: z.string().nullable(),
+});
+export type JoinedGrid = z.infer<typeof joinedGridSchema>;
+
+const GRID_FILE = "grid.json";
+
+export function readJoinedGrid(home: HomeFolder): JoinedGrid | null {
+  return readJsonFile(home.at(GRID_FILE), joinedGridSchema);
+}
+
+/** The token is left out: it was used, and the node's key is what the grid knows from here on. */
+export function writeJoinedGrid(home: HomeFolder, { gridId, urls, certificateSha256 }: JoinCode): void {
+  writeFileSafely(home.at(GRID_FILE), `${JSON.stringify({ gridId, urls, certificateSha256 })}\n`);
+}
