@@ -80,7 +80,7 @@ export class ScriptedEngine implements Engine {
   readonly #pace: ScriptedPace;
   readonly #memoryBytes: number;
   readonly #running = new Set<RunningSequence>();
-  #exit: (exit: EngineExit) => void = () => {};
+  readonly #exit = Promise.withResolvers<EngineExit>();
   #timer: Timer | null = null;
   #tokensGenerated = 0;
   #promptTokens = 0;
@@ -103,15 +103,13 @@ export class ScriptedEngine implements Engine {
       layersOffloaded: 0,
       processId: 0,
     };
-    this.exited = new Promise((resolve) => {
-      this.#exit = resolve;
-    });
+    this.exited = this.#exit.promise;
   }
 
   generate(task: GenerateTask, onEvent: (event: GenerateEvent) => void): EngineSequence {
     if (this.#isGone) {
       queueMicrotask(() => onEvent({ kind: "failed", code: "engine-closed", message: "the engine is closed" }));
-      return { abort: () => {} };
+      return { abort: () => undefined };
     }
     const readyAtMs = this.#clock.monoMs() + task.tokenIds.length * this.#pace.prefillMsPerToken;
     const sequence = { text: new ScriptedText(task), task, readyAtMs, onEvent, outputTokens: 0 };
@@ -174,7 +172,7 @@ export class ScriptedEngine implements Engine {
       this.#running.delete(sequence);
       sequence.onEvent({ kind: "failed", code, message: exit.detail });
     }
-    this.#exit(exit);
+    this.#exit.resolve(exit);
   }
 
   #keepStepping(): void {
