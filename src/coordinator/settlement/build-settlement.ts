@@ -1,0 +1,106 @@
+/** From a finished request to what the store writes: transfers, the receipt's body, its leaf. Pure but for the clock's value and a new id. */
+import { assert } from "../../domain/assert.ts";
+import type { AttemptRecord } from "../../domain/attempt.ts";
+import { receiptId, sha256Hex } from "../../domain/ids.ts";
+import type { MicroUsd } from "../../domain/money.ts";
+import type { NodeStatement, ReceiptBody } from "../../domain/receipt.ts";
+import { canonicalSignedJson } from "../../market/canonical-json.ts";
+import { toHex } from "../../market/hex.ts";
+import { receiptAttempt, receiptLeaf } from "../../market/receipt.ts";
+import { settlementOf } from "../../market/settle.ts";
+import type { Clock } from "../../ports/clock.ts";
+import type { Crypto } from "../../ports/crypto.ts";
+import type { Ids } from "../../ports/ids.ts";
+import type { Settlement as StoredSettlement } from "../../ports/store.ts";
+import { parseNodeStatement } from "../../wire/receipt.ts";
+import type { SettleRequest } from "./settlement.ts";
+
+export interface BuiltSettlement {
+  readonly settlement: StoredSettlement;
+  /** Statements that could not be read and are left out of the receipt. */
+  readonly problems: readonly string[];
+}
+
+export function buildSettlement(
+  request: SettleRequest,
+  more: {
+    readonly gridId: string;
+    readonly heldMicroUsd: MicroUsd;
+    readonly clock: Clock;
+    readonly crypto: Crypto;
+    readonly ids: Ids;
+  },
+): BuiltSettlement {
+  assertCountsAgree(request);
+  const { price, promptTokens, requestId, tenantId } = request;
+  const { costMicroUsd, transfers } = settlementOf({
+    requestId,
+    tenantId,
+    heldMicroUsd: more.heldMicroUsd,
+    price,
+    promptTokens,
+    attempts: request.attempts.map((attempt) => ({ ...attempt, hasFinished: attempt.ending === "finished" })),
+    atMs: Math.floor(more.clock.wallMs()),
+  });
+  const statements = request.attempts.map(statementOf);
+  const body: ReceiptBody = {
+    v: 1,
+    kind: "fallow-receipt",
+    gridId: more.gridId,
+    receiptId: receiptId(more.ids.make("rcpt")),
+    requestId,
+    requestSha256: request.requestSha256,
+    modelId: request.model.modelId,
+    weightsSha256: request.model.weightsSha256,
+    tier: request.tier,
+    seedSha256: request.seedSha256,
+    promptTokens,
+    choices: request.choices,
+    price: { inputMicroUsdPerMtok: price.inputMicroUsdPerMtok, outputMicroUsdPerMtok: price.outputMicroUsdPerMtok },
+    costMicroUsd,
+    createdAtMs: Math.floor(request.createdAtMs),
+    attempts: request.attempts.map((attempt, index) => receiptAttempt(attempt, statements[index]?.statement ?? null)),
+  };
+  const bodyJson = canonicalSignedJson(body);
+  const receipt = {
+    receiptId: body.receiptId,
+    requestId,
+    tenantId,
+    keyId: request.keyId,
+    modelId: body.modelId,
+    tier: request.tier,
+    promptTokens,
+    outputTokens: request.choices.reduce((sum, choice) => sum + choice.outputTokens, 0),
+    costMicroUsd,
+    createdAtMs: body.createdAtMs,
+    bodyJson,
+    leafSha256: sha256Hex(toHex(receiptLeaf(bodyJson, (data) => more.crypto.sha256(data)))),
+  };
+  return {
+    settlement: { transfers, receipt },
+    problems: statements.flatMap((one) => (one.problem === null ? [] : [one.problem])),
+  };
+}
+
+/** Nothing is charged for what was not acknowledged, and nobody delivers what nobody gets. */
+function assertCountsAgree(request: SettleRequest): void {
+  const counted = request.choices.map(() => 0);
+  for (const { choice, acknowledgedTokens, attemptId } of request.attempts) {
+    const before = counted[choice];
+    assert(before !== undefined, `attempt ${attemptId} is of one of the ${counted.length} choices, not ${choice}`);
+    counted[choice] = before + acknowledgedTokens;
+  }
+  for (const [index, choice] of request.choices.entries()) {
+    assert(
+      choice.outputTokens === counted[index],
+      `choice ${index} of ${request.requestId} has ${choice.outputTokens} tokens, its attempts ${counted[index]}`,
+    );
+  }
+}
+
+function statementOf(attempt: AttemptRecord): { statement: NodeStatement | null; problem: string | null } {
+  if (attempt.statementJson === null || attempt.signatureHex === null) return { statement: null, problem: null };
+  const parsed = parseNodeStatement(attempt.statementJson);
+  if (parsed.ok) return { statement: parsed.value, problem: null };
+  return { statement: null, problem: `${attempt.attemptId}: ${parsed.reason.join("; ")}` };
+}

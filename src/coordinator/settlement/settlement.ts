@@ -1,0 +1,304 @@
+/**
+ * Money of a request from its hold to its receipt, and of a node's share from held to payable.
+ *
+ * | request's state | hold              | settle                         | voidHold             | process dies          |
+ * | --------------- | ----------------- | ------------------------------ | -------------------- | --------------------- |
+ * | (none)          | held, or refused  | settled (a free request)       | ignored              | -                     |
+ * | held            | bug               | settled: charge, receipt, leaf | none, all given back | none: voided at start |
+ * | settled         | bug               | the same receipt again         | ignored              | settled               |
+ *
+ * A charge and its receipt are one transaction of the store. When the store fails in the middle, the caller gets the fault
+ * and voids; should the charge have reached the disk all the same, the void meets a resolved hold and changes nothing.
+ */
+
+import { assert } from "../../domain/assert.ts";
+import type { AttemptRecord } from "../../domain/attempt.ts";
+import { describeFault, FallowError } from "../../domain/fault.ts";
+import type { KeyId, ReceiptId, RequestId, Sha256Hex, TenantId } from "../../domain/ids.ts";
+import type { LedgerRefusal } from "../../domain/ledger.ts";
+import type { ModelManifest } from "../../domain/model.ts";
+import { formatUsd, type MicroUsd, type TokenPrice, ZERO_USD } from "../../domain/money.ts";
+import type { ReceiptChoice, SignedReceipt } from "../../domain/receipt.ts";
+import { type Outcome, ok, type Refusal, refuse } from "../../domain/refusal.ts";
+import type { ServiceTier } from "../../domain/tier.ts";
+import { auditLedger, type LedgerAudit } from "../../market/audit-ledger.ts";
+import { toHex } from "../../market/hex.ts";
+import { holdTransfer, voidTransfer } from "../../market/hold.ts";
+import { receiptBytes } from "../../market/receipt.ts";
+import { AUDIT_WINDOW_MS, releaseTransfer } from "../../market/release.ts";
+import type { Clock, Timer } from "../../ports/clock.ts";
+import type { Crypto, KeyPair } from "../../ports/crypto.ts";
+import type { Ids } from "../../ports/ids.ts";
+import type { Log } from "../../ports/log.ts";
+import type { Store } from "../../ports/store.ts";
+import { receiptBodySchema } from "../../wire/receipt.ts";
+import { buildSettlement } from "./build-settlement.ts";
+import { KeySpending } from "./key-spending.ts";
+import { ReceiptLog } from "./receipt-log.ts";
+
+export interface SettlementOptions {
+  readonly gridId: string;
+  /** How long a node's share stays held; default `AUDIT_WINDOW_MS`. */
+  readonly auditWindowMs?: number;
+}
+
+export interface SettlementPorts {
+  readonly store: Store;
+  readonly crypto: Crypto;
+  readonly clock: Clock;
+  readonly ids: Ids;
+  readonly log: Log;
+  /** The grid's identity: signs receipts and the log's head. */
+  readonly keyPair: KeyPair;
+}
+
+export interface HoldRequest {
+  readonly requestId: RequestId;
+  readonly tenantId: TenantId;
+  readonly keyId: KeyId;
+  /** What the key may spend in all; null: what the tenant's balance allows. */
+  readonly budgetMicroUsd: MicroUsd | null;
+  readonly amountMicroUsd: MicroUsd;
+  readonly atMs: number;
+}
+
+export interface SettleRequest {
+  readonly requestId: RequestId;
+  readonly tenantId: TenantId;
+  readonly keyId: KeyId;
+  readonly model: ModelManifest;
+  readonly tier: ServiceTier;
+  readonly price: TokenPrice;
+  readonly requestSha256: Sha256Hex;
+  readonly seedSha256: Sha256Hex;
+  readonly promptTokens: number;
+  readonly choices: readonly ReceiptChoice[];
+  /** In the order in which they ended; the acknowledged tokens of each choice add up to its output tokens. */
+  readonly attempts: readonly AttemptRecord[];
+  readonly createdAtMs: number;
+}
+
+interface OpenHold {
+  readonly request: HoldRequest;
+  /** A void that the store could not take yet; the next tick tries again. */
+  isVoidDue: boolean;
+}
+
+/** How often held shares are released and failed voids tried again. */
+const TICK_MS = 60_000;
+/** Shares released in one transaction. */
+const RELEASES_PER_BATCH = 200;
+/** The books are read in several steps; when a settlement falls between them they are read again. */
+const CHECK_TRIES_MAX = 20;
+
+export class Settlement {
+  readonly log: ReceiptLog;
+  readonly #options: Required<SettlementOptions>;
+  readonly #ports: SettlementPorts;
+  readonly #spending: KeySpending;
+  readonly #holds = new Map<RequestId, OpenHold>();
+  #timer: Timer | null = null;
+  #isStopped = false;
+
+  constructor(options: SettlementOptions, ports: SettlementPorts) {
+    this.#options = { auditWindowMs: AUDIT_WINDOW_MS, ...options };
+    this.#ports = ports;
+    this.#spending = new KeySpending(ports.store.keys);
+    this.log = new ReceiptLog(
+      { gridId: options.gridId, gridKey: ports.keyPair },
+      { receipts: ports.store.receipts, crypto: ports.crypto },
+    );
+  }
+
+  /** Voids what an earlier life left held, reads the log, and begins to release shares. Before any other call. */
+  async start(): Promise<{ readonly voidedHolds: number; readonly receipts: number }> {
+    const { store, clock } = this.#ports;
+    const leftOver = await store.ledger.openHolds();
+    await Promise.all(leftOver.map((hold) => store.ledger.apply([voidTransfer(hold, wallMs(clock))])));
+    await this.log.catchUp();
+    this.#schedule();
+    return { voidedHolds: leftOver.length, receipts: this.log.size };
+  }
+
+  /** Ends the periodic work; what was asked for goes on. May be called twice. */
+  stop(): void {
+    this.#isStopped = true;
+    this.#timer?.cancel();
+  }
+
+  /** Refuses `insufficient-funds` and `budget-exceeded`. A free request is held as zero, which touches no account. */
+  async hold(request: HoldRequest): Promise<Outcome<void>> {
+    assert(!this.#holds.has(request.requestId), `${request.requestId} is held once`);
+    const overBudget = await this.#reserve(request);
+    if (overBudget !== null) return { ok: false, reason: overBudget };
+    this.#holds.set(request.requestId, { request, isVoidDue: false });
+    if (request.amountMicroUsd === 0) return ok(undefined);
+    try {
+      const applied = await this.#ports.store.ledger.apply([holdTransfer(request)]);
+      if (applied.ok) return ok(undefined);
+      this.#forget(request.requestId, ZERO_USD);
+      return { ok: false, reason: tooLittle(applied.reason) };
+    } catch (cause) {
+      // Whether it reached the disk is unknown: the next tick voids it if it did.
+      this.#dueVoid(request.requestId);
+      throw cause;
+    }
+  }
+
+  /** Charges for what was delivered, writes the receipt and its leaf; the rest of the hold is restored. */
+  async settle(request: SettleRequest): Promise<{ readonly receiptId: ReceiptId; readonly costMicroUsd: MicroUsd }> {
+    const { store, log } = this.#ports;
+    const held = this.#holds.get(request.requestId)?.request.amountMicroUsd ?? ZERO_USD;
+    if (held === 0 && (await store.receipts.byRequest(request.requestId)) !== null) {
+      return this.#settledBefore(request.requestId);
+    }
+    const built = buildSettlement(request, { ...this.#ports, gridId: this.#options.gridId, heldMicroUsd: held });
+    for (const problem of built.problems) log.warn({ requestId: request.requestId, problem }, "statement dropped");
+    const outcome = await store.receipts.settle(built.settlement);
+    if (!outcome.ok) {
+      throw new FallowError(
+        "settlement-refused",
+        `the ledger refused the charge of ${request.requestId}: ${outcome.reason.code}`,
+        {
+          data: { requestId: request.requestId, reason: outcome.reason },
+        },
+      );
+    }
+    if (outcome.isReplay) return this.#settledBefore(request.requestId);
+    const { receiptId, costMicroUsd } = built.settlement.receipt;
+    this.#forget(request.requestId, costMicroUsd);
+    return { receiptId, costMicroUsd };
+  }
+
+  /** Gives the hold back. Does nothing for a request that holds nothing; a store that fails is asked again later. */
+  async voidHold(requestId: RequestId): Promise<void> {
+    const hold = this.#holds.get(requestId);
+    if (hold === undefined) return;
+    if (hold.request.amountMicroUsd === 0) return this.#forget(requestId, ZERO_USD);
+    try {
+      const { clock, store } = this.#ports;
+      const applied = await store.ledger.apply([voidTransfer(holdTransfer(hold.request), wallMs(clock))]);
+      if (!applied.ok && applied.reason.code === "hold-already-resolved") await this.#settledBefore(requestId);
+      else this.#forget(requestId, ZERO_USD);
+    } catch (cause) {
+      this.#dueVoid(requestId);
+      this.#ports.log.warn({ requestId, cause: describeFault(cause) }, "void put off");
+    }
+  }
+
+  /** The receipt with its signature and its proof of inclusion as of this moment; null when there is none. */
+  async signedReceipt(receiptId: ReceiptId): Promise<SignedReceipt | null> {
+    const { store, keyPair } = this.#ports;
+    const record = await store.receipts.get(receiptId);
+    if (record === null) return null;
+    const body = receiptBodySchema.parse(JSON.parse(record.bodyJson));
+    return {
+      body,
+      coordinatorPublicKey: toHex(keyPair.publicKey),
+      coordinatorSignature: toHex(keyPair.sign(receiptBytes(body))),
+      inclusion: await this.log.inclusion(record.leafIndex),
+    };
+  }
+
+  /** The log's signed head, after reading what was written last. */
+  async checkpoint(): Promise<string> {
+    await this.log.catchUp();
+    return this.log.checkpoint();
+  }
+
+  /** Audits the books as they are at one moment between two settlements. */
+  async check(): Promise<LedgerAudit> {
+    const { ledger, receipts } = this.#ports.store;
+    for (let tries = 1; ; tries++) {
+      const before = await ledger.accounts();
+      const openHolds = await ledger.openHolds();
+      const usage = await receipts.usage({ fromMs: 0, toMs: Number.MAX_SAFE_INTEGER });
+      const receiptsMicroUsd = usage.reduce((sum, row) => sum + row.costMicroUsd, 0);
+      const after = await ledger.accounts();
+      const isStill = JSON.stringify(before) === JSON.stringify(after);
+      if (isStill || tries >= CHECK_TRIES_MAX) return auditLedger({ accounts: after, openHolds, receiptsMicroUsd });
+    }
+  }
+
+  /** Makes shares payable whose audit window has passed; resolves with how many. Runs by itself once a minute. */
+  async releaseDue(): Promise<number> {
+    const { store, clock } = this.#ports;
+    let released = 0;
+    for (;;) {
+      const nowMs = wallMs(clock);
+      const due = { beforeMs: nowMs - this.#options.auditWindowMs, limit: RELEASES_PER_BATCH };
+      const shares = await store.ledger.heldShares(due);
+      if (shares.length === 0) return released;
+      const applied = await store.ledger.apply(shares.map((share) => releaseTransfer(share, nowMs)));
+      assert(applied.ok, "a held share can be released");
+      released += shares.length;
+      if (shares.length < RELEASES_PER_BATCH) return released;
+    }
+  }
+
+  async #reserve(request: HoldRequest): Promise<Refusal | null> {
+    const { budgetMicroUsd, amountMicroUsd, keyId } = request;
+    if (budgetMicroUsd === null) return null;
+    const { isReserved, leftMicroUsd } = await this.#spending.reserve({ keyId, budgetMicroUsd, amountMicroUsd });
+    if (isReserved) return null;
+    return refuse(
+      "budget-exceeded",
+      `this request may cost up to ${formatUsd(amountMicroUsd)} USD; the key has ${formatUsd(leftMicroUsd)} USD left of its budget of ${formatUsd(budgetMicroUsd)} USD (running requests count with the most they can cost). Lower max_tokens, or use a key with a larger budget.`,
+    ).reason;
+  }
+
+  async #settledBefore(requestId: RequestId): Promise<{ receiptId: ReceiptId; costMicroUsd: MicroUsd }> {
+    const record = await this.#ports.store.receipts.byRequest(requestId);
+    assert(record !== null, `${requestId} was settled before and has a receipt`);
+    this.#forget(requestId, record.costMicroUsd);
+    return { receiptId: record.receiptId, costMicroUsd: record.costMicroUsd };
+  }
+
+  #forget(requestId: RequestId, settledMicroUsd: MicroUsd): void {
+    const hold = this.#holds.get(requestId);
+    if (hold === undefined) return;
+    this.#holds.delete(requestId);
+    if (hold.request.budgetMicroUsd === null) return;
+    const { keyId, amountMicroUsd } = hold.request;
+    this.#spending.end({ keyId, heldMicroUsd: amountMicroUsd, settledMicroUsd });
+  }
+
+  #dueVoid(requestId: RequestId): void {
+    const hold = this.#holds.get(requestId);
+    if (hold !== undefined) hold.isVoidDue = true;
+  }
+
+  #schedule(): void {
+    if (this.#isStopped) return;
+    this.#timer = this.#ports.clock.setTimer(TICK_MS, () => {
+      void this.#tick().finally(() => this.#schedule());
+    });
+  }
+
+  /** Never rejects: what failed is due again at the next tick. */
+  async #tick(): Promise<void> {
+    const { log } = this.#ports;
+    try {
+      for (const [requestId, hold] of this.#holds) {
+        if (hold.isVoidDue) await this.voidHold(requestId);
+      }
+      const released = await this.releaseDue();
+      if (released > 0) log.info({ released }, "shares released");
+    } catch (cause) {
+      if (!(cause instanceof FallowError)) throw cause;
+      log.warn({ cause: describeFault(cause) }, "release put off");
+    }
+  }
+}
+
+function tooLittle(reason: LedgerRefusal): Refusal {
+  assert(reason.code === "insufficient-funds", `a new hold is refused for want of money only, not ${reason.code}`);
+  return refuse(
+    "insufficient-funds",
+    `this request may cost up to ${formatUsd(reason.neededMicroUsd)} USD; the balance has ${formatUsd(reason.availableMicroUsd)} USD available (running requests count with the most they can cost). Lower max_tokens, or add credit.`,
+  ).reason;
+}
+
+function wallMs(clock: Clock): number {
+  return Math.floor(clock.wallMs());
+}
