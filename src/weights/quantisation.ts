@@ -1,4 +1,6 @@
-/** Names of quantisations: by `general.file_type`, and of tensor types with their block layout (ggml.h). */
+/** Names of quantisations, as the field uses them. */
+import type { GgufHeader } from "./gguf-header.ts";
+import { tensorTypeOf } from "./tensor-types.ts";
 
 /** `llama_ftype` of include/llama.h, as `llama_ftype_name` spells them without the remarks. */
 const FILE_TYPES: Readonly<Record<number, string>> = {
@@ -35,9 +37,35 @@ const FILE_TYPES: Readonly<Record<number, string>> = {
   36: "TQ1_0",
   37: "TQ2_0",
   38: "MXFP4_MOE",
+  39: "NVFP4",
+  40: "Q1_0",
+  41: "Q2_0",
 };
 
 /** Null for a number that is not known, or a mixture. */
 export function fileTypeName(fileType: number): string | null {
   return FILE_TYPES[fileType] ?? null;
+}
+
+/**
+ * The file's own word, if the type that holds most bytes agrees with it; else that type's name. A file that calls itself
+ * Q8_0 and holds Q2_K is sold as what it is.
+ */
+export function quantisationOf(header: GgufHeader, fileType: number | null): string {
+  const majority = majorityType(header);
+  const declared = fileType === null ? null : fileTypeName(fileType);
+  if (declared === null) return majority;
+  const family = declared.replace(/(_K)_(S|M|L|XL)$/, "$1").replace(/_MOE$/, "");
+  const isMixture = /^IQ/.test(declared) && /^IQ/.test(majority);
+  return family === majority || isMixture ? declared : majority;
+}
+
+function majorityType(header: GgufHeader): string {
+  const bytesByType = new Map<string, number>();
+  for (const tensor of header.tensors) {
+    const name = tensorTypeOf(tensor.type)?.name ?? "unknown";
+    bytesByType.set(name, (bytesByType.get(name) ?? 0) + tensor.sizeBytes);
+  }
+  const sorted = [...bytesByType].sort(([nameA, a], [nameB, b]) => b - a || (nameA < nameB ? -1 : 1));
+  return sorted[0]?.[0] ?? "none";
 }

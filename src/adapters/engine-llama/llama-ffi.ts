@@ -127,15 +127,15 @@ export interface DeviceName {
 
 type KoffiType = ReturnType<typeof koffi.struct>;
 
-/** Loads the libraries and their compute backends. Once per process: koffi keeps type names for good. */
-export function bindLlama(files: LlamaLibraryFiles): LlamaApi {
+/** Loads the libraries, and the compute backends unless only vocabularies are wanted. */
+export function bindLlama(files: LlamaLibraryFiles, options = { loadsBackends: true }): LlamaApi {
   const base = koffi.load(files.ggmlBase);
   const ggml = koffi.load(files.ggml);
   const llama = koffi.load(files.llama);
   const model = modelParamsType();
   const context = contextParamsType();
   const batch = batchType();
-  ggml.func("void ggml_backend_load_all_from_path(const char*)")(files.directory);
+  if (options.loadsBackends) ggml.func("void ggml_backend_load_all_from_path(const char*)")(files.directory);
   llama.func("void llama_backend_init()")();
   return {
     modelDefaults: llama.func("llama_model_default_params", model, []),

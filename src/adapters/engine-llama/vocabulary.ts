@@ -39,13 +39,22 @@ export class Vocabulary {
   piece(token: number): Uint8Array {
     const known = this.#pieces[token];
     if (known !== undefined) return known;
-    let length = this.#api.piece(this.pointer, token, this.#buffer, this.#buffer.length, 0, false);
-    if (length < 0) {
-      this.#buffer = new Uint8Array(-length);
-      length = this.#api.piece(this.pointer, token, this.#buffer, this.#buffer.length, 0, false);
-    }
-    const piece = this.#buffer.slice(0, Math.max(0, length));
+    const piece = this.#render(token, false);
     this.#pieces[token] = piece;
     return piece;
+  }
+
+  /** Bytes with a control token's name written out. */
+  rendered(token: number): Uint8Array {
+    return this.#render(token, true);
+  }
+
+  #render(token: number, special: boolean): Uint8Array {
+    let length = this.#api.piece(this.pointer, token, this.#buffer, this.#buffer.length, 0, special);
+    if (length < 0) {
+      this.#buffer = new Uint8Array(-length);
+      length = this.#api.piece(this.pointer, token, this.#buffer, this.#buffer.length, 0, special);
+    }
+    return this.#buffer.slice(0, Math.max(0, length));
   }
 }

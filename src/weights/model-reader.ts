@@ -1,0 +1,160 @@
+/**
+ * What the grid must know of a model, read from its GGUF: sizes for placement, the template, the tokeniser's digest. A file
+ * that the engine could not run is refused here, with the reason, before anything is stored or sent.
+ */
+
+import { type Sha256Hex, sha256Hex } from "../domain/ids.ts";
+import type { ModelManifest } from "../domain/model.ts";
+import { no, type Outcome, ok } from "../domain/refusal.ts";
+import { ARCHITECTURES } from "./architectures.ts";
+import type { ByteSource } from "./byte-source.ts";
+import type { GgufHeader, GgufTensor } from "./gguf-header.ts";
+import { readGgufHeader } from "./gguf-reader.ts";
+import { GgufProblem, type GgufRefusal } from "./gguf-refusal.ts";
+import { tokenizerOnlyGguf } from "./gguf-writer.ts";
+import { Metadata } from "./metadata.ts";
+import { quantisationOf } from "./quantisation.ts";
+import { checkVocabulary } from "./vocabulary-check.ts";
+
+/** The fields of a manifest that come from the file. */
+export type FileManifest = Omit<ModelManifest, "modelId" | "weightsSha256" | "price" | "warmReplicas" | "addedAtMs">;
+
+export interface ReadModel {
+  readonly manifest: FileManifest;
+  readonly header: GgufHeader;
+  /** A GGUF of the vocabulary alone; its digest is the manifest's `tokenizerSha256`. */
+  readonly tokenizer: Uint8Array;
+}
+
+/** llama.cpp's LLAMA_MAX_LAYERS. */
+const LAYERS_MAX = 512;
+const WIDTH_MAX = 262_144;
+const HEADS_MAX = 4096;
+const CONTEXT_TOKENS_MAX = 0x7fffffff;
+const TEMPLATE_BYTES_MAX = 1024 * 1024;
+const NAME_CHARACTERS_MAX = 200;
+const F16_BYTES = 2;
+
+/** `sha256` comes from the Crypto port. Rejects only when the source's `read` does. */
+export async function readManifest(
+  source: ByteSource,
+  sha256: (data: Uint8Array) => Uint8Array,
+): Promise<Outcome<ReadModel, GgufRefusal>> {
+  const header = await readGgufHeader(source);
+  if (!header.ok) return header;
+  try {
+    return ok(manifestOf(header.value, sha256));
+  } catch (problem) {
+    if (problem instanceof GgufProblem) return no(problem.refusal);
+    throw problem;
+  }
+}
+
+function manifestOf(header: GgufHeader, sha256: (data: Uint8Array) => Uint8Array): ReadModel {
+  const metadata = new Metadata(header);
+  refuseSplit(metadata);
+  const architecture = metadata.text("general.architecture");
+  if (!ARCHITECTURES.has(architecture)) {
+    const known = [...ARCHITECTURES].sort().join(", ");
+    const shown = JSON.stringify(architecture.slice(0, 80));
+    throw new GgufProblem("unknown-architecture", `general.architecture is ${shown}; this engine runs ${known}`);
+  }
+  const vocabSize = checkVocabulary(header, metadata);
+  const shape = readShape(metadata, architecture);
+  checkTensors(header, shape);
+  const tokenizer = tokenizerOnlyGguf(header);
+  const chatTemplate = templateOf(metadata);
+  const digest = (data: Uint8Array): Sha256Hex => sha256Hex(hexOf(sha256(data)));
+  const name = metadata.textOrNull("general.name") ?? metadata.textOrNull("general.basename") ?? architecture;
+  const manifest: FileManifest = {
+    fileBytes: header.fileBytes,
+    name: name.slice(0, NAME_CHARACTERS_MAX),
+    architecture,
+    quantisation: quantisationOf(header, metadata.integerOrNull("general.file_type", { least: 0, most: 0x7fffffff })),
+    parameterCount: header.tensors.reduce((sum, tensor) => sum + valuesOf(tensor), 0),
+    ...shape,
+    vocabSize,
+    chatTemplate,
+    chatTemplateSha256: chatTemplate === null ? null : digest(new TextEncoder().encode(chatTemplate)),
+    tokenizerSha256: digest(tokenizer),
+    licence: metadata.textOrNull("general.license")?.slice(0, NAME_CHARACTERS_MAX) ?? null,
+  };
+  return { manifest, header, tokenizer };
+}
+
+function refuseSplit(metadata: Metadata): void {
+  const parts = metadata.integerOrNull("split.count", { least: 0, most: 65_535 });
+  if (parts !== null && parts > 1) {
+    const message = `split.count is ${parts}: join the files with llama-gguf-split --merge first`;
+    throw new GgufProblem("bad-metadata", message);
+  }
+}
+
+type Shape = Pick<
+  FileManifest,
+  "layerCount" | "embeddingLength" | "headCount" | "headCountKv" | "contextTokensMax" | "kvBytesPerToken"
+>;
+
+function readShape(metadata: Metadata, architecture: string): Shape {
+  const key = (name: string): string => `${architecture}.${name}`;
+  const layerCount = metadata.integer(key("block_count"), { least: 1, most: LAYERS_MAX });
+  const embeddingLength = metadata.integer(key("embedding_length"), { least: 1, most: WIDTH_MAX });
+  const contextTokensMax = metadata.integer(key("context_length"), { least: 1, most: CONTEXT_TOKENS_MAX });
+  const perLayer = { least: 0, most: HEADS_MAX, layers: layerCount };
+  const heads = metadata.integerPerLayer(key("attention.head_count"), perLayer);
+  if (heads === null) throw new GgufProblem("missing-metadata", `the file has no ${key("attention.head_count")}`);
+  const headsKv = metadata.integerPerLayer(key("attention.head_count_kv"), perLayer) ?? heads;
+  const headCount = Math.max(...heads);
+  const headCountKv = Math.max(...headsKv);
+  if (headCount < 1 || headCountKv < 1 || headCountKv > headCount) {
+    const message = `${key("attention.head_count")} is ${headCount} and head_count_kv ${headCountKv}: 1 <= kv <= heads`;
+    throw new GgufProblem("bad-metadata", message);
+  }
+  const width = { least: 1, most: WIDTH_MAX };
+  const own = Math.floor(embeddingLength / headCount);
+  const keyLength = metadata.integerOrNull(key("attention.key_length"), width) ?? own;
+  const valueLength = metadata.integerOrNull(key("attention.value_length"), width) ?? own;
+  if (keyLength < 1) {
+    throw new GgufProblem(
+      "bad-metadata",
+      `${key("embedding_length")} ${embeddingLength} is less than its ${headCount} heads`,
+    );
+  }
+  for (const name of ["attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon", "rope.freq_base"]) {
+    metadata.positiveFloatOrNull(key(name));
+  }
+  const kvBytesPerToken = headsKv.reduce((sum, count) => sum + count * (keyLength + valueLength) * F16_BYTES, 0);
+  return { layerCount, embeddingLength, headCount, headCountKv, contextTokensMax, kvBytesPerToken };
+}
+
+function checkTensors(header: GgufHeader, shape: Shape): void {
+  const embedding = header.tensors.find((tensor) => tensor.name === "token_embd.weight");
+  const width = embedding?.dimensions[0];
+  if (width !== shape.embeddingLength) {
+    const message = `token_embd.weight has rows of ${width}, embedding_length is ${shape.embeddingLength}`;
+    throw new GgufProblem("bad-tensor", message);
+  }
+  const layers = new Set(header.tensors.map((tensor) => /^blk\.(\d+)\./.exec(tensor.name)?.[1]));
+  for (let layer = 0; layer < shape.layerCount; layer++) {
+    if (layers.has(String(layer))) continue;
+    throw new GgufProblem("bad-tensor", `block_count is ${shape.layerCount}, but there is no tensor blk.${layer}.*`);
+  }
+}
+
+function templateOf(metadata: Metadata): string | null {
+  const template = metadata.textOrNull("tokenizer.chat_template");
+  if (template === null || template.trim() === "") return null;
+  if (template.length > TEMPLATE_BYTES_MAX) {
+    const message = `tokenizer.chat_template has ${template.length} characters; at most ${TEMPLATE_BYTES_MAX} are taken`;
+    throw new GgufProblem("too-large", message);
+  }
+  return template;
+}
+
+function valuesOf(tensor: GgufTensor): number {
+  return tensor.dimensions.reduce((product, dimension) => product * dimension, 1);
+}
+
+function hexOf(bytes: Uint8Array): string {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
