@@ -34,13 +34,12 @@ export interface ChaoticStoreOptions {
   readonly random: SeededRandom;
   /** Asked at each call. */
   readonly conditions: () => StoreConditions;
-  readonly witness: Witness;
 }
 
 type Call = <T>(name: string, carryOut: () => Promise<T>) => Promise<T>;
 
 export function chaoticStore(options: ChaoticStoreOptions): Store {
-  const inner = witnessed(options.inner, options.witness);
+  const { inner } = options;
   const call = caller(options);
   return {
     meta: far(inner.meta, "meta", call),
@@ -90,8 +89,8 @@ function far<T extends object>(part: T, partName: string, call: Call): T {
   });
 }
 
-/** Tells what the ledger took, when it took it. */
-function witnessed(store: Store, witness: Witness): Store {
+/** The store that tells what its ledger took, when it took it. */
+export function witnessedStore(store: Store, witness: Witness): Store {
   const { meta, tenants, keys, joinTokens, nodes, models, ledger, receipts, idempotency } = store;
   const tell = (transfers: readonly Transfer[]) => witness({ kind: "transfers", transfers });
   return {

@@ -1,7 +1,8 @@
 /**
  * What goes wrong in a run, drawn from its seed before it starts. Each kind of fault is switched on or off by the seed
  * (swarm testing: runs with few kinds reach states that runs with all kinds never do), and so is how often it strikes.
- * Everything ends at `faultsEndMs`; what was broken is repaired then, and the checkers ask for answers.
+ * Everything ends at `faultsEndMs`; what was broken is repaired then, and the checkers ask for answers. Node 0 never lies,
+ * so that there is somebody left to answer.
  */
 import { assert } from "../domain/assert.ts";
 import { CALM_STORE, type StoreConditions } from "./chaotic-store.ts";
@@ -25,6 +26,7 @@ export const FAULT_KINDS = [
   "clog",
   "bad-network",
   "coordinator-crash",
+  "coordinator-freeze",
   "slow-store",
   "failing-store",
   "clock-drift",
@@ -43,8 +45,9 @@ export interface FaultEvent {
   readonly durationMs: number;
   /** Index of the node; null when it strikes the coordinator or the network as a whole. */
   readonly node: number | null;
-  /** `crash`, `power`: the cache of weights is gone too. `wall-step`: milliseconds. */
-  readonly isDiskLost: boolean;
+  /** One bit more: the cache of weights is lost as well; the coordinator loses its power; which way is cut. */
+  readonly coin: boolean;
+  /** `wall-step`: how far. */
   readonly stepMs: number;
 }
 
@@ -82,6 +85,7 @@ const TIMED: Readonly<
   "one-way-partition": { gapMs: 9_000, leastMs: 100, mostMs: 9_000, of: "node" },
   clog: { gapMs: 6_000, leastMs: 50, mostMs: 3_000, of: "node" },
   "coordinator-crash": { gapMs: 16_000, leastMs: 50, mostMs: 4_000, of: "grid" },
+  "coordinator-freeze": { gapMs: 16_000, leastMs: 50, mostMs: 6_000, of: "grid" },
   "wall-step": { gapMs: 6_000, leastMs: 0, mostMs: 0, of: "node" },
 };
 
@@ -111,7 +115,7 @@ export function drawFaults(options: {
     store: drawStore(random.fork("store"), { isSlow: has("slow-store"), isFailing: has("failing-store") }),
     coordinatorClock: clockOf("coordinator"),
     nodes: Array.from({ length: nodes }, (_, index) =>
-      drawNode(random.fork(`node/${index}`), clockOf(`node/${index}`), has),
+      drawNode(random.fork(`node/${index}`), clockOf(`node/${index}`), { has, isTrusty: index === 0 }),
     ),
     events: kinds
       .flatMap((kind) =>
@@ -154,8 +158,13 @@ function drawClock(random: SeededRandom, faults: { isDrifting: boolean }): Clock
   return { rate, monoOffsetMs, wallOffsetMs: random.between(-WALL_STEP_MAX_MS, WALL_STEP_MAX_MS) };
 }
 
-function drawNode(random: SeededRandom, clock: ClockFaults, has: (kind: FaultKind) => boolean): NodeFaults {
-  const isLiar = has("lies") && random.chance(0.4);
+function drawNode(
+  random: SeededRandom,
+  clock: ClockFaults,
+  of: { has: (kind: FaultKind) => boolean; isTrusty: boolean },
+): NodeFaults {
+  const { has, isTrusty } = of;
+  const isLiar = has("lies") && !isTrusty && random.chance(0.4);
   return {
     clock,
     slowness: has("slow-node") ? random.pick([1, 1, 3, 10, 60]) : 1,
@@ -166,6 +175,12 @@ function drawNode(random: SeededRandom, clock: ClockFaults, has: (kind: FaultKin
       kinds: ["weights-digest-mismatch", "weights-unreachable", "disk-full"],
     },
   };
+}
+
+/** The wall clock of the coordinator may jump as well. */
+function drawTarget(kind: FaultKind, random: SeededRandom, nodes: number): number | null {
+  const index = random.between(kind === "wall-step" ? -1 : 0, nodes - 1);
+  return TIMED[kind]?.of === "grid" || index < 0 ? null : index;
 }
 
 function drawEvents(
@@ -182,8 +197,8 @@ function drawEvents(
       kind,
       atMs,
       durationMs: Math.min(random.between(timed.leastMs, timed.mostMs), span.faultsEndMs - atMs),
-      node: timed.of === "node" ? random.between(0, span.nodes - 1) : null,
-      isDiskLost: random.chance(0.3),
+      node: drawTarget(kind, random, span.nodes),
+      coin: random.chance(0.3),
       stepMs: random.between(-WALL_STEP_MAX_MS, WALL_STEP_MAX_MS),
     });
   }

@@ -4,8 +4,8 @@
  */
 import { type Agent, createAgent } from "../agent/agent.ts";
 import type { NodeCapabilities } from "../domain/hardware.ts";
-import { type NodeId, nodeId } from "../domain/ids.ts";
-import { toHex } from "../market/hex.ts";
+import type { NodeId } from "../domain/ids.ts";
+import { nodeIdOf } from "../domain/node-id.ts";
 import type { Crypto, KeyPair } from "../ports/crypto.ts";
 import type { EngineHost, EngineLoadSpec } from "../ports/engine.ts";
 import type { Log } from "../ports/log.ts";
@@ -41,6 +41,8 @@ export interface SimNodeOptions {
   readonly joinToken: () => string | null;
   /** False once the faults are over. */
   readonly isFaulty: () => boolean;
+  /** Sabotage: the agent resumes in its owner's presence. Null in every honest run. */
+  readonly resumesAfterMs: number | null;
 }
 
 export class SimNode {
@@ -63,7 +65,7 @@ export class SimNode {
     this.host = new Host(name, timeline);
     this.clock = new SimClock(this.host, faults.clock);
     this.keyPair = crypto.keyPairFrom(random.fork("key").bytes(32));
-    this.nodeId = nodeId(`node_${toHex(crypto.sha256(this.keyPair.publicKey)).slice(0, 32)}`);
+    this.nodeId = nodeIdOf(crypto.sha256(this.keyPair.publicKey));
     this.#forger = new Forger({
       keyPair: this.keyPair,
       random: random.fork("lies"),
@@ -167,6 +169,8 @@ export class SimNode {
     if (!this.#isOwnerPresent || this.#agent === null) return;
     this.#options.witness({ kind: "owner", node: this.name, isPresent: true });
     void this.#agent.yieldNow("the owner is back");
+    const { resumesAfterMs } = this.#options;
+    if (resumesAfterMs !== null) this.host.after(resumesAfterMs, () => this.#agent?.resume());
   }
 
   #makeEngines(life: SeededRandom): ObservedEngines {

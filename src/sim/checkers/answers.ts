@@ -15,7 +15,7 @@ const SILENT_NO_ORDERS_MS = (LIVENESS.deadMs + LIVENESS.checkMs) * CLOCK_SLACK;
 export const ANSWER_GRACE_MS = 6_000;
 
 interface Waiting {
-  readonly byMs: number;
+  byMs: number;
   readonly isProbe: boolean;
 }
 
@@ -26,6 +26,7 @@ export class AnswerChecker implements Checker {
   readonly #waiting = new Map<RequestId, Waiting>();
   readonly #heardMs = new Map<number, number>();
   readonly #ended = new Map<string, number>();
+  #frozenSinceMs: number | null = null;
 
   constructor(options: { report: Report; isProbe: (requestId: RequestId) => boolean }) {
     this.#report = options.report;
@@ -34,6 +35,9 @@ export class AnswerChecker implements Checker {
 
   observe(observation: Observation, nowMs: number): void {
     switch (observation.kind) {
+      case "host":
+        if (observation.host === "coordinator") this.#coordinator(observation.change, nowMs);
+        break;
       case "message":
       case "noise":
         this.#heardMs.set(observation.connection, nowMs);
@@ -61,6 +65,7 @@ export class AnswerChecker implements Checker {
   }
 
   afterEvent(nowMs: number): void {
+    if (this.#frozenSinceMs !== null) return;
     for (const [requestId, { byMs }] of this.#waiting) {
       if (nowMs <= byMs) continue;
       this.#waiting.delete(requestId);
@@ -75,6 +80,16 @@ export class AnswerChecker implements Checker {
   /** How requests ended, by kind. */
   outcomes(): Readonly<Record<string, number>> {
     return Object.fromEntries([...this.#ended].sort(([a], [b]) => (a < b ? -1 : 1)));
+  }
+
+  /** While the coordinator was frozen it could neither hear nor answer. */
+  #coordinator(change: string, nowMs: number): void {
+    if (change === "frozen") this.#frozenSinceMs = nowMs;
+    if (this.#frozenSinceMs === null || change === "frozen") return;
+    const frozenMs = nowMs - this.#frozenSinceMs;
+    this.#frozenSinceMs = null;
+    for (const waiting of this.#waiting.values()) waiting.byMs += frozenMs;
+    for (const [connection, heardMs] of this.#heardMs) this.#heardMs.set(connection, heardMs + frozenMs);
   }
 
   #ordered(order: Extract<Observation, { kind: "order" }>, nowMs: number): void {

@@ -1,0 +1,162 @@
+/** Carries the drawn faults out, repairs each after its time, and everything when the time of faults is over. */
+import { CALM_STORE, type StoreConditions } from "./chaotic-store.ts";
+import type { FaultEvent, FaultPlan } from "./faults.ts";
+import type { Host } from "./host.ts";
+import type { Witness } from "./observation.ts";
+import { CALM_NETWORK, type PacketNetwork } from "./packet-network.ts";
+import { COORDINATOR, type SimCoordinator } from "./sim-coordinator.ts";
+import type { SimNode } from "./sim-node.ts";
+import type { Timeline } from "./timeline.ts";
+
+export interface FaultDriverOptions {
+  readonly plan: FaultPlan;
+  readonly timeline: Timeline;
+  readonly network: PacketNetwork;
+  readonly coordinator: SimCoordinator;
+  readonly coordinatorHost: Host;
+  readonly nodes: readonly SimNode[];
+  readonly witness: Witness;
+}
+
+export class FaultDriver {
+  readonly #options: FaultDriverOptions;
+
+  constructor(options: FaultDriverOptions) {
+    this.#options = options;
+  }
+
+  /** False once the faults are over. */
+  isFaulty(): boolean {
+    return this.#options.timeline.nowMs < this.#options.plan.faultsEndMs;
+  }
+
+  storeConditions(): StoreConditions {
+    const { store } = this.#options.plan;
+    return this.isFaulty() ? store : { ...CALM_STORE, isSerial: store.isSerial };
+  }
+
+  start(): void {
+    const { plan, timeline } = this.#options;
+    for (const event of plan.events) {
+      timeline.at(event.atMs, () => this.#strike(event));
+      if (event.durationMs > 0) timeline.at(event.atMs + event.durationMs, () => this.#repair(event));
+    }
+    timeline.at(plan.faultsEndMs, () => this.#repairAll());
+  }
+
+  #strike(event: FaultEvent): void {
+    this.#tell(event, true);
+    if (event.node === null) this.#strikeGrid(event);
+    else if (event.kind.includes("partition") || event.kind === "clog") this.#strikePath(event);
+    else this.#strikeNode(event);
+  }
+
+  #strikeGrid(event: FaultEvent): void {
+    const { coordinator, coordinatorHost, witness } = this.#options;
+    if (event.kind === "coordinator-crash") coordinator.crash({ isPowerLoss: event.coin });
+    if (event.kind === "wall-step") coordinator.clock.stepWall(event.stepMs);
+    if (event.kind !== "coordinator-freeze" || coordinatorHost.state !== "running") return;
+    coordinatorHost.freeze();
+    witness({ kind: "host", host: COORDINATOR, change: "frozen" });
+  }
+
+  #strikeNode(event: FaultEvent): void {
+    const node = this.#node(event);
+    switch (event.kind) {
+      case "crash":
+      case "power":
+        node?.crash({ isPowerLoss: event.kind === "power", isDiskLost: event.coin });
+        break;
+      case "freeze":
+        node?.freeze();
+        break;
+      case "engine-crash":
+        node?.crashEngines();
+        break;
+      case "engine-hang":
+        node?.hangEngines();
+        break;
+      case "owner":
+        node?.ownerArrives();
+        break;
+      case "wall-step":
+        node?.clock.stepWall(event.stepMs);
+        break;
+    }
+  }
+
+  #strikePath(event: FaultEvent): void {
+    const { network, timeline } = this.#options;
+    const node = this.#node(event);
+    if (node === undefined) return;
+    const { name } = node;
+    if (event.kind === "clog") {
+      const untilMs = timeline.nowMs + event.durationMs;
+      network.clog(name, COORDINATOR, untilMs);
+      network.clog(COORDINATOR, name, untilMs);
+      return;
+    }
+    const isBothWays = event.kind === "partition";
+    if (isBothWays || event.coin) network.cut(name, COORDINATOR);
+    if (isBothWays || !event.coin) network.cut(COORDINATOR, name);
+  }
+
+  #repair(event: FaultEvent): void {
+    const { network, coordinatorHost } = this.#options;
+    this.#tell(event, false);
+    const node = this.#node(event);
+    switch (event.kind) {
+      case "crash":
+      case "power":
+        if (node?.host.state === "dead") node.start();
+        break;
+      case "freeze":
+        node?.thaw();
+        break;
+      case "owner":
+        node?.ownerLeaves();
+        break;
+      case "partition":
+      case "one-way-partition":
+        if (node !== undefined) network.heal(node.name, COORDINATOR);
+        if (node !== undefined) network.heal(COORDINATOR, node.name);
+        break;
+      case "coordinator-crash":
+        if (coordinatorHost.state === "dead") this.#options.coordinator.start();
+        break;
+      case "coordinator-freeze":
+        this.#thawCoordinator();
+        break;
+    }
+  }
+
+  #repairAll(): void {
+    const { network, nodes, coordinator, coordinatorHost, witness } = this.#options;
+    network.healAll();
+    network.changeConditions(CALM_NETWORK);
+    this.#thawCoordinator();
+    if (coordinatorHost.state === "dead") coordinator.start();
+    for (const node of nodes) {
+      node.thaw();
+      if (node.host.state === "dead") node.start();
+      node.ownerLeaves();
+    }
+    witness({ kind: "faults-over" });
+  }
+
+  #thawCoordinator(): void {
+    const { coordinatorHost, witness } = this.#options;
+    if (coordinatorHost.state !== "frozen") return;
+    coordinatorHost.thaw();
+    witness({ kind: "host", host: COORDINATOR, change: "thawed" });
+  }
+
+  #node(event: FaultEvent): SimNode | undefined {
+    return event.node === null ? undefined : this.#options.nodes[event.node];
+  }
+
+  #tell(event: FaultEvent, isOn: boolean): void {
+    const target = this.#node(event)?.name ?? COORDINATOR;
+    this.#options.witness({ kind: "fault", fault: event.kind, target, isOn });
+  }
+}

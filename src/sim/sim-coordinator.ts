@@ -1,0 +1,136 @@
+/**
+ * The coordinator's process: the real registry, dispatcher, replica pool and settlement on simulated ports, over a disk that
+ * outlives it. Opening may fail when the store fails; then the process exits and whoever supervises it starts it again.
+ */
+import { Dispatcher } from "../coordinator/dispatch/dispatcher.ts";
+import type { ServedModel, ServedModels } from "../coordinator/dispatch/served-models.ts";
+import type { GatewaySettlement } from "../coordinator/gateway/settlement-port.ts";
+import { NodeRegistry } from "../coordinator/registry/node-registry.ts";
+import { FallowError } from "../domain/fault.ts";
+import type { Dispatch } from "../domain/generation.ts";
+import type { Crypto, KeyPair } from "../ports/crypto.ts";
+import type { Log } from "../ports/log.ts";
+import type { Store } from "../ports/store.ts";
+import { chaoticStore, type StoreConditions } from "./chaotic-store.ts";
+import { type ClockFaults, SimClock } from "./clock.ts";
+import type { Host } from "./host.ts";
+import type { Witness } from "./observation.ts";
+import type { SeededRandom } from "./random.ts";
+import type { Saboteur } from "./sabotage.ts";
+import type { SimInternet } from "./sim-dialer.ts";
+import { SimIds } from "./sim-ids.ts";
+import type { Timeline } from "./timeline.ts";
+
+export const COORDINATOR = "coordinator";
+/** A supervisor's pause before it starts a process again that ended. */
+const RESTART_MS = 500;
+
+/** What serves while the coordinator is open. */
+export interface ServingGrid {
+  readonly boot: number;
+  readonly registry: NodeRegistry;
+  readonly dispatcher: Dispatcher;
+  /** What requests go through: the dispatcher, unless somebody tampers. */
+  readonly dispatch: Pick<Dispatch, "generate">;
+  readonly settlement: GatewaySettlement;
+  readonly ids: SimIds;
+}
+
+export interface SettlementPorts {
+  readonly gridId: string;
+  readonly gridKey: KeyPair;
+  readonly store: Store;
+  readonly clock: SimClock;
+  readonly ids: SimIds;
+  readonly crypto: Crypto;
+  readonly log: Log;
+}
+
+export interface SimCoordinatorOptions {
+  readonly host: Host;
+  readonly timeline: Timeline;
+  readonly random: SeededRandom;
+  readonly crypto: Crypto;
+  readonly gridId: string;
+  readonly gridKey: KeyPair;
+  readonly clockFaults: ClockFaults;
+  readonly disk: Store;
+  readonly storeConditions: () => StoreConditions;
+  readonly internet: SimInternet;
+  readonly models: readonly ServedModel[];
+  readonly witness: Witness;
+  readonly log: Log;
+  /** Opens settlement over what an earlier life left open. */
+  readonly openSettlement: (ports: SettlementPorts) => Promise<GatewaySettlement>;
+  /** Breaks a law on purpose, to show that the checkers see it; null in every honest run. */
+  readonly saboteur: Saboteur | null;
+}
+
+export class SimCoordinator {
+  readonly clock: SimClock;
+  readonly #options: SimCoordinatorOptions;
+  #grid: ServingGrid | null = null;
+  #starts = 0;
+
+  constructor(options: SimCoordinatorOptions) {
+    this.#options = options;
+    this.clock = new SimClock(options.host, options.clockFaults);
+  }
+
+  /** Null while the coordinator is down or opening. */
+  get grid(): ServingGrid | null {
+    return this.#grid;
+  }
+
+  start(): void {
+    const { host, witness, log } = this.#options;
+    if (host.state === "dead") host.restart();
+    witness({ kind: "host", host: host.name, change: "started" });
+    this.#open().catch((fault: unknown) => {
+      if (!(fault instanceof FallowError)) throw fault;
+      log.warn({ fault: fault.message }, "the coordinator could not open");
+      host.after(RESTART_MS, () => {
+        this.crash({ isPowerLoss: false });
+        this.start();
+      });
+    });
+  }
+
+  crash(how: { isPowerLoss: boolean }): void {
+    const { host, internet, witness } = this.#options;
+    if (host.state === "dead") return;
+    this.#grid = null;
+    internet.listen(null);
+    internet.drop(host.name, how);
+    host.kill(how);
+    witness({ kind: "host", host: host.name, change: how.isPowerLoss ? "lost-power" : "killed" });
+  }
+
+  async #open(): Promise<void> {
+    const { host, crypto, random, gridId, gridKey, internet, log, disk, storeConditions, saboteur } = this.#options;
+    const models = saboteur?.models(this.#options.models) ?? this.#options.models;
+    const life = random.fork(`life/${++this.#starts}`);
+    const { clock } = this;
+    const store = chaoticStore({ inner: disk, host, random: life.fork("store"), conditions: storeConditions });
+    const ids = new SimIds(clock, life.fork("ids"));
+    const boot = await store.meta.increment("boot");
+    const settlement = await this.#options.openSettlement({ gridId, gridKey, store, clock, ids, crypto, log });
+    const registry = new NodeRegistry({ gridId, boot }, { store, clock, crypto, random: life.fork("registry"), log });
+    const catalogue = servedModels(models);
+    const roster = saboteur?.roster(registry) ?? registry;
+    const dispatcher = new Dispatcher({ gridId, boot, clock, ids, crypto, log, roster, models: catalogue });
+    await registry.start();
+    dispatcher.start();
+    const grid = { boot, registry, dispatcher, dispatch: dispatcher, settlement, ids };
+    this.#grid = saboteur?.grid(grid, store) ?? grid;
+    internet.listen({ host, onLink: (link) => registry.accept(link) });
+  }
+}
+
+function servedModels(models: readonly ServedModel[]): ServedModels {
+  return {
+    get: (modelId) => models.find(({ manifest }) => manifest.modelId === modelId) ?? null,
+    byWeights: (weightsSha256) => models.find(({ manifest }) => manifest.weightsSha256 === weightsSha256) ?? null,
+    list: () => models,
+  };
+}
