@@ -3,7 +3,7 @@
  * Nothing here knows HTTP servers, sockets or files: the composition root hands in links and requests.
  */
 
-import { FallowError } from "../domain/fault.ts";
+import { describeFault } from "../domain/fault.ts";
 import type { ModelId } from "../domain/ids.ts";
 import type { Clock } from "../ports/clock.ts";
 import type { Crypto, KeyPair } from "../ports/crypto.ts";
@@ -15,6 +15,14 @@ import type { Random } from "../ports/random.ts";
 import type { Store } from "../ports/store.ts";
 import type { TokenizerHost } from "../ports/tokenizer.ts";
 import type { StatusPageFiles } from "./admin/status-page.ts";
+import type { CoordinatorParts } from "./coordinator-parts.ts";
+import type { DispatchOptions } from "./dispatch/dispatch-options.ts";
+import { Dispatcher } from "./dispatch/dispatcher.ts";
+import { takeGridIdentity } from "./grid-identity.ts";
+import { httpSurface } from "./http-surface.ts";
+import { ModelCatalogue } from "./models/model-catalogue.ts";
+import { NodeRegistry } from "./registry/node-registry.ts";
+import { Settlement } from "./settlement/settlement.ts";
 
 export interface CoordinatorPorts {
   readonly clock: Clock;
@@ -34,6 +42,8 @@ export interface CoordinatorOptions {
   readonly version: string;
   /** What join codes say about where this grid is. Called when a code is made, so after the server listens. */
   readonly addresses?: () => GridAddresses;
+  /** Bounds of dispatch that differ from `DISPATCH_OPTIONS`. */
+  readonly dispatch?: Partial<DispatchOptions>;
   /** Files of the status page; without them `/` answers 404. */
   readonly statusPage?: StatusPageFiles;
 }
@@ -45,10 +55,7 @@ export interface GridAddresses {
   readonly certificateSha256: string | null;
 }
 
-export interface Coordinator {
-  readonly gridId: string;
-  /** Durable count of coordinator starts. */
-  readonly boot: number;
+export interface Coordinator extends CoordinatorParts {
   /** The whole HTTP surface: OpenAI API, grid API, weights for agents, status page. Never rejects. */
   fetch(request: Request): Promise<Response>;
   /** Takes over a link that an agent opened at `LINK_PATH`. */
@@ -62,6 +69,46 @@ export interface Coordinator {
 }
 
 /** Opens the grid that the store holds, or founds it: takes the next boot number and opens every registered model. */
-export function createCoordinator(_ports: CoordinatorPorts, _options: CoordinatorOptions): Promise<Coordinator> {
-  return Promise.reject(new FallowError("coordinator-unassembled", "the coordinator's rooms are not wired yet"));
+export async function createCoordinator(ports: CoordinatorPorts, options: CoordinatorOptions): Promise<Coordinator> {
+  const { clock, store, log, random } = ports;
+  const startedAtMs = Math.floor(clock.wallMs());
+  const { gridId, boot } = await takeGridIdentity(store.meta, random);
+  const registry = new NodeRegistry({ gridId, boot }, ports);
+  const models = new ModelCatalogue(ports);
+  const settlement = new Settlement({ gridId }, { ...ports, keyPair: options.gridKey });
+  const dispatcher = new Dispatcher({ ...ports, gridId, boot, roster: registry, models }, options.dispatch);
+  models.onChange(() => dispatcher.pool.planSoon());
+  await settlement.start();
+  await store.idempotency.sweep({ nowMs: startedAtMs, isStart: true });
+  await models.start();
+  await registry.start();
+  dispatcher.start();
+  const parts: CoordinatorParts = { gridId, boot, startedAtMs, registry, models, settlement, dispatcher };
+  const answer = httpSurface(ports, options, parts);
+  log.info({ gridId, boot, models: models.list().length }, "grid open");
+  return {
+    ...parts,
+    fetch: async (request) => {
+      try {
+        return await answer(request);
+      } catch (thrown) {
+        log.error({ cause: describeFault(thrown) }, "request crashed");
+        return Response.json(INTERNAL_ERROR, { status: 500 });
+      }
+    },
+    acceptLink: (link) => registry.accept(link),
+    whenServing: (modelId, signal) => dispatcher.pool.whenServing(modelId, signal),
+    drain: (withinMs) => dispatcher.drain(withinMs),
+    stop: () => {
+      dispatcher.stop();
+      registry.stop();
+      models.stop();
+      settlement.stop();
+      return Promise.resolve();
+    },
+  };
 }
+
+const INTERNAL_ERROR = {
+  error: { message: "the coordinator failed", type: "server_error", param: null, code: "internal" },
+};

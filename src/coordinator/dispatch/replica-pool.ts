@@ -19,7 +19,7 @@ import type { Log } from "../../ports/log.ts";
 import { backoffCeilingMs } from "../../scheduler/backoff.ts";
 import { type Demand, pairKey, planReplicas, type ReplicaOrder } from "../../scheduler/replica-plan.ts";
 import { replicaBytes } from "../../scheduler/slots.ts";
-import { describeLosers, type NodeFact, type ReplicaFact } from "../../scheduler/snapshot.ts";
+import { describeLosers, type NodeFact, nodeObstacle, type ReplicaFact } from "../../scheduler/snapshot.ts";
 import type { ReplicaReport } from "../../wire/agent-link.ts";
 import type { NodeView, Roster } from "../roster.ts";
 import type { DispatchOptions } from "./dispatch-options.ts";
@@ -63,6 +63,7 @@ export class ReplicaPool {
   readonly #options: DispatchOptions;
   readonly #known = new Map<ReplicaId, KnownReplica>();
   readonly #failures = new Map<string, { count: number; notBeforeMs: number }>();
+  readonly #servingWaiters = new Set<() => void>();
   #version = 0;
   #plannedVersion = -1;
   #isPlanQueued = false;
@@ -118,10 +119,47 @@ export class ReplicaPool {
     return this.#known.get(replicaId)?.modelId ?? null;
   }
 
+  /** Resolves with true when a replica of the model can take a request, or with false at the abort. */
+  whenServing(modelId: ModelId, signal: AbortSignal): Promise<boolean> {
+    return new Promise((resolve) => {
+      const settle = (isServing: boolean) => {
+        this.#servingWaiters.delete(look);
+        signal.removeEventListener("abort", abort);
+        resolve(isServing);
+      };
+      const look = () => {
+        if (this.slotsOf(modelId) > 0) settle(true);
+      };
+      const abort = () => settle(false);
+      this.#servingWaiters.add(look);
+      signal.addEventListener("abort", abort, { once: true });
+      if (signal.aborted) abort();
+      else look();
+    });
+  }
+
+  /** Ready replicas of a model on nodes that take work. */
+  ready(modelId: ModelId): readonly ReplicaFact[] {
+    const nodes = this.nodes();
+    return this.replicas().filter((replica) => {
+      const node = nodes.get(replica.nodeId);
+      const isUp = node !== undefined && nodeObstacle(node) === null;
+      return isUp && replica.modelId === modelId && replica.state === "ready";
+    });
+  }
+
+  /** Within which a seed repeats exactly; null when no replica is ready or they differ. */
+  numericClass(modelId: ModelId): string | null {
+    const classes = new Set(
+      this.ready(modelId).map(({ replicaId }) => this.#known.get(replicaId)?.report?.numericClass ?? null),
+    );
+    const [only = null] = classes;
+    return classes.size === 1 ? only : null;
+  }
+
   /** Slots of all ready replicas of a model. */
   slotsOf(modelId: ModelId): number {
-    const ready = this.replicas().filter((replica) => replica.modelId === modelId && replica.state === "ready");
-    return ready.reduce((sum, replica) => sum + replica.slots, 0);
+    return this.ready(modelId).reduce((sum, replica) => sum + replica.slots, 0);
   }
 
   /** A lease on it ended. */
@@ -148,6 +186,7 @@ export class ReplicaPool {
     }
     if (this.version === versionBefore && this.version === this.#plannedVersion) return;
     this.#ports.onChange();
+    for (const look of [...this.#servingWaiters]) look();
     this.planSoon();
   }
 

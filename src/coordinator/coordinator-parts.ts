@@ -1,0 +1,17 @@
+import type { Dispatcher } from "./dispatch/dispatcher.ts";
+import type { ModelCatalogue } from "./models/model-catalogue.ts";
+import type { NodeRegistry } from "./registry/node-registry.ts";
+import type { Settlement } from "./settlement/settlement.ts";
+
+/** What an open grid is made of. */
+export interface CoordinatorParts {
+  readonly gridId: string;
+  /** Durable count of coordinator starts. */
+  readonly boot: number;
+  /** Wall clock. */
+  readonly startedAtMs: number;
+  readonly registry: NodeRegistry;
+  readonly models: ModelCatalogue;
+  readonly settlement: Settlement;
+  readonly dispatcher: Dispatcher;
+}
