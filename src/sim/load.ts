@@ -11,6 +11,7 @@ export interface ModelDraw {
   readonly name: string;
   readonly warmReplicas: number;
   readonly fileBytes: number;
+  readonly kvBytesPerToken: number;
   readonly inputMicroUsdPerMtok: number;
   readonly outputMicroUsdPerMtok: number;
 }
@@ -41,12 +42,18 @@ export interface LoadPlan {
   readonly tenants: readonly TenantDraw[];
   /** By time. */
   readonly requests: readonly RequestDraw[];
+  /** Asked when faults are long over, one of each model: these have to be answered. */
+  readonly probes: readonly RequestDraw[];
 }
 
 export const MODELS_MAX = 3;
 export const REQUESTS_MAX = 60;
 /** Patience of the clients, and so the longest that a request may stay without an answer. */
 export const DEADLINE_MAX_MS = 20_000;
+/** Long enough for every back-off that a fault may have left behind. */
+export const PROBE_DEADLINE_MS = 90_000;
+/** Index of the tenant who pays for probes: the last one. */
+export const PROBE_TENANT = -1;
 const PROMPT_TOKENS_MAX = 48;
 const MEGABYTE = 1_048_576;
 
@@ -55,6 +62,7 @@ export function drawLoad(options: {
   readonly vocabSize: number;
   readonly startMs: number;
   readonly endMs: number;
+  readonly probesAtMs: number;
 }): LoadPlan {
   const { random } = options;
   const models = Array.from({ length: random.between(1, MODELS_MAX) }, (_, index) =>
@@ -74,7 +82,18 @@ export function drawLoad(options: {
     const of = { atMs, models: models.length, tenants: tenants.length, vocabSize: options.vocabSize };
     requests.push(drawRequest(random.fork(`request/${requests.length}`), of));
   }
-  return { models, tenants, requests };
+  const of = { atMs: options.probesAtMs, models: models.length, tenants: 1, vocabSize: options.vocabSize };
+  const probes = models.map(
+    (_, model): RequestDraw => ({
+      ...drawRequest(random.fork(`probe/${model}`), of),
+      model,
+      tenant: PROBE_TENANT,
+      deadlineMs: PROBE_DEADLINE_MS,
+      cancelAfterTokens: null,
+      cancelAfterMs: null,
+    }),
+  );
+  return { models, tenants: [...tenants, { name: "probe", balanceMicroUsd: 1_000_000 }], requests, probes };
 }
 
 function drawModel(random: SeededRandom, index: number): ModelDraw {
@@ -82,6 +101,8 @@ function drawModel(random: SeededRandom, index: number): ModelDraw {
     name: `sim-${index}`,
     warmReplicas: random.pick([0, 1, 1, 2, 3]),
     fileBytes: random.between(10, 600) * MEGABYTE,
+    // A slot of the whole context takes 0.5, 4 or 64 MB: some replicas have one slot, some have all.
+    kvBytesPerToken: random.pick([2_048, 16_384, 262_144]),
     inputMicroUsdPerMtok: random.pick([0, 50_000, 333_333]),
     outputMicroUsdPerMtok: random.pick([0, 100_000, 1_234_567]),
   };

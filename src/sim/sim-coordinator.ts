@@ -6,6 +6,7 @@ import { Dispatcher } from "../coordinator/dispatch/dispatcher.ts";
 import type { ServedModel, ServedModels } from "../coordinator/dispatch/served-models.ts";
 import type { GatewaySettlement } from "../coordinator/gateway/settlement-port.ts";
 import { NodeRegistry } from "../coordinator/registry/node-registry.ts";
+import { Settlement } from "../coordinator/settlement/settlement.ts";
 import { FallowError } from "../domain/fault.ts";
 import type { Dispatch } from "../domain/generation.ts";
 import type { Crypto, KeyPair } from "../ports/crypto.ts";
@@ -19,7 +20,6 @@ import type { SeededRandom } from "./random.ts";
 import type { Saboteur } from "./sabotage.ts";
 import type { SimInternet } from "./sim-dialer.ts";
 import { SimIds } from "./sim-ids.ts";
-import type { Timeline } from "./timeline.ts";
 
 export const COORDINATOR = "coordinator";
 /** A supervisor's pause before it starts a process again that ended. */
@@ -36,19 +36,8 @@ export interface ServingGrid {
   readonly ids: SimIds;
 }
 
-export interface SettlementPorts {
-  readonly gridId: string;
-  readonly gridKey: KeyPair;
-  readonly store: Store;
-  readonly clock: SimClock;
-  readonly ids: SimIds;
-  readonly crypto: Crypto;
-  readonly log: Log;
-}
-
 export interface SimCoordinatorOptions {
   readonly host: Host;
-  readonly timeline: Timeline;
   readonly random: SeededRandom;
   readonly crypto: Crypto;
   readonly gridId: string;
@@ -60,8 +49,6 @@ export interface SimCoordinatorOptions {
   readonly models: readonly ServedModel[];
   readonly witness: Witness;
   readonly log: Log;
-  /** Opens settlement over what an earlier life left open. */
-  readonly openSettlement: (ports: SettlementPorts) => Promise<GatewaySettlement>;
   /** Breaks a law on purpose, to show that the checkers see it; null in every honest run. */
   readonly saboteur: Saboteur | null;
 }
@@ -75,6 +62,10 @@ export class SimCoordinator {
   constructor(options: SimCoordinatorOptions) {
     this.#options = options;
     this.clock = new SimClock(options.host, options.clockFaults);
+  }
+
+  get gridId(): string {
+    return this.#options.gridId;
   }
 
   /** Null while the coordinator is down or opening. */
@@ -114,7 +105,8 @@ export class SimCoordinator {
     const store = chaoticStore({ inner: disk, host, random: life.fork("store"), conditions: storeConditions });
     const ids = new SimIds(clock, life.fork("ids"));
     const boot = await store.meta.increment("boot");
-    const settlement = await this.#options.openSettlement({ gridId, gridKey, store, clock, ids, crypto, log });
+    const settlement = new Settlement({ gridId }, { store, crypto, clock, ids, log, keyPair: gridKey });
+    await settlement.start();
     const registry = new NodeRegistry({ gridId, boot }, { store, clock, crypto, random: life.fork("registry"), log });
     const catalogue = servedModels(models);
     const roster = saboteur?.roster(registry) ?? registry;

@@ -39,10 +39,14 @@ export class SimInternet {
     this.#listener = listener;
   }
 
-  /** Every link end that is not closed. */
-  links(): readonly SimLink[] {
-    for (const link of this.#links) if (!link.isOpen) this.#links.delete(link);
-    return [...this.#links];
+  /** On the fullest link end. */
+  bufferedBytesMost(): number {
+    let most = 0;
+    for (const link of this.#links) {
+      if (link.isOver) this.#links.delete(link);
+      most = Math.max(most, link.bufferedBytes());
+    }
+    return most;
   }
 
   /** The process at `hostName` ended: its kernel says so, unless the whole machine lost its power. */

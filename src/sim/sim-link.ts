@@ -101,8 +101,9 @@ export class SimLink implements Link {
     return ends;
   }
 
-  get isOpen(): boolean {
-    return this.#phase === "open";
+  /** Nothing goes in or out any more. */
+  get isOver(): boolean {
+    return this.#phase === "closed" || this.#phase === "vanished";
   }
 
   get hostName(): string {

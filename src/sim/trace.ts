@@ -18,6 +18,11 @@ export class Trace {
     this.#detail = detail;
   }
 
+  /** False when nobody reads the lines. */
+  get isKept(): boolean {
+    return this.#detail !== "none";
+  }
+
   get frames(): number {
     return this.#frames;
   }

@@ -26,6 +26,8 @@ export class AnswerChecker implements Checker {
   readonly #waiting = new Map<RequestId, Waiting>();
   readonly #heardMs = new Map<number, number>();
   readonly #ended = new Map<string, number>();
+  readonly #refusals = new Map<string, number>();
+  #moved = 0;
   #frozenSinceMs: number | null = null;
 
   constructor(options: { report: Report; isProbe: (requestId: RequestId) => boolean }) {
@@ -55,7 +57,8 @@ export class AnswerChecker implements Checker {
         const waiting = this.#waiting.get(observation.requestId);
         this.#waiting.delete(observation.requestId);
         const { outcome, requestId } = observation;
-        this.#ended.set(outcome.kind, (this.#ended.get(outcome.kind) ?? 0) + 1);
+        count(this.#ended, outcome.kind);
+        if (outcome.kind === "refused") count(this.#refusals, outcome.code);
         if (waiting?.isProbe !== true || outcome.kind === "answered") break;
         const why = outcome.kind === "refused" ? `refused: ${outcome.code}` : outcome.kind;
         this.#break(`${requestId}, asked after the faults were over, was ${why}`);
@@ -77,9 +80,13 @@ export class AnswerChecker implements Checker {
     for (const requestId of this.#waiting.keys()) this.#break(`${requestId} has no answer at the end of the run`);
   }
 
-  /** How requests ended, by kind. */
-  outcomes(): Readonly<Record<string, number>> {
-    return Object.fromEntries([...this.#ended].sort(([a], [b]) => (a < b ? -1 : 1)));
+  /** How requests ended, why some were refused, and how many streams moved. */
+  counts(): {
+    readonly outcomes: Readonly<Record<string, number>>;
+    readonly refusals: Readonly<Record<string, number>>;
+    readonly moved: number;
+  } {
+    return { outcomes: sorted(this.#ended), refusals: sorted(this.#refusals), moved: this.#moved };
   }
 
   /** While the coordinator was frozen it could neither hear nor answer. */
@@ -95,6 +102,9 @@ export class AnswerChecker implements Checker {
   #ordered(order: Extract<Observation, { kind: "order" }>, nowMs: number): void {
     const silentMs = nowMs - (this.#heardMs.get(order.connection) ?? nowMs);
     const { type } = order.message;
+    if (order.message.type === "attempt.start" && order.message.work.kind === "generate") {
+      if (order.message.work.generatedCount > 0) this.#moved += 1;
+    }
     if (type === "attempt.start" && silentMs > SILENT_NO_WORK_MS) {
       this.#break(`${order.node}, silent for ${Math.round(silentMs)} ms, got a new attempt`);
     }
@@ -106,4 +116,12 @@ export class AnswerChecker implements Checker {
   #break(what: string): void {
     this.#report({ law: 5, what });
   }
+}
+
+function count(counts: Map<string, number>, what: string): void {
+  counts.set(what, (counts.get(what) ?? 0) + 1);
+}
+
+function sorted(counts: ReadonlyMap<string, number>): Readonly<Record<string, number>> {
+  return Object.fromEntries([...counts].sort(([a], [b]) => (a < b ? -1 : 1)));
 }

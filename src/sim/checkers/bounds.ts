@@ -11,10 +11,10 @@ export interface Gauge {
 export class BoundChecker implements Checker {
   readonly name = "bounds";
   readonly #report: Report;
-  readonly #gauges: () => readonly Gauge[];
+  readonly #gauges: readonly Gauge[];
   readonly #highest = new Map<string, number>();
 
-  constructor(options: { report: Report; gauges: () => readonly Gauge[] }) {
+  constructor(options: { report: Report; gauges: readonly Gauge[] }) {
     this.#report = options.report;
     this.#gauges = options.gauges;
   }
@@ -24,7 +24,7 @@ export class BoundChecker implements Checker {
   }
 
   afterEvent(): void {
-    for (const gauge of this.#gauges()) {
+    for (const gauge of this.#gauges) {
       const value = gauge.read();
       if (value === null) continue;
       const before = this.#highest.get(gauge.name) ?? 0;

@@ -3,22 +3,21 @@
  * than slots. Memory is counted by the least that it can be, weights and KV cache of all slots, so that a planner which is
  * more careful than this is right as well.
  *
- * A replica counts from the order to load it until the order to unload it, its own word that it failed or is gone, or the
+ * Machines of the simulator have one device each. A replica counts from the order to load it until the order to unload it, its own word that it failed or is gone, or the
  * death of its process. A lease counts until an end, failure or cancellation of it passed the wire, or its link closed.
  */
-import type { ModelId } from "../../domain/ids.ts";
 import type { CoordinatorMessage, ReplicaLoad, ReplicaReport } from "../../wire/agent-link.ts";
 import type { Checker, EngineChange, Observation, Report } from "../observation.ts";
 
 export interface CapacityOptions {
   readonly report: Report;
-  readonly usableBytes: (node: string, deviceId: string) => number;
-  readonly kvBytesPerToken: (modelId: ModelId) => number;
-  readonly modelIdOf: (name: string) => ModelId;
+  readonly usableBytes: (node: string) => number;
+  /** As the model's file says, whatever the planner believes. */
+  readonly sizeOf: (modelId: string) => { readonly fileBytes: number; readonly kvBytesPerToken: number };
 }
 
 interface NodeBooks {
-  readonly planned: Map<string, { readonly deviceId: string; readonly bytes: number; readonly slots: number }>;
+  readonly planned: Map<string, { readonly bytes: number; readonly slots: number }>;
   readonly engines: Map<number, { readonly bytes: number }>;
   /** Lease by id, with its replica. */
   readonly leases: Map<string, string>;
@@ -76,13 +75,13 @@ export class CapacityChecker implements Checker {
 
   #planned(node: string, order: ReplicaLoad): void {
     const { planned } = this.#books(node);
-    const kvBytes = this.#options.kvBytesPerToken(this.#options.modelIdOf(order.modelId));
-    const bytes = order.fileBytes + kvBytes * order.contextTokens * order.sequencesMax;
-    planned.set(order.replicaId, { deviceId: order.deviceId, bytes, slots: order.sequencesMax });
+    const { fileBytes, kvBytesPerToken } = this.#options.sizeOf(order.modelId);
+    const bytes = fileBytes + kvBytesPerToken * order.contextTokens * order.sequencesMax;
+    planned.set(order.replicaId, { bytes, slots: order.sequencesMax });
     let total = 0;
-    for (const plan of planned.values()) if (plan.deviceId === order.deviceId) total += plan.bytes;
-    const usable = this.#options.usableBytes(node, order.deviceId);
-    if (total > usable) this.#break(`${total} bytes are planned on ${order.deviceId} of ${node}, ${usable} are usable`);
+    for (const plan of planned.values()) total += plan.bytes;
+    const usable = this.#options.usableBytes(node);
+    if (total > usable) this.#break(`${total} bytes are planned on ${node}, ${usable} are usable`);
   }
 
   #reported(node: string, replicas: readonly ReplicaReport[]): void {
@@ -110,7 +109,7 @@ export class CapacityChecker implements Checker {
     engines.set(engine, { bytes: change.memoryBytes });
     let total = 0;
     for (const { bytes } of engines.values()) total += bytes;
-    const usable = this.#options.usableBytes(node, "");
+    const usable = this.#options.usableBytes(node);
     if (total > usable) this.#break(`engines on ${node} take ${total} bytes, ${usable} are usable`);
   }
 

@@ -1,0 +1,188 @@
+/** Sends the drawn requests at their times to whichever coordinator is up, and keeps what is on its way. */
+import type { ServedModel } from "../coordinator/dispatch/served-models.ts";
+import { assert } from "../domain/assert.ts";
+import type { GenerationRequest, RequestTerms } from "../domain/generation.ts";
+import { type KeyId, keyId, type RequestId, requestId, sha256Hex, type TenantId, tenantId } from "../domain/ids.ts";
+import { microUsd } from "../domain/money.ts";
+import { toHex } from "../market/hex.ts";
+import { holdAmount } from "../market/hold.ts";
+import { houseCredit } from "../market/house.ts";
+import type { Crypto } from "../ports/crypto.ts";
+import type { Store } from "../ports/store.ts";
+import { type ClientRequest, SimClient } from "./client.ts";
+import { EPOCH_WALL_MS, SimClock } from "./clock.ts";
+import type { Host } from "./host.ts";
+import type { LoadPlan, RequestDraw } from "./load.ts";
+import type { RequestAsked, Witness } from "./observation.ts";
+import type { SeededRandom } from "./random.ts";
+import { scriptedAnswer } from "./scripted-model.ts";
+import type { ServingGrid, SimCoordinator } from "./sim-coordinator.ts";
+import { SimIds } from "./sim-ids.ts";
+import type { Timeline } from "./timeline.ts";
+
+export interface LoadDriverOptions {
+  readonly plan: LoadPlan;
+  readonly random: SeededRandom;
+  readonly timeline: Timeline;
+  readonly host: Host;
+  readonly coordinator: SimCoordinator;
+  readonly models: readonly ServedModel[];
+  readonly crypto: Crypto;
+  readonly witness: Witness;
+}
+
+interface Buyer {
+  readonly tenantId: TenantId;
+  readonly keyId: KeyId;
+}
+
+/** Nodes may join with one token, whenever they are up, whatever the wall clocks say. */
+const TOKEN_SECRET_BYTES = 32;
+const TOKEN_YEARS_MS = 366 * 86_400_000;
+
+export class LoadDriver {
+  readonly #options: LoadDriverOptions;
+  readonly #buyers: Buyer[] = [];
+  readonly #open = new Map<RequestId, SimClient>();
+  readonly #probes = new Set<RequestId>();
+  #joinToken: string | null = null;
+  #unsent = 0;
+  #refusedConnections = 0;
+
+  constructor(options: LoadDriverOptions) {
+    this.#options = options;
+    this.#unsent = options.plan.requests.length + options.plan.probes.length;
+  }
+
+  get joinToken(): string | null {
+    return this.#joinToken;
+  }
+
+  /** Requests that met a coordinator which was down. */
+  get refusedConnections(): number {
+    return this.#refusedConnections;
+  }
+
+  isProbe(id: RequestId): boolean {
+    return this.#probes.has(id);
+  }
+
+  isQuiet(): boolean {
+    return this.#unsent === 0 && this.#open.size === 0;
+  }
+
+  /** Tenants with their money, and a token that lets nodes in: written before anything runs. */
+  async found(store: Store): Promise<void> {
+    const { plan, random, crypto, timeline, host } = this.#options;
+    const ids = new SimIds(new SimClock(host), random.fork("ids"));
+    for (const draw of plan.tenants) {
+      const buyer = { tenantId: tenantId(ids.make("ten")), keyId: keyId(ids.make("key")) };
+      const createdAtMs = EPOCH_WALL_MS + timeline.nowMs;
+      await store.tenants.create({ tenantId: buyer.tenantId, name: draw.name, createdAtMs });
+      const amountMicroUsd = microUsd(draw.balanceMicroUsd);
+      const credit = houseCredit({ ...buyer, creditId: "first", amountMicroUsd, atMs: createdAtMs });
+      await store.ledger.apply([credit]);
+      this.#buyers.push(buyer);
+    }
+    const gridTag = toHex(crypto.sha256(Buffer.from(this.#options.coordinator.gridId))).slice(0, 8);
+    this.#joinToken = `${gridTag}-${toHex(random.fork("join-token").bytes(TOKEN_SECRET_BYTES))}`;
+    await store.joinTokens.create({
+      tokenSha256: sha256Hex(toHex(crypto.sha256(Buffer.from(this.#joinToken)))),
+      usesMax: 1_000,
+      usesLeft: 1_000,
+      createdAtMs: EPOCH_WALL_MS,
+      expiresAtMs: EPOCH_WALL_MS + TOKEN_YEARS_MS,
+    });
+  }
+
+  start(): void {
+    const { plan, timeline } = this.#options;
+    for (const draw of [...plan.requests, ...plan.probes]) {
+      timeline.at(draw.atMs, () => this.#arrive(draw));
+    }
+  }
+
+  /** The coordinator died: whoever waited sees the connection close. */
+  cutOff(): void {
+    for (const id of this.#open.keys()) {
+      this.#options.witness({ kind: "outcome", requestId: id, outcome: { kind: "cut-off" } });
+    }
+    this.#open.clear();
+  }
+
+  #arrive(draw: RequestDraw): void {
+    const { host } = this.#options;
+    this.#unsent -= 1;
+    if (host.state === "dead") {
+      this.#refusedConnections += 1;
+      return;
+    }
+    host.after(0, () => {
+      const { grid } = this.#options.coordinator;
+      if (grid === null) this.#refusedConnections += 1;
+      else this.#send(draw, grid);
+    });
+  }
+
+  #send(draw: RequestDraw, grid: ServingGrid): void {
+    const { host, crypto, witness } = this.#options;
+    const request = this.#requestOf(draw, grid);
+    const { requestId: id } = request.asked.terms;
+    if (this.#options.plan.probes.includes(draw)) this.#probes.add(id);
+    witness({ kind: "asked", request: request.asked });
+    const client = new SimClient(request, { grid, crypto, witness, pause: (delayMs) => host.pause(delayMs) });
+    this.#open.set(id, client);
+    if (draw.cancelAfterMs !== null) host.after(draw.cancelAfterMs, () => client.leave());
+    void client.run().then(() => this.#open.delete(id));
+  }
+
+  #requestOf(draw: RequestDraw, grid: ServingGrid): ClientRequest {
+    const { crypto, models, coordinator } = this.#options;
+    const model = models[draw.model];
+    const buyer = this.#buyers.at(draw.tenant);
+    assert(model !== undefined && buyer !== undefined, "a request has a model and somebody who pays");
+    const { manifest } = model;
+    const id = requestId(grid.ids.make("req"));
+    const digest = (what: string) => sha256Hex(toHex(crypto.sha256(Buffer.from(`${id} ${what}`))));
+    const terms: RequestTerms = {
+      requestId: id,
+      requestSha256: digest("body"),
+      modelId: manifest.modelId,
+      weightsSha256: manifest.weightsSha256,
+      tier: draw.tier,
+      price: manifest.price,
+      deadlineMs: draw.deadlineMs,
+    };
+    const generations = Array.from(
+      { length: draw.choices },
+      (_, choice): GenerationRequest => ({
+        terms,
+        choice,
+        promptTokenIds: draw.promptTokenIds,
+        tokensMax: draw.tokensMax,
+        sampling: draw.sampling,
+        seed: digest("seed"),
+        stopStrings: [],
+        grammar: null,
+        ignoreStopTokens: false,
+        topLogprobs: null,
+      }),
+    );
+    const asked: RequestAsked = {
+      terms,
+      choices: draw.choices,
+      promptTokens: draw.promptTokenIds.length,
+      tokensMax: draw.tokensMax,
+      heldMicroUsd: holdAmount({
+        promptTokens: draw.promptTokenIds.length,
+        maxTokens: draw.tokensMax,
+        choices: draw.choices,
+        price: manifest.price,
+      }),
+      reference: generations.map((generation) =>
+        scriptedAnswer({ ...generation, tokenIds: generation.promptTokenIds, generatedCount: 0 }, draw.tokensMax),
+      ),
+    };
+    return { draw, asked, model: manifest, ...buyer, generations, createdAtMs: coordinator.clock.wallMs() };
+  }
+}

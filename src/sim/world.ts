@@ -1,0 +1,295 @@
+/**
+ * A whole grid in one process and in virtual time: the real coordinator and the real agents on simulated ports, load and
+ * faults drawn from a seed, and checkers that look at it from outside after every event. One seed, one history.
+ */
+
+import type { ServedModel } from "../coordinator/dispatch/served-models.ts";
+import { assert } from "../domain/assert.ts";
+import { usableBytes } from "../domain/hardware.ts";
+import type { Crypto } from "../ports/crypto.ts";
+import type { EngineLoadSpec } from "../ports/engine.ts";
+import type { Store } from "../ports/store.ts";
+import { agentMessageSchema, coordinatorMessageSchema } from "../wire/agent-link.ts";
+import { witnessedStore } from "./chaotic-store.ts";
+import { AnswerChecker } from "./checkers/answers.ts";
+import { BoundChecker, type Gauge } from "./checkers/bounds.ts";
+import { CapacityChecker } from "./checkers/capacity.ts";
+import { MoneyChecker } from "./checkers/money.ts";
+import { OwnerChecker } from "./checkers/owner.ts";
+import { StreamChecker } from "./checkers/streams.ts";
+import { EPOCH_WALL_MS, SimClock } from "./clock.ts";
+import { drawCapabilities, drawPace, manifestOf } from "./draw-grid.ts";
+import { FaultDriver } from "./fault-driver.ts";
+import type { FaultPlan } from "./faults.ts";
+import { Host } from "./host.ts";
+import type { LoadPlan } from "./load.ts";
+import { LoadDriver } from "./load-driver.ts";
+import { MemoryStore } from "./memory-store.ts";
+import type { Checker, Observation, Violation } from "./observation.ts";
+import { PacketNetwork } from "./packet-network.ts";
+import type { SeededRandom } from "./random.ts";
+import type { Saboteur } from "./sabotage.ts";
+import { ScriptedEngines } from "./scripted-engine.ts";
+import { SCRIPTED_STOP_TOKEN, SCRIPTED_VOCAB_SIZE } from "./scripted-model.ts";
+import { COORDINATOR, SimCoordinator } from "./sim-coordinator.ts";
+import { simCrypto } from "./sim-crypto.ts";
+import { SimInternet } from "./sim-dialer.ts";
+import type { LinkTap } from "./sim-link.ts";
+import { simLog } from "./sim-log.ts";
+import { SimNode } from "./sim-node.ts";
+import { Timeline } from "./timeline.ts";
+import type { Trace } from "./trace.ts";
+
+/** Law 4's bound, and the share by which a node's own clock may be slow. */
+const OWNER_YIELD_MS_MAX = 500 * 1.02;
+/** Nodes come up within this. */
+const START_SPREAD_MS = 2_000;
+/** What may wait for one node before it is cut (coordinator/registry), and a frame more. */
+const LINK_BUFFER_BYTES_MAX = 80 * 1024 * 1024;
+
+export interface WorldOptions {
+  readonly random: SeededRandom;
+  readonly load: LoadPlan;
+  readonly faults: FaultPlan;
+  readonly trace: Trace;
+  readonly saboteur: Saboteur | null;
+}
+
+export class World {
+  readonly timeline = new Timeline();
+  readonly network: PacketNetwork;
+  readonly nodes: readonly SimNode[];
+  readonly coordinator: SimCoordinator;
+  readonly load: LoadDriver;
+  readonly #options: WorldOptions;
+  readonly #crypto: Crypto;
+  readonly #internet: SimInternet;
+  readonly #coordinatorHost: Host;
+  readonly #disk: Store;
+  readonly #models: readonly ServedModel[];
+  readonly #faults: FaultDriver;
+  readonly #checkers: readonly Checker[];
+  readonly #answers: AnswerChecker;
+  readonly #violations: Violation[] = [];
+
+  constructor(options: WorldOptions) {
+    const { random, faults } = options;
+    const { timeline } = this;
+    this.#options = options;
+    this.#crypto = simCrypto(random.fork("crypto"));
+    this.network = new PacketNetwork({ timeline, random: random.fork("network"), conditions: faults.network });
+    this.#coordinatorHost = new Host(COORDINATOR, timeline);
+    this.#internet = new SimInternet({ network: this.network, tap: this.#tap(), coordinator: this.#coordinatorHost });
+    const diskClock = new SimClock(new Host("disk", timeline));
+    const witness = (observation: Observation) => this.#witness(observation);
+    this.#disk = witnessedStore(new MemoryStore({ writeLatencyMs: 0 }, { clock: diskClock }), witness);
+    this.#models = options.load.models.map((draw) => ({
+      manifest: manifestOf(draw, this.#crypto, EPOCH_WALL_MS),
+      tokenizer: { vocabSize: SCRIPTED_VOCAB_SIZE, stopTokenIds: [SCRIPTED_STOP_TOKEN] },
+    }));
+    this.coordinator = this.#makeCoordinator();
+    this.nodes = faults.nodes.map((_, index) => this.#makeNode(index));
+    this.#faults = new FaultDriver({
+      plan: faults,
+      timeline,
+      network: this.network,
+      coordinator: this.coordinator,
+      coordinatorHost: this.#coordinatorHost,
+      nodes: this.nodes,
+      witness,
+    });
+    this.load = this.#makeLoad();
+    this.#answers = new AnswerChecker({ report: this.#report, isProbe: (id) => this.load.isProbe(id) });
+    this.#checkers = [...this.#makeCheckers(), this.#answers];
+  }
+
+  get violations(): readonly Violation[] {
+    return this.#violations;
+  }
+
+  counts(): ReturnType<AnswerChecker["counts"]> {
+    return this.#answers.counts();
+  }
+
+  /** Founds the grid on its disk, and lets the machines start. */
+  async found(): Promise<void> {
+    const { random } = this.#options;
+    await this.load.found(this.#disk);
+    this.coordinator.start();
+    const starts = random.fork("starts");
+    for (const node of this.nodes) this.timeline.at(starts.between(0, START_SPREAD_MS), () => node.start());
+    this.#faults.start();
+    this.load.start();
+  }
+
+  /** Runs to a time, or to the first event that broke a law. */
+  async run(untilMs: number): Promise<void> {
+    if (this.#violations.length > 0) return;
+    await this.timeline.run(untilMs, async () => {
+      for (const checker of this.#checkers) await checker.afterEvent?.(this.timeline.nowMs);
+      return this.#violations.length === 0;
+    });
+  }
+
+  async end(): Promise<void> {
+    if (this.#violations.length > 0) return;
+    for (const checker of this.#checkers) await checker.atEnd?.(this.timeline.nowMs);
+  }
+
+  /** True when nothing is on its way any more that a checker would wait for. */
+  async isQuiet(): Promise<boolean> {
+    return this.load.isQuiet() && (await this.#disk.ledger.openHolds()).length === 0;
+  }
+
+  readonly #report = (violation: Omit<Violation, "atMs">): void => {
+    this.#violations.push({ ...violation, atMs: this.timeline.nowMs });
+  };
+
+  #witness(observation: Observation): void {
+    const { nowMs } = this.timeline;
+    this.#options.trace.observe(observation, nowMs);
+    for (const checker of this.#checkers) checker.observe(observation, nowMs);
+    if (observation.kind === "host" && observation.host === COORDINATOR && observation.change !== "started") {
+      if (observation.change !== "frozen" && observation.change !== "thawed") this.load.cutOff();
+    }
+  }
+
+  #tap(): LinkTap {
+    const fromCoordinator = (text: string) => coordinatorMessageSchema.parse(JSON.parse(text));
+    return {
+      onSent: ({ from, to, text, link }) => {
+        if (from !== COORDINATOR) return;
+        const message = fromCoordinator(text);
+        this.#witness({ kind: "order", node: to, connection: link.connection, message });
+      },
+      onFrame: ({ from, to, text, link }) => {
+        this.#options.trace.frame({ nowMs: this.timeline.nowMs, from, to, text });
+        if (to !== COORDINATOR) return;
+        const message = agentMessageIn(text);
+        const at = { node: from, connection: link.connection };
+        this.#witness(message === null ? { kind: "noise", ...at } : { kind: "message", ...at, message });
+      },
+      onClosed: ({ host, peer, code, link }) =>
+        this.#witness({ kind: "link-closed", at: host, peer, connection: link.connection, code }),
+    };
+  }
+
+  #makeCoordinator(): SimCoordinator {
+    const { random, faults, saboteur } = this.#options;
+    return new SimCoordinator({
+      host: this.#coordinatorHost,
+      random: random.fork(COORDINATOR),
+      crypto: this.#crypto,
+      gridId: "grid-sim",
+      gridKey: this.#crypto.keyPairFrom(random.fork("grid-key").bytes(32)),
+      clockFaults: faults.coordinatorClock,
+      disk: this.#disk,
+      storeConditions: () => this.#faults.storeConditions(),
+      internet: this.#internet,
+      models: this.#models,
+      witness: (observation) => this.#witness(observation),
+      log: this.#log(COORDINATOR),
+      saboteur,
+    });
+  }
+
+  #makeNode(index: number): SimNode {
+    const { random, faults, saboteur } = this.#options;
+    const name = `node-${index}`;
+    const mine = random.fork(name);
+    const nodeFaults = faults.nodes[index];
+    assert(nodeFaults !== undefined, `${name} has its faults drawn`);
+    const pace = drawPace(mine.fork("pace"), nodeFaults.slowness);
+    return new SimNode({
+      name,
+      timeline: this.timeline,
+      random: mine,
+      crypto: this.#crypto,
+      internet: this.#internet,
+      witness: (observation) => this.#witness(observation),
+      log: this.#log(name),
+      faults: nodeFaults,
+      capabilities: drawCapabilities(mine.fork("capabilities"), index),
+      vocabSize: SCRIPTED_VOCAB_SIZE,
+      engines: (clock) => new ScriptedEngines({ clock, pace, memoryBytes: (spec) => this.#engineBytes(spec) }),
+      engineBytes: (spec) => this.#engineBytes(spec),
+      joinToken: () => this.load.joinToken,
+      isFaulty: () => this.#faults.isFaulty(),
+      resumesAfterMs: saboteur?.resumesAfterMs ?? null,
+    });
+  }
+
+  #makeLoad(): LoadDriver {
+    return new LoadDriver({
+      plan: this.#options.load,
+      random: this.#options.random.fork("load"),
+      timeline: this.timeline,
+      host: this.#coordinatorHost,
+      coordinator: this.coordinator,
+      models: this.#models,
+      crypto: this.#crypto,
+      witness: (observation) => this.#witness(observation),
+    });
+  }
+
+  #makeCheckers(): readonly Checker[] {
+    const report = this.#report;
+    return [
+      new MoneyChecker({ report, store: this.#disk }),
+      new StreamChecker({ report }),
+      new CapacityChecker({
+        report,
+        usableBytes: (name) => {
+          const device = this.nodes.find((node) => node.name === name)?.capabilities.devices[0];
+          assert(device !== undefined, `${name} has a device`);
+          return usableBytes(device);
+        },
+        sizeOf: (modelId) => {
+          const model = this.#models.find(({ manifest }) => manifest.modelId === modelId);
+          assert(model !== undefined, `${modelId} is a model of the grid`);
+          return model.manifest;
+        },
+      }),
+      new OwnerChecker({ report, ownerYieldMsMax: OWNER_YIELD_MS_MAX }),
+      new BoundChecker({ report, gauges: this.#gauges() }),
+    ];
+  }
+
+  #gauges(): readonly Gauge[] {
+    const grid = () => this.coordinator.grid;
+    const nodes = this.#options.faults.nodes.length;
+    return [
+      { name: "requests waiting", read: () => grid()?.dispatcher.stats().waiting ?? null, most: 200 },
+      { name: "attempts running", read: () => grid()?.dispatcher.stats().running ?? null, most: 200 },
+      // A node that knocks again while its former links are not yet given up.
+      { name: "links open", read: () => grid()?.registry.stats().linksOpen ?? null, most: nodes * 5 },
+      { name: "bytes queued on a link", read: () => this.#internet.bufferedBytesMost(), most: LINK_BUFFER_BYTES_MAX },
+      { name: "events waiting", read: () => this.timeline.waiting, most: 20_000 },
+    ];
+  }
+
+  #engineBytes(spec: EngineLoadSpec): number {
+    const model = this.#models.find(({ manifest }) => manifest.weightsSha256 === spec.weightsSha256);
+    assert(model !== undefined, `${spec.weightsSha256} are weights of the grid`);
+    const { fileBytes, kvBytesPerToken } = model.manifest;
+    return fileBytes + kvBytesPerToken * spec.contextTokens * spec.sequencesMax;
+  }
+
+  #log(host: string): ReturnType<typeof simLog> {
+    const { trace } = this.#options;
+    return simLog(({ level, fields, event }) => {
+      if (trace.isKept) trace.log(this.timeline.nowMs, `${host} ${level} ${event} ${JSON.stringify(fields)}`);
+    });
+  }
+}
+
+function agentMessageIn(text: string): ReturnType<typeof agentMessageSchema.parse> | null {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch {
+    return null; // what is no JSON is no message either
+  }
+  const parsed = agentMessageSchema.safeParse(value);
+  return parsed.success ? parsed.data : null;
+}
