@@ -1,0 +1,249 @@
+/**
+ * Nodes that lie, over real sockets, beside an honest one. Whatever the liar sends: the client's text is the undisturbed one,
+ * others are served meanwhile, the breach is told in the log, and the books balance.
+ */
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { NodeCrypto } from "../src/adapters/crypto-node/node-crypto.ts";
+import { canonicalSignedJson } from "../src/market/canonical-json.ts";
+import { toHex } from "../src/market/hex.ts";
+import { statementBytes } from "../src/market/receipt.ts";
+import { verifyReceipt } from "../src/market/verify-receipt.ts";
+import type { AttemptEnd, Chunk } from "../src/wire/agent-link.ts";
+import { parseNodeStatement, parseSignedReceipt } from "../src/wire/receipt.ts";
+import { exchange, field, list, parsed } from "./support/exchange.ts";
+import { type Grid, startGrid } from "./support/grid.ts";
+import {
+  adminGet,
+  askStream,
+  askText,
+  expectBalanced,
+  makeJoinCode,
+  until,
+  untilReady,
+} from "./support/grid-console.ts";
+import { chunkFrame, endFrame, type Lie, type LyingAgent, startLyingAgent } from "./support/lying-agent.ts";
+
+const QUESTION = { prompt: "And it came to pass", tokens: 48, seed: 11 } as const;
+const OTHER = { prompt: "The king said", tokens: 32, seed: 12 } as const;
+const VOCAB_FAR_OUT = 2_000_000_000;
+const UNKNOWN_LEASE = "lease_01KA0000000000000000000000";
+
+let grid: Grid;
+let honest: { question: string; other: string };
+
+beforeAll(async () => {
+  grid = await startGrid();
+  honest = { question: await askText(grid, QUESTION), other: await askText(grid, OTHER) };
+});
+afterAll(async () => {
+  await grid.stop();
+});
+
+interface Case {
+  readonly name: string;
+  /** What the log says of it. */
+  readonly code: string;
+  readonly lie: () => Lie;
+}
+
+/** A lie about every frame of chunks; ends pass. */
+const aboutChunks = (lie: (chunk: Chunk, frame: string) => readonly string[]): (() => Lie) => {
+  return () => (frame, message) => {
+    const chunk = message.type === "attempt.chunks" ? message.chunks[0] : undefined;
+    return chunk === undefined ? [frame] : lie(chunk, frame);
+  };
+};
+/** A lie about ends; chunks pass, and the last one is remembered. */
+const aboutEnds = (lie: (end: AttemptEnd, frame: string, last: Chunk | null) => readonly string[]): (() => Lie) => {
+  return () => {
+    let last: Chunk | null = null;
+    return (frame, message) => {
+      if (message.type === "attempt.end") return lie(message, frame, last);
+      last = message.chunks.at(-1) ?? last;
+      return [frame];
+    };
+  };
+};
+const again = (chunk: Chunk, change: Partial<Chunk>): string => chunkFrame({ ...chunk, ...change });
+
+const CASES: readonly Case[] = [
+  {
+    name: "chunks for a lease that nobody granted",
+    code: "foreign-lease",
+    lie: aboutChunks((chunk, frame) => [again(chunk, { leaseId: UNKNOWN_LEASE }), frame]),
+  },
+  {
+    name: "chunks of a dead epoch",
+    code: "dead-epoch",
+    lie: aboutChunks((chunk, frame) => [again(chunk, { epoch: chunk.epoch - 1 }), frame]),
+  },
+  {
+    name: "every chunk twice",
+    code: "duplicate-seq",
+    lie: aboutChunks((_chunk, frame) => [frame, frame]),
+  },
+  {
+    name: "chunks with a gap",
+    code: "skipped-seq",
+    lie: aboutChunks((chunk) => [again(chunk, { seq: chunk.seq + 1 })]),
+  },
+  {
+    name: "token ids out of the vocabulary",
+    code: "token-out-of-vocabulary",
+    lie: aboutChunks((chunk) => [again(chunk, { tokenIds: [VOCAB_FAR_OUT] })]),
+  },
+  {
+    name: "more tokens than were asked for",
+    code: "too-many-tokens",
+    lie: aboutChunks((chunk) => [again(chunk, { tokenIds: Array.from({ length: 200 }, () => 5) })]),
+  },
+  {
+    name: "chunks after the end",
+    code: "message-after-end",
+    lie: aboutEnds((end, frame, last) => (last === null ? [frame] : [frame, again(last, { seq: end.seq })])),
+  },
+  {
+    name: "an end before the answer is whole",
+    code: "false-end",
+    lie: aboutChunks((chunk) => [
+      endFrame({
+        type: "attempt.end",
+        leaseId: chunk.leaseId,
+        epoch: chunk.epoch,
+        seq: chunk.seq,
+        reason: "length",
+        promptTokens: 1,
+        cachedTokens: 0,
+        outputTokens: 1,
+        statementJson: "{}",
+        signature: "00".repeat(64),
+      }),
+    ]),
+  },
+];
+
+describe("a node that sends", () => {
+  for (const { name, code, lie } of CASES) {
+    it(`${name} is found out, and no client sees it`, async () => {
+      await using liar = await startLiar();
+      await expectHarmless(liar, lie());
+      await until(`the log tells of ${code}`, () => grid.log().includes(`"code":"${code}"`));
+    });
+  }
+
+  it("10,000 chunks a second is cut off, and no client waits for it", async () => {
+    await using liar = await startLiar();
+    await expectHarmless(liar, (frame, message) => {
+      const chunk = message.type === "attempt.chunks" ? message.chunks[0] : undefined;
+      return chunk === undefined ? [frame] : [frame, ...Array.from({ length: 10_000 }, () => frame)];
+    });
+    await until("the link of the flooding node was closed", () => liar.closes.length > 0);
+    expect(liar.closes[0]?.code).toBe(4000);
+  });
+
+  it("garbage is cut off at once", async () => {
+    for (const garbage of [
+      "not json",
+      "[]",
+      '{"type":"nonsense"}',
+      '{"type":"hello"}',
+      "\u0000",
+      '{"type":"heartbeat","seq":-1}',
+    ]) {
+      await using liar = await startLiar();
+      liar.sendRaw(garbage);
+      await until(`the link was closed after ${JSON.stringify(garbage)}`, () => liar.closes.length > 0);
+      expect(liar.closes[0]?.code).toBe(4000);
+    }
+    expect(await askText(grid, OTHER)).toBe(honest.other);
+  });
+
+  it("a frame of 16 MB that is no message is cut off, and the coordinator serves on", async () => {
+    await using liar = await startLiar();
+    liar.sendRaw(JSON.stringify({ type: "nonsense", text: "x".repeat(15 * 1024 * 1024) }));
+    await until("the link was closed", () => liar.closes.length > 0);
+    expect(await askText(grid, OTHER)).toBe(honest.other);
+  });
+
+  it("nothing at all once it has work loses the work to the honest node", async () => {
+    await using liar = await startLiar();
+    const answer = askText(grid, QUESTION);
+    liar.fallSilent();
+    expect(await answer).toBe(honest.question);
+    await until("the silent node is out of every plan", async () => {
+      const nodes = list(field(await adminGet(grid, "/nodes"), "nodes"));
+      return nodes.some((node) => field(node, "nodeId") === liar.nodeId && field(node, "state") !== "online");
+    });
+    await expectBalanced(grid);
+  });
+});
+
+describe("a node's statement", () => {
+  const forge = (change: (end: AttemptEnd, liar: LyingAgent) => AttemptEnd) => async () => {
+    await using liar = await startLiar();
+    liar.tell(aboutEnds((end) => [endFrame(change(end, liar))])());
+    const answer = await askStream(grid, QUESTION);
+    expect(answer.texts[0]).toBe(honest.question);
+    expect(liar.lies(), "the liar had the work").toBeGreaterThan(0);
+    await until("the log tells of it", () => grid.log().includes('"code":"statement-differs"'));
+    const receipt = await receiptOf(answer.requestId);
+    const body = field(receipt, "body");
+    const [attempt] = list(field(body, "attempts"));
+    expect(field(attempt, "nodeId")).toBe(liar.nodeId);
+    expect(field(attempt, "acknowledgedTokens")).toBe(QUESTION.tokens);
+    expect(field(attempt, "statement")).toBe(null);
+    expect(answer.usage?.completionTokens).toBe(QUESTION.tokens);
+    await expectBalanced(grid);
+  };
+
+  it(
+    "with inflated counts is not in the receipt, and nobody is charged for it",
+    forge((end, liar) => {
+      const statement = parseNodeStatement(end.statementJson);
+      if (!statement.ok) throw new Error(statement.reason.join("; "));
+      const inflated = { ...statement.value, outputTokens: statement.value.outputTokens * 10 };
+      const signature = toHex(liar.keyPair.sign(statementBytes(inflated)));
+      return {
+        ...end,
+        outputTokens: inflated.outputTokens,
+        statementJson: canonicalSignedJson(inflated),
+        signature,
+      };
+    }),
+  );
+
+  it(
+    "with a wrong signature is not in the receipt",
+    forge((end) => ({ ...end, signature: toHex(new Uint8Array(64).fill(7)) })),
+  );
+
+  it(
+    "that is no JSON is not in the receipt",
+    forge((end) => ({ ...end, statementJson: "{".repeat(4_000) })),
+  );
+});
+
+async function startLiar(): Promise<LyingAgent> {
+  const liar = await startLyingAgent(await makeJoinCode(grid));
+  await untilReady(grid, liar.nodeId);
+  return liar;
+}
+
+/** The liar gets a request while another client asks too; both get what they get without a liar. */
+async function expectHarmless(liar: LyingAgent, lie: Lie): Promise<void> {
+  liar.tell(lie);
+  const [question, other] = await Promise.all([askText(grid, QUESTION), askText(grid, OTHER)]);
+  expect(question).toBe(honest.question);
+  expect(other).toBe(honest.other);
+  expect(liar.lies(), "the liar had work to lie about").toBeGreaterThan(0);
+  await expectBalanced(grid);
+}
+
+async function receiptOf(requestId: string | null): Promise<unknown> {
+  const answer = await exchange({ url: `${grid.baseUrl}/v1/grid/receipts/${requestId}`, key: grid.apiKey });
+  expect(answer.status, answer.body).toBe(200);
+  const receipt = parsed(answer.body);
+  const verdict = verifyReceipt(receipt, { parse: parseSignedReceipt, crypto: new NodeCrypto() });
+  expect(verdict.checks.filter(({ isPassed }) => !isPassed)).toEqual([]);
+  return receipt;
+}
