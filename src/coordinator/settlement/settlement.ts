@@ -26,11 +26,11 @@ import { toHex } from "../../market/hex.ts";
 import { holdTransfer, voidTransfer } from "../../market/hold.ts";
 import { receiptBytes } from "../../market/receipt.ts";
 import { AUDIT_WINDOW_MS, releaseTransfer } from "../../market/release.ts";
-import type { Clock, Timer } from "../../ports/clock.ts";
+import { type Clock, pause, type Timer } from "../../ports/clock.ts";
 import type { Crypto, KeyPair } from "../../ports/crypto.ts";
 import type { Ids } from "../../ports/ids.ts";
 import type { Log } from "../../ports/log.ts";
-import type { Store } from "../../ports/store.ts";
+import type { SettlementOutcome, Store, Settlement as StoredSettlement } from "../../ports/store.ts";
 import { receiptBodySchema } from "../../wire/receipt.ts";
 import { buildSettlement } from "./build-settlement.ts";
 import { KeySpending } from "./key-spending.ts";
@@ -86,6 +86,9 @@ interface OpenHold {
 
 /** How often held shares are released and failed voids tried again. */
 const TICK_MS = 60_000;
+/** A database that restarts is back within a second or not soon; the client waits for its last byte meanwhile. */
+const SETTLE_TRIES_MAX = 3;
+const SETTLE_RETRY_MS = 200;
 /** Shares released in one transaction. */
 const RELEASES_PER_BATCH = 200;
 /** The books are read in several steps; when a settlement falls between them they are read again. */
@@ -154,7 +157,7 @@ export class Settlement {
     }
     const built = buildSettlement(request, { ...this.#ports, gridId: this.#options.gridId, heldMicroUsd: held });
     for (const problem of built.problems) log.warn({ requestId: request.requestId, problem }, "statement dropped");
-    const outcome = await store.receipts.settle(built.settlement);
+    const outcome = await this.#persist(built.settlement);
     if (!outcome.ok) {
       throw new FallowError(
         "settlement-refused",
@@ -245,6 +248,23 @@ export class Settlement {
       "budget-exceeded",
       `this request may cost up to ${formatUsd(amountMicroUsd)} USD; the key has ${formatUsd(leftMicroUsd)} USD left of its budget of ${formatUsd(budgetMicroUsd)} USD (running requests count with the most they can cost). Lower max_tokens, or use a key with a larger budget.`,
     ).reason;
+  }
+
+  /** Settling is idempotent, so a lost answer is asked for again: the tokens were delivered and deserve their receipt. */
+  async #persist(settlement: StoredSettlement): Promise<SettlementOutcome> {
+    const { store, clock, log } = this.#ports;
+    for (let tries = 1; ; tries++) {
+      try {
+        return await store.receipts.settle(settlement);
+      } catch (cause) {
+        if (!(cause instanceof FallowError) || tries >= SETTLE_TRIES_MAX) throw cause;
+        log.warn(
+          { requestId: settlement.receipt.requestId, tries, cause: describeFault(cause) },
+          "settlement tried again",
+        );
+        await pause(clock, SETTLE_RETRY_MS);
+      }
+    }
   }
 
   async #settledBefore(requestId: RequestId): Promise<{ receiptId: ReceiptId; costMicroUsd: MicroUsd }> {
