@@ -2,13 +2,13 @@
  * The operator's API below `/admin/v1`. Every route needs a key with the scope `admin`; requests from a web page of another
  * origin are refused by the browser, since no route answers with CORS headers.
  */
-import { Hono } from "hono";
+import type { Hono } from "hono";
 import type { z } from "zod";
 import { accountId, ID_PATTERNS, keyId, modelId, nodeId, tenantId } from "../../domain/ids.ts";
 import { microUsd } from "../../domain/money.ts";
 import { type Outcome, ok, refuse } from "../../domain/refusal.ts";
 import { houseCredit } from "../../market/house.ts";
-import { accountRow, checkLedger, joinTokenRow, keyRow, modelRow, requestRow, transferRow } from "./admin-rows.ts";
+import { accountRow, joinTokenRow, keyRow, modelRow, requestRow, transferRow } from "./admin-rows.ts";
 import {
   ADMIN_LIST_MAX,
   addModelSchema,
@@ -26,8 +26,8 @@ const BODY_CHARS_MAX = 65_536;
 const JOIN_CODE_DEFAULTS = { usesMax: 1, ttlMs: 86_400_000 } as const;
 const LIMIT_DEFAULT = 50;
 
-export function createAdminRoutes(sources: AdminSources): Hono {
-  const app = new Hono();
+/** Puts the routes onto the gateway's application, so that request ids and errors are the same everywhere. */
+export function addAdminRoutes(app: Hono, sources: AdminSources): void {
   app.use("/admin/v1/*", sources.gate.requireKey("admin"));
   addStatusRoutes(app, sources);
   addNodeRoutes(app, sources);
@@ -35,7 +35,6 @@ export function createAdminRoutes(sources: AdminSources): Hono {
   addKeyRoutes(app, sources);
   addJoinCodeRoutes(app, sources);
   addLedgerRoutes(app, sources);
-  return app;
 }
 
 function addStatusRoutes(app: Hono, sources: AdminSources): void {
@@ -106,8 +105,11 @@ function addKeyRoutes(app: Hono, sources: AdminSources): void {
   });
   app.delete("/admin/v1/keys/:keyId", async (context) => {
     const named = context.req.param("keyId");
-    const isDone = ID_PATTERNS.key.test(named) && (await store.keys.revoke(keyId(named), clock.wallMs()));
-    if (isDone) return context.json({ ok: true });
+    const isDone = ID_PATTERNS.key.test(named) && (await store.keys.revoke(keyId(named), Math.floor(clock.wallMs())));
+    if (isDone) {
+      gate.forgetKey(keyId(named));
+      return context.json({ ok: true });
+    }
     const refusal = refuse(
       "not-found",
       `no valid key has the id ${named.slice(0, 80)}: it is unknown or revoked already`,
@@ -144,9 +146,7 @@ function addLedgerRoutes(app: Hono, sources: AdminSources): void {
     const page = named === undefined ? { limit } : { limit, accountId: accountId(named) };
     return context.json({ transfers: (await store.ledger.transfers(page)).map(transferRow) });
   });
-  app.get("/admin/v1/ledger/check", async (context) =>
-    context.json(checkLedger(await store.ledger.accounts(), await store.ledger.openHolds())),
-  );
+  app.get("/admin/v1/ledger/check", async (context) => context.json(await sources.checkLedger()));
   app.post("/admin/v1/ledger/credit", async (context) => {
     const body = parseBody(await context.req.text(), creditSchema);
     if (!body.ok) return gate.refusal(context, body.reason);
@@ -157,7 +157,7 @@ function addLedgerRoutes(app: Hono, sources: AdminSources): void {
       tenantId: tenant,
       creditId: body.value.reference ?? ids.make("req"),
       amountMicroUsd: microUsd(body.value.amountMicroUsd),
-      atMs: clock.wallMs(),
+      atMs: Math.floor(clock.wallMs()),
     });
     const applied = await store.ledger.apply([transfer]);
     if (applied.ok) return context.json({ transfer: transferRow(transfer) }, 201);

@@ -1,20 +1,11 @@
 /** How the coordinator's own records look to an operator. Pure: record in, row out. */
 import type { ModelId } from "../../domain/ids.ts";
 import { type Account, availableMicroUsd, type Transfer } from "../../domain/ledger.ts";
-import type { ApiKey, JoinToken, ModelRecord, NodeRecord, ReceiptRecord } from "../../ports/store.ts";
+import type { ApiKey, JoinToken, ModelRecord, ReceiptRecord } from "../../ports/store.ts";
 import type { ReplicaReport } from "../../wire/agent-link.ts";
 import { receiptBodySchema } from "../../wire/receipt.ts";
 import type { NodeView } from "../roster.ts";
-import type {
-  AccountRow,
-  KeyRow,
-  LedgerCheck,
-  ModelRow,
-  NodeRow,
-  ReplicaRow,
-  RequestRow,
-  TransferRow,
-} from "./admin-schemas.ts";
+import type { AccountRow, KeyRow, ModelRow, NodeRow, ReplicaRow, RequestRow, TransferRow } from "./admin-schemas.ts";
 
 export function nodeRow(node: NodeView, more: { nowMonoMs: number; earnedMicroUsd: number }): NodeRow {
   const { capabilities } = node;
@@ -137,29 +128,4 @@ export function keyRow(key: ApiKey, spentMicroUsd: number): KeyRow {
 export function joinTokenRow(token: JoinToken): Omit<JoinToken, "tokenSha256"> {
   const { usesMax, usesLeft, createdAtMs, expiresAtMs } = token;
   return { usesMax, usesLeft, createdAtMs, expiresAtMs };
-}
-
-/** Removed nodes stay in the store so that they are refused; an operator does not see them. */
-export function isKept(node: NodeRecord): boolean {
-  return node.removedAtMs === null;
-}
-
-/** Posted and pending money over all accounts; each pair is equal when the books balance. */
-export function checkLedger(accounts: readonly Account[], openHolds: readonly Transfer[]): LedgerCheck {
-  const problems: string[] = [];
-  const sum = (of: (account: Account) => number) =>
-    accounts.reduce((total, account) => total + BigInt(of(account)), 0n);
-  const posted = sum(({ debitsPosted }) => debitsPosted) - sum(({ creditsPosted }) => creditsPosted);
-  const pending = sum(({ debitsPending }) => debitsPending) - sum(({ creditsPending }) => creditsPending);
-  const held = openHolds.reduce((total, { amountMicroUsd }) => total + BigInt(amountMicroUsd), 0n);
-  const pendingDebits = sum(({ debitsPending }) => debitsPending);
-  if (posted !== 0n) problems.push(`posted debits and credits differ by ${posted} micro-USD`);
-  if (pending !== 0n) problems.push(`pending debits and credits differ by ${pending} micro-USD`);
-  if (held !== pendingDebits) problems.push(`open holds are ${held} micro-USD, pending debits ${pendingDebits}`);
-  for (const account of accounts) {
-    if (account.mustNotOverdraw && availableMicroUsd(account) < 0) {
-      problems.push(`${account.accountId} is overdrawn by ${-availableMicroUsd(account)} micro-USD`);
-    }
-  }
-  return { isBalanced: problems.length === 0, accounts: accounts.length, openHolds: openHolds.length, problems };
 }

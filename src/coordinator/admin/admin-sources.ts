@@ -1,15 +1,14 @@
 /** What the operator's API needs of the rest of the coordinator. The registry, the catalogue and dispatch provide it. */
 import type { Context, MiddlewareHandler } from "hono";
-import type { ModelId, NodeId } from "../../domain/ids.ts";
+import type { KeyId, ModelId, NodeId } from "../../domain/ids.ts";
 import type { Outcome, Refusal } from "../../domain/refusal.ts";
 import type { Clock } from "../../ports/clock.ts";
 import type { Crypto } from "../../ports/crypto.ts";
 import type { Ids } from "../../ports/ids.ts";
 import type { Random } from "../../ports/random.ts";
 import type { ApiKey, KeyScope, ModelRecord, Store } from "../../ports/store.ts";
-import type { ReplicaReport } from "../../wire/agent-link.ts";
-import type { NodeView, Roster } from "../roster.ts";
-import type { AddModel } from "./admin-schemas.ts";
+import type { Roster } from "../roster.ts";
+import type { AddModel, LedgerCheck } from "./admin-schemas.ts";
 
 export interface AdminSources {
   readonly gridId: string;
@@ -23,7 +22,9 @@ export interface AdminSources {
   readonly roster: Pick<Roster, "nodes" | "node">;
   /** Requests that run or wait at this moment. */
   activity(): { readonly inFlight: number; readonly queued: number };
-  modelOf(replica: ReplicaReport, node: NodeView): ModelId | null;
+  /** Null for a replica that nobody ordered. */
+  modelOf(replicaId: string): ModelId | null;
+  checkLedger(): Promise<LedgerCheck>;
   readonly nodes: NodeOrders;
   readonly models: ModelOrders;
   readonly joinCodes: JoinCodes;
@@ -56,4 +57,6 @@ export interface AdminGate {
   /** The key that `requireKey` let in. */
   callerKey(context: Context): ApiKey;
   refusal(context: Context, reason: Refusal): Response;
+  /** The key was revoked: no copy of it in memory may serve any more. */
+  forgetKey(keyId: KeyId): void;
 }

@@ -7,12 +7,13 @@ import type { Crypto } from "../../ports/crypto.ts";
 import type { Ids } from "../../ports/ids.ts";
 import type { Random } from "../../ports/random.ts";
 import type { ApiKey, KeyScope } from "../../ports/store.ts";
+import { toBase64Url } from "../../wire/base64url.ts";
 import type { CreateKey } from "./admin-schemas.ts";
 
 /** 256 bits: nothing to guess, so the digest at rest needs no salt. */
 const SECRET_BYTES = 32;
-const SECRET_PREFIX = "sk-fallow-";
-/** Prefix and 4 of 64 digits. */
+const SECRET_PREFIX = "fal_";
+/** Prefix and 4 of 43 letters. */
 const HINT_CHARS = SECRET_PREFIX.length + 4;
 /** A key for a program needs no more than these; `admin` is asked for by name. */
 const SCOPES_DEFAULT: readonly KeyScope[] = ["inference", "usage"];
@@ -25,7 +26,7 @@ export interface KeyMaking {
 }
 
 export function makeSecret(random: Random): string {
-  return `${SECRET_PREFIX}${toHex(random.bytes(SECRET_BYTES))}`;
+  return SECRET_PREFIX + toBase64Url(random.bytes(SECRET_BYTES));
 }
 
 export function createKey(ports: KeyMaking, tenant: TenantId, terms: CreateKey): { key: ApiKey; secret: string } {
@@ -38,7 +39,7 @@ export function keyFor(
   ports: Omit<KeyMaking, "random">,
   { secret, tenant, terms }: { secret: string; tenant: TenantId; terms: CreateKey },
 ): ApiKey {
-  const nowMs = ports.clock.wallMs();
+  const nowMs = Math.floor(ports.clock.wallMs());
   return {
     keyId: keyId(ports.ids.make("key")),
     tenantId: tenant,

@@ -60,7 +60,7 @@ export function replicaRows(sources: AdminSources): readonly ReplicaRow[] {
   return sources.roster
     .nodes()
     .filter(({ state }) => state !== "offline")
-    .flatMap((node) => node.replicas.map((replica) => replicaRow(replica, node, sources.modelOf(replica, node))))
+    .flatMap((node) => node.replicas.map((replica) => replicaRow(replica, node, sources.modelOf(replica.replicaId))))
     .slice(0, ADMIN_LIST_MAX);
 }
 
@@ -70,7 +70,7 @@ export function readyReplicas(sources: AdminSources): ReadonlyMap<ModelId, numbe
   for (const node of sources.roster.nodes()) {
     if (node.state !== "online") continue;
     for (const replica of node.replicas) {
-      const model = replica.state === "ready" ? sources.modelOf(replica, node) : null;
+      const model = replica.state === "ready" ? sources.modelOf(replica.replicaId) : null;
       if (model !== null) ready.set(model, (ready.get(model) ?? 0) + 1);
     }
   }

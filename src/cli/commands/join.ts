@@ -1,0 +1,125 @@
+/**
+ * `fallow join`: lends this machine to a grid until Ctrl-C. The first time a code says where the grid is; it is written down once
+ * the grid has let this node in, so that later `fallow join` alone is enough. A refusal for good ends with exit code 4.
+ */
+import { connectPinned } from "../../adapters/tls-identity/pinned-connect.ts";
+import { createPinoLog, type LogLevel } from "../../adapters/log-pino/pino-log.ts";
+import { FallowError } from "../../domain/fault.ts";
+import type { LinkTarget } from "../../ports/link.ts";
+import { decodeJoinCode } from "../../wire/join-code.ts";
+import { parseBytes } from "../byte-size.ts";
+import { CliError } from "../cli-error.ts";
+import { type AgentEvent, describeAgentEvent } from "../compose/agent-events.ts";
+import { startAgentHost } from "../compose/agent-host.ts";
+import { EXIT } from "../exit-codes.ts";
+import { type HomeFolder, openHome } from "../home/home-folder.ts";
+import { type JoinedGrid, readJoinedGrid, writeJoinedGrid } from "../home/joined-grid.ts";
+import { onStopSignals } from "../stop-signals.ts";
+import { note, printJson } from "../terminal.ts";
+
+export interface JoinOptions {
+  readonly home?: string;
+  readonly name?: string;
+  readonly maxMemory?: string;
+  readonly logLevel: LogLevel;
+  readonly json?: boolean;
+}
+
+/** Running answers may end; whoever presses Ctrl-C again does not wait. */
+const DRAIN_MS = 5_000;
+const NO_WAIT_MS = 0;
+
+export async function runJoin(code: string | null, options: JoinOptions): Promise<void> {
+  const home = openHome(options.home);
+  const memoryBytesMax = options.maxMemory === undefined ? null : parseBytes(options.maxMemory);
+  const invitation = code === null ? savedGrid(home) : readCode(code);
+  const stop = onStopSignals(() => note("fallow: finishing what runs; Ctrl-C again ends at once"));
+  const tell = (event: AgentEvent) => {
+    const text = describeAgentEvent(event);
+    if (options.json === true) printJson(event);
+    else if (text !== null) note(`fallow: ${text}`);
+  };
+  let refusal: CliError | null = null;
+  try {
+    const host = await startAgentHost({
+      home,
+      homeWaitMs: NO_WAIT_MS,
+      target: await firstReachable(invitation.grid, stop.signal),
+      gridId: invitation.grid.gridId,
+      joinToken: invitation.token,
+      name: options.name ?? null,
+      memoryBytesMax,
+      log: createPinoLog({ level: options.logLevel }),
+      signal: stop.signal,
+      drainMs: DRAIN_MS,
+      onEvent: (event) => {
+        if (event.event === "online") writeJoinedGrid(home, invitation.grid);
+        if (event.event === "refused") refusal = refused(event);
+        tell(event);
+      },
+    });
+    await host.ended;
+  } catch (thrown) {
+    if (!stop.signal.aborted) throw thrown;
+  } finally {
+    stop.dispose();
+  }
+  if (refusal !== null) throw refusal;
+}
+
+interface Invitation {
+  readonly grid: JoinedGrid;
+  /** Null when this node is known to the grid. */
+  readonly token: string | null;
+}
+
+function readCode(code: string): Invitation {
+  const decoded = decodeJoinCode(code);
+  if (decoded.ok) return { grid: { ...decoded.value, urls: [...decoded.value.urls] }, token: decoded.value.token };
+  const { code: problem, message } = decoded.reason;
+  throw new CliError(message, {
+    exitCode: EXIT.refused,
+    code: problem,
+    fix: "copy the whole line that `fallow up` or `fallow join-code` printed",
+  });
+}
+
+function savedGrid(home: HomeFolder): Invitation {
+  const grid = readJoinedGrid(home);
+  if (grid !== null) return { grid, token: null };
+  throw new CliError(`the agent in ${home.path} has not joined a grid yet`, {
+    exitCode: EXIT.usage,
+    code: "usage",
+    fix: "give the join code that the grid's operator sent: fallow join CODE",
+  });
+}
+
+function refused({ code, message }: { code: string; message: string }): CliError {
+  const isCode = code.startsWith("join-token") || code.startsWith("join-code");
+  return new CliError(message, {
+    exitCode: EXIT.refused,
+    code,
+    fix: isCode ? "ask the grid's operator for a new code (`fallow join-code`)" : null,
+  });
+}
+
+/**
+ * A code may carry several addresses of one grid; the first that answers with the right certificate is taken. When none does,
+ * the first is used: the agent goes on trying, because the grid may only be starting.
+ */
+async function firstReachable(grid: JoinedGrid, signal: AbortSignal): Promise<LinkTarget> {
+  const targets = grid.urls.map((url) => ({ url, certificateSha256: grid.certificateSha256 }));
+  const [first] = targets;
+  if (first === undefined) throw new CliError("the join code names no address", { exitCode: EXIT.refused });
+  if (targets.length === 1) return first;
+  for (const target of targets) {
+    try {
+      const { socket } = await connectPinned(target, signal);
+      socket.destroy();
+      return target;
+    } catch (thrown) {
+      if (!(thrown instanceof FallowError)) throw thrown; // not reachable from here: the next one may be
+    }
+  }
+  return first;
+}

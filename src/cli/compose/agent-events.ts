@@ -1,0 +1,43 @@
+/** What happens to an agent, for its owner's eyes: `fallow join` prints these, `fallow up` shows them while it starts. */
+import { formatDuration } from "../format.ts";
+
+export type AgentEvent =
+  | { readonly event: "measuring" }
+  | { readonly event: "connecting"; readonly url: string }
+  | { readonly event: "online"; readonly nodeId: string; readonly gridId: string; readonly name: string }
+  | { readonly event: "waiting"; readonly retryInMs: number; readonly cause: string }
+  | { readonly event: "loading"; readonly replicaId: string; readonly progress: number }
+  | { readonly event: "serving"; readonly replicaId: string; readonly slots: number; readonly contextTokens: number }
+  | { readonly event: "replica-failed"; readonly replicaId: string; readonly cause: string }
+  | { readonly event: "unloaded"; readonly replicaId: string }
+  | { readonly event: "note"; readonly subject: string; readonly problem: string; readonly fix: string }
+  | { readonly event: "refused"; readonly code: string; readonly message: string }
+  | { readonly event: "stopped" };
+
+/** A line for people; null for what they need not see. */
+export function describeAgentEvent(event: AgentEvent): string | null {
+  switch (event.event) {
+    case "measuring":
+      return "measuring this machine";
+    case "connecting":
+      return `connecting to ${event.url}`;
+    case "online":
+      return `joined ${event.gridId} as ${event.name} (${event.nodeId})`;
+    case "waiting":
+      return `no link (${event.cause}); next try in ${formatDuration(event.retryInMs)}`;
+    case "loading":
+      return `loading ${event.replicaId} ${Math.round(event.progress * 100)} %`;
+    case "serving":
+      return `serving ${event.replicaId}: ${event.slots} sequences of ${event.contextTokens} tokens`;
+    case "replica-failed":
+      return `${event.replicaId} failed: ${event.cause}`;
+    case "unloaded":
+      return `unloaded ${event.replicaId}`;
+    case "note":
+      return `${event.subject}: ${event.problem}; ${event.fix}`;
+    case "refused":
+      return `refused: ${event.message}`;
+    case "stopped":
+      return "stopped";
+  }
+}

@@ -1,0 +1,124 @@
+/**
+ * Puts the agent together with the machine: identity and weights in its home, the hardware probe, engines in processes, a link to
+ * the coordinator. Used by `fallow join` in the foreground and by the agent process of `fallow up`.
+ */
+import { availableParallelism, hostname } from "node:os";
+import { SystemClock } from "../../adapters/clock-system/system-clock.ts";
+import { SystemRandom } from "../../adapters/clock-system/system-random.ts";
+import { NodeCrypto } from "../../adapters/crypto-node/node-crypto.ts";
+import { engineEnvironment } from "../../adapters/engine-llama/child-environment.ts";
+import { LlamaEngineHost } from "../../adapters/engine-llama/engine-host.ts";
+import { WebSocketDialer } from "../../adapters/link-websocket/websocket-dialer.ts";
+import { keptNodeIdentity } from "../../adapters/node-identity/node-identity.ts";
+import { HttpWeightsCache } from "../../adapters/weights-http/http-weights-cache.ts";
+import { type Agent, createAgent } from "../../agent/agent.ts";
+import type { NodeCapabilities } from "../../domain/hardware.ts";
+import type { LinkTarget } from "../../ports/link.ts";
+import type { Log } from "../../ports/log.ts";
+import { BUNDLED_MODEL } from "../bundled-model.ts";
+import { makeFolder, type HomeFolder } from "../home/home-folder.ts";
+import { takeAgentHome } from "../home/take-home.ts";
+import { packageVersion } from "../version.ts";
+import type { AgentEvent } from "./agent-events.ts";
+import { measureMachine } from "./measure-machine.ts";
+import { ReplicaWatch } from "./replica-watch.ts";
+
+export interface AgentHostOptions {
+  readonly home: HomeFolder;
+  /** How long another agent that works in this home may take to end. */
+  readonly homeWaitMs: number;
+  readonly target: LinkTarget;
+  /** The grid that the join code names; null to take the one that answers. */
+  readonly gridId: string | null;
+  readonly joinToken: string | null;
+  /** Null: the machine's host name. */
+  readonly name: string | null;
+  /** Null: all that the machine has, less the owner's reserve. */
+  readonly memoryBytesMax: number | null;
+  readonly log: Log;
+  /** Ends the agent. */
+  readonly signal: AbortSignal;
+  /** Running attempts may finish for so long; 0 ends at once. */
+  readonly drainMs: number;
+  readonly onEvent: (event: AgentEvent) => void;
+}
+
+export interface AgentHost {
+  readonly agent: Agent;
+  /** Resolves when the agent ended: by the signal, or because the grid refused it for good. */
+  readonly ended: Promise<void>;
+}
+
+/** How often replicas are looked at to tell their owner. */
+const LOOK_MS = 250;
+const NAME_CHARS_MAX = 128;
+
+export async function startAgentHost(options: AgentHostOptions): Promise<AgentHost> {
+  const { home, log, onEvent, target } = options;
+  makeFolder(home.path);
+  const lock = await takeAgentHome(home, { waitMs: options.homeWaitMs, signal: options.signal });
+  try {
+    const crypto = new NodeCrypto();
+    const keyPair = await keptNodeIdentity(home.path, crypto);
+    onEvent({ event: "measuring" });
+    const { capabilities, engines } = await measureMachine({ home, memoryBytesMax: options.memoryBytesMax, onEvent });
+    options.signal.throwIfAborted();
+    onEvent({ event: "connecting", url: target.url });
+    const name = (options.name ?? hostname()).slice(0, NAME_CHARS_MAX) || "node";
+    const refused = new AbortController();
+    const agent = createAgent(
+      {
+        clock: new SystemClock(),
+        random: new SystemRandom(),
+        crypto,
+        log,
+        dialer: new WebSocketDialer(),
+        engines,
+        weights: new HttpWeightsCache({ folder: home.at("weights"), target }),
+      },
+      {
+        keyPair,
+        target,
+        gridId: options.gridId,
+        joinToken: options.joinToken,
+        name,
+        agentVersion: packageVersion(),
+        capabilities,
+        threads: availableParallelism(),
+        onStatus: (status) => {
+          switch (status.kind) {
+            case "online":
+              return onEvent({ event: "online", nodeId: status.nodeId, gridId: status.gridId, name });
+            case "waiting":
+              return onEvent({ event: "waiting", retryInMs: Math.round(status.retryInMs), cause: status.cause });
+            case "refused":
+              onEvent({ event: "refused", code: status.code, message: status.message });
+              return refused.abort();
+            case "connecting":
+            case "stopped":
+              return;
+          }
+        },
+      },
+    );
+    const watch = new ReplicaWatch(onEvent);
+    const timer = setInterval(() => watch.look(agent.replicas()), LOOK_MS);
+    const ended = untilAborted(AbortSignal.any([options.signal, refused.signal])).then(async () => {
+      clearInterval(timer);
+      await agent.stop({ drainMs: refused.signal.aborted ? 0 : options.drainMs });
+      lock.release();
+      onEvent({ event: "stopped" });
+    });
+    return { agent, ended };
+  } catch (thrown) {
+    lock.release();
+    throw thrown;
+  }
+}
+
+function untilAborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve();
+    signal.addEventListener("abort", () => resolve(), { once: true });
+  });
+}

@@ -1,0 +1,84 @@
+/** Stopping, being killed, and starting again in the same home. */
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { type Grid, makeHome, removeHome, runFallow, startGrid } from "./support/grid.ts";
+
+let home: string;
+let grid: Grid | null = null;
+beforeEach(() => {
+  home = makeHome();
+});
+afterEach(async () => {
+  await grid?.stop();
+  removeHome(home);
+});
+
+interface Facts {
+  readonly gridId: string;
+  readonly nodes: readonly { nodeId: string; state: string }[];
+  readonly ledger: { availableMicroUsd: number; chargedMicroUsd: number };
+  readonly requests: { settled: number };
+}
+const facts = async (): Promise<Facts> => (await runFallow(["status", "--json"], { home })).json as Facts;
+
+test("after kill -9 the next start goes on with the same grid, key, node and money", async () => {
+  grid = await startGrid({ home });
+  await runFallow(["chat", "hello", "--max-tokens", "8"], { home });
+  const before = await facts();
+  expect(before.requests.settled).toBe(1);
+  expect(before.ledger.chargedMicroUsd).toBeGreaterThan(0);
+  const { apiKey } = grid;
+  grid.child.kill("SIGKILL");
+  await grid.exited;
+  grid = await startGrid({ home });
+  const after = await facts();
+  expect(grid.apiKey).toBe(apiKey);
+  expect(after.gridId).toBe(before.gridId);
+  expect(after.nodes.map(({ nodeId }) => nodeId)).toEqual(before.nodes.map(({ nodeId }) => nodeId));
+  expect(after.ledger).toEqual(before.ledger);
+  expect((await runFallow(["chat", "hello", "--max-tokens", "8"], { home })).code).toBe(0);
+  expect((await runFallow(["ledger", "check"], { home })).code).toBe(0);
+});
+
+test("Ctrl-C ends with 0 and leaves nothing behind that stands in the way of the next start", async () => {
+  grid = await startGrid({ home });
+  grid.child.kill("SIGINT");
+  expect(await grid.exited).toBe(0);
+  const { code, stderr } = await runFallow(["status"], { home });
+  expect(code).toBe(3);
+  expect(stderr).toContain("no grid runs");
+  grid = await startGrid({ home });
+  expect((await facts()).nodes).toHaveLength(1);
+});
+
+test("an answer that runs when Ctrl-C comes is finished first", async () => {
+  grid = await startGrid({ home });
+  const running = await fetch(`${grid.apiUrl}/chat/completions`, {
+    method: "POST",
+    headers: { authorization: `Bearer ${grid.apiKey}`, "content-type": "application/json" },
+    body: JSON.stringify({
+      model: "tiny",
+      stream: true,
+      max_tokens: 48,
+      messages: [{ role: "user", content: "In the beginning" }],
+    }),
+  });
+  grid.child.kill("SIGINT");
+  expect(await running.text()).toContain("data: [DONE]");
+  expect(await grid.exited).toBe(0);
+});
+
+test("a stop while the model is loading ends with 0", async () => {
+  const starting = startGrid({ home }).then(
+    (ready) => ready,
+    (thrown: Error) => thrown.message,
+  );
+  let pid = 0;
+  while (pid === 0) {
+    const { stderr } = await runFallow(["up", "--port", "0"], { home });
+    pid = Number(/process (\d+)/.exec(stderr)?.[1] ?? 0);
+  }
+  process.kill(pid, "SIGTERM");
+  const outcome = await starting;
+  if (typeof outcome === "string") expect(outcome).toContain("ended (0)");
+  else grid = outcome;
+});
