@@ -178,16 +178,20 @@ export class ReplicaPool {
       reported.add(report.replicaId);
       this.#take(view, report);
     }
-    const nowMs = this.#ports.clock.monoMs();
     for (const known of [...this.#known.values()]) {
-      if (known.nodeId !== nodeId || reported.has(known.replicaId)) continue;
-      const isLost = known.report !== null || nowMs - known.orderedAtMs >= this.#options.orderGraceMs;
-      if (isLost && view.state !== "offline") this.#forget(known);
+      if (known.nodeId !== nodeId || reported.has(known.replicaId) || view.state === "offline") continue;
+      if (known.report !== null || this.#isOrderLost(known, view)) this.#forget(known);
     }
     if (this.version === versionBefore && this.version === this.#plannedVersion) return;
     this.#ports.onChange();
     for (const look of [...this.#servingWaiters]) look();
     this.planSoon();
+  }
+
+  /** The node never mentioned it: the order, or its agent, was lost. A node without replicas has nothing to report, so time tells. */
+  #isOrderLost(known: KnownReplica, view: NodeView): boolean {
+    const waitedMs = this.#ports.clock.monoMs() - known.orderedAtMs;
+    return known.report === null && view.state !== "offline" && waitedMs >= this.#options.orderGraceMs;
   }
 
   planSoon(): void {
@@ -207,7 +211,10 @@ export class ReplicaPool {
 
   #plan(): void {
     const { roster, models, clock, log } = this.#ports;
-    for (const known of [...this.#known.values()]) if (roster.node(known.nodeId) === null) this.#forget(known);
+    for (const known of [...this.#known.values()]) {
+      const view = roster.node(known.nodeId);
+      if (view === null || this.#isOrderLost(known, view)) this.#forget(known);
+    }
     for (const [key, { notBeforeMs }] of this.#failures) {
       if (clock.monoMs() - notBeforeMs > FAILURE_MEMORY_MS) this.#failures.delete(key);
     }
