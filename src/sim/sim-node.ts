@@ -117,6 +117,7 @@ export class SimNode {
     witness({ kind: "host", host: this.name, change: "started" });
     witness({ kind: "node-known", node: this.name, nodeId: this.nodeId });
     if (this.#isOwnerPresent) this.#yield();
+    else witness({ kind: "owner", node: this.name, isPresent: false });
   }
 
   crash(how: { isPowerLoss: boolean; isDiskLost: boolean }): void {

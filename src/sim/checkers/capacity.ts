@@ -17,7 +17,10 @@ export interface CapacityOptions {
 }
 
 interface NodeBooks {
-  readonly planned: Map<string, { readonly bytes: number; readonly slots: number }>;
+  /** Bytes of each replica. */
+  readonly planned: Map<string, number>;
+  /** Of each replica that was ever ordered: the coordinator may not know yet that its process died. */
+  readonly slots: Map<string, number>;
   readonly engines: Map<number, { readonly bytes: number }>;
   /** Lease by id, with its replica. */
   readonly leases: Map<string, string>;
@@ -41,7 +44,8 @@ export class CapacityChecker implements Checker {
         const { message, node } = observation;
         const books = this.#books(node);
         if (message.type === "attempt.end" || message.type === "attempt.failed") books.leases.delete(message.leaseId);
-        if (message.type === "heartbeat" || message.type === "hello") this.#reported(node, message.replicas);
+        if (message.type === "heartbeat") this.#reported(node, message.replicas);
+        if (message.type === "hello") this.#returned(node, message.replicas);
         if (message.type === "replica.state") this.#reported(node, [message.replica]);
         break;
       }
@@ -64,9 +68,9 @@ export class CapacityChecker implements Checker {
     if (message.type === "attempt.cancel") books.leases.delete(message.leaseId);
     if (message.type !== "attempt.start") return;
     books.leases.set(message.leaseId, message.replicaId);
-    const slots = books.planned.get(message.replicaId)?.slots;
+    const slots = books.slots.get(message.replicaId);
     if (slots === undefined) {
-      this.#break(`${message.leaseId} is for ${message.replicaId}, which is not planned on ${node}`);
+      this.#break(`${message.leaseId} is for ${message.replicaId}, which was never planned on ${node}`);
       return;
     }
     const leased = [...books.leases.values()].filter((replica) => replica === message.replicaId).length;
@@ -74,12 +78,13 @@ export class CapacityChecker implements Checker {
   }
 
   #planned(node: string, order: ReplicaLoad): void {
-    const { planned } = this.#books(node);
+    const { planned, slots } = this.#books(node);
     const { fileBytes, kvBytesPerToken } = this.#options.sizeOf(order.modelId);
     const bytes = fileBytes + kvBytesPerToken * order.contextTokens * order.sequencesMax;
-    planned.set(order.replicaId, { bytes, slots: order.sequencesMax });
+    planned.set(order.replicaId, bytes);
+    slots.set(order.replicaId, order.sequencesMax);
     let total = 0;
-    for (const plan of planned.values()) total += plan.bytes;
+    for (const planBytes of planned.values()) total += planBytes;
     const usable = this.#options.usableBytes(node);
     if (total > usable) this.#break(`${total} bytes are planned on ${node}, ${usable} are usable`);
   }
@@ -89,6 +94,14 @@ export class CapacityChecker implements Checker {
     for (const { replicaId, state } of replicas) {
       if (state === "failed" || state === "gone") planned.delete(replicaId);
     }
+  }
+
+  /** On a new link a node says what it runs; orders that were on their way on the old one never reached it. */
+  #returned(node: string, replicas: readonly ReplicaReport[]): void {
+    const { planned } = this.#books(node);
+    const running = new Set(replicas.map(({ replicaId }) => replicaId));
+    for (const replicaId of planned.keys()) if (!running.has(replicaId)) planned.delete(replicaId);
+    this.#reported(node, replicas);
   }
 
   #died(node: string): void {
@@ -116,7 +129,7 @@ export class CapacityChecker implements Checker {
   #books(node: string): NodeBooks {
     let books = this.#nodes.get(node);
     if (books === undefined) {
-      books = { planned: new Map(), engines: new Map(), leases: new Map() };
+      books = { planned: new Map(), slots: new Map(), engines: new Map(), leases: new Map() };
       this.#nodes.set(node, books);
     }
     return books;
