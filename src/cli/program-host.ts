@@ -34,6 +34,7 @@ function addUp(program: Command): void {
       2,
     )
     .option("--no-agent", "run no agent on this machine")
+    .option("--threads <n>", "CPU threads of each engine (default: all)", wholeNumber({ min: 1, max: 1_024 }))
     .addOption(
       new Option("--log-level <level>", "what is logged to stderr")
         .choices(["debug", "info", "warn", "error", "silent"])
@@ -59,6 +60,7 @@ function addJoin(program: Command): void {
     .argument("[code]", "join code from the grid; needed the first time only")
     .option("--name <name>", "name shown in the grid (default: the host name)")
     .option("--max-memory <size>", "lend at most this much memory, e.g. 8GiB")
+    .option("--threads <n>", "CPU threads of each engine (default: all)", wholeNumber({ min: 1, max: 1_024 }))
     .addOption(
       new Option("--log-level <level>", "what is logged to stderr")
         .choices(["debug", "info", "warn", "error", "silent"])
@@ -122,6 +124,7 @@ function addSim(program: Command): void {
     .description("run the grid in a seeded simulation with faults, and check its laws")
     .option("--seed <seed>", "first seed", wholeNumber({ min: 0, max: 2 ** 31 - 1 }), 1)
     .option("--count <seeds>", "how many seeds, one after the other", wholeNumber({ min: 1, max: 100_000 }), 1)
+    .addOption(new Option("--trace <detail>", "print what happens").choices(["short", "full"]))
     .option("--no-replay", "do not run each seed twice to compare trace hashes");
   withCommonOptions(command, { isClient: false }).action(async (options) => {
     const { runSim } = await import("./commands/sim.ts");

@@ -6,8 +6,8 @@
 import { createPinoLog } from "../../adapters/log-pino/pino-log.ts";
 import { type AgentNews, type AgentOrder, agentOrderSchema } from "../agent-channel.ts";
 import { asCliError } from "../cli-error.ts";
-import { startAgentHost } from "../compose/agent-host.ts";
 import { describeAgentEvent } from "../compose/agent-events.ts";
+import { startAgentHost } from "../compose/agent-host.ts";
 import { openHome } from "../home/home-folder.ts";
 
 /** The agent of a life before this one may hold its home for a moment more. */
@@ -33,6 +33,8 @@ export async function runAgentChild(): Promise<void> {
       joinToken: order.joinToken,
       name: order.name,
       memoryBytesMax: null,
+      threads: order.threads,
+      drainMs: 0,
       log: createPinoLog({ level: order.logLevel }),
       signal: stopping.signal,
       onEvent: (event) => {

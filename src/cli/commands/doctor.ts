@@ -1,9 +1,11 @@
 /** `fallow doctor`: looks at everything that can stand in the way, and says for each problem what causes it and what mends it. */
+
+import { describeFault } from "../../domain/fault.ts";
+import { checkCertificate } from "../doctor/certificate-checks.ts";
 import { type Check, problem } from "../doctor/check.ts";
 import { checkEngine } from "../doctor/engine-checks.ts";
 import { checkGpu } from "../doctor/gpu-checks.ts";
 import { checkGrid } from "../doctor/grid-checks.ts";
-import { checkCertificate } from "../doctor/certificate-checks.ts";
 import {
   checkDisk,
   checkFiles,
@@ -12,8 +14,8 @@ import {
   checkMemory,
   checkNode,
   checkPort,
+  existingParent,
 } from "../doctor/machine-checks.ts";
-import { describeFault } from "../../domain/fault.ts";
 import { EXIT } from "../exit-codes.ts";
 import { plain } from "../format.ts";
 import type { GlobalOptions } from "../grid-client.ts";
@@ -33,7 +35,7 @@ export async function runDoctor(options: GlobalOptions & { port: number }): Prom
     ["lock", () => checkLock(home)],
     ["port", () => checkPort(options.port, home)],
     ["engine", checkEngine],
-    ["gpu", checkGpu],
+    ["gpu", () => checkGpu(existingParent(home.path))],
     ["certificate", () => checkCertificate(home)],
     ["coordinator", () => checkGrid(options)],
   ];
@@ -55,7 +57,13 @@ async function lookAt(name: string, look: Look): Promise<readonly Check[]> {
     const found = await look();
     return "state" in found ? [found] : found;
   } catch (thrown) {
-    return [problem(name, `could not be checked: ${describeFault(thrown)}`, "mend what the message names, then run doctor again")];
+    return [
+      problem(
+        name,
+        `could not be checked: ${describeFault(thrown)}`,
+        "mend what the message names, then run doctor again",
+      ),
+    ];
   }
 }
 

@@ -4,7 +4,11 @@
  */
 import { existsSync, readFileSync } from "node:fs";
 import { NodeCrypto } from "../../adapters/crypto-node/node-crypto.ts";
-import { exportNodeIdentity, keptNodeIdentity, restoreNodeIdentity } from "../../adapters/node-identity/node-identity.ts";
+import {
+  exportNodeIdentity,
+  keptNodeIdentity,
+  restoreNodeIdentity,
+} from "../../adapters/node-identity/node-identity.ts";
 import { nodeIdOf } from "../../domain/node-id.ts";
 import type { KeyPair } from "../../ports/crypto.ts";
 import { CliError } from "../cli-error.ts";

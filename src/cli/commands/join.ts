@@ -2,8 +2,9 @@
  * `fallow join`: lends this machine to a grid until Ctrl-C. The first time a code says where the grid is; it is written down once
  * the grid has let this node in, so that later `fallow join` alone is enough. A refusal for good ends with exit code 4.
  */
-import { connectPinned } from "../../adapters/tls-identity/pinned-connect.ts";
+
 import { createPinoLog, type LogLevel } from "../../adapters/log-pino/pino-log.ts";
+import { connectPinned } from "../../adapters/tls-identity/pinned-connect.ts";
 import { FallowError } from "../../domain/fault.ts";
 import type { LinkTarget } from "../../ports/link.ts";
 import { decodeJoinCode } from "../../wire/join-code.ts";
@@ -21,6 +22,7 @@ export interface JoinOptions {
   readonly home?: string;
   readonly name?: string;
   readonly maxMemory?: string;
+  readonly threads?: number;
   readonly logLevel: LogLevel;
   readonly json?: boolean;
 }
@@ -49,6 +51,7 @@ export async function runJoin(code: string | null, options: JoinOptions): Promis
       joinToken: invitation.token,
       name: options.name ?? null,
       memoryBytesMax,
+      threads: options.threads ?? null,
       log: createPinoLog({ level: options.logLevel }),
       signal: stop.signal,
       drainMs: DRAIN_MS,

@@ -24,7 +24,8 @@ export async function verifyReceiptFile(
     printJson({ isValid, checks });
     return;
   }
-  for (const { name, isPassed, detail } of checks) printLine(`${isPassed ? "ok    " : "FAILED"}  ${plain(`${name}: ${detail}`)}`);
+  for (const { name, isPassed, detail } of checks)
+    printLine(`${isPassed ? "ok    " : "FAILED"}  ${plain(`${name}: ${detail}`)}`);
   printLine(isValid ? "the receipt is valid" : "the receipt is NOT valid");
   if (isValid && options.coordinatorKey === undefined) {
     printLine("(signed by the key that it names; give --coordinator-key to check whose key that is)");
@@ -36,7 +37,10 @@ function read(file: string): string {
   try {
     text = readFileSync(file === "-" ? STDIN : file, "utf8");
   } catch (thrown) {
-    throw new CliError(`${file} cannot be read`, { fix: "name a file that `fallow receipts get --out FILE` wrote", cause: thrown });
+    throw new CliError(`${file} cannot be read`, {
+      fix: "name a file that `fallow receipts get --out FILE` wrote",
+      cause: thrown,
+    });
   }
   if (text.length <= RECEIPT_BOUNDS.receiptCharsMax) return text;
   throw new CliError(`${file} has ${text.length} characters, a receipt at most ${RECEIPT_BOUNDS.receiptCharsMax}`);

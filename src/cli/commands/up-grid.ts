@@ -1,5 +1,6 @@
 /** What `fallow up` asks of its own grid, over the same API that the other commands use. */
 import { resolve } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import {
   joinCodeCreatedSchema,
   modelAnswerSchema,
@@ -18,19 +19,30 @@ import type { Progress } from "../terminal.ts";
 /** How often the progress of loading is looked at: as fast as an eye sees a number change. */
 const PROGRESS_MS = 200;
 
-/** Registers what is not registered yet. The model that `up` waits for: the one of `--model`, else the bundled one. */
-export async function chooseModel(grid: GridClient, options: { model?: string; warm: number }): Promise<ModelId> {
+/**
+ * The model that `up` waits for: the one of `--model`, which is registered when it is not; else the bundled one, unless the
+ * operator removed it, then the first there is. Null when there is none.
+ */
+export async function chooseModel(
+  grid: GridClient,
+  options: { model?: string; warm: number },
+): Promise<ModelId | null> {
   const { models } = await grid.json("/admin/v1/models", modelListSchema);
-  if (!models.some((model) => model.modelId === BUNDLED_MODEL.id)) {
-    await grid.json("/admin/v1/models", modelAnswerSchema, {
-      body: { path: BUNDLED_MODEL.path, id: BUNDLED_MODEL.id, warmReplicas: options.warm },
-    });
+  const bundled = models.find((model) => model.modelId === BUNDLED_MODEL.id);
+  if (bundled !== undefined && bundled.warmReplicas !== options.warm) {
+    await addModel(grid, { path: BUNDLED_MODEL.path, id: BUNDLED_MODEL.id, warmReplicas: options.warm });
   }
-  if (options.model === undefined) return modelId(BUNDLED_MODEL.id);
-  const added = await grid.json("/admin/v1/models", modelAnswerSchema, {
-    body: { path: resolve(options.model), warmReplicas: Math.max(1, options.warm) },
-  });
-  return modelId(added.model.modelId);
+  if (options.model !== undefined) return addModel(grid, { path: resolve(options.model) });
+  const chosen = bundled ?? models[0];
+  return chosen === undefined || chosen.warmReplicas === 0 ? null : modelId(chosen.modelId);
+}
+
+async function addModel(
+  grid: GridClient,
+  body: { path: string; id?: string; warmReplicas?: number },
+): Promise<ModelId> {
+  const { model } = await grid.json("/admin/v1/models", modelAnswerSchema, { body });
+  return modelId(model.modelId);
 }
 
 export async function makeJoinCode(grid: GridClient, terms: { usesMax: number; ttlMs: number }): Promise<string> {
@@ -82,9 +94,6 @@ async function lookOn(
       wait.progress.step(`loading ${wait.model} ${Math.round(replica.progress * 100)} %`);
     if (replica?.state === "failed")
       wait.progress.step(`${wait.model} failed: ${replica.failure ?? "no cause given"}; trying again`);
-    await new Promise<void>((resolveWait) => {
-      const timer = setTimeout(resolveWait, PROGRESS_MS);
-      done.signal.addEventListener("abort", () => (clearTimeout(timer), resolveWait()), { once: true });
-    });
+    await sleep(PROGRESS_MS, undefined, { signal: done.signal }).catch(() => undefined); // an abort only ends the wait
   }
 }

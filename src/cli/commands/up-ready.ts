@@ -21,7 +21,8 @@ export function announceReady(facts: ReadyFacts, options: { isJson: boolean }): 
   const dashboardUrl = `${facts.baseUrl}/#key=${facts.apiKey}`;
   if (options.isJson) {
     const { baseUrl, apiKey, joinCode } = facts;
-    return printJson({ event: "ready", apiUrl, baseUrl, apiKey, joinCode, dashboardUrl });
+    printJson({ event: "ready", apiUrl, baseUrl, apiKey, joinCode, dashboardUrl });
+    return;
   }
   const command = runnerName();
   const joinNote = isLoopback(facts.host)

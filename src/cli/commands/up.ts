@@ -33,6 +33,7 @@ export interface UpOptions {
   readonly model?: string;
   readonly warm: number;
   readonly agent: boolean;
+  readonly threads?: number;
   readonly logLevel: LogLevel;
   readonly json?: boolean;
 }
@@ -64,7 +65,15 @@ export async function runUp(options: UpOptions): Promise<void> {
     writeRunFile(home, { pid: process.pid, url: host.localUrl, certificateSha256: null, startedAtMs: Date.now() });
     const grid = clientFor({ url: host.localUrl, key: host.apiKey, certificateSha256: null });
     const model = await chooseModel(grid, options);
-    if (options.agent) agent = startAgent(host, { grid, home, progress, log, logLevel: options.logLevel });
+    if (options.agent)
+      agent = startAgent(host, {
+        grid,
+        home,
+        progress,
+        log,
+        logLevel: options.logLevel,
+        threads: options.threads ?? null,
+      });
     const failure = () => agent?.failure() ?? null;
     const isServing =
       model === null || !options.agent
@@ -130,7 +139,14 @@ interface WatchedAgent extends LocalAgent {
 
 function startAgent(
   host: CoordinatorHost,
-  more: { grid: GridClient; home: HomeFolder; progress: Progress; log: Log; logLevel: LogLevel },
+  more: {
+    grid: GridClient;
+    home: HomeFolder;
+    progress: Progress;
+    log: Log;
+    logLevel: LogLevel;
+    threads: number | null;
+  },
 ): WatchedAgent {
   let failure: CliError | null = null;
   const onNews = (news: AgentNews) => {
@@ -144,6 +160,7 @@ function startAgent(
     certificateSha256: null,
     joinToken: joinTokenOf(await makeJoinCode(more.grid, LOCAL_JOIN_CODE)),
     name: null,
+    threads: more.threads,
     logLevel: more.logLevel,
   });
   return { ...startLocalAgent({ order, onNews, log: more.log }), failure: () => failure };

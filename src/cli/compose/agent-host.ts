@@ -6,17 +6,13 @@ import { availableParallelism, hostname } from "node:os";
 import { SystemClock } from "../../adapters/clock-system/system-clock.ts";
 import { SystemRandom } from "../../adapters/clock-system/system-random.ts";
 import { NodeCrypto } from "../../adapters/crypto-node/node-crypto.ts";
-import { engineEnvironment } from "../../adapters/engine-llama/child-environment.ts";
-import { LlamaEngineHost } from "../../adapters/engine-llama/engine-host.ts";
 import { WebSocketDialer } from "../../adapters/link-websocket/websocket-dialer.ts";
 import { keptNodeIdentity } from "../../adapters/node-identity/node-identity.ts";
 import { HttpWeightsCache } from "../../adapters/weights-http/http-weights-cache.ts";
 import { type Agent, createAgent } from "../../agent/agent.ts";
-import type { NodeCapabilities } from "../../domain/hardware.ts";
 import type { LinkTarget } from "../../ports/link.ts";
 import type { Log } from "../../ports/log.ts";
-import { BUNDLED_MODEL } from "../bundled-model.ts";
-import { makeFolder, type HomeFolder } from "../home/home-folder.ts";
+import { type HomeFolder, makeFolder } from "../home/home-folder.ts";
 import { takeAgentHome } from "../home/take-home.ts";
 import { packageVersion } from "../version.ts";
 import type { AgentEvent } from "./agent-events.ts";
@@ -35,6 +31,8 @@ export interface AgentHostOptions {
   readonly name: string | null;
   /** Null: all that the machine has, less the owner's reserve. */
   readonly memoryBytesMax: number | null;
+  /** CPU threads of each engine; null: as many as the machine has. */
+  readonly threads: number | null;
   readonly log: Log;
   /** Ends the agent. */
   readonly signal: AbortSignal;
@@ -60,8 +58,9 @@ export async function startAgentHost(options: AgentHostOptions): Promise<AgentHo
   try {
     const crypto = new NodeCrypto();
     const keyPair = await keptNodeIdentity(home.path, crypto);
+    const threads = options.threads ?? availableParallelism();
     onEvent({ event: "measuring" });
-    const { capabilities, engines } = await measureMachine({ home, memoryBytesMax: options.memoryBytesMax, onEvent });
+    const { capabilities, engines } = await measureMachine({ ...options, threads });
     options.signal.throwIfAborted();
     onEvent({ event: "connecting", url: target.url });
     const name = (options.name ?? hostname()).slice(0, NAME_CHARS_MAX) || "node";
@@ -84,7 +83,7 @@ export async function startAgentHost(options: AgentHostOptions): Promise<AgentHo
         name,
         agentVersion: packageVersion(),
         capabilities,
-        threads: availableParallelism(),
+        threads,
         onStatus: (status) => {
           switch (status.kind) {
             case "online":

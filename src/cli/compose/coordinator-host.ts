@@ -3,18 +3,21 @@ import { X509Certificate } from "node:crypto";
 import { SystemClock } from "../../adapters/clock-system/system-clock.ts";
 import { SystemRandom } from "../../adapters/clock-system/system-random.ts";
 import { NodeCrypto } from "../../adapters/crypto-node/node-crypto.ts";
+import { engineEnvironment } from "../../adapters/engine-llama/child-environment.ts";
 import { startHttpServer } from "../../adapters/http-server/http-server.ts";
 import { UlidIds } from "../../adapters/ids-ulid/ulid-ids.ts";
 import { LinkServer } from "../../adapters/link-websocket/link-server.ts";
+import { DiskModelFiles } from "../../adapters/model-files-disk/disk-model-files.ts";
 import { isLoopback } from "../../adapters/tls-identity/loopback.ts";
 import { keptTlsIdentity } from "../../adapters/tls-identity/tls-identity.ts";
+import { LlamaTokenizerHost } from "../../adapters/tokenizer-llama/tokenizer-host.ts";
 import { type Coordinator, createCoordinator, type GridAddresses } from "../../coordinator/coordinator.ts";
 import { assert } from "../../domain/assert.ts";
+import { modelId } from "../../domain/ids.ts";
 import { fromHex } from "../../market/hex.ts";
 import type { Log } from "../../ports/log.ts";
-import type { ModelFiles } from "../../ports/model-files.ts";
-import type { TokenizerHost } from "../../ports/tokenizer.ts";
 import { LINK_PATH } from "../../wire/agent-link.ts";
+import { BUNDLED_MODEL } from "../bundled-model.ts";
 import { type HomeFolder, writeFileSafely } from "../home/home-folder.ts";
 import { reachableHosts } from "./addresses.ts";
 import { foundGrid, keptSecrets } from "./found-grid.ts";
@@ -67,11 +70,15 @@ export async function startCoordinatorHost(options: CoordinatorHostOptions): Pro
     if (tls !== null && certificatePath !== null) {
       writeFileSafely(certificatePath, new X509Certificate(tls.certificatePem).toString());
     }
-    const tokenizers = openTokenizers(home, log);
+    const tokenizers = new LlamaTokenizerHost({ libraryDirectory: null, environment: engineEnvironment(process.env) });
     undo.push(() => tokenizers.close());
+    const modelFiles = new DiskModelFiles({
+      folder: home.at("models"),
+      bundled: [{ modelId: modelId(BUNDLED_MODEL.id), path: BUNDLED_MODEL.path }],
+    });
     let addresses = NOWHERE;
     const coordinator = await createCoordinator(
-      { clock, random, ids, crypto, log, store, tokenizers, modelFiles: openModelFiles(home) },
+      { clock, random, ids, crypto, log, store, tokenizers, modelFiles },
       {
         gridKey: crypto.keyPairFrom(seed),
         version: options.version,

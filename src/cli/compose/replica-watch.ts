@@ -40,7 +40,11 @@ function eventOf(replica: ReplicaReport): AgentEvent | null {
     case "ready":
       return { event: "serving", replicaId, slots, contextTokens };
     case "failed":
-      return { event: "replica-failed", replicaId, cause: failure === null ? "no cause given" : `${failure.code}: ${failure.message}` };
+      return {
+        event: "replica-failed",
+        replicaId,
+        cause: failure === null ? "no cause given" : `${failure.code}: ${failure.message}`,
+      };
     case "draining":
     case "gone":
       return null;

@@ -22,10 +22,7 @@ export async function checkEngine(): Promise<readonly Check[]> {
     return [fine("engine library", directory), await selfTest()];
   } catch (thrown) {
     if (!(thrown instanceof FallowError)) throw thrown;
-    return [
-      problem("engine library", thrown.message, REINSTALL),
-      skipped("engine", "there is no library to load"),
-    ];
+    return [problem("engine library", thrown.message, REINSTALL), skipped("engine", "there is no library to load")];
   }
 }
 

@@ -53,7 +53,11 @@ async function checkServing(grid: GridClient): Promise<Check> {
     const { nodes, replicas } = await grid.json("/admin/v1/status", statusSchema);
     const failed = replicas.find(({ state }) => state === "failed");
     if (failed !== undefined) {
-      return problem("serving", `${failed.modelId ?? failed.replicaId} failed on ${failed.nodeName}: ${failed.failure ?? ""}`, "see `fallow status`");
+      return problem(
+        "serving",
+        `${failed.modelId ?? failed.replicaId} failed on ${failed.nodeName}: ${failed.failure ?? ""}`,
+        "see `fallow status`",
+      );
     }
     const online = nodes.filter(({ state }) => state === "online").length;
     const ready = replicas.filter(({ state }) => state === "ready").length;

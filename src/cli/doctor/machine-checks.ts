@@ -70,7 +70,11 @@ export function checkHome(home: HomeFolder): Check {
       : problem("home", `${parent} may not be written to`, "choose another folder with --home");
   }
   if (!isWritable(home.path)) {
-    return problem("home", `${home.path} may not be written to`, "give this user the right, or choose another with --home");
+    return problem(
+      "home",
+      `${home.path} may not be written to`,
+      "give this user the right, or choose another with --home",
+    );
   }
   const { mode } = statSync(home.path);
   if ((mode & GROUP_AND_OTHERS) !== 0) {
@@ -80,7 +84,11 @@ export function checkHome(home: HomeFolder): Check {
   try {
     readSecrets(home);
   } catch (thrown) {
-    return problem("home", thrown instanceof Error ? thrown.message : String(thrown), "restore home.json from a backup");
+    return problem(
+      "home",
+      thrown instanceof Error ? thrown.message : String(thrown),
+      "restore home.json from a backup",
+    );
   }
   return fine("home", home.path);
 }
@@ -99,10 +107,15 @@ export async function checkPort(port: number, home: HomeFolder): Promise<Check> 
   }
   const code = await listenError(port);
   if (code === null) return fine("port", `${port} is free`);
-  if (code === "EACCES") return problem("port", `this user may not listen on ${port}`, "choose one above 1023 with --port");
+  if (code === "EACCES")
+    return problem("port", `this user may not listen on ${port}`, "choose one above 1023 with --port");
   const owner = findPortOwner(port);
   const who = owner === null ? "another program" : `process ${owner.pid} (${owner.command})`;
-  return problem("port", `${port} is taken by ${who}`, "choose another with --port (0 picks a free one), or end that program");
+  return problem(
+    "port",
+    `${port} is taken by ${who}`,
+    "choose another with --port (0 picks a free one), or end that program",
+  );
 }
 
 function listenError(port: number): Promise<string | null> {
@@ -113,7 +126,8 @@ function listenError(port: number): Promise<string | null> {
   });
 }
 
-function existingParent(path: string): string {
+/** The folder itself, or the nearest one above it that exists. */
+export function existingParent(path: string): string {
   return existsSync(path) ? path : existingParent(dirname(path));
 }
 

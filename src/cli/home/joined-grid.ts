@@ -17,6 +17,7 @@ export function readJoinedGrid(home: HomeFolder): JoinedGrid | null {
 }
 
 /** The token is left out: it was used, and the node's key is what the grid knows from here on. */
-export function writeJoinedGrid(home: HomeFolder, { gridId, urls, certificateSha256 }: JoinCode): void {
+export function writeJoinedGrid(home: HomeFolder, grid: Omit<JoinCode, "token">): void {
+  const { gridId, urls, certificateSha256 } = grid;
   writeFileSafely(home.at(GRID_FILE), `${JSON.stringify({ gridId, urls, certificateSha256 })}\n`);
 }
