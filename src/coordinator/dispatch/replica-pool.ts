@@ -180,7 +180,8 @@ export class ReplicaPool {
     }
     for (const known of [...this.#known.values()]) {
       if (known.nodeId !== nodeId || reported.has(known.replicaId) || view.state === "offline") continue;
-      if (known.report !== null || this.#isOrderLost(known, view)) this.#forget(known);
+      if (known.report !== null) this.#forget(known);
+      else if (this.#isOrderLost(known, view)) this.#giveUp(known);
     }
     if (this.version === versionBefore && this.version === this.#plannedVersion) return;
     this.#ports.onChange();
@@ -213,7 +214,8 @@ export class ReplicaPool {
     const { roster, models, clock, log } = this.#ports;
     for (const known of [...this.#known.values()]) {
       const view = roster.node(known.nodeId);
-      if (view === null || this.#isOrderLost(known, view)) this.#forget(known);
+      if (view === null) this.#forget(known);
+      else if (this.#isOrderLost(known, view)) this.#giveUp(known);
     }
     for (const [key, { notBeforeMs }] of this.#failures) {
       if (clock.monoMs() - notBeforeMs > FAILURE_MEMORY_MS) this.#failures.delete(key);
@@ -335,6 +337,12 @@ export class ReplicaPool {
     const { nodeId, replicaId, modelId } = known;
     this.#ports.log.warn({ nodeId, replicaId, modelId, failure: report.failure, waitMs }, "replica failed");
     this.#ports.roster.send(nodeId, { type: "replica.unload", replicaId, reason: "failed" });
+  }
+
+  /** Should the order be late rather than lost, what follows it on the same link takes it back. */
+  #giveUp(known: KnownReplica): void {
+    this.#unload(known.nodeId, known.replicaId, "the order was not answered in time");
+    this.#forget(known);
   }
 
   #forget(known: KnownReplica): void {
