@@ -217,10 +217,7 @@ describe("a receipt", () => {
     for (const id of [ids[0], ids[255], ids[256], ids[299]]) await expectValid(grid, id);
   });
 
-  async function expectValid(
-    grid: SettlementGrid,
-    id: Awaited<ReturnType<SettlementGrid["settlement"]["settle"]>>["receiptId"] | undefined,
-  ) {
+  async function expectValid(grid: SettlementGrid, id: ReceiptId | undefined) {
     if (id === undefined) throw new Error("there is such a receipt");
     // What a tenant gets went through JSON.
     const received: unknown = JSON.parse(JSON.stringify(await grid.settlement.signedReceipt(id)));

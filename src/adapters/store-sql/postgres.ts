@@ -29,11 +29,13 @@ const INT8_OID = 20;
 export interface PostgresOptions {
   /** `postgres://user:password@host:port/database`; a socket directory as `?host=/run/postgresql`. */
   readonly url: string;
+  /** How long to wait for another coordinator to let go; default `LOCK_WAIT_MS`. */
+  readonly lockWaitMs?: number;
 }
 
 export async function openPostgres(options: PostgresOptions): Promise<SqlDatabase> {
   const place = placeOf(options.url);
-  const owner = new Ownership(place);
+  const owner = new Ownership({ place, lockWaitMs: options.lockWaitMs ?? LOCK_WAIT_MS });
   const shared: PoolConfig = {
     connectionString: options.url,
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
@@ -45,8 +47,12 @@ export async function openPostgres(options: PostgresOptions): Promise<SqlDatabas
   const readers = new Pool({ ...shared, max: READERS_MAX });
   // No idle timeout: the lock lives as long as this connection.
   const writers = new Pool({ ...shared, max: 1, idleTimeoutMillis: 0, onConnect: (client) => owner.take(client) });
-  // An idle connection that breaks is replaced at its next use, which reports what is wrong if it still is.
-  for (const pool of [readers, writers]) pool.on("error", () => undefined);
+  // A connection that breaks, idle or between two statements of a transaction, is reported by its next statement; without a
+  // listener the same error would end the process.
+  for (const pool of [readers, writers]) {
+    pool.on("error", () => undefined);
+    pool.on("connect", (client) => client.on("error", () => undefined));
+  }
   const storageFault = (thrown: unknown) => postgresFault(thrown, place);
   const close = async () => {
     await Promise.all([readers.end(), writers.end()]);
@@ -80,16 +86,18 @@ export async function openPostgres(options: PostgresOptions): Promise<SqlDatabas
 /** Keeps this coordinator the only writer, over reconnections. */
 class Ownership {
   readonly #place: string;
+  readonly #lockWaitMs: number;
   readonly #mark = randomUUID();
   #hasMark = false;
 
-  constructor(place: string) {
-    this.#place = place;
+  constructor(options: { place: string; lockWaitMs: number }) {
+    this.#place = options.place;
+    this.#lockWaitMs = options.lockWaitMs;
   }
 
   async take(client: ClientBase): Promise<void> {
     await client.query("set synchronous_commit = on");
-    const tries = Math.ceil(LOCK_WAIT_MS / LOCK_RETRY_MS);
+    const tries = Math.ceil(this.#lockWaitMs / LOCK_RETRY_MS);
     for (let tried = 0; ; tried++) {
       const { rows } = await client.query<{ taken: boolean }>("select pg_try_advisory_lock($1::bigint) as taken", [
         LOCK_KEY,
