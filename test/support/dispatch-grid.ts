@@ -50,7 +50,7 @@ export class DispatchGrid extends MembershipGrid {
   #agents = 0;
   #asked = 0;
 
-  constructor(options: { dispatch?: Partial<DispatchOptions>; warmReplicas?: number; boot?: number } = {}) {
+  constructor(options: { dispatch?: Partial<DispatchOptions>; warmReplicas?: number } = {}) {
     super();
     const draw = {
       name: "scripted",
@@ -68,7 +68,7 @@ export class DispatchGrid extends MembershipGrid {
     this.dispatcher = new Dispatcher(
       {
         gridId: GRID_ID,
-        boot: options.boot ?? 1,
+        boot: 1,
         clock,
         crypto,
         log,
