@@ -32,11 +32,23 @@ const shows = {
     metric === undefined || metric.count === 0
       ? "none yet"
       : `${((metric.sum / metric.count) * 1_000).toFixed(1)} ms mean of ${metric.count}`,
-  bytes: (metric) => (metric === undefined ? "none yet" : `${(metric.value / 2 ** 20).toFixed(1)} MiB`),
-  usd: (metric) => (metric === undefined ? "none yet" : `${(metric.value / 1e6).toFixed(6)} USD`),
 };
 
 const panel = (name, title, kind) => ({ name, title, show: shows[kind] });
 
-export const PANELS = [];
-void panel;
+export const PANELS = [
+  panel("fallow_requests_total", "HTTP requests", "count"),
+  panel("fallow_request_seconds", "Time of a request", "seconds"),
+  panel("fallow_time_to_first_token_seconds", "Time to the first token", "seconds"),
+  panel("fallow_tokens_total", "Tokens charged", "count"),
+  panel("fallow_requests_open", "Generations that run", "count"),
+  panel("fallow_streams_open", "Streams that are written", "count"),
+  panel("fallow_clients_gone_total", "Clients that went away", "count"),
+  panel("fallow_attempts_running", "Attempts with a live lease", "count"),
+  panel("fallow_requests_waiting", "Waiting for a slot", "count"),
+  panel("fallow_attempts_started", "Attempts started", "count"),
+  panel("fallow_attempts_moved", "Attempts moved to another node", "count"),
+  panel("fallow_requests_failed", "Refused or given up by dispatch", "count"),
+  panel("fallow_protocol_breaches", "Breaches of the protocol", "count"),
+  panel("fallow_late_messages", "Messages of dead leases", "count"),
+];
