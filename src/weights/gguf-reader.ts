@@ -13,7 +13,6 @@ import { readString, readValue } from "./gguf-values.ts";
 
 /** "GGUF", little-endian. */
 const MAGIC = 0x46554747;
-const MAGIC_BIG_ENDIAN = 0x47475546;
 const VERSIONS = [2, 3];
 /** Real files have below 100 keys. */
 const ENTRIES_MAX = 65_536;
@@ -40,11 +39,11 @@ async function parseHeader(source: ByteSource): Promise<GgufHeader> {
   const cursor = new GgufCursor(source);
   await cursor.need(4, "the magic number");
   const magic = cursor.u32();
-  if (magic === MAGIC_BIG_ENDIAN) throw new GgufProblem("unsupported-version", "the file is a big-endian GGUF");
   if (magic !== MAGIC)
     throw new GgufProblem("not-gguf", `the file begins with 0x${magic.toString(16)}, not with "GGUF"`);
   await cursor.need(20, "the header");
   const version = cursor.u32();
+  if (version !== 0 && (version & 0xffff) === 0) throw new GgufProblem("unsupported-version", "the file is big-endian");
   if (!VERSIONS.includes(version)) {
     throw new GgufProblem("unsupported-version", `GGUF version ${version} is not one of ${VERSIONS.join(", ")}`);
   }

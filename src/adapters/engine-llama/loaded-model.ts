@@ -8,6 +8,8 @@ import { Vocabulary } from "./vocabulary.ts";
 
 /** The library rounds each sequence's cells up to this. */
 const CONTEXT_STEP_TOKENS = 256;
+/** Tokens of all sequences together. The library counts them in 32 bits, and sets up each one before it asks for the rest. */
+const CELLS_MAX = 33_554_432;
 const FLASH_ATTENTION_OFF = 0;
 
 export interface ModelRequest {
@@ -38,6 +40,11 @@ export type LoadResult =
   | { readonly ok: false; readonly code: LoadFailure; readonly message: string };
 
 export function loadModel(api: LlamaApi, request: ModelRequest): LoadResult {
+  const cells = cellsPerSequence(request) * request.sequencesMax;
+  if (cells > CELLS_MAX) {
+    const wanted = `${request.sequencesMax} sequences of ${request.contextTokens} tokens`;
+    return { ok: false, code: "engine-out-of-memory", message: `${wanted} are more than ${CELLS_MAX} tokens in all` };
+  }
   const modelParams = api.modelDefaults();
   modelParams.n_gpu_layers = request.gpuLayers;
   const model = api.loadModel(request.weightsPath, modelParams);
@@ -74,8 +81,7 @@ export function freeModel(loaded: LoadedModel): void {
 
 function contextParams(api: LlamaApi, request: ModelRequest, batchTokens: number): ContextParams {
   const params = api.contextDefaults();
-  const perSequence = Math.ceil(request.contextTokens / CONTEXT_STEP_TOKENS) * CONTEXT_STEP_TOKENS;
-  params.n_ctx = perSequence * request.sequencesMax;
+  params.n_ctx = cellsPerSequence(request) * request.sequencesMax;
   params.n_batch = batchTokens;
   params.n_ubatch = Math.min(batchTokens, PREFILL_TOKENS_MAX);
   params.n_seq_max = request.sequencesMax;
@@ -86,6 +92,10 @@ function contextParams(api: LlamaApi, request: ModelRequest, batchTokens: number
   params.flash_attn_type = FLASH_ATTENTION_OFF;
   params.kv_unified = false;
   return params;
+}
+
+function cellsPerSequence(request: ModelRequest): number {
+  return Math.ceil(request.contextTokens / CONTEXT_STEP_TOKENS) * CONTEXT_STEP_TOKENS;
 }
 
 /** A metadata value of the model as text, or null. */
