@@ -4,10 +4,10 @@
  * goes on where it was cut; a request for several ranges gets the whole file, as the RFC allows.
  */
 import { describeFault } from "../../domain/fault.ts";
-import { ID_PATTERNS, type NodeId } from "../../domain/ids.ts";
+import { ID_PATTERNS, type NodeId, type Sha256Hex, sha256Hex } from "../../domain/ids.ts";
 import type { Log } from "../../ports/log.ts";
 import type { ModelFile, ModelFiles } from "../../ports/model-files.ts";
-import type { ModelStore } from "../../ports/store.ts";
+import type { ModelRecord } from "../../ports/store.ts";
 import { WEIGHTS_PATH } from "../../wire/agent-link.ts";
 
 /** One read: large enough for a disk's full speed, small enough that 64 downloads hold 64 MiB. */
@@ -20,7 +20,7 @@ const BUSY_RETRY_SECONDS = 5;
 
 export interface WeightsEndpointPorts {
   readonly sessions: { nodeOfBearer(bearer: string): NodeId | null };
-  readonly models: ModelStore;
+  readonly models: { byWeights(sha256: Sha256Hex): ModelRecord | null };
   readonly modelFiles: ModelFiles;
   readonly log: Log;
 }
@@ -40,8 +40,10 @@ export class WeightsEndpoint {
     this.#ports = ports;
   }
 
-  /** Never rejects. */
-  async handle(request: Request): Promise<Response> {
+  /** The answer when the path is one of weights, else null. Never rejects. */
+  async handle(request: Request): Promise<Response | null> {
+    const { pathname } = new URL(request.url);
+    if (!pathname.startsWith(WEIGHTS_PATH)) return null;
     if (request.method !== "GET" && request.method !== "HEAD") {
       return refused(405, "method-not-allowed", "weights are read with GET", { allow: "GET, HEAD" });
     }
@@ -54,7 +56,7 @@ export class WeightsEndpoint {
         "weights are for nodes of this grid, with the bearer of their running session",
       );
     }
-    const sha256 = new URL(request.url).pathname.slice(WEIGHTS_PATH.length);
+    const sha256 = pathname.slice(WEIGHTS_PATH.length);
     try {
       return await this.#serve(request, nodeId, sha256);
     } catch (thrown) {
@@ -64,9 +66,8 @@ export class WeightsEndpoint {
   }
 
   async #serve(request: Request, nodeId: NodeId, sha256: string): Promise<Response> {
-    const models = ID_PATTERNS.sha256.test(sha256) ? await this.#ports.models.list() : [];
-    const model = models.find(({ manifest }) => manifest.weightsSha256 === sha256);
-    if (model === undefined) return refused(404, "not-found", "this grid has no model with these weights");
+    const model = ID_PATTERNS.sha256.test(sha256) ? this.#ports.models.byWeights(sha256Hex(sha256)) : null;
+    if (model === null) return refused(404, "not-found", "this grid has no model with these weights");
     const running = this.#running.get(nodeId) ?? 0;
     if (this.#runningCount >= DOWNLOADS_MAX || running >= DOWNLOADS_PER_NODE_MAX) {
       return refused(503, "no-capacity", "too many downloads are running", {
@@ -85,6 +86,7 @@ export class WeightsEndpoint {
       "content-type": "application/octet-stream",
       "content-length": String(to - from),
       "accept-ranges": "bytes",
+      "cache-control": "no-store",
       etag: `"${sha256}"`,
       ...(range === null ? {} : { "content-range": `bytes ${from}-${to - 1}/${fileBytes}` }),
     };
@@ -161,5 +163,5 @@ function refused(
   message: string,
   headers: Readonly<Record<string, string>> = {},
 ): Response {
-  return Response.json({ error: { code, message } }, { status, headers });
+  return Response.json({ error: { message, type: "invalid_request_error", param: null, code } }, { status, headers });
 }
