@@ -18,6 +18,8 @@ import type { StatusPageFiles } from "./admin/status-page.ts";
 import type { CoordinatorParts } from "./coordinator-parts.ts";
 import type { DispatchOptions } from "./dispatch/dispatch-options.ts";
 import { Dispatcher } from "./dispatch/dispatcher.ts";
+import type { RequestOrigin } from "./gateway/gateway.ts";
+import type { GatewayOptions } from "./gateway/gateway-options.ts";
 import { takeGridIdentity } from "./grid-identity.ts";
 import { httpSurface } from "./http-surface.ts";
 import { ModelCatalogue } from "./models/model-catalogue.ts";
@@ -44,6 +46,8 @@ export interface CoordinatorOptions {
   readonly addresses?: () => GridAddresses;
   /** Bounds of dispatch that differ from `DISPATCH_OPTIONS`. */
   readonly dispatch?: Partial<DispatchOptions>;
+  /** Bounds of the gateway that differ from `GATEWAY_DEFAULTS`. */
+  readonly gateway?: Partial<GatewayOptions>;
   /** Files of the status page; without them `/` answers 404. */
   readonly statusPage?: StatusPageFiles;
 }
@@ -57,7 +61,7 @@ export interface GridAddresses {
 
 export interface Coordinator extends CoordinatorParts {
   /** The whole HTTP surface: OpenAI API, grid API, weights for agents, status page. Never rejects. */
-  fetch(request: Request): Promise<Response>;
+  fetch(request: Request, origin?: RequestOrigin): Promise<Response>;
   /** Takes over a link that an agent opened at `LINK_PATH`. */
   acceptLink(link: Link): void;
   /** Resolves when a replica of the model can take a request, or at the abort; false then. */
@@ -84,13 +88,13 @@ export async function createCoordinator(ports: CoordinatorPorts, options: Coordi
   await registry.start();
   dispatcher.start();
   const parts: CoordinatorParts = { gridId, boot, startedAtMs, registry, models, settlement, dispatcher };
-  const answer = httpSurface(ports, options, parts);
+  const surface = httpSurface(ports, options, parts);
   log.info({ gridId, boot, models: models.list().length }, "grid open");
   return {
     ...parts,
-    fetch: async (request) => {
+    fetch: async (request, origin = { remoteAddress: null }) => {
       try {
-        return await answer(request);
+        return await surface.answer(request, origin);
       } catch (thrown) {
         log.error({ cause: describeFault(thrown) }, "request crashed");
         return Response.json(INTERNAL_ERROR, { status: 500 });
@@ -98,7 +102,9 @@ export async function createCoordinator(ports: CoordinatorPorts, options: Coordi
     },
     acceptLink: (link) => registry.accept(link),
     whenServing: (modelId, signal) => dispatcher.pool.whenServing(modelId, signal),
-    drain: (withinMs) => dispatcher.drain(withinMs),
+    drain: async (withinMs) => {
+      await Promise.all([surface.gateway.drain(withinMs), dispatcher.drain(withinMs)]);
+    },
     stop: () => {
       dispatcher.stop();
       registry.stop();

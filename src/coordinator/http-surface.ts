@@ -1,24 +1,65 @@
 /**
  * The whole HTTP surface as one function from request to answer: weights for agents, the status page, and everything else by
- * the gateway's application.
+ * the gateway's application, which also carries the operator's API.
  */
+import { Registry } from "prom-client";
+import { addAdminRoutes } from "./admin/admin-routes.ts";
+import { adminSources } from "./admin/sources-of-parts.ts";
 import { statusPageResponse } from "./admin/status-page.ts";
 import type { CoordinatorOptions, CoordinatorPorts } from "./coordinator.ts";
 import type { CoordinatorParts } from "./coordinator-parts.ts";
-import { weightsResponse } from "./models/weights-route.ts";
+import { registerDispatchMetrics } from "./dispatch/dispatch-metrics.ts";
+import { createGateway, type Gateway, type RequestOrigin } from "./gateway/gateway.ts";
+import { GATEWAY_DEFAULTS, type GatewayModels } from "./gateway/gateway-options.ts";
+import { samplingSeedSecret } from "./grid-identity.ts";
+import { WeightsEndpoint } from "./registry/weights-endpoint.ts";
+
+export interface HttpSurface {
+  readonly gateway: Gateway;
+  answer(request: Request, origin: RequestOrigin): Promise<Response>;
+}
 
 export function httpSurface(
   ports: CoordinatorPorts,
   options: CoordinatorOptions,
   parts: CoordinatorParts,
-): (request: Request) => Promise<Response> {
-  const weights = {
-    ...ports,
-    models: parts.models,
-    nodeOfBearer: (bearer: string) => parts.registry.nodeOfBearer(bearer),
+): HttpSurface {
+  const metrics = new Registry();
+  registerDispatchMetrics(metrics, parts.dispatcher);
+  const gateway = createGateway(
+    {
+      ...GATEWAY_DEFAULTS,
+      ...options.gateway,
+      version: options.version,
+      seedSecret: samplingSeedSecret(ports.crypto, options.gridKey),
+    },
+    {
+      ...ports,
+      dispatch: parts.dispatcher,
+      settlement: parts.settlement,
+      models: gatewayModels(parts),
+      registry: metrics,
+    },
+  );
+  const gate = { ...gateway.gate, forgetKey: gateway.forgetKey };
+  addAdminRoutes(gateway.app, adminSources(ports, options, parts, gate));
+  const weights = new WeightsEndpoint({ ...ports, models: parts.models, sessions: parts.registry });
+  return {
+    gateway,
+    answer: async (request, origin) => {
+      const page = options.statusPage === undefined ? null : statusPageResponse(options.statusPage, request);
+      return page ?? (await weights.handle(request)) ?? (await gateway.fetch(request, origin));
+    },
   };
-  return async (request) => {
-    const page = options.statusPage === undefined ? null : statusPageResponse(options.statusPage, request);
-    return page ?? (await weightsResponse(request, weights)) ?? new Response(null, { status: 404 });
+}
+
+function gatewayModels({ models, dispatcher }: CoordinatorParts): GatewayModels {
+  return {
+    list: () => models.list().map(({ manifest }) => manifest),
+    get: (modelId) => models.get(modelId),
+    readyReplicas: (modelId) => dispatcher.pool.ready(modelId).length,
+    numericClass: (modelId) => dispatcher.pool.numericClass(modelId),
+    // One price for all tiers until tiers differ in what they promise.
+    priceOf: (manifest) => manifest.price,
   };
 }
