@@ -37,8 +37,11 @@ export function sizeReplica(
   freeBytes: number,
 ): Outcome<ReplicaSize, { readonly neededBytes: number; readonly freeBytes: number }> {
   const kvRoom = freeBytes - baseBytes(model);
-  const slotsAt = (contextTokens: number): number =>
-    model.kvBytesPerToken === 0 ? SLOTS_MAX : Math.floor(kvRoom / (model.kvBytesPerToken * contextTokens));
+  const slotsAt = (contextTokens: number): number => {
+    if (kvRoom < 0) return 0;
+    // A model without a KV cache (state-space) takes no memory for a slot.
+    return model.kvBytesPerToken === 0 ? SLOTS_MAX : Math.floor(kvRoom / (model.kvBytesPerToken * contextTokens));
+  };
   const contextMin = Math.min(CONTEXT_TOKENS_MIN, model.contextTokensMax);
   let contextTokens = Math.min(CONTEXT_TOKENS_PLANNED_MAX, model.contextTokensMax);
   while (contextTokens > contextMin && slotsAt(contextTokens) < SLOTS_WANTED) {

@@ -1,0 +1,63 @@
+import { describe, expect, test } from "vitest";
+import {
+  AVOID_MAX_MS,
+  decideFailover,
+  ENGINE_DEATHS_MAX,
+  isEngineDeath,
+  TROUBLES_MAX,
+  type Trouble,
+} from "./failover.ts";
+
+const FIRST = { troubles: 1, engineDeaths: 0 };
+const failed = (code: string): Trouble => ({ kind: "failed", code, message: "because" });
+
+describe("decideFailover", () => {
+  test.each([
+    [{ kind: "node-gone", detail: "" }, "node-lost", 0],
+    [{ kind: "node-suspect", detail: "" }, "node-lost", 0],
+    [{ kind: "node-yielded", detail: "" }, "moved", 0],
+    [{ kind: "stalled", detail: "" }, "moved", 500],
+    [{ kind: "lease-expired", detail: "" }, "timed-out", 500],
+    [{ kind: "spoilt", detail: "" }, "failed", 500],
+    [failed("engine-crashed"), "failed", 500],
+    [failed("replica-not-ready"), "failed", 500],
+    [failed("yield"), "moved", 2_000],
+    [failed("a code that nobody knows"), "failed", 500],
+  ] as const)("%o moves the stream", (trouble, ending, avoidNodeMs) => {
+    expect(decideFailover(trouble, FIRST)).toEqual({ kind: "move", ending, avoidNodeMs });
+  });
+
+  test.each(["grammar-invalid", "context-exceeded", "token-out-of-vocabulary"])(
+    "%s is the request's own fault",
+    (code) => {
+      const decision = decideFailover(failed(code), FIRST);
+      expect(decision).toMatchObject({ kind: "give-up", reason: { code: "invalid-request", retryAfterMs: null } });
+    },
+  );
+
+  test("a deadline that passed on the node ends the stream as such", () => {
+    const decision = decideFailover(failed("deadline-exceeded"), FIRST);
+    expect(decision).toMatchObject({ kind: "give-up", ending: "timed-out", reason: { code: "deadline-exceeded" } });
+  });
+
+  test("a node is avoided longer after each trouble, up to a bound", () => {
+    const avoided = Array.from({ length: TROUBLES_MAX }, (_, at) => {
+      const decision = decideFailover({ kind: "stalled", detail: "" }, { troubles: at + 1, engineDeaths: 0 });
+      return decision.kind === "move" ? decision.avoidNodeMs : null;
+    });
+    expect(avoided).toEqual([500, 1_000, 2_000, 4_000, 8_000, 16_000, AVOID_MAX_MS, AVOID_MAX_MS]);
+  });
+
+  test("gives up after the bound of troubles, or of dead engines", () => {
+    const gone: Trouble = { kind: "node-gone", detail: "" };
+    expect(decideFailover(gone, { troubles: TROUBLES_MAX + 1, engineDeaths: 0 }).kind).toBe("give-up");
+    const dead = decideFailover(failed("engine-crashed"), { troubles: 3, engineDeaths: ENGINE_DEATHS_MAX });
+    expect(dead).toMatchObject({ kind: "give-up", reason: { code: "upstream-lost" } });
+  });
+
+  test("only an engine's own end counts as its death", () => {
+    expect(isEngineDeath(failed("engine-hung"))).toBe(true);
+    expect(isEngineDeath(failed("engine-closed"))).toBe(false);
+    expect(isEngineDeath({ kind: "node-gone", detail: "" })).toBe(false);
+  });
+});
