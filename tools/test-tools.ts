@@ -5,9 +5,17 @@ import { delimiter, join } from "node:path";
 
 const DEBIAN_POSTGRES = "/usr/lib/postgresql";
 
+function isReadable(path: string): boolean {
+  return isAccessible(path, constants.R_OK);
+}
+
 function isExecutable(path: string): boolean {
+  return isAccessible(path, constants.X_OK);
+}
+
+function isAccessible(path: string, mode: number): boolean {
   try {
-    accessSync(path, constants.X_OK);
+    accessSync(path, mode);
     return true;
   } catch {
     return false; // absent or not ours to run: the same to a suite
@@ -49,6 +57,14 @@ export function findChromium(): string | null {
   return onPath(["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"]);
 }
 
+/** The library that gives a process another time of day, for the suite of clocks that jump; or null. Linux only. */
+export function findFaketime(): string | null {
+  const named = process.env["FALLOW_TEST_FAKETIME"];
+  const folders = ["/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib", "/usr/lib64"];
+  const found = folders.map((folder) => join(folder, "faketime", "libfaketimeMT.so.1"));
+  return [...(named === undefined ? [] : [named]), ...found].find(isReadable) ?? null;
+}
+
 /** In CI nothing may be left out: a suite fails where it would otherwise be skipped with a reason. */
 export const isCi = (): boolean =>
   process.env["CI"] !== undefined && process.env["CI"] !== "" && process.env["CI"] !== "false";
@@ -78,5 +94,12 @@ export const TOOLS: readonly TestTool[] = [
     find: findChromium,
     debianPackages: ["chromium"],
     variable: "FALLOW_TEST_CHROMIUM",
+  },
+  {
+    name: "libfaketime",
+    suites: "clocks that jump",
+    find: findFaketime,
+    debianPackages: ["libfaketime"],
+    variable: "FALLOW_TEST_FAKETIME",
   },
 ];

@@ -57,6 +57,8 @@ export interface StartOptions {
   readonly home?: string;
   readonly args?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
+  /** A command that runs the program as its last arguments, by `exec`, so that it keeps the process id. */
+  readonly through?: readonly string[];
 }
 
 export function makeHome(): string {
@@ -145,7 +147,8 @@ function asEvent(value: unknown): GridEvent | null {
 
 function start(args: readonly string[], options: StartOptions): FallowProcess {
   const home = options.home ?? makeHome();
-  const child = spawn(process.execPath, [MAIN, ...args], {
+  const [program = process.execPath, ...rest] = [...(options.through ?? []), process.execPath, MAIN, ...args];
+  const child = spawn(program, rest, {
     env: environment(home, options.env),
     stdio: ["ignore", "pipe", "pipe"],
     detached: true,
