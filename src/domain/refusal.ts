@@ -14,6 +14,7 @@ export const REFUSAL_CODES = [
   "unsupported-parameter",
   "context-length-exceeded",
   "body-too-large",
+  "unsupported-media-type",
   "missing-key",
   "invalid-key",
   "insufficient-scope",

@@ -47,14 +47,22 @@ describe("a chat template", () => {
   });
 
   test.each([
-    ["a loop without end", "{% for a in range(100000) %}{% for b in range(100000) %}{% set c = b %}{% endfor %}{% endfor %}"],
+    [
+      "a loop without end",
+      "{% for a in range(100000) %}{% for b in range(100000) %}{% set c = b %}{% endfor %}{% endfor %}",
+    ],
     ["a range without end", "{% for a in range(10000000000) %}{% endfor %}"],
-    ["a text that doubles", "{% set ns = namespace(t='ab') %}{% for a in range(60) %}{% set ns.t = ns.t + ns.t %}{% endfor %}{{ ns.t }}"],
+    [
+      "a text that doubles",
+      "{% set ns = namespace(t='ab') %}{% for a in range(60) %}{% set ns.t = ns.t + ns.t %}{% endfor %}{{ ns.t }}",
+    ],
     ["a macro that calls itself", "{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}"],
     ["a missing method", "{{ messages.nothing() }}"],
   ])("with %s is refused and ends", (_, source) => {
     const rendered = render(source);
-    expect(rendered.ok ? "" : rendered.reason.message).toMatch(/^the model's chat template cannot render these messages: /);
+    expect(rendered.ok ? "" : rendered.reason.message).toMatch(
+      /^the model's chat template cannot render these messages: /,
+    );
   });
 
   test("that is none is refused when it is compiled", () => {

@@ -1,0 +1,118 @@
+/**
+ * What an answer may look like, as a grammar: `response_format`, and a tool call where one is required. Compiled grammars are
+ * kept, because agents send the same tools with every request.
+ */
+import { Ajv2020 } from "ajv/dist/2020.js";
+import { assert } from "../../domain/assert.ts";
+import { type Outcome, ok, refuse } from "../../domain/refusal.ts";
+import type { ToolSpec } from "../../inference/chat/conversation.ts";
+import type { ToolFormat } from "../../inference/chat/tool-format.ts";
+import {
+  GRAMMAR_CHARS_MAX,
+  GrammarBuilder,
+  GrammarTooLarge,
+  literal,
+} from "../../inference/grammar/grammar-builder.ts";
+import { addSchema, jsonObjectGrammar } from "../../inference/grammar/json-schema-grammar.ts";
+import type { ChatRequest } from "../../wire/openai/chat-request.ts";
+
+/** Only for its meta-schema: whether what a caller sent is a JSON schema at all. */
+const metaSchema = new Ajv2020({ strict: false, validateFormats: false });
+const DRAFT = "https://json-schema.org/draft/2020-12/schema";
+
+export function answerGrammar(request: {
+  readonly body: ChatRequest;
+  readonly tools: readonly ToolSpec[];
+  readonly format: ToolFormat;
+}): Outcome<string | null> {
+  const { body, tools, format } = request;
+  const forced = forcedTools(body, tools);
+  const wanted = body.response_format ?? null;
+  if (forced !== null) {
+    if (wanted !== null && wanted.type !== "text") {
+      return refuse("invalid-request", "response_format cannot hold where tool_choice requires a call; leave one out", {
+        param: "response_format",
+      });
+    }
+    return callGrammar(forced, { body, format });
+  }
+  if (wanted === null || wanted.type === "text") return ok(null);
+  if (wanted.type === "json_object") return ok(jsonObjectGrammar());
+  const param = "response_format.json_schema.schema";
+  const { schema } = wanted.json_schema;
+  if (schema === null || schema === undefined)
+    return refuse("invalid-request", `parameter '${param}' is missing`, { param });
+  const builder = new GrammarBuilder();
+  const root = compiled(builder, { schema, param });
+  if (!root.ok) return root;
+  if (tools.length === 0) return ok(builder.text(root.value));
+  // A model with tools may also call one instead of answering.
+  const calls = addCalls(builder, { tools, body, format });
+  return calls.ok ? ok(builder.text(`(${root.value}) | (${calls.value})`)) : calls;
+}
+
+/** The tools of which one has to be called; null when none has to. */
+function forcedTools(body: ChatRequest, tools: readonly ToolSpec[]): readonly ToolSpec[] | null {
+  const choice = body.tool_choice ?? null;
+  if (choice === "required") return tools;
+  if (choice === null || typeof choice === "string") return null;
+  return tools.filter((tool) => tool.name === choice.function.name);
+}
+
+function callGrammar(tools: readonly ToolSpec[], context: { body: ChatRequest; format: ToolFormat }): Outcome<string> {
+  const builder = new GrammarBuilder();
+  const calls = addCalls(builder, { tools, ...context });
+  return calls.ok ? ok(builder.text(calls.value)) : calls;
+}
+
+/** One call of one of the tools, written as the model's family writes it. */
+function addCalls(
+  builder: GrammarBuilder,
+  request: { tools: readonly ToolSpec[]; body: ChatRequest; format: ToolFormat },
+): Outcome<string> {
+  const { before, between, after } = request.format.written;
+  const calls: string[] = [];
+  for (const tool of request.tools) {
+    const index = (request.body.tools ?? []).findIndex((one) => one.function.name === tool.name);
+    const param = `tools[${index}].function.parameters`;
+    const values = compiled(builder, {
+      schema: tool.parameters ?? { type: "object", properties: {}, additionalProperties: false },
+      param,
+    });
+    if (!values.ok) return values;
+    calls.push(`${literal(before + tool.name + between)} (${values.value}) ${literal(after)}`);
+  }
+  return ok(calls.join(" | "));
+}
+
+function compiled(builder: GrammarBuilder, source: { schema: unknown; param: string }): Outcome<string> {
+  const { schema, param } = source;
+  const problem = notASchema(schema);
+  if (problem !== null) return refuse("invalid-request", `'${param}' is not a JSON schema: ${problem}`, { param });
+  try {
+    const root = addSchema(builder, schema);
+    if (root.ok) return root;
+    const { pointer, message } = root.reason;
+    return refuse("invalid-request", `'${param}' cannot be enforced: ${message} (at ${pointer})`, { param });
+  } catch (thrown) {
+    if (!(thrown instanceof GrammarTooLarge)) throw thrown;
+    return refuse("invalid-request", `the schemas make a grammar of more than ${GRAMMAR_CHARS_MAX} characters`, {
+      param,
+    });
+  }
+}
+
+function notASchema(schema: unknown): string | null {
+  if (typeof schema === "boolean") return null;
+  if (typeof schema !== "object" || schema === null) return "a schema is an object or a boolean";
+  if (metaSchema.validate(DRAFT, withoutDialect(schema))) return null;
+  const error = metaSchema.errors?.[0];
+  assert(error !== undefined, "what does not validate has an error");
+  return `${error.message ?? "it does not validate"} (at #${error.instancePath})`;
+}
+
+/** Drafts differ in little that matters here, so that a schema of any of them is held to the newest. */
+function withoutDialect(schema: object): object {
+  const { $schema: _, ...rest }: { $schema?: unknown } = { ...schema };
+  return rest;
+}

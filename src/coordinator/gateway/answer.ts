@@ -1,0 +1,278 @@
+/**
+ * A request that runs: its choices, each a generation of dispatch, and what they produced and the client has not yet taken.
+ * Whoever writes the answer pulls: tokens wait as ids, and text is made only when it is asked for, so that a client that does
+ * not read costs memory for ids alone, and a slow one gets larger pieces.
+ *
+ * | state   | event                    | becomes | effect                                                        |
+ * | ------- | ------------------------ | ------- | ------------------------------------------------------------- |
+ * | running | all choices ended        | ended   | the last pull gives their ends, then null                      |
+ * | running | a choice failed          | failed  | the other choices are cancelled; the next pull gives the reason |
+ * | running | client gone, or stalled  | gone    | all choices are cancelled; the next pull gives null             |
+ * | others  | anything                 | same    | ignored: it is over                                           |
+ */
+import { assert } from "../../domain/assert.ts";
+import type { AttemptRecord } from "../../domain/attempt.ts";
+import type { Dispatch, Generation, GenerationEvent, RequestTerms } from "../../domain/generation.ts";
+import type { NodeId } from "../../domain/ids.ts";
+import type { Refusal } from "../../domain/refusal.ts";
+import type { SampledToken, SeedHex, StopReason } from "../../domain/sampling.ts";
+import type { Clock, Timer } from "../../ports/clock.ts";
+import type { FinishReason } from "../../wire/openai/responses.ts";
+import { type ChoiceStep, ChoiceText } from "./choice-text.ts";
+import type { GenerationPlan } from "./generation-plan.ts";
+
+export interface ChoiceOutput extends ChoiceStep {
+  readonly choice: number;
+  /** Null until the choice's last output. */
+  readonly finishReason: FinishReason | null;
+}
+
+export type Pulled =
+  | { readonly kind: "outputs"; readonly outputs: readonly ChoiceOutput[] }
+  | { readonly kind: "failed"; readonly reason: Refusal }
+  /** Everything was pulled, or nobody reads any more. */
+  | { readonly kind: "over" };
+
+/** The connection closed, or nothing was read for too long. */
+export type GoneCause = "closed" | "stalled";
+
+/** What a choice used, for settlement. */
+export interface ChoiceMeter {
+  readonly tokenIds: readonly number[];
+  readonly attempts: readonly AttemptRecord[];
+  readonly finishReason: FinishReason | null;
+}
+
+interface ChoiceRun {
+  readonly index: number;
+  readonly text: ChoiceText;
+  readonly tokenIds: number[];
+  /** Tokens not yet pulled, with their logprobs; only kept when logprobs are asked for. */
+  details: SampledToken[];
+  pulledTokens: number;
+  stopReason: StopReason | null;
+  /** Its generation was told to end, or ended by itself. */
+  isOver: boolean;
+  finishReason: FinishReason | null;
+  generation: Generation | null;
+}
+
+export interface AnswerOptions {
+  readonly clock: Clock;
+  readonly dispatch: Dispatch;
+  readonly plan: GenerationPlan;
+  readonly terms: RequestTerms;
+  readonly seeds: readonly SeedHex[];
+  readonly clientStallMsMax: number;
+}
+
+const NO_TOP: readonly [] = [];
+
+export class Answer {
+  readonly #options: AnswerOptions;
+  readonly #choices: readonly ChoiceRun[];
+  #state: "running" | "ended" | "failed" | "gone" = "running";
+  #failure: Refusal | null = null;
+  #wake: (() => void) | null = null;
+  #stallTimer: Timer | null = null;
+  #lastPullMs: number;
+  #firstNodeId: NodeId | null = null;
+  #hasOutput = false;
+  #onGone: ((cause: GoneCause) => void) | null = null;
+
+  constructor(options: AnswerOptions) {
+    this.#options = options;
+    const { plan } = options;
+    this.#lastPullMs = options.clock.monoMs();
+    this.#choices = plan.choices.map((choice, index) => ({
+      index,
+      text: new ChoiceText({
+        vocabulary: plan.model.vocabulary,
+        parser: choice.parser,
+        stopStrings: plan.stopStrings,
+        markers: plan.markers,
+        ignoreStopTokens: plan.ignoreStopTokens,
+        hasLogprobs: plan.topLogprobs !== null,
+      }),
+      tokenIds: [],
+      details: [],
+      pulledTokens: 0,
+      stopReason: null,
+      isOver: false,
+      finishReason: null,
+      generation: null,
+    }));
+  }
+
+  /** The node that the first choice to start runs on. */
+  get firstNodeId(): NodeId | null {
+    return this.#firstNodeId;
+  }
+
+  get isGone(): boolean {
+    return this.#state === "gone";
+  }
+
+  /** Once. `onGone` is told when nobody reads any more, and how that was noticed. */
+  start(options: { onGone: (cause: GoneCause) => void }): void {
+    this.#onGone = options.onGone;
+    const { plan, dispatch, terms, seeds } = this.#options;
+    for (const choice of this.#choices) {
+      if (this.#state !== "running") return;
+      const planned = plan.choices[choice.index];
+      const seed = seeds[choice.index];
+      assert(planned !== undefined && seed !== undefined, `choice ${choice.index} is planned and has a seed`);
+      choice.generation = dispatch.generate(
+        {
+          terms,
+          choice: choice.index,
+          promptTokenIds: planned.promptTokenIds,
+          tokensMax: plan.tokensMax,
+          sampling: plan.sampling,
+          seed,
+          stopStrings: plan.stopStrings,
+          grammar: plan.grammar,
+          ignoreStopTokens: plan.ignoreStopTokens,
+          topLogprobs: plan.topLogprobs,
+        },
+        (event) => this.#onEvent(choice, event),
+      );
+    }
+  }
+
+  /** Resolves at the first token or end; with the reason when it failed before. */
+  async begun(): Promise<Refusal | null> {
+    while (this.#state === "running" && !this.#hasOutput) await this.#change();
+    return this.#failure;
+  }
+
+  /** Everything that waits, at most one output for each choice. One caller at a time. */
+  async pull(): Promise<Pulled> {
+    for (;;) {
+      this.#lastPullMs = this.#options.clock.monoMs();
+      if (this.#state === "gone") return { kind: "over" };
+      const outputs = this.#choices.flatMap((choice) => this.#take(choice) ?? []);
+      if (outputs.length > 0) return { kind: "outputs", outputs };
+      if (this.#failure !== null) return { kind: "failed", reason: this.#failure };
+      if (this.#state === "ended") return { kind: "over" };
+      await this.#change();
+    }
+  }
+
+  /** The client is gone: nothing is generated or shown any more. May be called at any time. */
+  cancel(cause: GoneCause): void {
+    if (this.#state !== "running" && this.#state !== "ended") return;
+    this.#close("gone");
+    this.#onGone?.(cause);
+  }
+
+  /** After the last pull: what each choice used, once every attempt has ended. */
+  async meters(): Promise<readonly ChoiceMeter[]> {
+    this.#stallTimer?.cancel();
+    return await Promise.all(
+      this.#choices.map(async (choice) => {
+        const isWhole = choice.finishReason !== null && this.#state !== "failed";
+        const used = isWhole ? choice.text.consumedTokens : choice.text.deliveredTokens;
+        const attempts = (await choice.generation?.finish("cancelled")) ?? [];
+        return { tokenIds: choice.tokenIds.slice(0, used), attempts, finishReason: choice.finishReason };
+      }),
+    );
+  }
+
+  #onEvent(choice: ChoiceRun, event: GenerationEvent): void {
+    if (this.#state !== "running" || choice.finishReason !== null) return;
+    switch (event.kind) {
+      case "started":
+        this.#firstNodeId ??= event.nodeId;
+        return;
+      case "tokens":
+        for (const token of event.tokens) choice.tokenIds.push(token.tokenId);
+        if (this.#options.plan.topLogprobs !== null) choice.details.push(...event.tokens);
+        break;
+      case "end":
+        choice.stopReason = event.reason;
+        choice.isOver = true;
+        break;
+      case "failed":
+        this.#failure = event.reason;
+        choice.isOver = true;
+        this.#close("failed");
+        return;
+    }
+    this.#hasOutput = true;
+    this.#watchClient();
+    this.#notify();
+  }
+
+  #take(choice: ChoiceRun): ChoiceOutput | null {
+    if (choice.finishReason !== null) return null;
+    const tokens = this.#pendingTokens(choice);
+    if (tokens.length === 0 && choice.stopReason === null) return null;
+    const step = choice.text.push(tokens);
+    if (choice.text.isStopped && choice.stopReason === null) {
+      // The stop string was seen here first; what the node still sends belongs to nobody.
+      choice.stopReason = "stop-string";
+      choice.isOver = true;
+      void choice.generation?.finish("stop-string");
+    }
+    if (choice.stopReason === null) return { choice: choice.index, ...step, finishReason: null };
+    const { deltas, finishReason } = choice.text.finish(choice.text.isStopped ? "stop-string" : choice.stopReason);
+    choice.finishReason = finishReason;
+    if (this.#state === "running" && this.#choices.every((other) => other.finishReason !== null)) this.#close("ended");
+    return { choice: choice.index, deltas: [...step.deltas, ...deltas], logprobs: step.logprobs, finishReason };
+  }
+
+  #pendingTokens(choice: ChoiceRun): readonly SampledToken[] {
+    const { pulledTokens, details } = choice;
+    choice.pulledTokens = choice.tokenIds.length;
+    if (this.#options.plan.topLogprobs !== null) {
+      choice.details = [];
+      return details;
+    }
+    const pending: SampledToken[] = [];
+    for (let at = pulledTokens; at < choice.tokenIds.length; at++) {
+      pending.push({ tokenId: choice.tokenIds[at] ?? 0, logprob: null, top: NO_TOP });
+    }
+    return pending;
+  }
+
+  #close(state: "ended" | "failed" | "gone"): void {
+    this.#state = state;
+    this.#stallTimer?.cancel();
+    for (const choice of this.#choices) {
+      if (choice.isOver) continue;
+      choice.isOver = true;
+      void choice.generation?.finish("cancelled");
+    }
+    this.#notify();
+  }
+
+  /** One timer, set again only when it fires: a client that keeps up never costs more than that. */
+  #watchClient(): void {
+    if (this.#wake !== null || this.#stallTimer !== null) return;
+    const { clock, clientStallMsMax } = this.#options;
+    this.#lastPullMs = clock.monoMs();
+    const look = () => {
+      this.#stallTimer = null;
+      const silentMs = clock.monoMs() - this.#lastPullMs;
+      if (this.#wake !== null || this.#state !== "running") return;
+      if (silentMs >= clientStallMsMax) this.cancel("stalled");
+      else this.#stallTimer = clock.setTimer(clientStallMsMax - silentMs, look);
+    };
+    this.#stallTimer = clock.setTimer(clientStallMsMax, look);
+  }
+
+  #change(): Promise<void> {
+    assert(this.#wake === null, "one reader waits at a time");
+    return new Promise((resolve) => {
+      this.#wake = () => {
+        this.#wake = null;
+        resolve();
+      };
+    });
+  }
+
+  #notify(): void {
+    this.#wake?.();
+  }
+}

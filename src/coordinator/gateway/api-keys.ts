@@ -1,0 +1,94 @@
+/**
+ * Who is asking. A key's secret is looked up by its SHA-256; what was found is kept for a few seconds, so that a busy key does
+ * not cost a query for each request. Revocations that pass through this process take effect at once (`forget`).
+ */
+import { type KeyId, type Sha256Hex, sha256Hex } from "../../domain/ids.ts";
+import { type Outcome, ok, refuse } from "../../domain/refusal.ts";
+import { toHex } from "../../market/hex.ts";
+import { dayOf } from "../../market/usage-day.ts";
+import type { Clock } from "../../ports/clock.ts";
+import type { Crypto } from "../../ports/crypto.ts";
+import type { ApiKey, KeyScope, KeyStore } from "../../ports/store.ts";
+
+/** More keys than one coordinator meets in a few seconds. */
+const KEYS_CACHED_MAX = 4_096;
+/** Ours have 47; the bound keeps a hostile header from being hashed at length. */
+const SECRET_CHARS_MAX = 512;
+
+interface CachedKey {
+  readonly key: ApiKey;
+  readonly staleAtMs: number;
+}
+
+export class ApiKeys {
+  readonly #cache = new Map<Sha256Hex, CachedKey>();
+  readonly #options: {
+    readonly store: KeyStore;
+    readonly clock: Clock;
+    readonly crypto: Crypto;
+    readonly cacheMs: number;
+  };
+
+  constructor(options: { store: KeyStore; clock: Clock; crypto: Crypto; cacheMs: number }) {
+    this.#options = options;
+  }
+
+  async authenticate(authorization: string | null, scope: KeyScope): Promise<Outcome<ApiKey>> {
+    if (authorization === null) {
+      return refuse("missing-key", "no API key was sent; send it as 'Authorization: Bearer fal_…'");
+    }
+    const secret = /^Bearer +(\S+) *$/i.exec(authorization)?.[1];
+    if (secret === undefined || secret.length > SECRET_CHARS_MAX) {
+      return refuse("invalid-key", "the Authorization header holds no bearer key; send 'Bearer fal_…'");
+    }
+    const key = await this.#find(secret);
+    if (key === null) return refuse("invalid-key", `the API key ${hintOf(secret)} is not known here`);
+    if (key.revokedAtMs !== null) {
+      return refuse("invalid-key", `the API key ${key.keyId} was revoked at ${isoTime(key.revokedAtMs)}`);
+    }
+    const nowMs = this.#options.clock.wallMs();
+    if (key.expiresAtMs !== null && key.expiresAtMs <= nowMs) {
+      return refuse("invalid-key", `the API key ${key.keyId} expired at ${isoTime(key.expiresAtMs)}`);
+    }
+    if (!key.scopes.includes(scope)) {
+      const has = key.scopes.join(", ");
+      return refuse("insufficient-scope", `the API key ${key.keyId} has the scopes ${has}; this needs ${scope}`);
+    }
+    return ok(key);
+  }
+
+  /** After a change of a key in this process. */
+  forget(keyId: KeyId): void {
+    for (const [digest, { key }] of this.#cache) if (key.keyId === keyId) this.#cache.delete(digest);
+  }
+
+  async #find(secret: string): Promise<ApiKey | null> {
+    const { store, clock, crypto, cacheMs } = this.#options;
+    const digest = sha256Hex(toHex(crypto.sha256(new TextEncoder().encode(secret))));
+    const nowMs = clock.monoMs();
+    const cached = this.#cache.get(digest);
+    if (cached !== undefined && cached.staleAtMs > nowMs) return cached.key;
+    const key = await store.findBySecret(digest);
+    this.#cache.delete(digest);
+    if (key === null) return null;
+    const oldest = this.#cache.keys().next();
+    if (this.#cache.size >= KEYS_CACHED_MAX && oldest.done !== true) this.#cache.delete(oldest.value);
+    this.#cache.set(digest, { key, staleAtMs: nowMs + cacheMs });
+    return key;
+  }
+}
+
+/** Enough to tell one's own keys apart, too little to use. */
+function hintOf(secret: string): string {
+  return secret.length > 12 ? `${secret.slice(0, 8)}…` : "that was sent";
+}
+
+const DAY_MS = 86_400_000;
+
+/** Whole seconds in UTC, without a clock: `2026-11-22T13:00:00Z`. */
+function isoTime(wallMs: number): string {
+  const second = Math.floor((wallMs % DAY_MS) / 1000);
+  const two = (value: number) => String(value).padStart(2, "0");
+  const time = `${two(Math.floor(second / 3600))}:${two(Math.floor(second / 60) % 60)}:${two(second % 60)}`;
+  return `${dayOf(wallMs)}T${time}Z`;
+}

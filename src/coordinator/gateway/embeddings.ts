@@ -1,0 +1,142 @@
+/** `/v1/embeddings`: tokenise, hold, one call to dispatch, settle. */
+import { assert } from "../../domain/assert.ts";
+import { formatUsd } from "../../domain/money.ts";
+import { type Outcome, ok, refuse } from "../../domain/refusal.ts";
+import type { ServiceTier } from "../../domain/tier.ts";
+import { tierFor } from "../../domain/tier.ts";
+import { toBase64 } from "../../market/hex.ts";
+import type { EmbeddingRequest } from "../../wire/openai/embedding-request.ts";
+import type { EmbeddingList } from "../../wire/openai/responses.ts";
+import { tokensSha256 } from "./charge.ts";
+import { errorResponse } from "./error-table.ts";
+import type { RequestTicket } from "./generation-plan.ts";
+import { requestedTier } from "./generation-plan.ts";
+import { type IdempotentRun, keptHeaders } from "./idempotency.ts";
+import type { PreparedModel } from "./prepared-model.ts";
+import type { GenerationRunner } from "./running-answer.ts";
+import { seedCommitment } from "./seeds.ts";
+import { inputTokens } from "./token-input.ts";
+
+export interface EmbeddingPlan {
+  readonly model: PreparedModel;
+  readonly inputs: readonly (readonly number[])[];
+  readonly promptTokens: number;
+  readonly tier: ServiceTier;
+  readonly isBase64: boolean;
+}
+
+/** Of all inputs of a request together: bounds what one engine call holds. */
+const INPUT_TOKENS_MAX = 300_000;
+
+export async function planEmbeddings(body: EmbeddingRequest, model: PreparedModel): Promise<Outcome<EmbeddingPlan>> {
+  const { manifest, tokenizer } = model;
+  const dimensions = body.dimensions ?? null;
+  if (dimensions !== null && dimensions !== manifest.embeddingLength) {
+    return refuse(
+      "unsupported-parameter",
+      `dimensions is ${dimensions}; this model's vectors have ${manifest.embeddingLength} and are not shortened`,
+      { param: "dimensions" },
+    );
+  }
+  const inputs = await inputTokens(body.input, { tokenizer, param: "input", special: false });
+  if (!inputs.ok) return inputs;
+  const longest = Math.max(...inputs.value.map((input) => input.length));
+  const over = longest - manifest.contextTokensMax;
+  if (over > 0) {
+    const message = `this model's context holds ${manifest.contextTokensMax} tokens; an input has ${longest}: ${over} too many`;
+    return refuse("context-length-exceeded", message, { param: "input" });
+  }
+  const promptTokens = inputs.value.reduce((sum, input) => sum + input.length, 0);
+  if (promptTokens > INPUT_TOKENS_MAX) {
+    return refuse("invalid-request", `the inputs have ${promptTokens} tokens; ${INPUT_TOKENS_MAX} in all are taken`, {
+      param: "input",
+    });
+  }
+  return ok({
+    model,
+    inputs: inputs.value,
+    promptTokens,
+    tier: tierFor(requestedTier(body.service_tier)),
+    isBase64: body.encoding_format === "base64",
+  });
+}
+
+export interface EmbeddingContext {
+  readonly ticket: RequestTicket;
+  readonly plan: EmbeddingPlan;
+  readonly signal: AbortSignal;
+  readonly idempotent: IdempotentRun | null;
+}
+
+/** The hold is taken; every path settles or voids it. */
+export async function runEmbeddings(runner: GenerationRunner, context: EmbeddingContext): Promise<Response> {
+  const { ticket, plan, idempotent } = context;
+  const { dispatch, settlement, crypto } = runner.deps;
+  const { manifest } = plan.model;
+  const terms = {
+    requestId: ticket.requestId,
+    requestSha256: ticket.requestSha256,
+    modelId: manifest.modelId,
+    weightsSha256: manifest.weightsSha256,
+    tier: plan.tier,
+    price: ticket.price,
+    deadlineMs: runner.options.requestMsMax,
+  };
+  let isSettled = false;
+  try {
+    const outcome = await dispatch.embed({ terms, inputs: plan.inputs }, context.signal);
+    if (!outcome.ok) return errorResponse(outcome.reason);
+    assert(outcome.vectors.length === plan.inputs.length, "there is one vector for each input");
+    const settled = await settlement.settle({
+      requestId: ticket.requestId,
+      tenantId: ticket.key.tenantId,
+      keyId: ticket.key.keyId,
+      model: manifest,
+      tier: plan.tier,
+      price: ticket.price,
+      requestSha256: ticket.requestSha256,
+      seedSha256: seedCommitment(crypto, []),
+      promptTokens: plan.promptTokens,
+      choices: [{ outputTokens: 0, outputSha256: tokensSha256(crypto, []), finishReason: "stop" }],
+      attempts: outcome.attempts,
+      createdAtMs: ticket.createdAtMs,
+    });
+    isSettled = true;
+    runner.metrics.tokens.inc({ direction: "prompt" }, plan.promptTokens);
+    const body = JSON.stringify(listOf(outcome.vectors, plan));
+    const headers = new Headers({
+      "content-type": "application/json",
+      "x-grid-node": outcome.nodeId,
+      "x-grid-receipt": settled.receiptId,
+      "x-grid-cost-usd": formatUsd(settled.costMicroUsd),
+    });
+    await idempotent?.finish({ status: 200, headersJson: keptHeaders(headers), body });
+    return new Response(body, { status: 200, headers });
+  } finally {
+    if (!isSettled) {
+      await settlement.voidHold(ticket.requestId);
+      await idempotent?.forget();
+      runner.limiter.giveBackTokens(ticket.key, plan.promptTokens);
+    }
+  }
+}
+
+function listOf(vectors: readonly Float32Array[], plan: EmbeddingPlan): EmbeddingList {
+  return {
+    object: "list",
+    model: plan.model.manifest.modelId,
+    data: vectors.map((vector, index) => ({
+      object: "embedding",
+      index,
+      embedding: plan.isBase64 ? base64Floats(vector) : [...vector],
+    })),
+    usage: { prompt_tokens: plan.promptTokens, total_tokens: plan.promptTokens },
+  };
+}
+
+function base64Floats(vector: Float32Array): string {
+  const bytes = new Uint8Array(vector.length * 4);
+  const view = new DataView(bytes.buffer);
+  for (const [index, value] of vector.entries()) view.setFloat32(index * 4, value, true);
+  return toBase64(bytes);
+}

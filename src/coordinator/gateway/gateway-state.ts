@@ -1,0 +1,85 @@
+/** What the routes share. */
+import type { Context, MiddlewareHandler } from "hono";
+import { assert } from "../../domain/assert.ts";
+import type { Refusal } from "../../domain/refusal.ts";
+import type { ApiKey, KeyScope } from "../../ports/store.ts";
+import { ApiKeys } from "./api-keys.ts";
+import { errorResponse } from "./error-table.ts";
+import { Exchanges } from "./exchange.ts";
+import { GatewayMetrics } from "./gateway-metrics.ts";
+import type { GatewayDeps, GatewayOptions } from "./gateway-options.ts";
+import { PreparedModels } from "./prepared-model.ts";
+import { RateLimiter } from "./rate-limiter.ts";
+
+/** For routes that others mount, so that keys and errors mean the same on every path. */
+export interface GatewayGate {
+  requireKey(scope: KeyScope): MiddlewareHandler;
+  /** The key that `requireKey` let in. */
+  callerKey(context: Context): ApiKey;
+  refusal(context: Context, reason: Refusal): Response;
+}
+
+export class GatewayState {
+  readonly options: GatewayOptions;
+  readonly deps: GatewayDeps;
+  readonly metrics: GatewayMetrics;
+  readonly limiter: RateLimiter;
+  readonly keys: ApiKeys;
+  readonly exchanges = new Exchanges();
+  readonly prepared = new PreparedModels();
+  readonly gate: GatewayGate;
+  isDraining = false;
+  #openRequests = 0;
+  readonly #whenEmpty = new Set<() => void>();
+
+  constructor(options: GatewayOptions, deps: GatewayDeps) {
+    this.options = options;
+    this.deps = deps;
+    this.metrics = new GatewayMetrics(deps.registry);
+    this.limiter = new RateLimiter(deps.clock);
+    const { store, clock, crypto } = deps;
+    this.keys = new ApiKeys({ store: store.keys, clock, crypto, cacheMs: options.keyCacheMs });
+    this.gate = {
+      requireKey: (scope) => (context, next) => this.#authenticated(context, { scope, next }),
+      callerKey: (context) => {
+        const { key } = this.exchanges.of(context);
+        assert(key !== null, "requireKey let a key in");
+        return key;
+      },
+      refusal: (_context, reason) => errorResponse(reason),
+    };
+  }
+
+  get openRequests(): number {
+    return this.#openRequests;
+  }
+
+  /** A request began to run; what is given back is called when nothing of it runs any more. */
+  opened(): () => void {
+    this.#openRequests++;
+    this.metrics.requestsOpen.set(this.#openRequests);
+    return () => {
+      this.#openRequests--;
+      this.metrics.requestsOpen.set(this.#openRequests);
+      if (this.#openRequests > 0) return;
+      for (const resolve of this.#whenEmpty) resolve();
+      this.#whenEmpty.clear();
+    };
+  }
+
+  whenEmpty(): Promise<void> {
+    if (this.#openRequests === 0) return Promise.resolve();
+    return new Promise((resolve) => this.#whenEmpty.add(resolve));
+  }
+
+  async #authenticated(
+    context: Context,
+    step: { scope: KeyScope; next: () => Promise<void> },
+  ): Promise<Response | undefined> {
+    const found = await this.keys.authenticate(context.req.header("authorization") ?? null, step.scope);
+    if (!found.ok) return errorResponse(found.reason);
+    this.exchanges.of(context).key = found.value;
+    await step.next();
+    return undefined;
+  }
+}

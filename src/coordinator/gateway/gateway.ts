@@ -1,0 +1,157 @@
+/**
+ * The grid's HTTP surface: OpenAI's API over the pool, receipts and usage, probes. Requests come in as standard `Request`
+ * objects and leave as `Response`, so that tests and the simulator need no socket.
+ */
+import { type Context, Hono } from "hono";
+import { describeFault } from "../../domain/fault.ts";
+import { requestId } from "../../domain/ids.ts";
+import { refuse } from "../../domain/refusal.ts";
+import { pause } from "../../ports/clock.ts";
+import { errorResponse } from "./error-table.ts";
+import type { Exchange } from "./exchange.ts";
+import type { GatewayDeps, GatewayOptions } from "./gateway-options.ts";
+import { type GatewayGate, GatewayState } from "./gateway-state.ts";
+import { addGridRoutes, addModelRoutes } from "./grid-routes.ts";
+import { addInferenceRoutes } from "./inference-routes.ts";
+import { addProbeRoutes } from "./probe-routes.ts";
+
+/** The version of OpenAI's API that the shapes follow. */
+const OPENAI_VERSION = "2020-10-01";
+const CLIENT_REQUEST_ID_CHARS_MAX = 128;
+
+export interface RequestOrigin {
+  /** Null in tests and the simulator. */
+  readonly remoteAddress: string | null;
+}
+
+export interface Gateway {
+  /** Never rejects: what is not understood is an error answer. */
+  fetch(request: Request, origin: RequestOrigin): Promise<Response>;
+  readonly app: Hono;
+  readonly gate: GatewayGate;
+  /** A key changed in this process: its next request reads it anew. */
+  forgetKey: GatewayState["keys"]["forget"];
+  openRequests(): number;
+  /** Takes no new generations; resolves when the running ones ended or `withinMs` passed. */
+  drain(withinMs: number): Promise<void>;
+}
+
+export function createGateway(options: GatewayOptions, deps: GatewayDeps): Gateway {
+  const state = new GatewayState(options, deps);
+  const app = new Hono();
+  const origins = new WeakMap<Request, RequestOrigin>();
+  app.use("*", async (context, next) => {
+    const exchange = beginExchange(state, origins.get(context.req.raw) ?? { remoteAddress: null });
+    state.exchanges.begin(context.req.raw, exchange);
+    await next();
+    endExchange(context, { state, exchange });
+  });
+  app.onError((thrown, context) => {
+    const { requestId: id } = state.exchanges.of(context);
+    deps.log.error(
+      { requestId: id, path: context.req.path, cause: describeFault(thrown), stack: thrown.stack },
+      "request failed",
+    );
+    return errorResponse(
+      refuse("internal", `something failed here; tell the grid's operator the request id ${id}`).reason,
+    );
+  });
+  app.notFound((context) => notFound(app, context));
+  addProbeRoutes(app, state);
+  addModelRoutes(app, state);
+  addInferenceRoutes(app, state);
+  addGridRoutes(app, state);
+  options.extraRoutes?.(app);
+  return {
+    app,
+    gate: state.gate,
+    fetch: async (request, origin) => {
+      origins.set(request, origin);
+      return await app.fetch(request);
+    },
+    forgetKey: (keyId) => state.keys.forget(keyId),
+    openRequests: () => state.openRequests,
+    drain: async (withinMs) => {
+      state.isDraining = true;
+      await Promise.race([state.whenEmpty(), pause(deps.clock, withinMs)]);
+    },
+  };
+}
+
+function beginExchange(state: GatewayState, origin: RequestOrigin): Exchange {
+  const { clock, ids } = state.deps;
+  return {
+    requestId: requestId(ids.make("req")),
+    startedMonoMs: clock.monoMs(),
+    createdAtMs: Math.floor(clock.wallMs()),
+    remoteAddress: origin.remoteAddress,
+    key: null,
+    modelId: null,
+  };
+}
+
+function endExchange(context: Context, { state, exchange }: { state: GatewayState; exchange: Exchange }): void {
+  const tookMs = state.deps.clock.monoMs() - exchange.startedMonoMs;
+  const { headers, status } = context.res;
+  headers.set("x-request-id", exchange.requestId);
+  headers.set("openai-processing-ms", String(Math.max(0, Math.round(tookMs))));
+  headers.set("openai-version", OPENAI_VERSION);
+  const clientsId = context.req.header("x-request-id");
+  if (clientsId !== undefined && /^[\x21-\x7e]+$/.test(clientsId)) {
+    headers.set("x-client-request-id", clientsId.slice(0, CLIENT_REQUEST_ID_CHARS_MAX));
+  }
+  const route = routeLabel(context);
+  state.metrics.requests.inc({ route, status: String(status) });
+  state.metrics.requestSeconds.observe({ route }, tookMs / 1000);
+  state.deps.log.debug(
+    {
+      requestId: exchange.requestId,
+      route,
+      status,
+      tookMs,
+      keyId: exchange.key?.keyId ?? null,
+      modelId: exchange.modelId,
+    },
+    "request answered",
+  );
+}
+
+/** The route's pattern, not the path: the labels of a metric are few. */
+function routeLabel(context: Context): string {
+  const { path } = context.req;
+  if (path.startsWith("/v1/models/")) return "/v1/models/{id}";
+  if (path.startsWith("/v1/grid/receipts/")) return "/v1/grid/receipts/{id}";
+  if (path.startsWith("/admin/v1/")) return "/admin/v1";
+  return KNOWN_PATHS.has(path) ? path : "other";
+}
+
+const KNOWN_PATHS: ReadonlySet<string> = new Set([
+  "/",
+  "/health",
+  "/ready",
+  "/metrics",
+  "/openapi.json",
+  "/v1/models",
+  "/v1/chat/completions",
+  "/v1/completions",
+  "/v1/embeddings",
+  "/v1/grid/receipts",
+  "/v1/grid/usage",
+  "/v1/grid/checkpoint",
+]);
+
+/** A path that exists for another method is 405 with `Allow`, everything else 404. */
+function notFound(app: Hono, context: Context): Response {
+  const { method, path } = context.req;
+  const allowed = ["GET", "POST", "PUT", "PATCH", "DELETE"].filter(
+    (other) => other !== method && app.router.match(other, path)[0].some(([[, route]]) => route.path !== "/*"),
+  );
+  if (allowed.length === 0) {
+    return errorResponse(refuse("not-found", `there is no ${method} ${path.slice(0, 200)} here`).reason);
+  }
+  const response = errorResponse(
+    refuse("method-not-allowed", `${method} is not allowed for ${path.slice(0, 200)}; ${allowed.join(", ")} is`).reason,
+  );
+  response.headers.set("allow", allowed.join(", "));
+  return response;
+}

@@ -1,0 +1,231 @@
+/**
+ * The routes that run models: key, rate, body, schema, idempotency, model, plan, hold, run. The first refusal ends it, and
+ * whatever was taken by then (allowance, idempotency key, hold) is given back.
+ */
+import type { Context, Hono } from "hono";
+import type { z } from "zod";
+import { assert } from "../../domain/assert.ts";
+import { ID_PATTERNS, modelId, type Sha256Hex, sha256Hex } from "../../domain/ids.ts";
+import { type Outcome, ok, refuse } from "../../domain/refusal.ts";
+import type { ServiceTier } from "../../domain/tier.ts";
+import { canonicalJson } from "../../market/canonical-json.ts";
+import { toHex } from "../../market/hex.ts";
+import { holdAmount } from "../../market/hold.ts";
+import type { ApiKey } from "../../ports/store.ts";
+import { chatRequestSchema } from "../../wire/openai/chat-request.ts";
+import { completionRequestSchema } from "../../wire/openai/completion-request.ts";
+import { embeddingRequestSchema } from "../../wire/openai/embedding-request.ts";
+import { planEmbeddings, runEmbeddings } from "./embeddings.ts";
+import { errorResponse } from "./error-table.ts";
+import type { Exchange } from "./exchange.ts";
+import type { GatewayState } from "./gateway-state.ts";
+import type { RequestTicket } from "./generation-plan.ts";
+import { beginIdempotent, type IdempotentRun } from "./idempotency.ts";
+import { readJsonBody } from "./json-body.ts";
+import { planChat } from "./plan-chat.ts";
+import { planCompletion } from "./plan-completion.ts";
+import type { PreparedModel } from "./prepared-model.ts";
+import { runGeneration } from "./run-generation.ts";
+import type { mostTokens } from "./running-answer.ts";
+import { parseRequest } from "./schema-issues.ts";
+
+/** Larger than any line of base 36 that the clock and the request id leave free; ids of tool calls are opaque. */
+const CALL_ID_CHARS = 24;
+
+/** What a route does with a body that fits its schema. */
+interface Route<Body extends { model: string }> {
+  readonly path: string;
+  readonly schema: z.ZodType<Body>;
+  plan(body: Body, model: PreparedModel, exchange: Exchange): Promise<Outcome<RoutePlan>>;
+}
+
+/** What is needed to admit a planned request, and how it then runs. */
+interface RoutePlan {
+  readonly tier: ServiceTier;
+  readonly promptTokens: number;
+  readonly outputTokensMax: number;
+  readonly choices: number;
+  run(start: RunStart): Promise<Response>;
+}
+
+interface RunStart {
+  readonly ticket: RequestTicket;
+  readonly idempotent: IdempotentRun | null;
+  readonly signal: AbortSignal;
+  readonly onOver: () => void;
+}
+
+export function addInferenceRoutes(app: Hono, state: GatewayState): void {
+  addRoute(app, state, {
+    path: "/v1/chat/completions",
+    schema: chatRequestSchema,
+    plan: async (body, model, exchange) => {
+      const sources = { wallMs: exchange.createdAtMs, makeCallId: () => callId(state) };
+      const planned = await planChat(body, model, sources);
+      return planned.ok ? ok(generationRoute(state, planned.value, exchange)) : planned;
+    },
+  });
+  addRoute(app, state, {
+    path: "/v1/completions",
+    schema: completionRequestSchema,
+    plan: async (body, model, exchange) => {
+      const planned = await planCompletion(body, model);
+      return planned.ok ? ok(generationRoute(state, planned.value, exchange)) : planned;
+    },
+  });
+  addRoute(app, state, {
+    path: "/v1/embeddings",
+    schema: embeddingRequestSchema,
+    plan: async (body, model) => {
+      const planned = await planEmbeddings(body, model);
+      if (!planned.ok) return planned;
+      const { tier, promptTokens } = planned.value;
+      return ok({
+        tier,
+        promptTokens,
+        outputTokensMax: 0,
+        choices: 1,
+        run: async ({ onOver, ...start }) => {
+          try {
+            return await runEmbeddings(state, { ...start, plan: planned.value });
+          } finally {
+            onOver();
+          }
+        },
+      });
+    },
+  });
+}
+
+type GenerationPlanValue = Parameters<typeof mostTokens>[0];
+
+function generationRoute(state: GatewayState, plan: GenerationPlanValue, exchange: Exchange): RoutePlan {
+  return {
+    tier: plan.tier,
+    promptTokens: plan.promptTokens,
+    outputTokensMax: plan.tokensMax,
+    choices: plan.choices.length,
+    run: (start) => runGeneration(state, { ...start, plan, startedMonoMs: exchange.startedMonoMs }),
+  };
+}
+
+function callId(state: GatewayState): string {
+  const digits = toHex(state.deps.random.bytes(CALL_ID_CHARS / 2));
+  return `call_${digits}`;
+}
+
+function addRoute<Body extends { model: string }>(app: Hono, state: GatewayState, route: Route<Body>): void {
+  app.post(route.path, state.gate.requireKey("inference"), async (context) => {
+    const exchange = state.exchanges.of(context);
+    const { key } = exchange;
+    assert(key !== null, "requireKey let a key in");
+    const response = await serve(context, { state, route, exchange, key });
+    state.limiter.writeHeaders(key, response.headers);
+    return response;
+  });
+}
+
+interface Serving<Body extends { model: string }> {
+  readonly state: GatewayState;
+  readonly route: Route<Body>;
+  readonly exchange: Exchange;
+  readonly key: ApiKey;
+}
+
+async function serve<Body extends { model: string }>(context: Context, serving: Serving<Body>): Promise<Response> {
+  const { state, route, key } = serving;
+  const admitted = admit(state, key);
+  if (!admitted.ok) return errorResponse(admitted.reason);
+  const raw = await readJsonBody(context.req.raw, state.options);
+  if (!raw.ok) return errorResponse(raw.reason);
+  const body = parseRequest(route.schema, raw.value);
+  if (!body.ok) return errorResponse(body.reason);
+  const digest = requestDigest(state, raw.value);
+  if (!digest.ok) return errorResponse(digest.reason);
+  const header = context.req.header("idempotency-key") ?? null;
+  const begun = await beginIdempotent(
+    { store: state.deps.store.idempotency, clock: state.deps.clock, keptMs: state.options.idempotencyMs },
+    { header, apiKey: key, route: route.path, bodySha256: digest.value },
+  );
+  if (!begun.ok) return errorResponse(begun.reason);
+  if (begun.value.kind === "replay") return begun.value.response;
+  const { run: idempotent } = begun.value;
+  const started = await start(
+    { ...serving, signal: context.req.raw.signal },
+    { body: body.value, digest: digest.value, idempotent },
+  );
+  if (started.ok) return started.value;
+  await idempotent?.forget();
+  return errorResponse(started.reason);
+}
+
+function admit(state: GatewayState, key: ApiKey): Outcome<void> {
+  if (state.isDraining)
+    return refuse("draining", "this coordinator is stopping; try again shortly", { retryAfterMs: 1_000 });
+  const taken = state.limiter.takeRequest(key);
+  if (!taken.ok) return taken;
+  const { openRequestsMax } = state.options;
+  if (state.openRequests >= openRequestsMax) {
+    return refuse("queue-full", `${openRequestsMax} requests are open, the most this coordinator takes`, {
+      retryAfterMs: 1_000,
+    });
+  }
+  return ok(undefined);
+}
+
+/** Over the canonical JSON, so that a tenant can recompute it from what was meant, whatever the order of keys. */
+function requestDigest(state: GatewayState, body: unknown): Outcome<Sha256Hex> {
+  try {
+    const bytes = new TextEncoder().encode(canonicalJson(body));
+    return ok(sha256Hex(toHex(state.deps.crypto.sha256(bytes))));
+  } catch (thrown) {
+    const why = thrown instanceof Error ? thrown.message : String(thrown);
+    return refuse("invalid-request", `the body has no canonical JSON form: ${why}`);
+  }
+}
+
+/** A refusal leaves nothing behind but the idempotency key, which the caller forgets. */
+async function start<Body extends { model: string }>(
+  serving: Serving<Body> & { readonly signal: AbortSignal },
+  request: { body: Body; digest: Sha256Hex; idempotent: IdempotentRun | null },
+): Promise<Outcome<Response>> {
+  const { state, route, exchange, key, signal } = serving;
+  const model = await servedModel(state, key, request.body.model);
+  if (!model.ok) return model;
+  const { manifest } = model.value;
+  exchange.modelId = manifest.modelId;
+  const planned = await route.plan(request.body, model.value, exchange);
+  if (!planned.ok) return planned;
+  const { tier, promptTokens, outputTokensMax, choices } = planned.value;
+  const tokens = promptTokens + outputTokensMax * choices;
+  const taken = state.limiter.takeTokens(key, tokens);
+  if (!taken.ok) return taken;
+  const { requestId, createdAtMs } = exchange;
+  const price = state.deps.models.priceOf(manifest, tier);
+  const heldMicroUsd = holdAmount({ promptTokens, maxTokens: outputTokensMax, choices, price });
+  const held = await state.deps.settlement.hold({
+    requestId,
+    tenantId: key.tenantId,
+    keyId: key.keyId,
+    budgetMicroUsd: key.budgetMicroUsd,
+    amountMicroUsd: heldMicroUsd,
+    atMs: createdAtMs,
+  });
+  if (!held.ok) {
+    state.limiter.giveBackTokens(key, tokens);
+    return held;
+  }
+  const ticket: RequestTicket = { requestId, requestSha256: request.digest, key, createdAtMs, price, heldMicroUsd };
+  const onOver = state.opened();
+  return ok(await planned.value.run({ ticket, idempotent: request.idempotent, signal, onOver }));
+}
+
+async function servedModel(state: GatewayState, key: ApiKey, name: string): Promise<Outcome<PreparedModel>> {
+  const isAllowed = ID_PATTERNS.model.test(name) && (key.models === null || key.models.includes(modelId(name)));
+  const served = isAllowed ? state.deps.models.get(modelId(name)) : null;
+  if (served !== null) return ok(await state.prepared.prepare(served));
+  const why = isAllowed ? "is not served by this grid" : "is not open to this API key";
+  return refuse("model-not-found", `model ${JSON.stringify(name)} ${why}; GET /v1/models lists those that are`, {
+    param: "model",
+  });
+}

@@ -1,0 +1,101 @@
+/**
+ * Runs a planned request: hold, dispatch, answer, settle. An answer says how it ended only after its charge is on disk.
+ *
+ * | ending                         | tenant pays              | client sees                                     |
+ * | ------------------------------ | ------------------------ | ----------------------------------------------- |
+ * | answered                       | prompt and output        | the answer, usage, receipt                      |
+ * | refused before the first token | nothing                  | an error with its status                        |
+ * | failed in mid-stream           | nothing                  | an error event; no `[DONE]`                     |
+ * | failed, not a stream           | nothing                  | an error with its status                        |
+ * | client gone                    | what was written to it   | –                                               |
+ * | settlement failed              | nothing, or what is kept | an error in place of the end                    |
+ */
+import type { RequestTerms } from "../../domain/generation.ts";
+import { formatUsd } from "../../domain/money.ts";
+import { refuse } from "../../domain/refusal.ts";
+import { toHex } from "../../market/hex.ts";
+import { Answer } from "./answer.ts";
+import type { AnswerFormat } from "./answer-format.ts";
+import { errorResponse } from "./error-table.ts";
+import { keptHeaders } from "./idempotency.ts";
+import { type GenerationRunner, type RunContext, RunningAnswer } from "./running-answer.ts";
+import { seedCommitment, seedOf } from "./seeds.ts";
+import type { Settled } from "./settlement-port.ts";
+import { streamAnswer } from "./stream-answer.ts";
+
+/** The hold is taken; from here every path settles or voids it, and calls `onOver`. */
+export async function runGeneration(runner: GenerationRunner, context: RunContext): Promise<Response> {
+  const { plan, ticket, signal } = context;
+  const { clock, crypto, dispatch, models } = runner.deps;
+  const source = { crypto, secret: runner.options.seedSecret };
+  const { requestId, key } = ticket;
+  const seeds = plan.choices.map((_, choice) =>
+    seedOf(source, { requestId, tenantId: key.tenantId, seed: plan.seed, choice }),
+  );
+  const { manifest } = plan.model;
+  const terms: RequestTerms = {
+    requestId,
+    requestSha256: ticket.requestSha256,
+    modelId: manifest.modelId,
+    weightsSha256: manifest.weightsSha256,
+    tier: plan.tier,
+    price: ticket.price,
+    deadlineMs: runner.options.requestMsMax,
+  };
+  const { clientStallMsMax } = runner.options;
+  const answer = new Answer({ clock, dispatch, plan, terms, seeds, clientStallMsMax });
+  const run = new RunningAnswer({ runner, context, answer, seedSha256: seedCommitment(crypto, seeds) });
+  const leave = () => answer.cancel("closed");
+  signal.addEventListener("abort", leave, { once: true });
+  answer.start({ onGone: (cause) => run.clientGone(cause) });
+  if (signal.aborted) leave();
+  const refused = await answer.begun();
+  if (answer.isGone) return errorResponse(CLIENT_GONE);
+  runner.metrics.firstTokenSeconds.observe((clock.monoMs() - context.startedMonoMs) / 1000);
+  if (refused !== null) {
+    await run.void();
+    return errorResponse(refused);
+  }
+  const format = plan.format({
+    requestId,
+    createdAtMs: ticket.createdAtMs,
+    modelId: manifest.modelId,
+    tier: plan.tier,
+    systemFingerprint: fingerprint(runner, models.numericClass(manifest.modelId) ?? manifest.weightsSha256),
+    hasUsageChunk: plan.hasUsageChunk,
+  });
+  return plan.isStream ? streamAnswer(run, format) : await wholeAnswer(run, format);
+}
+
+const CLIENT_GONE = refuse("cancelled", "the client closed the request").reason;
+
+/** Short for the numeric class: where it is the same, a seed repeats its text exactly. */
+function fingerprint(runner: GenerationRunner, numericClass: string): string {
+  return `fp_${toHex(runner.deps.crypto.sha256(new TextEncoder().encode(numericClass))).slice(0, 12)}`;
+}
+
+async function wholeAnswer(run: RunningAnswer, format: AnswerFormat): Promise<Response> {
+  for (;;) {
+    const pulled = await run.answer.pull();
+    if (pulled.kind === "outputs") {
+      for (const output of pulled.outputs) format.collect(output);
+      continue;
+    }
+    if (pulled.kind === "failed") {
+      await run.void();
+      return errorResponse(pulled.reason);
+    }
+    if (run.answer.isGone) return errorResponse(CLIENT_GONE);
+    const ended = await run.settle();
+    if (!ended.ok) return errorResponse(ended.reason);
+    const { usage, settled } = ended.ending;
+    const body = format.body(usage);
+    const headers = new Headers({ "content-type": "application/json", ...run.headers(), ...settledHeaders(settled) });
+    await run.context.idempotent?.finish({ status: 200, headersJson: keptHeaders(headers), body });
+    return new Response(body, { status: 200, headers });
+  }
+}
+
+function settledHeaders({ receiptId, costMicroUsd }: Settled) {
+  return { "x-grid-receipt": receiptId, "x-grid-cost-usd": formatUsd(costMicroUsd) };
+}

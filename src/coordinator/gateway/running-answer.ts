@@ -1,0 +1,170 @@
+/**
+ * An answer with the money that is held for it. It ends once, whoever comes first: settled in full, settled for what was
+ * delivered, or voided.
+ */
+import { describeFault, FallowError } from "../../domain/fault.ts";
+import type { Sha256Hex } from "../../domain/ids.ts";
+import { type Refusal, refuse } from "../../domain/refusal.ts";
+import type { Usage } from "../../wire/openai/responses.ts";
+import type { Answer, GoneCause } from "./answer.ts";
+import { type Charge, chargeFor } from "./charge.ts";
+import type { GatewayMetrics } from "./gateway-metrics.ts";
+import type { GatewayDeps, GatewayOptions } from "./gateway-options.ts";
+import type { GenerationPlan, RequestTicket } from "./generation-plan.ts";
+import type { IdempotentRun } from "./idempotency.ts";
+import type { RateLimiter } from "./rate-limiter.ts";
+import type { Settled } from "./settlement-port.ts";
+
+export interface GenerationRunner {
+  readonly options: GatewayOptions;
+  readonly deps: GatewayDeps;
+  readonly metrics: GatewayMetrics;
+  readonly limiter: RateLimiter;
+}
+
+export interface RunContext {
+  readonly ticket: RequestTicket;
+  readonly plan: GenerationPlan;
+  readonly signal: AbortSignal;
+  readonly startedMonoMs: number;
+  readonly idempotent: IdempotentRun | null;
+  /** Called once, when nothing of the request runs any more. */
+  readonly onOver: () => void;
+}
+
+/** What the end of an answer carries. */
+export interface Ending {
+  readonly usage: Usage;
+  readonly settled: Settled;
+}
+
+export type Ended = { readonly ok: true; readonly ending: Ending } | { readonly ok: false; readonly reason: Refusal };
+
+export class RunningAnswer {
+  readonly runner: GenerationRunner;
+  readonly context: RunContext;
+  readonly answer: Answer;
+  readonly #seedSha256: Sha256Hex;
+  #hasEnded = false;
+
+  constructor(options: { runner: GenerationRunner; context: RunContext; answer: Answer; seedSha256: Sha256Hex }) {
+    this.runner = options.runner;
+    this.context = options.context;
+    this.answer = options.answer;
+    this.#seedSha256 = options.seedSha256;
+  }
+
+  headers(): Readonly<Record<string, string>> {
+    const { firstNodeId } = this.answer;
+    return firstNodeId === null ? {} : { "x-grid-node": firstNodeId };
+  }
+
+  /** Charges the whole answer and writes its receipt. Refuses when it was ended before, or settlement itself failed. */
+  async settle(): Promise<Ended> {
+    if (!this.#claim()) return { ok: false, reason: refuse("cancelled", "the request has ended").reason };
+    return await this.#settle();
+  }
+
+  /** Nothing was delivered, or not as promised: everything held is given back. */
+  async void(): Promise<void> {
+    if (this.#claim()) await this.#void();
+  }
+
+  /** It pays for what was written to it; a body that was never sent whole was not delivered. */
+  clientGone(cause: GoneCause): void {
+    if (!this.#claim()) return;
+    this.runner.metrics.clientsGone.inc({ cause });
+    const { log } = this.runner.deps;
+    const { requestId } = this.context.ticket;
+    this.#endGone().catch((thrown: unknown) => {
+      // Whatever it is, nobody waits for this answer: the log is the only place left to tell it.
+      log.error({ requestId, cause: describeFault(thrown) }, "abandoned answer not settled");
+    });
+  }
+
+  async #endGone(): Promise<void> {
+    const meters = await this.answer.meters();
+    const isDelivered = this.context.plan.isStream && meters.some((meter) => meter.tokenIds.length > 0);
+    if (!isDelivered) return await this.#void();
+    await this.context.idempotent?.forget();
+    await this.#settle();
+  }
+
+  async #settle(): Promise<Ended> {
+    const { deps, metrics } = this.runner;
+    const { plan, ticket } = this.context;
+    let usedTokens = 0;
+    try {
+      const charge = chargeFor(await this.answer.meters(), { crypto: deps.crypto, unfinished: "cancelled" });
+      const settled = await this.#post(charge);
+      usedTokens = plan.promptTokens + charge.outputTokens;
+      metrics.tokens.inc({ direction: "prompt" }, plan.promptTokens);
+      metrics.tokens.inc({ direction: "output" }, charge.outputTokens);
+      return { ok: true, ending: { settled, usage: usageOf(plan.promptTokens, charge.outputTokens, settled) } };
+    } catch (thrown) {
+      if (!(thrown instanceof FallowError)) throw thrown;
+      const { requestId } = ticket;
+      deps.log.error({ requestId, cause: describeFault(thrown) }, "settlement failed");
+      await deps.settlement.voidHold(requestId);
+      await this.context.idempotent?.forget();
+      return refuse("internal", `the answer of ${requestId} could not be settled, so it is not charged`);
+    } finally {
+      this.#over(usedTokens);
+    }
+  }
+
+  async #void(): Promise<void> {
+    try {
+      await this.answer.meters();
+      await this.runner.deps.settlement.voidHold(this.context.ticket.requestId);
+      await this.context.idempotent?.forget();
+    } finally {
+      this.#over(0);
+    }
+  }
+
+  async #post(charge: Charge): Promise<Settled> {
+    const { plan, ticket } = this.context;
+    return await this.runner.deps.settlement.settle({
+      requestId: ticket.requestId,
+      tenantId: ticket.key.tenantId,
+      keyId: ticket.key.keyId,
+      model: plan.model.manifest,
+      tier: plan.tier,
+      price: ticket.price,
+      requestSha256: ticket.requestSha256,
+      seedSha256: this.#seedSha256,
+      promptTokens: plan.promptTokens,
+      choices: charge.choices,
+      attempts: charge.attempts,
+      createdAtMs: ticket.createdAtMs,
+    });
+  }
+
+  #claim(): boolean {
+    const isFirst = !this.#hasEnded;
+    this.#hasEnded = true;
+    return isFirst;
+  }
+
+  /** The allowance that was taken for the largest possible answer, less what it used, is given back. */
+  #over(usedTokens: number): void {
+    const { plan, ticket, onOver } = this.context;
+    this.runner.limiter.giveBackTokens(ticket.key, Math.max(0, mostTokens(plan) - usedTokens));
+    onOver();
+  }
+}
+
+/** What a request may use at most. */
+export function mostTokens(plan: GenerationPlan): number {
+  return plan.promptTokens + plan.tokensMax * plan.choices.length;
+}
+
+function usageOf(promptTokens: number, outputTokens: number, settled: Settled): Usage {
+  return {
+    prompt_tokens: promptTokens,
+    completion_tokens: outputTokens,
+    total_tokens: promptTokens + outputTokens,
+    cost: settled.costMicroUsd / 1_000_000,
+  };
+}

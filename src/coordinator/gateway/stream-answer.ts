@@ -1,0 +1,113 @@
+/**
+ * Server-sent events, written only as fast as they are read: nothing is made before the stream is pulled, and what arrived
+ * since the last pull becomes one event for each choice. The last events (usage, `[DONE]`) follow the settlement.
+ */
+import { formatUsd } from "../../domain/money.ts";
+import type { Refusal } from "../../domain/refusal.ts";
+import { type AnswerFormat, DONE_EVENT, event } from "./answer-format.ts";
+import { errorBody } from "./error-table.ts";
+import { keptHeaders, STORED_ANSWER_CHARS_MAX } from "./idempotency.ts";
+import type { RunningAnswer } from "./running-answer.ts";
+
+export function streamAnswer(run: RunningAnswer, format: AnswerFormat): Response {
+  const headers = new Headers({
+    "content-type": "text/event-stream; charset=utf-8",
+    "cache-control": "no-cache",
+    // Tells proxies not to collect events, and our own server not to wait for more of the body.
+    "x-accel-buffering": "no",
+    "transfer-encoding": "chunked",
+    ...run.headers(),
+  });
+  const writer = new EventWriter({ run, format, headers });
+  const { metrics } = run.runner;
+  metrics.streamsOpen.inc();
+  let isOpen = true;
+  const over = () => {
+    if (isOpen) metrics.streamsOpen.dec();
+    isOpen = false;
+  };
+  const body = new ReadableStream<Uint8Array>(
+    {
+      pull: async (controller) => {
+        const written = await writer.next();
+        if (!isOpen) return;
+        if (written.text !== "") controller.enqueue(new TextEncoder().encode(written.text));
+        if (!written.isLast) return;
+        over();
+        controller.close();
+      },
+      cancel: () => {
+        over();
+        run.answer.cancel("closed");
+      },
+    },
+    { highWaterMark: 0 },
+  );
+  return new Response(body, { status: 200, headers });
+}
+
+interface Written {
+  readonly text: string;
+  readonly isLast: boolean;
+}
+
+class EventWriter {
+  readonly #run: RunningAnswer;
+  readonly #format: AnswerFormat;
+  readonly #headers: Headers;
+  /** The stream so far, kept for replays; null when nobody asked for it or it grew too long. */
+  #kept: string[] | null;
+  #keptChars = 0;
+
+  constructor(options: { run: RunningAnswer; format: AnswerFormat; headers: Headers }) {
+    this.#run = options.run;
+    this.#format = options.format;
+    this.#headers = options.headers;
+    this.#kept = options.run.context.idempotent === null ? null : [];
+  }
+
+  async next(): Promise<Written> {
+    for (;;) {
+      const pulled = await this.#run.answer.pull();
+      switch (pulled.kind) {
+        case "outputs": {
+          const text = pulled.outputs.map((output) => this.#format.events(output)).join("");
+          if (text === "") continue;
+          this.#keep(text);
+          return { text, isLast: false };
+        }
+        case "failed":
+          await this.#run.void();
+          return failure(pulled.reason);
+        case "over":
+          return this.#run.answer.isGone ? { text: "", isLast: true } : await this.#end();
+      }
+    }
+  }
+
+  async #end(): Promise<Written> {
+    const ended = await this.#run.settle();
+    if (!ended.ok) return failure(ended.reason);
+    const { usage, settled } = ended.ending;
+    const usageEvent = this.#run.context.plan.hasUsageChunk ? this.#format.usageEvent(usage) : "";
+    const comment = `: receipt ${settled.receiptId} cost_usd ${formatUsd(settled.costMicroUsd)}\n\n`;
+    const text = `${usageEvent}${comment}${DONE_EVENT}`;
+    this.#keep(text);
+    const { idempotent } = this.#run.context;
+    if (this.#kept === null) await idempotent?.forget();
+    else await idempotent?.finish({ status: 200, headersJson: keptHeaders(this.#headers), body: this.#kept.join("") });
+    return { text, isLast: true };
+  }
+
+  #keep(text: string): void {
+    if (this.#kept === null) return;
+    this.#keptChars += text.length;
+    if (this.#keptChars > STORED_ANSWER_CHARS_MAX) this.#kept = null;
+    else this.#kept.push(text);
+  }
+}
+
+/** Without `[DONE]`: a client that sees only the end of the stream must not take it for a whole answer. */
+function failure(reason: Refusal): Written {
+  return { text: event(JSON.stringify(errorBody(reason))), isLast: true };
+}
