@@ -41,6 +41,10 @@ export class EmbeddingWork extends Work {
     return null;
   }
 
+  room(): number {
+    return 0;
+  }
+
   tokensLeft(): number {
     return 0;
   }

@@ -45,6 +45,14 @@ export class GenerationWork extends Work {
     return this.request.tokensMax - this.#tokenIds.length;
   }
 
+  room(tokenIds: readonly number[]): number {
+    if (this.completion() !== null) return 0;
+    const stopAt = this.request.ignoreStopTokens
+      ? -1
+      : tokenIds.findIndex((tokenId) => this.#stopTokenIds.has(tokenId));
+    return stopAt === -1 ? this.tokensLeft() : Math.min(this.tokensLeft(), stopAt + 1);
+  }
+
   wireWork(): AttemptStart["work"] {
     const { request } = this;
     return {

@@ -79,7 +79,7 @@ export class WorkInbox {
     const held = this.#heldBy(from, chunk);
     if (held === null) return;
     const { work, attempt } = held;
-    const tokensLeft = work.tokensLeft() + attempt.acknowledgedTokens - attempt.receivedTokenIds.length;
+    const tokensLeft = work.room(chunk.tokenIds) + attempt.acknowledgedTokens - attempt.receivedTokenIds.length;
     const verdict = judgeChunk(
       { ...chunk, leaseId: asLeaseId(chunk.leaseId) },
       { nextSeq: attempt.nextSeq, vocabSize: work.vocabSize, tokensLeft },

@@ -81,6 +81,8 @@ export abstract class Work implements QueueEntry {
   /** Tokens whose KV cache may be met again; null when that does not matter. */
   abstract prefix(): readonly number[] | null;
   abstract tokensLeft(): number;
+  /** How many of these, from the first on, the answer still takes: none after its last token, none after a stop token. */
+  abstract room(tokenIds: readonly number[]): number;
   abstract wireWork(): AttemptStart["work"];
   /** Why the answer is complete although the node has not said so; null while it is not. */
   abstract completion(): StopReason | "embedded" | null;
