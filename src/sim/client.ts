@@ -52,6 +52,8 @@ export class SimClient {
   readonly #choices: readonly Choice[];
   readonly #generations: Generation[] = [];
   #isGone = false;
+  /** Every stream has its end: too late to leave. */
+  #isOver = false;
   #goAway: () => void = () => undefined;
 
   constructor(request: ClientRequest, ports: ClientPorts) {
@@ -67,7 +69,9 @@ export class SimClient {
     const end = (outcome: RequestOutcome) => this.#ports.witness({ kind: "outcome", requestId, outcome });
     const refused = await this.#hold();
     if (refused !== null) return end({ kind: "refused", code: refused });
+    this.#ports.witness({ kind: "accepted", request: asked });
     await this.#generate();
+    this.#isOver = true;
     const attempts = await Promise.all(
       this.#generations.map((generation, choice) =>
         this.#isGone && this.#choices[choice]?.finish === null ? generation.finish("cancelled") : generation.attempts(),
@@ -81,7 +85,9 @@ export class SimClient {
 
   /** The client went away. */
   leave(): void {
+    if (this.#isGone || this.#isOver) return;
     this.#isGone = true;
+    this.#ports.witness({ kind: "left", requestId: this.#request.asked.terms.requestId });
     this.#goAway();
   }
 

@@ -62,6 +62,10 @@ export type Observation =
       readonly leafIndex: number;
     }
   | { readonly kind: "asked"; readonly request: RequestAsked }
+  /** Its money is held; from here its deadline counts. */
+  | { readonly kind: "accepted"; readonly request: RequestAsked }
+  /** Its client went away; no event of its streams follows. */
+  | { readonly kind: "left"; readonly requestId: RequestId }
   | {
       readonly kind: "generation";
       readonly requestId: RequestId;

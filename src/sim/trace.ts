@@ -70,7 +70,8 @@ function describe(observation: Observation): string | null {
     case "message":
       return null;
     case "asked":
-      return `asked ${observation.request.terms.requestId} of ${observation.request.terms.modelId}`;
+    case "accepted":
+      return `${observation.kind} ${observation.request.terms.requestId} of ${observation.request.terms.modelId}`;
     case "transfers":
       return `transfers ${observation.transfers.map((one) => `${one.transferId}=${one.amountMicroUsd}`).join(" ")}`;
     default:

@@ -1,8 +1,9 @@
 /**
- * Law 5: a node that fell silent gets no new work past the stated bounds, and every request ends: answered in full, or
- * refused with a reason, within its deadline and a little. That holds while faults go on, and after they stop the grid
+ * Law 5: a node that fell silent gets no new work past the stated bounds, and every accepted request ends:
+ * answered in full, or refused with a reason, within its deadline and a little. That holds while faults go on, and after they stop the grid
  * has to serve again: the probes that the load puts at the end are answered.
  */
+import type { GenerationEvent } from "../../domain/generation.ts";
 import type { RequestId } from "../../domain/ids.ts";
 import { LIVENESS } from "../../domain/node.ts";
 import type { Checker, Observation, Report } from "../observation.ts";
@@ -11,12 +12,13 @@ import type { Checker, Observation, Report } from "../observation.ts";
 const CLOCK_SLACK = 1.02;
 const SILENT_NO_WORK_MS = (LIVENESS.suspectMs + LIVENESS.checkMs) * CLOCK_SLACK;
 const SILENT_NO_ORDERS_MS = (LIVENESS.deadMs + LIVENESS.checkMs) * CLOCK_SLACK;
-/** After the deadline: telling the node, its statement, and settling with a store that fails. */
-export const ANSWER_GRACE_MS = 6_000;
+/** On top of the deadline: how often it is looked at, and the node's last word after it. */
+export const ANSWER_GRACE_MS = 1_000;
 
 interface Waiting {
   byMs: number;
-  readonly isProbe: boolean;
+  /** Choices whose stream has no end yet. */
+  open: number;
 }
 
 export class AnswerChecker implements Checker {
@@ -24,6 +26,8 @@ export class AnswerChecker implements Checker {
   readonly #report: Report;
   readonly #isProbe: (requestId: RequestId) => boolean;
   readonly #waiting = new Map<RequestId, Waiting>();
+  /** Answered and not settled. */
+  readonly #unsettled = new Set<RequestId>();
   readonly #heardMs = new Map<number, number>();
   readonly #ended = new Map<string, number>();
   readonly #refusals = new Map<string, number>();
@@ -47,19 +51,32 @@ export class AnswerChecker implements Checker {
       case "order":
         this.#ordered(observation, nowMs);
         break;
-      case "asked": {
-        const { requestId, deadlineMs } = observation.request.terms;
-        const byMs = nowMs + deadlineMs * CLOCK_SLACK + ANSWER_GRACE_MS;
-        this.#waiting.set(requestId, { byMs, isProbe: this.#isProbe(requestId) });
+      case "asked":
+        this.#unsettled.add(observation.request.terms.requestId);
+        break;
+      case "accepted": {
+        const { terms, choices } = observation.request;
+        const byMs = nowMs + terms.deadlineMs * CLOCK_SLACK + ANSWER_GRACE_MS;
+        this.#waiting.set(terms.requestId, { byMs, open: choices });
+        break;
+      }
+      case "left":
+        this.#waiting.delete(observation.requestId);
+        break;
+      case "generation": {
+        const waiting = this.#waiting.get(observation.requestId);
+        if (waiting === undefined || !isEnd(observation.event)) break;
+        waiting.open -= 1;
+        if (waiting.open === 0) this.#waiting.delete(observation.requestId);
         break;
       }
       case "outcome": {
-        const waiting = this.#waiting.get(observation.requestId);
-        this.#waiting.delete(observation.requestId);
         const { outcome, requestId } = observation;
+        this.#waiting.delete(requestId);
+        this.#unsettled.delete(requestId);
         count(this.#ended, outcome.kind);
         if (outcome.kind === "refused") count(this.#refusals, outcome.code);
-        if (waiting?.isProbe !== true || outcome.kind === "answered") break;
+        if (!this.#isProbe(requestId) || outcome.kind === "answered") break;
         const why = outcome.kind === "refused" ? `refused: ${outcome.code}` : outcome.kind;
         this.#break(`${requestId}, asked after the faults were over, was ${why}`);
         break;
@@ -77,7 +94,7 @@ export class AnswerChecker implements Checker {
   }
 
   atEnd(): void {
-    for (const requestId of this.#waiting.keys()) this.#break(`${requestId} has no answer at the end of the run`);
+    for (const requestId of this.#unsettled) this.#break(`${requestId} is not settled at the end of the run`);
   }
 
   /** How requests ended, why some were refused, and how many streams moved. */
@@ -116,6 +133,10 @@ export class AnswerChecker implements Checker {
   #break(what: string): void {
     this.#report({ law: 5, what });
   }
+}
+
+function isEnd(event: GenerationEvent): boolean {
+  return event.kind === "end" || event.kind === "failed";
 }
 
 function count(counts: Map<string, number>, what: string): void {
