@@ -6,6 +6,7 @@ import { DatabaseSync } from "node:sqlite";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { MIGRATIONS, type Migration } from "../src/adapters/store-sql/migrate.ts";
 import { openSqliteStore, type SqlStore } from "../src/adapters/store-sql/sql-store.ts";
+import { openThreadedSqliteStore } from "../src/adapters/store-sql/sqlite-thread.ts";
 import { microUsd } from "../src/domain/money.ts";
 import { aTenant, credit, settlementFor } from "./support/store-samples.ts";
 import { expectNothingLost, foundBooks, limitedWriter } from "./support/writer-process.ts";
@@ -85,6 +86,31 @@ describe("a SQLite store", () => {
     expect(group[1]).toMatchObject({ reason: { code: "already-exists" } });
     expect([await store.meta.get("before"), await store.meta.get("after")]).toEqual(["1", "2"]);
     expect((await store.ledger.account(credit(tenant, 7).creditAccountId))?.creditsPosted).toBe(7);
+  });
+
+  test("whose writers ask again at once still leaves the event loop its turns", async () => {
+    const store = await open();
+    let turns = 0;
+    const turning = setInterval(() => turns++, 0);
+    for (let index = 0; index < 100; index++) await store.meta.set("name", String(index));
+    clearInterval(turning);
+    expect(turns).toBeGreaterThan(10);
+  });
+
+  test("with a writing thread tells the thread's faults with their codes, and ends with its process", async () => {
+    await foundBooks(await open({ fileBytesMax: 400_000 }));
+    await opened.splice(0)[0]?.close();
+    const store = await openThreadedSqliteStore({ path, nowMs: 1, fileBytesMax: 400_000 });
+    const body = "x".repeat(10_000);
+    const fill = async () => {
+      for (let index = 0; ; index++) await store.meta.set(`name ${index}`, body);
+    };
+    await expect(fill()).rejects.toMatchObject({ code: "disk-full", data: { path } });
+    const malformed = { ...credit(aTenant(1).tenantId, 5), amountMicroUsd: microUsd(0) };
+    await expect(store.ledger.apply([malformed])).rejects.toThrow("must hold");
+    await store.close();
+    await writeFile(path, "this is not a database, however long it goes on ".repeat(100));
+    await expect(openThreadedSqliteStore({ path, nowMs: 1 })).rejects.toMatchObject({ code: "store-corrupt" });
   });
 
   test("that closes while writes wait commits them first", async () => {

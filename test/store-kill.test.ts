@@ -3,7 +3,8 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { openPostgresStore, openSqliteStore, type SqlStore } from "../src/adapters/store-sql/sql-store.ts";
+import { openPostgresStore, openSqliteStore } from "../src/adapters/store-sql/sql-store.ts";
+import type { Store } from "../src/ports/store.ts";
 import { postgresAbsent, startPostgres, type TestPostgres } from "./support/postgres.ts";
 import { type Acknowledged, expectNothingLost, foundBooks, killedWriter } from "./support/writer-process.ts";
 
@@ -11,7 +12,7 @@ const ROUNDS = 6;
 const NUMBERS_PER_ROUND = 100_000;
 const TEST_MS_MAX = 180_000;
 
-async function killRounds(open: () => Promise<SqlStore>, writerArguments: readonly string[]): Promise<void> {
+async function killRounds(open: () => Promise<Store>, writerArguments: readonly string[]): Promise<void> {
   const fresh = await open();
   await foundBooks(fresh);
   await fresh.close();

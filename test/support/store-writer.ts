@@ -3,7 +3,8 @@
  * `failed CODE` at the first fault. It is there to be killed. Arguments: `sqlite PATH FIRST` or `postgres URL FIRST`.
  */
 import { writeSync } from "node:fs";
-import { openPostgresStore, openSqliteStore } from "../../src/adapters/store-sql/sql-store.ts";
+import { openPostgresStore } from "../../src/adapters/store-sql/sql-store.ts";
+import { openThreadedSqliteStore } from "../../src/adapters/store-sql/sqlite-thread.ts";
 import { FallowError } from "../../src/domain/fault.ts";
 import { settlementFor } from "./store-samples.ts";
 
@@ -11,7 +12,7 @@ const [kind, place, firstText] = process.argv.slice(2);
 if (place === undefined || firstText === undefined) throw new Error("store-writer KIND PLACE FIRST");
 const store =
   kind === "sqlite"
-    ? await openSqliteStore({ path: place, nowMs: 1 })
+    ? await openThreadedSqliteStore({ path: place, nowMs: 1 })
     : await openPostgresStore({ url: place, nowMs: 1 });
 /** Written at once and by the process itself: what is said was acknowledged before. */
 const say = (line: string) => writeSync(1, `${line}\n`);

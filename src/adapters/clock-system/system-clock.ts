@@ -15,14 +15,15 @@ export class SystemClock implements Clock {
 
   setTimer(delayMs: number, fire: () => void): Timer {
     const endMs = performance.now() + delayMs;
-    let handle: NodeJS.Timeout;
+    let handle: NodeJS.Timeout | null = null;
     const arm = () => {
-      const leftMs = Math.max(0, endMs - performance.now());
-      const isLastStep = leftMs <= STEP_MS_MAX;
-      handle = setTimeout(isLastStep ? fire : arm, Math.min(Math.ceil(leftMs), STEP_MS_MAX));
+      const leftMs = endMs - performance.now();
+      // A timer of the system may fire a fraction of a millisecond early by this clock.
+      if (leftMs <= 0 && handle !== null) return fire();
+      handle = setTimeout(arm, Math.min(Math.ceil(Math.max(0, leftMs)), STEP_MS_MAX));
       handle.unref();
     };
     arm();
-    return { cancel: () => clearTimeout(handle) };
+    return { cancel: () => clearTimeout(handle ?? undefined) };
   }
 }

@@ -48,16 +48,45 @@ export function openSqlite(options: SqliteOptions): SqlDatabase {
   };
 }
 
+/** Only reads; whoever writes to the file does so elsewhere and has opened it before. */
+export function openSqliteReader(options: SqliteOptions): SqlDatabase {
+  const file = faultsNamed(options.path, () => readerOf(options.path));
+  const reader = kyselyOver(file);
+  return {
+    dialect: "sqlite",
+    reader,
+    writer: reader,
+    begin: "begin",
+    storageFault: (thrown) => sqliteFault(thrown, options.path),
+    claim: () => Promise.resolve(),
+    isTransient: () => false,
+    close: () => {
+      file.close();
+      return Promise.resolve();
+    },
+  };
+}
+
 function openBoth(options: SqliteOptions): [DatabaseSync, DatabaseSync] {
-  try {
+  return faultsNamed(options.path, () => {
     const writer = new DatabaseSync(options.path, { timeout: BUSY_TIMEOUT_MS });
     for (const pragma of PRAGMAS) writer.exec(pragma);
     if (options.fileBytesMax != null) limitFile(writer, options.fileBytesMax);
-    const reader = new DatabaseSync(options.path, { timeout: BUSY_TIMEOUT_MS });
-    reader.exec("pragma query_only = on");
-    return [writer, reader];
+    return [writer, readerOf(options.path)];
+  });
+}
+
+function readerOf(path: string): DatabaseSync {
+  const reader = new DatabaseSync(path, { timeout: BUSY_TIMEOUT_MS });
+  reader.exec("pragma query_only = on");
+  return reader;
+}
+
+function faultsNamed<T>(path: string, open: () => T): T {
+  try {
+    return open();
   } catch (cause) {
-    throw sqliteFault(cause, options.path) ?? cause;
+    throw sqliteFault(cause, path) ?? cause;
   }
 }
 

@@ -76,13 +76,12 @@ export class WriteQueue {
     setImmediate(() => void this.#drain());
   }
 
+  /** One group for each turn: writers that ask again at once must not keep the event loop from everything else. */
   async #drain(): Promise<void> {
-    while (this.#queue.length > 0) {
-      const group = this.#queue.splice(0, GROUP_WRITES_MAX);
-      await this.#commitGroup(group);
-    }
+    await this.#commitGroup(this.#queue.splice(0, GROUP_WRITES_MAX));
     this.#isDraining = false;
-    this.#closed?.();
+    if (this.#queue.length > 0) this.#schedule();
+    else this.#closed?.();
   }
 
   /** Settles every write of the group; never rejects. */
