@@ -69,6 +69,10 @@ export class SimClient {
     const end = (outcome: RequestOutcome) => this.#ports.witness({ kind: "outcome", requestId, outcome });
     const refused = await this.#hold();
     if (refused !== null) return end({ kind: "refused", code: refused });
+    if (this.#isGone) {
+      await this.#settle([]);
+      return end({ kind: "cancelled" });
+    }
     this.#ports.witness({ kind: "accepted", request: asked });
     await this.#generate();
     this.#isOver = true;

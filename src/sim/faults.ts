@@ -53,7 +53,7 @@ export interface FaultEvent {
 
 export interface NodeFaults {
   readonly clock: ClockFaults;
-  /** 1 is as fast as drawn; 8 takes eight times as long for a token. */
+  /** 1 is as fast as drawn; 10 takes ten times as long for a token. */
   readonly slowness: number;
   readonly lies: readonly Lie[];
   readonly loadFailureProbability: number;
@@ -167,7 +167,8 @@ function drawNode(
   const isLiar = has("lies") && !isTrusty && random.chance(0.4);
   return {
     clock,
-    slowness: has("slow-node") ? random.pick([1, 1, 3, 10, 60]) : 1,
+    // The slowest still finishes the longest answer within a probe's patience: 30 ms times 25 for 60 tokens.
+    slowness: has("slow-node") ? random.pick([1, 1, 3, 10, 25]) : 1,
     lies: isLiar ? LIES.filter(() => random.chance(0.4)) : [],
     loadFailureProbability: has("load-failure") ? random.pick([0, 0.2, 0.6, 1]) : 0,
     weightsFaults: {
