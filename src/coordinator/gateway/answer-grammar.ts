@@ -1,6 +1,5 @@
 /**
- * What an answer may look like, as a grammar: `response_format`, and a tool call where one is required. Compiled grammars are
- * kept, because agents send the same tools with every request.
+ * What an answer may look like, as a grammar: `response_format`, and a tool call where one is required.
  */
 import { Ajv2020 } from "ajv/dist/2020.js";
 import { assert } from "../../domain/assert.ts";
@@ -13,42 +12,56 @@ import {
   GrammarTooLarge,
   literal,
 } from "../../inference/grammar/grammar-builder.ts";
-import { addSchema, jsonObjectGrammar } from "../../inference/grammar/json-schema-grammar.ts";
-import type { ChatRequest } from "../../wire/openai/chat-request.ts";
+import { addSchema } from "../../inference/grammar/json-schema-grammar.ts";
+import type { ChatRequest, ResponseFormat } from "../../wire/openai/chat-request.ts";
 
 /** Only for its meta-schema: whether what a caller sent is a JSON schema at all. */
 const metaSchema = new Ajv2020({ strict: false, validateFormats: false });
 const DRAFT = "https://json-schema.org/draft/2020-12/schema";
 
-export function answerGrammar(request: {
+export function answerGrammar(request: GrammarRequest): Outcome<string | null> {
+  const builder = new GrammarBuilder();
+  try {
+    const root = answerRoot(builder, request);
+    return root.ok && root.value !== null ? ok(builder.text(root.value)) : root;
+  } catch (thrown) {
+    if (!(thrown instanceof GrammarTooLarge)) throw thrown;
+    return refuse("invalid-request", `the schemas make a grammar of more than ${GRAMMAR_CHARS_MAX} characters`, {
+      param: request.tools.length > 0 ? "tools" : "response_format",
+    });
+  }
+}
+
+interface GrammarRequest {
   readonly body: ChatRequest;
   readonly tools: readonly ToolSpec[];
   readonly format: ToolFormat;
-}): Outcome<string | null> {
-  const { body, tools, format } = request;
+}
+
+/** The expression for a whole answer; null when it may be anything. */
+function answerRoot(builder: GrammarBuilder, request: GrammarRequest): Outcome<string | null> {
+  const { body, tools } = request;
   const forced = forcedTools(body, tools);
-  const wanted = body.response_format ?? null;
-  if (forced !== null) {
-    if (wanted !== null && wanted.type !== "text") {
-      return refuse("invalid-request", "response_format cannot hold where tool_choice requires a call; leave one out", {
-        param: "response_format",
-      });
-    }
-    return callGrammar(forced, { body, format });
+  const wanted = body.response_format ?? { type: "text" };
+  if (forced !== null && wanted.type !== "text") {
+    const message = "response_format cannot hold where tool_choice requires a call; leave one out";
+    return refuse("invalid-request", message, { param: "response_format" });
   }
-  if (wanted === null || wanted.type === "text") return ok(null);
-  if (wanted.type === "json_object") return ok(jsonObjectGrammar());
+  if (forced !== null) return addCalls(builder, { ...request, tools: forced });
+  if (wanted.type === "text") return ok(null);
+  const answer = addAnswer(builder, wanted);
+  if (!answer.ok || tools.length === 0) return answer;
+  // A model with tools may also call one instead of answering.
+  const calls = addCalls(builder, request);
+  return calls.ok ? ok(`(${answer.value}) | (${calls.value})`) : calls;
+}
+
+function addAnswer(builder: GrammarBuilder, wanted: Exclude<ResponseFormat, { type: "text" }>): Outcome<string> {
+  if (wanted.type === "json_object") return ok(builder.base("object"));
   const param = "response_format.json_schema.schema";
   const { schema } = wanted.json_schema;
-  if (schema === null || schema === undefined)
-    return refuse("invalid-request", `parameter '${param}' is missing`, { param });
-  const builder = new GrammarBuilder();
-  const root = compiled(builder, { schema, param });
-  if (!root.ok) return root;
-  if (tools.length === 0) return ok(builder.text(root.value));
-  // A model with tools may also call one instead of answering.
-  const calls = addCalls(builder, { tools, body, format });
-  return calls.ok ? ok(builder.text(`(${root.value}) | (${calls.value})`)) : calls;
+  if (schema !== null && schema !== undefined) return compiled(builder, { schema, param });
+  return refuse("invalid-request", `parameter '${param}' is missing`, { param });
 }
 
 /** The tools of which one has to be called; null when none has to. */
@@ -59,17 +72,8 @@ function forcedTools(body: ChatRequest, tools: readonly ToolSpec[]): readonly To
   return tools.filter((tool) => tool.name === choice.function.name);
 }
 
-function callGrammar(tools: readonly ToolSpec[], context: { body: ChatRequest; format: ToolFormat }): Outcome<string> {
-  const builder = new GrammarBuilder();
-  const calls = addCalls(builder, { tools, ...context });
-  return calls.ok ? ok(builder.text(calls.value)) : calls;
-}
-
 /** One call of one of the tools, written as the model's family writes it. */
-function addCalls(
-  builder: GrammarBuilder,
-  request: { tools: readonly ToolSpec[]; body: ChatRequest; format: ToolFormat },
-): Outcome<string> {
+function addCalls(builder: GrammarBuilder, request: GrammarRequest): Outcome<string> {
   const { before, between, after } = request.format.written;
   const calls: string[] = [];
   for (const tool of request.tools) {
@@ -89,17 +93,10 @@ function compiled(builder: GrammarBuilder, source: { schema: unknown; param: str
   const { schema, param } = source;
   const problem = notASchema(schema);
   if (problem !== null) return refuse("invalid-request", `'${param}' is not a JSON schema: ${problem}`, { param });
-  try {
-    const root = addSchema(builder, schema);
-    if (root.ok) return root;
-    const { pointer, message } = root.reason;
-    return refuse("invalid-request", `'${param}' cannot be enforced: ${message} (at ${pointer})`, { param });
-  } catch (thrown) {
-    if (!(thrown instanceof GrammarTooLarge)) throw thrown;
-    return refuse("invalid-request", `the schemas make a grammar of more than ${GRAMMAR_CHARS_MAX} characters`, {
-      param,
-    });
-  }
+  const root = addSchema(builder, schema);
+  if (root.ok) return root;
+  const { pointer, message } = root.reason;
+  return refuse("invalid-request", `'${param}' cannot be enforced: ${message} (at ${pointer})`, { param });
 }
 
 function notASchema(schema: unknown): string | null {

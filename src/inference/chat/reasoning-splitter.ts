@@ -16,6 +16,8 @@ export class ReasoningSplitter implements OutputParser {
   readonly #answer: OutputParser;
   #state: "start" | "reasoning" | "after" | "answer";
   #held = "";
+  /** The line break behind the opening mark has been looked for. */
+  #hasReasoned = false;
 
   /** `prompt`: the rendered prompt, whose end tells whether the reasoning is open. */
   constructor(options: { prompt: string; answer: OutputParser }) {
@@ -57,13 +59,15 @@ export class ReasoningSplitter implements OutputParser {
     const trimmed = this.#held.trimStart();
     if (trimmed.startsWith(OPEN)) {
       this.#state = "reasoning";
-      this.#held = trimmed.slice(OPEN.length).replace(/^\n/, "");
+      this.#held = trimmed.slice(OPEN.length);
     } else if (!OPEN.startsWith(trimmed)) {
       this.#state = "answer";
     }
   }
 
   #reason(deltas: OutputDelta[]): void {
+    if (!this.#hasReasoned) this.#held = this.#held.replace(/^\n/, "");
+    this.#hasReasoned ||= this.#held !== "";
     const end = this.#held.indexOf(CLOSE);
     const shown = end === -1 ? this.#held.length - partialMarkerChars(this.#held, [CLOSE]) : end;
     if (shown > 0) deltas.push({ kind: "reasoning", text: this.#held.slice(0, shown) });

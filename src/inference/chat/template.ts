@@ -9,8 +9,8 @@ import { no, type Outcome, ok, type Refusal, refuse } from "../../domain/refusal
 
 /** The longest published template is about 20,000 characters. */
 export const TEMPLATE_CHARS_MAX = 262_144;
-/** A long template takes some 200 steps a message; a million take about a second. */
-export const TEMPLATE_STEPS_MAX = 1_000_000;
+/** A long template takes some 200 steps a message; half a million take under a second. */
+export const TEMPLATE_STEPS_MAX = 500_000;
 /** Of a rendered prompt: over four times the largest context in use. */
 export const RENDERED_CHARS_MAX = 16_777_216;
 const RANGE_ITEMS_MAX = 100_000;

@@ -92,19 +92,22 @@ export class ToolCallParser implements OutputParser {
   }
 
   #text(): boolean {
-    const found = this.#format.open
+    // A list of calls has closing marks of its own behind those of its last call.
+    const markers = this.#calls > 0 ? [...this.#format.open, ...this.#format.close] : this.#format.open;
+    const found = markers
       .map((marker) => ({ marker, at: this.#held.indexOf(marker) }))
       .filter(({ at }) => at !== -1)
       .sort((a, b) => a.at - b.at || b.marker.length - a.marker.length)[0];
     if (found === undefined) {
-      const waiting = partialMarkerChars(this.#held, this.#format.open);
+      const waiting = partialMarkerChars(this.#held, markers);
       this.#say(this.#held.slice(0, this.#held.length - waiting));
       this.#held = this.#held.slice(this.#held.length - waiting);
       return false;
     }
     this.#say(this.#held.slice(0, found.at));
-    this.#skipped = found.marker;
     this.#held = this.#held.slice(found.at + found.marker.length);
+    if (this.#format.close.includes(found.marker)) return true;
+    this.#skipped = found.marker;
     this.#state = "calls";
     return true;
   }

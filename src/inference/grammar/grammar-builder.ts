@@ -75,6 +75,7 @@ export class GrammarBuilder {
 
   /** The grammar's text, with what `root` is. */
   text(root: string): string {
+    if (this.#chars + root.length > GRAMMAR_CHARS_MAX) throw new GrammarTooLarge();
     const rules = [...this.#rules].map(([name, body]) => `${name} ::= ${body}\n`);
     return `root ::= ${root}\n${rules.join("")}`;
   }

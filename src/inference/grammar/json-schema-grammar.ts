@@ -60,9 +60,10 @@ const IMPLIED: readonly (readonly [string, readonly string[]])[] = [
 
 /** A grammar whose texts are JSON values that the schema allows. */
 export function jsonSchemaGrammar(schema: unknown): Outcome<string, SchemaProblem> {
-  const builder = new GrammarBuilder();
-  const root = addSchema(builder, schema);
-  return root.ok ? ok(builder.text(root.value)) : root;
+  return caught(() => {
+    const builder = new GrammarBuilder();
+    return builder.text(new SchemaCompiler(builder, schema).compile());
+  });
 }
 
 /** Any JSON object. */
@@ -71,10 +72,14 @@ export function jsonObjectGrammar(): string {
   return builder.text(builder.base("object"));
 }
 
-/** Adds a schema's rules to a grammar and gives the name of the rule for its values. */
+/** Adds a schema's rules to a grammar and gives the expression of its values. */
 export function addSchema(builder: GrammarBuilder, schema: unknown): Outcome<string, SchemaProblem> {
+  return caught(() => new SchemaCompiler(builder, schema).compile());
+}
+
+function caught(compile: () => string): Outcome<string, SchemaProblem> {
   try {
-    return ok(new SchemaCompiler(builder, schema).compile());
+    return ok(compile());
   } catch (thrown) {
     if (thrown instanceof SchemaStop) return no({ pointer: thrown.pointer, message: thrown.message });
     if (!(thrown instanceof GrammarTooLarge)) throw thrown;
