@@ -1,6 +1,6 @@
 /** Commands that run something on this machine: the grid, an agent, checks, keys of the node. */
 import { type Command, Option } from "commander";
-import { wholeNumber, withCommonOptions } from "./command-options.ts";
+import { decimalNumber, wholeNumber, withCommonOptions } from "./command-options.ts";
 
 const PORT_DEFAULT = 8_420;
 const port = wholeNumber({ min: 0, max: 65_535 });
@@ -34,7 +34,17 @@ function addUp(program: Command): void {
       2,
     )
     .option("--no-agent", "run no agent on this machine")
-    .option("--threads <n>", "CPU threads of each engine (default: all)", wholeNumber({ min: 1, max: 1_024 }))
+    .option(
+      "--threads <n>",
+      "CPU threads of each engine (default: half of the cores)",
+      wholeNumber({ min: 1, max: 1_024 }),
+    )
+    .option(
+      "--client-stall <seconds>",
+      "a client that reads nothing of its stream for so long is gone",
+      decimalNumber({ min: 0.1, max: 3_600 }),
+      60,
+    )
     .addOption(
       new Option("--log-level <level>", "what is logged to stderr")
         .choices(["debug", "info", "warn", "error", "silent"])
@@ -60,7 +70,11 @@ function addJoin(program: Command): void {
     .argument("[code]", "join code from the grid; needed the first time only")
     .option("--name <name>", "name shown in the grid (default: the host name)")
     .option("--max-memory <size>", "lend at most this much memory, e.g. 8GiB")
-    .option("--threads <n>", "CPU threads of each engine (default: all)", wholeNumber({ min: 1, max: 1_024 }))
+    .option(
+      "--threads <n>",
+      "CPU threads of each engine (default: half of the cores)",
+      wholeNumber({ min: 1, max: 1_024 }),
+    )
     .addOption(
       new Option("--log-level <level>", "what is logged to stderr")
         .choices(["debug", "info", "warn", "error", "silent"])

@@ -7,7 +7,7 @@ import { plain } from "./format.ts";
 export interface Progress {
   /** What is happening, e.g. `loading the model`, with how far it is. */
   step(text: string): void;
-  /** Leaves the last step on the screen and goes to the next line. */
+  /** Takes the line off the screen; steps that come later are not shown. May be called twice. */
   end(): void;
 }
 
@@ -31,34 +31,38 @@ export function note(text: string): void {
   process.stderr.write(`${text}\n`);
 }
 
-export function openProgress(options: { isQuiet: boolean }): Progress {
-  if (options.isQuiet) return { step: () => undefined, end: () => undefined };
-  return process.stderr.isTTY === true ? ttyProgress() : plainProgress();
-}
-
-function ttyProgress(): Progress {
-  let isOpen = false;
+export function openProgress(): Progress {
+  const line = process.stderr.isTTY === true ? rewrittenLine() : plainLines();
+  let hasEnded = false;
   return {
-    step(text) {
-      const width = (process.stderr.columns ?? COLUMNS_FALLBACK) - 1;
-      process.stderr.write(`\r\u001b[2K${plain(text).slice(0, width)}`);
-      isOpen = true;
+    step: (text) => {
+      if (!hasEnded) line.step(text);
     },
-    end() {
-      if (isOpen) process.stderr.write("\r\u001b[2K");
-      isOpen = false;
+    end: () => {
+      if (!hasEnded) line.end();
+      hasEnded = true;
     },
   };
 }
 
-/** A percentage that moves would fill a log file, so a line appears only when the words change. */
-function plainProgress(): Progress {
-  let last = "";
+function rewrittenLine(): Progress {
   return {
-    step(text) {
-      const words = text.replace(/\s*\d[\d.,]*\s*(%|[KMGT]?i?B).*$/, "");
-      if (words !== last) process.stderr.write(`fallow: ${plain(text)}\n`);
-      last = words;
+    step: (text) => {
+      const width = (process.stderr.columns ?? COLUMNS_FALLBACK) - 1;
+      process.stderr.write(`\r\u001b[2K${plain(text).slice(0, width)}`);
+    },
+    end: () => void process.stderr.write("\r\u001b[2K"),
+  };
+}
+
+/** A percentage that moves would fill a log file, and steps of several parts alternate: each wording appears once. */
+function plainLines(): Progress {
+  const said = new Set<string>();
+  return {
+    step: (text) => {
+      const words = text.replace(/\s*\d[\d.,]*\s*(%|s\b).*$/, "");
+      if (!said.has(words)) process.stderr.write(`fallow: ${plain(text)}\n`);
+      said.add(words);
     },
     end: () => undefined,
   };

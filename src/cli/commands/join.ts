@@ -64,6 +64,7 @@ export async function runJoin(code: string | null, options: JoinOptions): Promis
     await host.ended;
   } catch (thrown) {
     if (!stop.signal.aborted) throw thrown;
+    process.exit(EXIT.ok); // stopped before it worked: an engine that is being measured ends with this process
   } finally {
     stop.dispose();
   }

@@ -34,6 +34,8 @@ export interface UpOptions {
   readonly warm: number;
   readonly agent: boolean;
   readonly threads?: number;
+  /** Seconds. */
+  readonly clientStall: number;
   readonly logLevel: LogLevel;
   readonly json?: boolean;
 }
@@ -51,7 +53,7 @@ export async function runUp(options: UpOptions): Promise<void> {
   const log = createPinoLog({ level: options.logLevel });
   const home = openHome(options.home);
   const lock = takeGridHome(home);
-  const progress = openProgress({ isQuiet: false });
+  const progress = openProgress();
   const stop = onStopSignals((name) => {
     progress.end();
     note(`fallow: ${name === "SIGINT" ? "Ctrl-C" : name}: finishing what runs, at most ${DRAIN_MS / 1_000} s`);
@@ -114,6 +116,7 @@ async function openCoordinator(options: UpOptions, more: { home: HomeFolder; log
       host: options.host,
       port: options.port,
       database: options.database,
+      clientStallMsMax: options.clientStall * 1_000,
       version: packageVersion(),
     });
   } catch (thrown) {
@@ -151,7 +154,9 @@ function startAgent(
   let failure: CliError | null = null;
   const onNews = (news: AgentNews) => {
     if (news.kind === "step") more.progress.step(`agent: ${news.text}`);
-    if (news.kind === "failed") failure = new CliError(news.message, { code: news.code, fix: news.fix });
+    if (news.kind !== "failed") return;
+    failure = new CliError(news.message, { code: news.code, fix: news.fix });
+    more.log.error({ code: news.code, cause: news.message }, "agent of this machine gave up");
   };
   const order = async () => ({
     kind: "start" as const,

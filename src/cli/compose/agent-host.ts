@@ -10,6 +10,7 @@ import { WebSocketDialer } from "../../adapters/link-websocket/websocket-dialer.
 import { keptNodeIdentity } from "../../adapters/node-identity/node-identity.ts";
 import { HttpWeightsCache } from "../../adapters/weights-http/http-weights-cache.ts";
 import { type Agent, createAgent } from "../../agent/agent.ts";
+import { FallowError } from "../../domain/fault.ts";
 import type { LinkTarget } from "../../ports/link.ts";
 import type { Log } from "../../ports/log.ts";
 import { type HomeFolder, makeFolder } from "../home/home-folder.ts";
@@ -31,7 +32,7 @@ export interface AgentHostOptions {
   readonly name: string | null;
   /** Null: all that the machine has, less the owner's reserve. */
   readonly memoryBytesMax: number | null;
-  /** CPU threads of each engine; null: as many as the machine has. */
+  /** CPU threads of each engine; null: half of the logical cores. */
   readonly threads: number | null;
   readonly log: Log;
   /** Ends the agent. */
@@ -47,6 +48,14 @@ export interface AgentHost {
   readonly ended: Promise<void>;
 }
 
+/**
+ * Half of the logical cores: about the physical ones, beyond which decoding gains nothing. An engine whose threads outnumber the
+ * free cores is many times slower, since each of its threads waits busily for the slowest one, so the owner's programs need room.
+ */
+function defaultThreads(): number {
+  return Math.max(1, Math.floor(availableParallelism() / 2));
+}
+
 /** How often replicas are looked at to tell their owner. */
 const LOOK_MS = 250;
 const NAME_CHARS_MAX = 128;
@@ -58,9 +67,9 @@ export async function startAgentHost(options: AgentHostOptions): Promise<AgentHo
   try {
     const crypto = new NodeCrypto();
     const keyPair = await keptNodeIdentity(home.path, crypto);
-    const threads = options.threads ?? availableParallelism();
+    const threads = options.threads ?? defaultThreads();
     onEvent({ event: "measuring" });
-    const { capabilities, engines } = await measureMachine({ ...options, threads });
+    const { capabilities, engines } = await abortable(measureMachine({ ...options, threads }), options.signal);
     options.signal.throwIfAborted();
     onEvent({ event: "connecting", url: target.url });
     const name = (options.name ?? hostname()).slice(0, NAME_CHARS_MAX) || "node";
@@ -113,6 +122,16 @@ export async function startAgentHost(options: AgentHostOptions): Promise<AgentHo
     lock.release();
     throw thrown;
   }
+}
+
+/** Measuring ends between two runs only; whoever stops need not wait for it, since engines end with this process. */
+function abortable<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  return Promise.race([
+    work,
+    untilAborted(signal).then((): never => {
+      throw new FallowError("cancelled", "stopped while measuring this machine");
+    }),
+  ]);
 }
 
 function untilAborted(signal: AbortSignal): Promise<void> {

@@ -41,6 +41,8 @@ export interface CoordinatorHostOptions {
   readonly host: string;
   readonly port: number;
   readonly database: string | undefined;
+  /** A client that reads nothing for so long, while there is something to read, is gone. */
+  readonly clientStallMsMax: number;
   readonly version: string;
   readonly log: Log;
 }
@@ -83,6 +85,7 @@ export async function startCoordinatorHost(options: CoordinatorHostOptions): Pro
         gridKey: crypto.keyPairFrom(seed),
         version: options.version,
         addresses: () => addresses,
+        gateway: { clientStallMsMax: options.clientStallMsMax },
         statusPage: readStatusPage(),
       },
     );
