@@ -5,6 +5,7 @@
 import type { Kysely } from "kysely";
 import type { FallowError } from "../../domain/fault.ts";
 import type { Dialect } from "./migrate.ts";
+import type { MoneyOutcome, MoneyWrite } from "./money-batch.ts";
 import type { Tables } from "./tables.ts";
 
 export interface SqlDatabase {
@@ -30,5 +31,7 @@ export type WriteConnection = Kysely<Tables>;
 export interface Tx {
   /** Runs the write in a transaction, all or nothing; resolves when it is durable. */
   write<T>(work: (connection: WriteConnection) => Promise<T>): Promise<T>;
+  /** Applies transfers, and with them a receipt, all or nothing; those of one moment are carried out together. */
+  money(write: MoneyWrite): Promise<MoneyOutcome>;
   readonly reader: Kysely<Tables>;
 }

@@ -1,27 +1,20 @@
-/** Receipts: each settlement writes its postings, its receipt and its leaf of the log in one transaction. */
-import { type Selectable, sql } from "kysely";
-import { z } from "zod";
+/** Receipts as they are read; how a settlement is written is in money-batch.ts. */
+import { sql } from "kysely";
+import { assert } from "../../domain/assert.ts";
 import {
   keyId,
   modelId,
   type ReceiptId,
   type RequestId,
-  receiptId,
-  requestId,
   type Sha256Hex,
   sha256Hex,
   type TenantId,
   tenantId,
 } from "../../domain/ids.ts";
 import { microUsd } from "../../domain/money.ts";
-import { SERVICE_TIERS } from "../../domain/tier.ts";
-import { dayOf } from "../../market/usage-day.ts";
 import type { ReceiptRecord, ReceiptStore, Settlement, SettlementOutcome, UsageRow } from "../../ports/store.ts";
-import type { Tx, WriteConnection } from "./database.ts";
-import { applyTransfers } from "./ledger-rows.ts";
-import type { ReceiptTable } from "./tables.ts";
-
-const tierSchema = z.enum(SERVICE_TIERS);
+import type { Tx } from "./database.ts";
+import { recordOf, tierSchema } from "./receipt-columns.ts";
 
 export class ReceiptRows implements ReceiptStore {
   readonly #tx: Tx;
@@ -30,24 +23,12 @@ export class ReceiptRows implements ReceiptStore {
     this.#tx = tx;
   }
 
-  settle(settlement: Settlement): Promise<SettlementOutcome> {
-    return this.#tx.write(async (connection) => {
-      const earlier = await connection
-        .selectFrom("receipts")
-        .select("leaf_index")
-        .where("request_id", "=", settlement.receipt.requestId)
-        .executeTakeFirst();
-      if (earlier !== undefined) return { ok: true, leafIndex: earlier.leaf_index, isReplay: true };
-      const applied = await applyTransfers(connection, settlement.transfers);
-      if (!applied.ok) return applied;
-      const leafIndex = await countLeaves(connection);
-      await connection
-        .insertInto("receipts")
-        .values(rowOf({ ...settlement.receipt, leafIndex }))
-        .execute();
-      await addSpent(connection, settlement.receipt);
-      return { ok: true, leafIndex, isReplay: false };
-    });
+  async settle({ transfers, receipt }: Settlement): Promise<SettlementOutcome> {
+    const outcome = await this.#tx.money({ transfers, receipt });
+    if (!outcome.ok) return outcome;
+    const { leafIndex, isReplay } = outcome;
+    assert(leafIndex !== null, "a settlement has a leaf");
+    return { ok: true, leafIndex, isReplay };
   }
 
   async get(id: ReceiptId): Promise<ReceiptRecord | null> {
@@ -75,8 +56,15 @@ export class ReceiptRows implements ReceiptStore {
     return rows.map(recordOf);
   }
 
-  leafCount(): Promise<number> {
-    return countLeaves(this.#tx.reader);
+  /** Leaves are numbered without a gap, so the highest tells the count at the cost of one step in the index. */
+  async leafCount(): Promise<number> {
+    const row = await this.#tx.reader
+      .selectFrom("receipts")
+      .select("leaf_index")
+      .orderBy("leaf_index", "desc")
+      .limit(1)
+      .executeTakeFirst();
+    return row === undefined ? 0 : row.leaf_index + 1;
   }
 
   async leaves(range: { from: number; to: number }): Promise<readonly Sha256Hex[]> {
@@ -123,60 +111,4 @@ export class ReceiptRows implements ReceiptStore {
       costMicroUsd: microUsd(row.cost_micro_usd),
     }));
   }
-}
-
-/** Leaves are numbered without a gap, so the highest tells the count at the cost of one step in the index. */
-async function countLeaves(connection: WriteConnection): Promise<number> {
-  const row = await connection
-    .selectFrom("receipts")
-    .select("leaf_index")
-    .orderBy("leaf_index", "desc")
-    .limit(1)
-    .executeTakeFirst();
-  return row === undefined ? 0 : row.leaf_index + 1;
-}
-
-async function addSpent(connection: WriteConnection, receipt: Settlement["receipt"]): Promise<void> {
-  await connection
-    .updateTable("api_keys")
-    .set((key) => ({ spent_micro_usd: key("spent_micro_usd", "+", receipt.costMicroUsd) }))
-    .where("key_id", "=", receipt.keyId)
-    .execute();
-}
-
-function recordOf(row: Selectable<ReceiptTable>): ReceiptRecord {
-  return {
-    receiptId: receiptId(row.receipt_id),
-    requestId: requestId(row.request_id),
-    tenantId: tenantId(row.tenant_id),
-    keyId: keyId(row.key_id),
-    modelId: modelId(row.model_id),
-    tier: tierSchema.parse(row.tier),
-    promptTokens: row.prompt_tokens,
-    outputTokens: row.output_tokens,
-    costMicroUsd: microUsd(row.cost_micro_usd),
-    createdAtMs: row.created_at_ms,
-    bodyJson: row.body_json,
-    leafSha256: sha256Hex(row.leaf_sha256),
-    leafIndex: row.leaf_index,
-  };
-}
-
-function rowOf(receipt: ReceiptRecord): ReceiptTable {
-  return {
-    leaf_index: receipt.leafIndex,
-    receipt_id: receipt.receiptId,
-    request_id: receipt.requestId,
-    tenant_id: receipt.tenantId,
-    key_id: receipt.keyId,
-    model_id: receipt.modelId,
-    tier: receipt.tier,
-    prompt_tokens: receipt.promptTokens,
-    output_tokens: receipt.outputTokens,
-    cost_micro_usd: receipt.costMicroUsd,
-    created_at_ms: receipt.createdAtMs,
-    day: dayOf(receipt.createdAtMs),
-    body_json: receipt.bodyJson,
-    leaf_sha256: receipt.leafSha256,
-  };
 }

@@ -33,7 +33,11 @@ export class SqlStore implements Store {
   constructor(database: SqlDatabase) {
     this.#database = database;
     this.#queue = new WriteQueue(database);
-    const tx: Tx = { reader: database.reader, write: (work) => this.#queue.write(work) };
+    const tx: Tx = {
+      reader: database.reader,
+      write: (work) => this.#queue.write(work),
+      money: (write) => this.#queue.money(write),
+    };
     this.meta = new MetaRows(tx);
     this.tenants = new TenantRows(tx);
     this.keys = new KeyRows(tx);
