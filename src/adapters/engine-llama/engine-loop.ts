@@ -18,6 +18,12 @@ import { SlotTable } from "./slot-table.ts";
 /** Without tokens to tell of, the host still hears this often that the engine lives. */
 const SILENCE_MS_MAX = 200;
 
+/**
+ * Tokens of fast steps wait this long for those of the next ones: a small model takes a step in half a millisecond, and a
+ * message costs a tenth of that on each side. First tokens and ends never wait.
+ */
+const REPORT_GATHER_MS = 4;
+
 export interface LoopOptions {
   readonly queueMax: number;
   readonly report: (step: StepReport) => void;
@@ -46,6 +52,7 @@ export class EngineLoop {
   #ends: SequenceEnd[] = [];
   #failures: SequenceFailure[] = [];
   #reportedAtMs = 0;
+  #isUrgent = false;
 
   constructor(loaded: LoadedModel, options: LoopOptions) {
     this.#loaded = loaded;
@@ -209,6 +216,7 @@ export class EngineLoop {
           this.#logprobs.set(this.#tokens.length / 2, { logprob, top });
         }
         this.#tokens.push(sequence.key, tokenId);
+        this.#isUrgent ||= sequence.isFirstToken;
         if (outcome.end !== null) this.#end(sequence, outcome.end);
       }
     }
@@ -232,8 +240,10 @@ export class EngineLoop {
 
   #flush(): void {
     const nowMs = performance.now();
-    const hasNews = this.#tokens.length > 0 || this.#ends.length > 0 || this.#failures.length > 0;
-    if (!hasNews && nowMs - this.#reportedAtMs < SILENCE_MS_MAX && this.#running.size > 0) return;
+    const quietMs = nowMs - this.#reportedAtMs;
+    const isUrgent = this.#isUrgent || this.#ends.length > 0 || this.#failures.length > 0 || this.#running.size === 0;
+    if (!isUrgent && quietMs < (this.#tokens.length > 0 ? REPORT_GATHER_MS : SILENCE_MS_MAX)) return;
+    this.#isUrgent = false;
     this.#reportedAtMs = nowMs;
     this.#options.report({
       kind: "step",

@@ -101,6 +101,11 @@ export class RunningSequence {
     return this.#outputTokens >= this.#tokensMax ? "length" : null;
   }
 
+  /** Whether the token drawn last was the first one of this attempt. */
+  get isFirstToken(): boolean {
+    return this.#outputTokens === 1;
+  }
+
   endReport(reason: StopReason): SequenceEnd {
     const promptTokens = this.#command.tokenIds.length;
     return { key: this.key, reason, promptTokens, cachedTokens: this.#cachedTokens, outputTokens: this.#outputTokens };
