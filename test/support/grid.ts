@@ -28,6 +28,8 @@ export interface FallowProcess extends AsyncDisposable {
   log(): string;
   /** Resolves with the first event that fits, also one that came before; rejects when the process ends first. */
   waitFor(fits: (event: GridEvent) => boolean, timeoutMs?: number): Promise<GridEvent>;
+  /** Resolves when stderr holds it; rejects when the process ends first. */
+  waitForLog(text: RegExp, timeoutMs?: number): Promise<void>;
   events(): readonly GridEvent[];
   /** Resolves when the process ended: exit code, or the signal's name. */
   readonly exited: Promise<number | string>;
@@ -71,7 +73,7 @@ export function removeHome(home: string): void {
 
 export async function startGrid(options: StartOptions = {}): Promise<Grid> {
   const startedMs = performance.now();
-  const running = start(["up", "--json", "--port", "0", ...(options.args ?? [])], options);
+  const running = launchFallow(["up", "--json", "--port", "0", ...(options.args ?? [])], options);
   const ready = await readyOrStopped(running, ({ event }) => event === "ready");
   return {
     ...running,
@@ -90,7 +92,7 @@ export async function startAgent(
   options: StartOptions & { until?: "online" | "serving" } = {},
 ): Promise<AgentProcess> {
   const code = joinCode === null ? [] : [joinCode];
-  const running = start(["join", ...code, "--json", ...(options.args ?? [])], options);
+  const running = launchFallow(["join", ...code, "--json", ...(options.args ?? [])], options);
   const online = await readyOrStopped(running, ({ event }) => event === "online");
   if (options.until !== "online") await readyOrStopped(running, ({ event }) => event === "serving");
   return { ...running, nodeId: String(online["nodeId"]) };
@@ -145,7 +147,8 @@ function asEvent(value: unknown): GridEvent | null {
   return { ...value, event: value.event };
 }
 
-function start(args: readonly string[], options: StartOptions): FallowProcess {
+/** Any command that goes on until it is stopped. */
+export function launchFallow(args: readonly string[], options: StartOptions = {}): FallowProcess {
   const home = options.home ?? makeHome();
   const [program = process.execPath, ...rest] = [...(options.through ?? []), process.execPath, MAIN, ...args];
   const child = spawn(program, rest, {
@@ -161,6 +164,7 @@ function start(args: readonly string[], options: StartOptions): FallowProcess {
   let log = "";
   child.stderr.setEncoding("utf8").on("data", (text: string) => {
     log = (log + text).slice(-LOG_CHARS_KEPT);
+    changed();
   });
   createInterface({ input: child.stdout }).on("line", (line) => {
     const event = asEvent(parseLine(line));
@@ -183,8 +187,8 @@ function start(args: readonly string[], options: StartOptions): FallowProcess {
       // the group is gone already
     }
   };
-  const waitFor = (fits: (event: GridEvent) => boolean, timeoutMs = READY_TIMEOUT_MS) =>
-    new Promise<GridEvent>((resolve, reject) => {
+  const wait = <T>(find: () => T | undefined, timeoutMs: number) =>
+    new Promise<T>((resolve, reject) => {
       const settle = (finish: () => void) => {
         clearTimeout(timer);
         onChange.delete(look);
@@ -192,11 +196,11 @@ function start(args: readonly string[], options: StartOptions): FallowProcess {
       };
       const fail = (why: string) => settle(() => reject(new Error(`fallow ${args[0]}: ${why}\n${log}`)));
       const look = () => {
-        const found = events.find(fits);
+        const found = find();
         if (found !== undefined) settle(() => resolve(found));
-        else if (ended !== null) fail(`ended (${ended}) before the event came`);
+        else if (ended !== null) fail(`ended (${ended}) before that came`);
       };
-      const timer = setTimeout(() => fail(`the event did not come within ${timeoutMs} ms`), timeoutMs);
+      const timer = setTimeout(() => fail(`that did not come within ${timeoutMs} ms`), timeoutMs);
       onChange.add(look);
       look();
     });
@@ -214,7 +218,9 @@ function start(args: readonly string[], options: StartOptions): FallowProcess {
     pid,
     home,
     log: () => log,
-    waitFor,
+    waitFor: (fits, timeoutMs = READY_TIMEOUT_MS) => wait(() => events.find(fits), timeoutMs),
+    waitForLog: (text, timeoutMs = READY_TIMEOUT_MS) =>
+      wait(() => (text.test(log) ? null : undefined), timeoutMs).then(() => undefined),
     events: () => events,
     exited,
     killGroup,

@@ -117,12 +117,19 @@ async function converse(
   const isTerminal = process.stdin.isTTY === true;
   const lines = createInterface({ input: process.stdin, output: process.stderr, terminal: isTerminal, prompt: "> " });
   let running: AbortController | null = null;
+  let hasEnded = false;
+  lines.once("close", () => {
+    hasEnded = true; // lines that were read before are still answered
+  });
+  const prompt = () => {
+    if (!hasEnded) lines.prompt();
+  };
   const onInterrupt = () => (running === null ? lines.close() : running.abort());
   lines.on("SIGINT", onInterrupt);
   process.on("SIGINT", onInterrupt);
   let messages = system;
   if (isTerminal) note(`${options.model}; /new starts over, /exit or Ctrl-D leaves`);
-  lines.prompt();
+  prompt();
   try {
     for await (const line of lines) {
       const text = line.trim();
@@ -133,7 +140,7 @@ async function converse(
         messages = await turn(grid, options, [...messages, { role: "user", content: text }], running.signal);
         running = null;
       }
-      lines.prompt();
+      prompt();
     }
   } finally {
     process.off("SIGINT", onInterrupt);
