@@ -102,7 +102,9 @@ function endExchange(context: Context, { state, exchange }: { state: GatewayStat
   }
   const route = routeLabel(context);
   state.metrics.requests.inc({ route, status: String(status) });
-  state.metrics.requestSeconds.observe({ route }, tookMs / 1000);
+  // A stream goes on; it tells its own end.
+  const isStream = headers.get("content-type")?.startsWith("text/event-stream") === true;
+  if (!isStream) state.metrics.requestSeconds.observe({ route }, tookMs / 1000);
   state.deps.log.debug(
     {
       requestId: exchange.requestId,

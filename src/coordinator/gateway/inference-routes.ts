@@ -19,7 +19,7 @@ import { planEmbeddings, runEmbeddings } from "./embeddings.ts";
 import { errorResponse } from "./error-table.ts";
 import type { Exchange } from "./exchange.ts";
 import type { GatewayState } from "./gateway-state.ts";
-import type { RequestTicket } from "./generation-plan.ts";
+import type { GenerationPlan, RequestTicket } from "./generation-plan.ts";
 import { beginIdempotent, type IdempotentRun } from "./idempotency.ts";
 import { readJsonBody } from "./json-body.ts";
 import { planChat } from "./plan-chat.ts";
@@ -62,7 +62,7 @@ export function addInferenceRoutes(app: Hono, state: GatewayState): void {
     plan: async (body, model, exchange) => {
       const sources = { wallMs: exchange.createdAtMs, makeCallId: () => callId(state) };
       const planned = await planChat(body, model, sources);
-      return planned.ok ? ok(generationRoute(state, planned.value, exchange)) : planned;
+      return planned.ok ? ok(generationRoute(state, planned.value, { exchange, route: "/v1/chat/completions" })) : planned;
     },
   });
   addRoute(app, state, {
@@ -70,7 +70,7 @@ export function addInferenceRoutes(app: Hono, state: GatewayState): void {
     schema: completionRequestSchema,
     plan: async (body, model, exchange) => {
       const planned = await planCompletion(body, model);
-      return planned.ok ? ok(generationRoute(state, planned.value, exchange)) : planned;
+      return planned.ok ? ok(generationRoute(state, planned.value, { exchange, route: "/v1/completions" })) : planned;
     },
   });
   addRoute(app, state, {
@@ -97,15 +97,17 @@ export function addInferenceRoutes(app: Hono, state: GatewayState): void {
   });
 }
 
-type GenerationPlanValue = Parameters<typeof mostTokens>[0];
-
-function generationRoute(state: GatewayState, plan: GenerationPlanValue, exchange: Exchange): RoutePlan {
+function generationRoute(
+  state: GatewayState,
+  plan: GenerationPlan,
+  { exchange, route }: { exchange: Exchange; route: string },
+): RoutePlan {
   return {
     tier: plan.tier,
     promptTokens: plan.promptTokens,
     outputTokensMax: plan.tokensMax,
     choices: plan.choices.length,
-    run: (start) => runGeneration(state, { ...start, plan, startedMonoMs: exchange.startedMonoMs }),
+    run: (start) => runGeneration(state, { ...start, plan, route, startedMonoMs: exchange.startedMonoMs }),
   };
 }
 

@@ -23,6 +23,8 @@ export interface GenerationRunner {
 }
 
 export interface RunContext {
+  /** For metrics. */
+  readonly route: string;
   readonly ticket: RequestTicket;
   readonly plan: GenerationPlan;
   readonly signal: AbortSignal;

@@ -41,6 +41,10 @@ function refusalOf(issue: Issue, context: { prefix: Path; body: unknown }): Refu
   if (issue.code === "invalid_type" && issue.expected === "null") {
     return refuse("unsupported-parameter", `parameter '${param}' is not supported; leave it out`, { param }).reason;
   }
+  if (issue.code === "invalid_key") {
+    const why = issue.issues[0]?.message ?? "it does not fit";
+    return refuse("invalid-request", `'${param}' has a key that does not fit: ${why}`, { param }).reason;
+  }
   const where = path.length === 0 ? "the body" : `parameter '${param}'`;
   return refuse("invalid-request", `${where} is ${shown(value)}; ${expectation(issue)}`, { param: param || null })
     .reason;

@@ -23,8 +23,11 @@ export function streamAnswer(run: RunningAnswer, format: AnswerFormat): Response
   metrics.streamsOpen.inc();
   let isOpen = true;
   const over = () => {
-    if (isOpen) metrics.streamsOpen.dec();
+    if (!isOpen) return;
     isOpen = false;
+    metrics.streamsOpen.dec();
+    const { route, startedMonoMs } = run.context;
+    metrics.requestSeconds.observe({ route }, (run.runner.deps.clock.monoMs() - startedMonoMs) / 1000);
   };
   const body = new ReadableStream<Uint8Array>(
     {
