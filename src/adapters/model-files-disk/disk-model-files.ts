@@ -20,6 +20,8 @@ export interface DiskModelFilesOptions {
 
 /** Large enough that reading costs no more than hashing, small enough to be nothing in memory. */
 const HASH_READ_BYTES = 1024 * 1024;
+/** A pipe that nobody writes to would keep the opening thread for ever; a regular file does not notice. Absent on Windows. */
+const OPEN_WITHOUT_WAITING = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0);
 const TEMPORARY = /^\..*\.tmp$/;
 
 export class DiskModelFiles implements ModelFiles {
@@ -33,7 +35,7 @@ export class DiskModelFiles implements ModelFiles {
   async open(path: string): Promise<ModelFile> {
     let handle: FileHandle;
     try {
-      handle = await open(path, "r");
+      handle = await open(path, OPEN_WITHOUT_WAITING);
     } catch (cause) {
       throw unreadable(path, cause);
     }
