@@ -6,10 +6,11 @@
  */
 import { assert } from "../domain/assert.ts";
 import type { AttemptRecord } from "../domain/attempt.ts";
-import { describeFault, FallowError } from "../domain/fault.ts";
+import { FallowError } from "../domain/fault.ts";
 import type { Generation, GenerationEvent, GenerationRequest } from "../domain/generation.ts";
 import type { KeyId, TenantId } from "../domain/ids.ts";
 import type { ModelManifest } from "../domain/model.ts";
+import type { MicroUsd } from "../domain/money.ts";
 import type { ReceiptChoice, ReceiptFinish } from "../domain/receipt.ts";
 import type { StopReason } from "../domain/sampling.ts";
 import { tokensSha256 } from "../market/receipt.ts";
@@ -24,6 +25,7 @@ export interface ClientRequest {
   readonly model: ModelManifest;
   readonly tenantId: TenantId;
   readonly keyId: KeyId;
+  readonly budgetMicroUsd: MicroUsd | null;
   readonly generations: readonly GenerationRequest[];
   readonly createdAtMs: number;
 }
@@ -32,8 +34,6 @@ export interface ClientPorts {
   readonly grid: ServingGrid;
   readonly crypto: Crypto;
   readonly witness: Witness;
-  /** Time that passes in the coordinator's process. */
-  readonly pause: (delayMs: number) => Promise<void>;
 }
 
 interface Choice {
@@ -41,10 +41,6 @@ interface Choice {
   finish: ReceiptFinish | null;
   failure: string | null;
 }
-
-/** Tries to bring a write that must not be lost into a store that fails. */
-const STORE_TRIES_MAX = 40;
-const STORE_RETRY_MS = 150;
 
 export class SimClient {
   readonly #request: ClientRequest;
@@ -70,7 +66,7 @@ export class SimClient {
     const refused = await this.#hold();
     if (refused !== null) return end({ kind: "refused", code: refused });
     if (this.#isGone) {
-      await this.#settle([]);
+      await this.#ports.grid.settlement.voidHold(requestId);
       return end({ kind: "cancelled" });
     }
     this.#ports.witness({ kind: "accepted", request: asked });
@@ -81,7 +77,7 @@ export class SimClient {
         this.#isGone && this.#choices[choice]?.finish === null ? generation.finish("cancelled") : generation.attempts(),
       ),
     );
-    await this.#settle(attempts.flat());
+    if (!(await this.#settle(attempts.flat()))) return end({ kind: "refused", code: "internal" });
     const failure = this.#choices.find((choice) => choice.failure !== null)?.failure;
     if (failure !== undefined && failure !== null) return end({ kind: "refused", code: failure });
     end({ kind: this.#isGone ? "cancelled" : "answered" });
@@ -96,24 +92,20 @@ export class SimClient {
   }
 
   async #hold(): Promise<string | null> {
-    const { asked, tenantId, keyId, createdAtMs } = this.#request;
-    const { requestId } = asked.terms;
-    const { settlement } = this.#ports.grid;
+    const { asked, tenantId, keyId, budgetMicroUsd, createdAtMs } = this.#request;
     try {
-      const held = await settlement.hold({
-        requestId,
+      const held = await this.#ports.grid.settlement.hold({
+        requestId: asked.terms.requestId,
         tenantId,
         keyId,
-        budgetMicroUsd: null,
+        budgetMicroUsd,
         amountMicroUsd: asked.heldMicroUsd,
         atMs: createdAtMs,
       });
       return held.ok ? null : held.reason.code;
     } catch (fault) {
       if (!(fault instanceof FallowError)) throw fault;
-      // Whether the hold was taken is unknown: it is given back either way.
-      await this.#insist(() => settlement.voidHold(requestId));
-      return "internal";
+      return "internal"; // settlement itself gives back what the store may have taken
     }
   }
 
@@ -163,33 +155,39 @@ export class SimClient {
     }
   }
 
-  async #settle(attempts: readonly AttemptRecord[]): Promise<void> {
+  /** False when it could not be settled: then nothing is charged. */
+  async #settle(attempts: readonly AttemptRecord[]): Promise<boolean> {
     const { asked, tenantId, keyId, model, createdAtMs, generations } = this.#request;
     const { settlement } = this.#ports.grid;
     const { requestId, requestSha256, tier, price } = asked.terms;
     const first = generations[0];
     assert(first !== undefined, "a request has a choice");
     if (this.#choices.every((choice) => choice.tokenIds.length === 0)) {
-      await this.#insist(() => settlement.voidHold(requestId));
-      return;
+      await settlement.voidHold(requestId);
+      return true;
     }
-    const choices = this.#choices.map((choice) => this.#receiptChoice(choice));
-    await this.#insist(() =>
-      settlement.settle({
-        requestId,
-        tenantId,
-        keyId,
-        model,
-        tier,
-        price,
-        requestSha256,
-        seedSha256: first.seed,
-        promptTokens: asked.promptTokens,
-        choices,
-        attempts,
-        createdAtMs,
-      }),
-    );
+    const request = {
+      requestId,
+      tenantId,
+      keyId,
+      model,
+      tier,
+      price,
+      requestSha256,
+      seedSha256: first.seed,
+      promptTokens: asked.promptTokens,
+      choices: this.#choices.map((choice) => this.#receiptChoice(choice)),
+      attempts,
+      createdAtMs,
+    };
+    try {
+      await settlement.settle(request);
+      return true;
+    } catch (fault) {
+      if (!(fault instanceof FallowError)) throw fault;
+      await settlement.voidHold(requestId);
+      return false;
+    }
   }
 
   #receiptChoice(choice: Choice): ReceiptChoice {
@@ -198,20 +196,6 @@ export class SimClient {
       outputSha256: tokensSha256(choice.tokenIds, (data) => this.#ports.crypto.sha256(data)),
       finishReason: choice.finish ?? "cancelled",
     };
-  }
-
-  /** Until the store has it: settling is idempotent. */
-  async #insist(write: () => Promise<unknown>): Promise<void> {
-    for (let tries = 1; ; tries++) {
-      try {
-        await write();
-        return;
-      } catch (fault) {
-        if (!(fault instanceof FallowError)) throw fault;
-        assert(tries < STORE_TRIES_MAX, `the store takes a write in ${STORE_TRIES_MAX} tries: ${describeFault(fault)}`);
-        await this.#ports.pause(STORE_RETRY_MS);
-      }
-    }
   }
 }
 

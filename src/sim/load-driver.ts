@@ -3,7 +3,7 @@ import type { ServedModel } from "../coordinator/dispatch/served-models.ts";
 import { assert } from "../domain/assert.ts";
 import type { GenerationRequest, RequestTerms } from "../domain/generation.ts";
 import { type KeyId, keyId, type RequestId, requestId, sha256Hex, type TenantId, tenantId } from "../domain/ids.ts";
-import { microUsd } from "../domain/money.ts";
+import { type MicroUsd, microUsd } from "../domain/money.ts";
 import { toHex } from "../market/hex.ts";
 import { holdAmount } from "../market/hold.ts";
 import { houseCredit } from "../market/house.ts";
@@ -34,6 +34,7 @@ export interface LoadDriverOptions {
 interface Buyer {
   readonly tenantId: TenantId;
   readonly keyId: KeyId;
+  readonly budgetMicroUsd: MicroUsd | null;
 }
 
 /** Nodes may join with one token, whenever they are up, whatever the wall clocks say. */
@@ -76,9 +77,26 @@ export class LoadDriver {
     const { plan, random, crypto, timeline, host } = this.#options;
     const ids = new SimIds(new SimClock(host), random.fork("ids"));
     for (const draw of plan.tenants) {
-      const buyer = { tenantId: tenantId(ids.make("ten")), keyId: keyId(ids.make("key")) };
+      const buyer: Buyer = {
+        tenantId: tenantId(ids.make("ten")),
+        keyId: keyId(ids.make("key")),
+        budgetMicroUsd: draw.budgetMicroUsd === null ? null : microUsd(draw.budgetMicroUsd),
+      };
       const createdAtMs = EPOCH_WALL_MS + timeline.nowMs;
       await store.tenants.create({ tenantId: buyer.tenantId, name: draw.name, createdAtMs });
+      await store.keys.create({
+        ...buyer,
+        secretSha256: sha256Hex(toHex(crypto.sha256(Buffer.from(buyer.keyId)))),
+        secretHint: "sim",
+        name: draw.name,
+        scopes: ["inference"],
+        requestsPerMinuteMax: null,
+        tokensPerMinuteMax: null,
+        models: null,
+        createdAtMs,
+        expiresAtMs: null,
+        revokedAtMs: null,
+      });
       const amountMicroUsd = microUsd(draw.balanceMicroUsd);
       const credit = houseCredit({ ...buyer, creditId: "first", amountMicroUsd, atMs: createdAtMs });
       await store.ledger.apply([credit]);
@@ -130,7 +148,7 @@ export class LoadDriver {
     const { requestId: id } = request.asked.terms;
     if (this.#options.plan.probes.includes(draw)) this.#probes.add(id);
     witness({ kind: "asked", request: request.asked });
-    const client = new SimClient(request, { grid, crypto, witness, pause: (delayMs) => host.pause(delayMs) });
+    const client = new SimClient(request, { grid, crypto, witness });
     this.#open.set(id, client);
     if (draw.cancelAfterMs !== null) host.after(draw.cancelAfterMs, () => client.leave());
     void client.run().then(() => this.#open.delete(id));
@@ -173,6 +191,8 @@ export class LoadDriver {
       choices: draw.choices,
       promptTokens: draw.promptTokenIds.length,
       tokensMax: draw.tokensMax,
+      keyId: buyer.keyId,
+      budgetMicroUsd: buyer.budgetMicroUsd,
       heldMicroUsd: holdAmount({
         promptTokens: draw.promptTokenIds.length,
         maxTokens: draw.tokensMax,

@@ -19,6 +19,8 @@ export interface ModelDraw {
 export interface TenantDraw {
   readonly name: string;
   readonly balanceMicroUsd: number;
+  /** What the tenant's key may spend in all; null without such a bound. */
+  readonly budgetMicroUsd: number | null;
 }
 
 export interface RequestDraw {
@@ -93,7 +95,12 @@ export function drawLoad(options: {
       cancelAfterMs: null,
     }),
   );
-  return { models, tenants: [...tenants, { name: "probe", balanceMicroUsd: 1_000_000 }], requests, probes };
+  return {
+    models,
+    tenants: [...tenants, { name: "probe", balanceMicroUsd: 1_000_000, budgetMicroUsd: null }],
+    requests,
+    probes,
+  };
 }
 
 function drawModel(random: SeededRandom, index: number): ModelDraw {
@@ -109,7 +116,11 @@ function drawModel(random: SeededRandom, index: number): ModelDraw {
 }
 
 function drawTenant(random: SeededRandom, index: number): TenantDraw {
-  return { name: `tenant-${index}`, balanceMicroUsd: random.pick([40, 1_000, 1_000_000, 1_000_000]) };
+  return {
+    name: `tenant-${index}`,
+    balanceMicroUsd: random.pick([40, 1_000, 1_000_000, 1_000_000]),
+    budgetMicroUsd: random.pick([null, null, 30, 400]),
+  };
 }
 
 function drawRequest(

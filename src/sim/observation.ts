@@ -4,7 +4,7 @@
  * coordinator cannot hide itself by keeping wrong books.
  */
 import type { GenerationEvent, RequestTerms } from "../domain/generation.ts";
-import type { NodeId, RequestId } from "../domain/ids.ts";
+import type { KeyId, NodeId, RequestId } from "../domain/ids.ts";
 import type { Transfer } from "../domain/ledger.ts";
 import type { MicroUsd } from "../domain/money.ts";
 import type { AgentMessage, CoordinatorMessage } from "../wire/agent-link.ts";
@@ -14,6 +14,8 @@ export interface RequestAsked {
   readonly choices: number;
   readonly promptTokens: number;
   readonly tokensMax: number;
+  readonly keyId: KeyId;
+  readonly budgetMicroUsd: MicroUsd | null;
   readonly heldMicroUsd: MicroUsd;
   /** What each choice's stream is when nothing disturbs it; `end` is null when it runs to `tokensMax`. */
   readonly reference: readonly ReferenceText[];

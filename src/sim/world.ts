@@ -99,7 +99,11 @@ export class World {
       witness,
     });
     this.load = this.#makeLoad();
-    this.#answers = new AnswerChecker({ report: this.#report, isProbe: (id) => this.load.isProbe(id) });
+    this.#answers = new AnswerChecker({
+      report: this.#report,
+      isProbe: (id) => this.load.isProbe(id),
+      isCalm: faults.kinds.length === 0,
+    });
     this.#checkers = [...this.#makeCheckers(), this.#answers];
   }
 

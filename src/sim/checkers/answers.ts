@@ -1,7 +1,7 @@
 /**
  * Law 5: a node that fell silent gets no new work past the stated bounds, and every accepted request ends:
  * answered in full, or refused with a reason, within its deadline and a little. That holds while faults go on, and after they stop the grid
- * has to serve again: the probes that the load puts at the end are answered.
+ * has to serve again: the probes that the load puts at the end are answered. In a run without faults everybody is.
  */
 import type { GenerationEvent } from "../../domain/generation.ts";
 import type { RequestId } from "../../domain/ids.ts";
@@ -25,6 +25,7 @@ export class AnswerChecker implements Checker {
   readonly name = "answers";
   readonly #report: Report;
   readonly #isProbe: (requestId: RequestId) => boolean;
+  readonly #isCalm: boolean;
   readonly #waiting = new Map<RequestId, Waiting>();
   /** Answered and not settled. */
   readonly #unsettled = new Set<RequestId>();
@@ -34,7 +35,8 @@ export class AnswerChecker implements Checker {
   #moved = 0;
   #frozenSinceMs: number | null = null;
 
-  constructor(options: { report: Report; isProbe: (requestId: RequestId) => boolean }) {
+  constructor(options: { report: Report; isProbe: (requestId: RequestId) => boolean; isCalm: boolean }) {
+    this.#isCalm = options.isCalm;
     this.#report = options.report;
     this.#isProbe = options.isProbe;
   }
@@ -76,9 +78,10 @@ export class AnswerChecker implements Checker {
         this.#unsettled.delete(requestId);
         count(this.#ended, outcome.kind);
         if (outcome.kind === "refused") count(this.#refusals, outcome.code);
-        if (!this.#isProbe(requestId) || outcome.kind === "answered") break;
+        if (outcome.kind === "answered" || (outcome.kind === "refused" && isTenantsOwn(outcome.code))) break;
         const why = outcome.kind === "refused" ? `refused: ${outcome.code}` : outcome.kind;
-        this.#break(`${requestId}, asked after the faults were over, was ${why}`);
+        if (this.#isProbe(requestId)) this.#break(`${requestId}, asked after the faults were over, was ${why}`);
+        if (this.#isCalm && outcome.kind !== "cancelled") this.#break(`${requestId}, asked in peace, was ${why}`);
         break;
       }
     }
@@ -133,6 +136,11 @@ export class AnswerChecker implements Checker {
   #break(what: string): void {
     this.#report({ law: 5, what });
   }
+}
+
+/** The tenant has too little money: no fault of the grid. */
+function isTenantsOwn(code: string): boolean {
+  return code === "insufficient-funds" || code === "budget-exceeded";
 }
 
 function isEnd(event: GenerationEvent): boolean {

@@ -1,10 +1,11 @@
 /**
- * Law 1: postings sum to zero, nothing is overdrawn, nobody pays for what was not delivered, and a request is charged once.
+ * Law 1: postings sum to zero, nothing is overdrawn, nobody pays for what was not delivered, a request is charged once,
+ * and no key spends more than its budget.
  *
  * Keeps books of its own from the transfers that the store took, by plain addition, and holds the store's accounts against
  * them after every event that moved money. What was delivered is what the client saw, not what anybody counted for it.
  */
-import type { AccountId, RequestId, TransferId } from "../../domain/ids.ts";
+import type { AccountId, KeyId, RequestId, TransferId } from "../../domain/ids.ts";
 import { type Account, availableMicroUsd, type Transfer } from "../../domain/ledger.ts";
 import type { TokenPrice } from "../../domain/money.ts";
 import type { Store } from "../../ports/store.ts";
@@ -31,6 +32,7 @@ export class MoneyChecker implements Checker {
   readonly #transfers = new Map<TransferId, Transfer>();
   readonly #openHolds = new Set<TransferId>();
   readonly #purchases = new Map<RequestId, Purchase>();
+  readonly #spent = new Map<KeyId, number>();
   readonly #settled = new Set<RequestId>();
   #isMoved = false;
 
@@ -134,6 +136,12 @@ export class MoneyChecker implements Checker {
     const worth = worthOf(purchase);
     if (purchase.chargedMicroUsd > worth) {
       this.#break(`${transfer.requestId} was charged ${purchase.chargedMicroUsd} for what is worth ${worth}`);
+    }
+    const { keyId, budgetMicroUsd } = purchase.asked;
+    const spent = (this.#spent.get(keyId) ?? 0) + transfer.amountMicroUsd;
+    this.#spent.set(keyId, spent);
+    if (budgetMicroUsd !== null && spent > budgetMicroUsd) {
+      this.#break(`${keyId} has spent ${spent} of a budget of ${budgetMicroUsd}`);
     }
     if (purchase.charges > 1) this.#break(`${transfer.requestId} was charged ${purchase.charges} times`);
   }

@@ -1,0 +1,95 @@
+/**
+ * The whole grid in virtual time, seed by seed: the laws of DESIGN hold after every event, every seed replays to the same
+ * trace hash, and each planted break of a law is seen by its checker. docs/simulator.md says how to read a failure.
+ */
+import { execFileSync } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { describe, expect, test } from "vitest";
+import { runSimulation, type SimulationResult } from "../src/sim/run-simulation.ts";
+import { SABOTAGES, type Sabotage } from "../src/sim/sabotage.ts";
+
+const SEEDS = 200;
+const SEEDS_PER_TEST = 20;
+/** A seed takes 0.1 s alone; the machine may be busy with everything else. */
+const TIMEOUT_MS = 240_000;
+const CALM_SEEDS = 10;
+/** Seeds that a planted break may need until a run meets the situation in which it shows. */
+const SABOTAGE_SEEDS = 60;
+
+const LAW_OF: Readonly<Record<Sabotage, number>> = {
+  "double-charge": 1,
+  "dead-epoch": 2,
+  "skipped-token": 2,
+  "plan-over-memory": 3,
+  "restart-in-presence": 4,
+  "no-deadline": 5,
+};
+
+async function runTwice(seed: number): Promise<SimulationResult> {
+  const first = await runSimulation({ seed });
+  const second = await runSimulation({ seed });
+  expect(first.violations, failureText(first)).toEqual([]);
+  expect(second.hash, `seed ${seed} replays; repeat with: ${repeat(seed)}`).toBe(first.hash);
+  return first;
+}
+
+function failureText({ seed, violations }: SimulationResult): string {
+  const lines = violations.slice(0, 5).map(({ law, atMs, what }) => `  law ${law} at ${atMs.toFixed(3)} ms: ${what}`);
+  return [`seed ${seed} breaks a law; repeat with: ${repeat(seed)}`, ...lines].join("\n");
+}
+
+function repeat(seed: number): string {
+  const commit = execFileSync("git", ["rev-parse", "--short", "HEAD"], { encoding: "utf8" }).trim();
+  return `fallow sim --seed ${seed} --commit ${commit}`;
+}
+
+function seedsThatFoundBugs(): readonly { readonly seed: number; readonly bug: string }[] {
+  return readFileSync(new URL("./seeds.txt", import.meta.url), "utf8")
+    .split("\n")
+    .filter((line) => line.trim() !== "" && !line.startsWith("#"))
+    .map((line) => {
+      const [seed = "", ...bug] = line.split(/\s+/);
+      return { seed: Number(seed), bug: bug.join(" ") };
+    });
+}
+
+describe("with faults drawn from the seed, the laws hold and the run replays", () => {
+  for (let from = 1; from <= SEEDS; from += SEEDS_PER_TEST) {
+    const to = from + SEEDS_PER_TEST - 1;
+    test(`seeds ${from} to ${to}`, { timeout: TIMEOUT_MS }, async () => {
+      const hashes = new Set<string>();
+      for (let seed = from; seed <= to; seed++) hashes.add((await runTwice(seed)).hash);
+      expect(hashes.size).toBe(SEEDS_PER_TEST);
+    });
+  }
+
+  for (const { seed, bug } of seedsThatFoundBugs()) {
+    test(`seed ${seed}, which found: ${bug}`, { timeout: TIMEOUT_MS }, async () => {
+      await runTwice(seed);
+    });
+  }
+});
+
+test("without faults every request of a tenant with money is answered", { timeout: TIMEOUT_MS }, async () => {
+  let answered = 0;
+  for (let seed = 1; seed <= CALM_SEEDS; seed++) {
+    const result = await runSimulation({ seed, faults: [] });
+    expect(result.violations, failureText(result)).toEqual([]);
+    answered += result.stats.outcomes["answered"] ?? 0;
+  }
+  expect(answered).toBeGreaterThan(CALM_SEEDS);
+});
+
+describe("a planted break is seen", () => {
+  for (const sabotage of SABOTAGES) {
+    test(`${sabotage} breaks law ${LAW_OF[sabotage]}`, { timeout: TIMEOUT_MS }, async () => {
+      for (let seed = 1; seed <= SABOTAGE_SEEDS; seed++) {
+        const { violations } = await runSimulation({ seed, sabotage });
+        if (violations.length === 0) continue;
+        expect(violations[0]?.law, JSON.stringify(violations[0])).toBe(LAW_OF[sabotage]);
+        return;
+      }
+      expect.fail(`${SABOTAGE_SEEDS} runs with ${sabotage} broke no law`);
+    });
+  }
+});
