@@ -26,7 +26,6 @@ import { planChat } from "./plan-chat.ts";
 import { planCompletion } from "./plan-completion.ts";
 import type { PreparedModel } from "./prepared-model.ts";
 import { runGeneration } from "./run-generation.ts";
-import type { mostTokens } from "./running-answer.ts";
 import { parseRequest } from "./schema-issues.ts";
 
 /** Larger than any line of base 36 that the clock and the request id leave free; ids of tool calls are opaque. */
@@ -62,7 +61,9 @@ export function addInferenceRoutes(app: Hono, state: GatewayState): void {
     plan: async (body, model, exchange) => {
       const sources = { wallMs: exchange.createdAtMs, makeCallId: () => callId(state) };
       const planned = await planChat(body, model, sources);
-      return planned.ok ? ok(generationRoute(state, planned.value, { exchange, route: "/v1/chat/completions" })) : planned;
+      return planned.ok
+        ? ok(generationRoute(state, planned.value, { exchange, route: "/v1/chat/completions" }))
+        : planned;
     },
   });
   addRoute(app, state, {
