@@ -18,6 +18,8 @@ export async function runAgentChild(): Promise<void> {
   const stopping = new AbortController();
   process.once("disconnect", () => stopping.abort());
   process.once("SIGTERM", () => stopping.abort());
+  // The parent may have gone while this program was being loaded; no event tells of what happened before.
+  if (!process.connected) return;
   const order = await firstOrder(stopping.signal);
   if (order === null) return;
   process.on("message", (message) => {

@@ -63,19 +63,13 @@ export async function runUp(options: UpOptions): Promise<void> {
   try {
     writeRunFile(home, { pid: process.pid, url: null, certificateSha256: null, startedAtMs: Date.now() });
     progress.step("opening the grid");
+    const opened = Promise.withResolvers<CoordinatorHost>();
+    if (options.agent) agent = startAgent(opened.promise, { home, progress, log, options });
     host = await openCoordinator(options, { home, log });
+    opened.resolve(host);
     writeRunFile(home, { pid: process.pid, url: host.localUrl, certificateSha256: null, startedAtMs: Date.now() });
-    const grid = clientFor({ url: host.localUrl, key: host.apiKey, certificateSha256: null });
+    const grid = gridOf(host);
     const model = await chooseModel(grid, options);
-    if (options.agent)
-      agent = startAgent(host, {
-        grid,
-        home,
-        progress,
-        log,
-        logLevel: options.logLevel,
-        threads: options.threads ?? null,
-      });
     const failure = () => agent?.failure() ?? null;
     const isServing =
       model === null || !options.agent
@@ -141,15 +135,8 @@ interface WatchedAgent extends LocalAgent {
 }
 
 function startAgent(
-  host: CoordinatorHost,
-  more: {
-    grid: GridClient;
-    home: HomeFolder;
-    progress: Progress;
-    log: Log;
-    logLevel: LogLevel;
-    threads: number | null;
-  },
+  opened: Promise<CoordinatorHost>,
+  more: { home: HomeFolder; progress: Progress; log: Log; options: UpOptions },
 ): WatchedAgent {
   let failure: CliError | null = null;
   const onNews = (news: AgentNews) => {
@@ -158,17 +145,24 @@ function startAgent(
     failure = new CliError(news.message, { code: news.code, fix: news.fix });
     more.log.error({ code: news.code, cause: news.message }, "agent of this machine gave up");
   };
-  const order = async () => ({
-    kind: "start" as const,
-    home: more.home.at("agent"),
-    url: host.localUrl,
-    certificateSha256: null,
-    joinToken: joinTokenOf(await makeJoinCode(more.grid, LOCAL_JOIN_CODE)),
-    name: null,
-    threads: more.threads,
-    logLevel: more.logLevel,
-  });
+  const order = async () => {
+    const host = await opened;
+    return {
+      kind: "start" as const,
+      home: more.home.at("agent"),
+      url: host.localUrl,
+      certificateSha256: null,
+      joinToken: joinTokenOf(await makeJoinCode(gridOf(host), LOCAL_JOIN_CODE)),
+      name: null,
+      threads: more.options.threads ?? null,
+      logLevel: more.options.logLevel,
+    };
+  };
   return { ...startLocalAgent({ order, onNews, log: more.log }), failure: () => failure };
+}
+
+function gridOf(host: CoordinatorHost): GridClient {
+  return clientFor({ url: host.localUrl, key: host.apiKey, certificateSha256: null });
 }
 
 function untilAborted(signal: AbortSignal): Promise<void> {

@@ -3,7 +3,6 @@ import { X509Certificate } from "node:crypto";
 import { SystemClock } from "../../adapters/clock-system/system-clock.ts";
 import { SystemRandom } from "../../adapters/clock-system/system-random.ts";
 import { NodeCrypto } from "../../adapters/crypto-node/node-crypto.ts";
-import { engineEnvironment } from "../../adapters/engine-llama/child-environment.ts";
 import { startHttpServer } from "../../adapters/http-server/http-server.ts";
 import { UlidIds } from "../../adapters/ids-ulid/ulid-ids.ts";
 import { LinkServer } from "../../adapters/link-websocket/link-server.ts";
@@ -20,6 +19,7 @@ import { LINK_PATH } from "../../wire/agent-link.ts";
 import { BUNDLED_MODEL } from "../bundled-model.ts";
 import { type HomeFolder, writeFileSafely } from "../home/home-folder.ts";
 import { reachableHosts } from "./addresses.ts";
+import { childEnvironment } from "./child-environment.ts";
 import { foundGrid, keptSecrets } from "./found-grid.ts";
 import { openStore } from "./open-store.ts";
 import { readStatusPage } from "./status-page-files.ts";
@@ -72,7 +72,7 @@ export async function startCoordinatorHost(options: CoordinatorHostOptions): Pro
     if (tls !== null && certificatePath !== null) {
       writeFileSafely(certificatePath, new X509Certificate(tls.certificatePem).toString());
     }
-    const tokenizers = new LlamaTokenizerHost({ libraryDirectory: null, environment: engineEnvironment(process.env) });
+    const tokenizers = new LlamaTokenizerHost({ libraryDirectory: null, environment: childEnvironment() });
     undo.push(() => tokenizers.close());
     const modelFiles = new DiskModelFiles({
       folder: home.at("models"),

@@ -19,7 +19,10 @@ const RESTART_MS = { first: 1_000, max: 30_000 } as const;
 const STEADY_MS = 60_000;
 
 export function startLocalAgent(options: {
-  /** Made anew for each start: a join token is used once. */
+  /**
+   * Made anew for each start: a join token is used once. The process is started at once and waits for it, so that it loads its
+   * code while the grid opens.
+   */
   readonly order: () => Promise<Extract<AgentOrder, { kind: "start" }>>;
   readonly onNews: (news: AgentNews) => void;
   readonly log: Log;
@@ -30,9 +33,7 @@ export function startLocalAgent(options: {
   let isStopping = false;
   let needsPerson = false;
 
-  const run = async () => {
-    const order = await options.order();
-    if (isStopping) return;
+  const run = () => {
     const startedMs = performance.now();
     const entry = fileURLToPath(new URL(`../main${import.meta.url.slice(-3)}`, import.meta.url));
     const started = fork(entry, ["agent-run"], { stdio: ["ignore", "ignore", "inherit", "ipc"], execArgv: [] });
@@ -49,14 +50,16 @@ export function startLocalAgent(options: {
       if (isStopping || needsPerson) return;
       if (performance.now() - startedMs > STEADY_MS) pauseMs = RESTART_MS.first;
       options.log.warn({ code, signal, pauseMs }, "agent process ended and is started again");
-      restart = setTimeout(start, pauseMs);
+      restart = setTimeout(run, pauseMs);
       pauseMs = Math.min(pauseMs * 2, RESTART_MS.max);
     });
-    send(started, order);
+    options.order().then(
+      (order) => send(started, order),
+      // No order, no agent: whoever failed to make it says why.
+      () => started.kill("SIGTERM"),
+    );
   };
-  const start = () =>
-    void run().catch((cause: unknown) => options.log.error({ cause }, "agent process could not start"));
-  start();
+  run();
 
   return {
     async stop(withinMs) {

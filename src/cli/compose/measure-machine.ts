@@ -2,7 +2,6 @@
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { SystemClock } from "../../adapters/clock-system/system-clock.ts";
-import { engineEnvironment } from "../../adapters/engine-llama/child-environment.ts";
 import { LlamaEngineHost } from "../../adapters/engine-llama/engine-host.ts";
 import { LLAMA_RELEASE } from "../../adapters/engine-llama/llama-library.ts";
 import { MachineProbe } from "../../adapters/hardware-probe/machine-probe.ts";
@@ -15,6 +14,7 @@ import { BUNDLED_MODEL } from "../bundled-model.ts";
 import { CliError } from "../cli-error.ts";
 import type { HomeFolder } from "../home/home-folder.ts";
 import type { AgentEvent } from "./agent-events.ts";
+import { childEnvironment } from "./child-environment.ts";
 import { installedVariants } from "./installed-variants.ts";
 
 /** Prompt and answer of the reference load fit. */
@@ -43,7 +43,7 @@ export async function measureMachine(
     variant: capabilities.engineVariant,
     libraryDirectory: null,
     selfTestModelPath: BUNDLED_MODEL.path,
-    environment: engineEnvironment(process.env),
+    environment: childEnvironment(),
   });
   const speed = await referenceSpeed(
     {

@@ -1,11 +1,11 @@
 /** Checks of what runs models: the library is there, a real engine loads the bundled model and passes its self-test, GPUs. */
-import { engineEnvironment } from "../../adapters/engine-llama/child-environment.ts";
 import { LlamaEngineHost } from "../../adapters/engine-llama/engine-host.ts";
 import { findLlamaLibrary } from "../../adapters/engine-llama/llama-library.ts";
 import { describeFault, FallowError } from "../../domain/fault.ts";
 import { modelId, sha256Hex } from "../../domain/ids.ts";
 import { BUNDLED_MODEL } from "../bundled-model.ts";
 import { asCliError } from "../cli-error.ts";
+import { childEnvironment } from "../compose/child-environment.ts";
 import { formatDuration } from "../format.ts";
 import { type Check, fine, problem, skipped } from "./check.ts";
 
@@ -32,7 +32,7 @@ async function selfTest(): Promise<Check> {
     variant: "cpu",
     libraryDirectory: null,
     selfTestModelPath: BUNDLED_MODEL.path,
-    environment: engineEnvironment(process.env),
+    environment: childEnvironment(),
   });
   try {
     const engine = await host.load(
