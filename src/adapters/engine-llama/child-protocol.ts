@@ -62,14 +62,14 @@ export interface ReadyReport {
   readonly kind: "ready";
   readonly libraryVersion: string;
   readonly variant: EngineVariant;
-  /** What computes, without version and quantisation: `cpu-haswell`, `cuda`. */
-  readonly computeClass: string;
+  /** `cpu-haswell`: the kernels for this processor. */
+  readonly cpuClass: string;
   /** `general.file_type` of the file, as text, or null. */
   readonly fileType: string | null;
   readonly vocabSize: number;
   readonly embeddingLength: number;
   readonly layerCount: number;
-  /** Devices that ggml would offload to. */
+  /** GPUs that the library sees. */
   readonly gpuNames: readonly string[];
   readonly hasPassedSelfTest: boolean;
 }

@@ -10,7 +10,7 @@ import { EmbeddingQueue } from "./embedding-queue.ts";
 import { EngineLoop } from "./engine-loop.ts";
 import { selfTestFailure } from "./golden-logits.ts";
 import { bindLlama, type LlamaApi } from "./llama-ffi.ts";
-import { computeClassOf, loadModel, metadataText } from "./loaded-model.ts";
+import { cpuClass, loadModel, metadataText } from "./loaded-model.ts";
 import { dieWithParent } from "./parent-death.ts";
 
 const EXIT_FATAL = 70;
@@ -53,7 +53,7 @@ function load(command: LoadCommand): Serving | null {
     kind: "ready",
     libraryVersion: api.version(),
     variant,
-    computeClass: computeClassOf(variant),
+    cpuClass: cpuClass(),
     fileType: metadataText(api, loaded.model, "general.file_type"),
     vocabSize: loaded.vocabulary.size,
     embeddingLength: api.embeddingLength(loaded.model),
@@ -61,7 +61,7 @@ function load(command: LoadCommand): Serving | null {
     gpuNames: api
       .deviceNames()
       .filter((device) => device.type === 1 || device.type === 2)
-      .map((device) => device.name),
+      .map((device) => device.description),
     hasPassedSelfTest: command.selfTestModelPath !== null,
   });
   const embeddings = new EmbeddingQueue(loaded, {
@@ -87,12 +87,12 @@ function serve(serving: Serving, command: Exclude<ChildCommand, LoadCommand>): v
       break;
     case "export": {
       const { key, tokenIds } = command;
-      loop.submitChore(() => report({ kind: "exported", key, state: loop.slots.export(tokenIds) }));
+      loop.submitChore(() => report({ kind: "exported", key, state: loop.slots.snapshot(tokenIds) }));
       break;
     }
     case "import": {
       const { key, tokenIds, data } = command;
-      loop.submitChore(() => report({ kind: "imported", key, isAccepted: loop.slots.import({ tokenIds, data }) }));
+      loop.submitChore(() => report({ kind: "imported", key, isAccepted: loop.slots.restore({ tokenIds, data }) }));
       break;
     }
     default:

@@ -140,7 +140,7 @@ function engineInfo(
   return {
     libraryVersion: ready.libraryVersion,
     variant: ready.variant,
-    numericClass: `llama-${LLAMA_RELEASE}/${ready.computeClass}/${fileType ?? "unknown"}`,
+    numericClass: `llama-${LLAMA_RELEASE}/${computeClass(ready, found.layersOffloaded)}/${fileType ?? "unknown"}`,
     vocabSize: ready.vocabSize,
     embeddingLength: ready.embeddingLength,
     contextTokens: start.spec.contextTokens,
@@ -152,16 +152,25 @@ function engineInfo(
 
 /**
  * Layers that really are on the GPU, from the library's own words: it takes a device that it cannot use for none at all,
- * without an error. The line was written before the report came, but through another pipe.
+ * without an error. The lines were written before the report came, but through another pipe.
  */
 async function offloadedLayers(start: Start, ready: ReadyReport, child: EngineProcess): Promise<number> {
   if (start.library.variant === "cpu" || ready.gpuNames.length === 0) return 0;
-  for (let round = 0; round < OFFLOAD_LOOKS_MAX; round++) {
-    const match = child.stderr.findLast(/offloaded (\d+)\/\d+ layers to GPU/g);
-    if (match !== null) return Number(match[1]);
+  const modelsLoaded = ready.hasPassedSelfTest ? 2 : 1;
+  for (let look = 0; look < OFFLOAD_LOOKS_MAX; look++) {
+    const told = child.stderr.offloadedLayers;
+    if (told.length >= modelsLoaded) return told[modelsLoaded - 1] ?? 0;
     await new Promise((resolve) => setTimeout(resolve, OFFLOAD_LOOK_MS));
   }
   return 0;
+}
+
+/** What computes: the processor's kernels, the GPU, or both. Numbers are equal only within one class. */
+function computeClass(ready: ReadyReport, layersOffloaded: number): string {
+  if (layersOffloaded === 0) return ready.cpuClass;
+  const words = (ready.gpuNames[0] ?? "gpu").toLowerCase().match(/[a-z0-9]+/g) ?? [];
+  const gpu = [ready.variant, ...words].join("-");
+  return layersOffloaded >= ready.layerCount ? gpu : `${gpu}-${layersOffloaded}-${ready.cpuClass}`;
 }
 
 function loadFault(report: Extract<ChildReport, { kind: "load-failed" }>, child: EngineProcess): FallowError {

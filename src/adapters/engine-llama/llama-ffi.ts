@@ -120,6 +120,8 @@ export interface LlamaApi {
 
 export interface DeviceName {
   readonly name: string;
+  /** As the vendor calls it. */
+  readonly description: string;
   /** `ggml_backend_dev_type`: 0 CPU, 1 GPU, 2 integrated GPU, 3 accelerator. */
   readonly type: number;
   readonly registry: string;
@@ -204,12 +206,18 @@ function listDevices(ggml: Library, base: Library): readonly DeviceName[] {
   const count: () => number | bigint = ggml.func("size_t ggml_backend_dev_count()");
   const get: (index: number) => Pointer = ggml.func("void* ggml_backend_dev_get(size_t)");
   const name: (device: Pointer) => string = base.func("const char* ggml_backend_dev_name(void*)");
+  const description: (device: Pointer) => string = base.func("const char* ggml_backend_dev_description(void*)");
   const type: (device: Pointer) => number = base.func("int ggml_backend_dev_type(void*)");
   const registry: (device: Pointer) => Pointer = base.func("void* ggml_backend_dev_backend_reg(void*)");
   const registryName: (registry: Pointer) => string = base.func("const char* ggml_backend_reg_name(void*)");
   return Array.from({ length: Math.min(Number(count()), DEVICES_MAX) }, (_, index) => {
     const device = get(index);
-    return { name: name(device), type: type(device), registry: registryName(registry(device)) };
+    return {
+      name: name(device),
+      description: description(device),
+      type: type(device),
+      registry: registryName(registry(device)),
+    };
   });
 }
 

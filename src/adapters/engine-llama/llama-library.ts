@@ -38,7 +38,8 @@ export function findLlamaLibrary(query: LlamaLibraryQuery): LlamaLibraryFiles {
     }
     return join(directory, name);
   };
-  const suffix = "(\\.v[0-9.]+)?\\.(so|dylib|dll)$";
+  // libllama.v0.5.0.so, and in GPU packages libllama.vulkan.v0.5.0.so.
+  const suffix = "(\\.[a-z0-9-]+)?(\\.v[0-9.]+)?\\.(so|dylib|dll)$";
   return {
     directory,
     llama: find(new RegExp(`^(lib)?llama${suffix}`)),

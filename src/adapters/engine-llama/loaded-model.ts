@@ -105,12 +105,8 @@ export function metadataText(api: LlamaApi, model: Pointer, key: string): string
   return length < 0 ? null : new TextDecoder().decode(buffer.subarray(0, Math.min(length, buffer.length - 1)));
 }
 
-/**
- * What computes: `cpu-haswell` by the backend library that was chosen for this processor, else the variant. Numbers are
- * equal only within one class.
- */
-export function computeClassOf(variant: string): string {
-  if (variant !== "cpu") return variant;
+/** `cpu-haswell`, by the library of kernels that was chosen for this processor. */
+export function cpuClass(): string {
   const found = /libggml-cpu-([a-z0-9_]+)\.so/.exec(loadedLibraries());
   return found?.[1] === undefined ? `cpu-${process.arch}` : `cpu-${found[1]}`;
 }

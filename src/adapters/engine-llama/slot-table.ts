@@ -58,7 +58,7 @@ export class SlotTable {
   }
 
   /** The state of the slot with this beginning. An idle slot gives no more than the beginning; a busy one all it has. */
-  export(tokenIds: Int32Array): ExportedState | null {
+  snapshot(tokenIds: Int32Array): ExportedState | null {
     const { api, context } = this.#loaded;
     const found = this.#slots.findIndex((slot) => commonPrefix(slot.tokens, tokenIds) === tokenIds.length);
     if (found < 0 || tokenIds.length === 0) return null;
@@ -71,7 +71,7 @@ export class SlotTable {
   }
 
   /** Puts a state into the least recently used idle slot; false when none is idle or the state does not fit. */
-  import(state: ExportedState): boolean {
+  restore(state: ExportedState): boolean {
     const { api, context, memory, contextTokens } = this.#loaded;
     if (state.tokenIds.length > contextTokens) return false;
     const idle = [...this.#slots.entries()].filter(([, slot]) => !slot.isBusy);

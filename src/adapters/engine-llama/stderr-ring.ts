@@ -3,12 +3,27 @@
 /** Enough for the library's last lines and a native stack; the whole load log is longer and not kept. */
 const KEPT_BYTES_MAX = 16 * 1024;
 const LINES_MAX = 1000;
+/** libllama's line when a model is loaded: the only place where it says what really went to the GPU. */
+const OFFLOADED = /offloaded (\d+)\/\d+ layers to GPU/;
 
 export class StderrRing {
   #text = "";
+  #unfinishedLine = "";
+  readonly #offloads: number[] = [];
 
   push(chunk: string): void {
     this.#text = (this.#text + chunk).slice(-KEPT_BYTES_MAX);
+    const lines = (this.#unfinishedLine + chunk).split("\n");
+    this.#unfinishedLine = (lines.pop() ?? "").slice(-KEPT_BYTES_MAX);
+    for (const line of lines) {
+      const match = OFFLOADED.exec(line);
+      if (match !== null && this.#offloads.length < LINES_MAX) this.#offloads.push(Number(match[1]));
+    }
+  }
+
+  /** Layers on the GPU for each model that was loaded, in order, as the library told. */
+  get offloadedLayers(): readonly number[] {
+    return this.#offloads;
   }
 
   /** The last lines that say something, oldest first. */
@@ -28,10 +43,5 @@ export class StderrRing {
 
   matches(pattern: RegExp): boolean {
     return pattern.test(this.#text);
-  }
-
-  /** The last match of a global pattern. */
-  findLast(pattern: RegExp): RegExpMatchArray | null {
-    return [...this.#text.matchAll(pattern)].at(-1) ?? null;
   }
 }
