@@ -18,7 +18,7 @@ import type { Log } from "../../ports/log.ts";
 import { LINK_PATH } from "../../wire/agent-link.ts";
 import { BUNDLED_MODEL } from "../bundled-model.ts";
 import { type HomeFolder, writeFileSafely } from "../home/home-folder.ts";
-import { reachableHosts } from "./addresses.ts";
+import { reachableHosts, unbracketed } from "./addresses.ts";
 import { childEnvironment } from "./child-environment.ts";
 import { foundGrid, keptSecrets } from "./found-grid.ts";
 import { openStore } from "./open-store.ts";
@@ -67,7 +67,7 @@ export async function startCoordinatorHost(options: CoordinatorHostOptions): Pro
     const store = await openStore(options.database, home);
     undo.push(() => store.close());
     const apiKey = await foundGrid({ clock, random, ids, crypto, store }, home, secrets);
-    const tls = isLoopback(host) ? null : await keptTlsIdentity(home.at("tls"));
+    const tls = isLoopback(host) ? null : await keptTlsIdentity(home.at("tls"), reachableHosts(host).map(unbracketed));
     const certificatePath = tls === null ? null : home.at("tls", "certificate.pem");
     if (tls !== null && certificatePath !== null) {
       writeFileSafely(certificatePath, new X509Certificate(tls.certificatePem).toString());
@@ -95,7 +95,7 @@ export async function startCoordinatorHost(options: CoordinatorHostOptions): Pro
       host,
       port,
       tls,
-      handler: (request) => coordinator.fetch(request),
+      handler: (request, origin) => coordinator.fetch(request, origin),
       links: { path: LINK_PATH, upgrade: (upgrade) => links.upgrade(upgrade) },
     });
     addresses = addressesOf({ host, port: server.port, certificateSha256: tls?.certificateSha256 ?? null });
