@@ -10,13 +10,23 @@ export interface StopSignals {
   dispose(): void;
 }
 
+/**
+ * One Ctrl-C may arrive twice: the terminal sends it to every process of the group, and npm passes its own on to us. What comes
+ * so soon after the first is the same key press.
+ */
+const SAME_PRESS_MS = 500;
 const SIGNALS = { SIGINT: 130, SIGTERM: 143, SIGHUP: 129 } as const;
 
 export function onStopSignals(announce: (name: string) => void): StopSignals {
   const controller = new AbortController();
+  let firstAtMs = 0;
   const handlers = Object.entries(SIGNALS).map(([name, exitCode]) => {
     const handler = () => {
-      if (controller.signal.aborted) process.exit(exitCode);
+      if (controller.signal.aborted) {
+        if (performance.now() - firstAtMs > SAME_PRESS_MS) process.exit(exitCode);
+        return;
+      }
+      firstAtMs = performance.now();
       announce(name);
       controller.abort(new Error(name));
     };

@@ -5,6 +5,7 @@
  */
 import { createPrivateKey, randomBytes, X509Certificate } from "node:crypto";
 import { mkdir, open, readFile, rename } from "node:fs/promises";
+import { isIP } from "node:net";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { generate } from "selfsigned";
@@ -25,14 +26,15 @@ const BACKDATED_MS = 24 * 60 * 60 * 1_000;
 const FILE = "identity.pem";
 
 /**
- * Reads the identity kept in `folder`, making it the first time. One file holds key and certificate, so a crash leaves both
+ * Reads the identity kept in `folder`, making it the first time; `addresses` are those under which clients reach this machine
+ * then, since clients that trust the certificate also compare its names. One file holds key and certificate, so a crash leaves both
  * or none. Rejects with a `FallowError` (`tls-identity-unusable`) when the file is damaged: it is never replaced silently.
  */
-export async function keptTlsIdentity(folder: string): Promise<TlsIdentity> {
+export async function keptTlsIdentity(folder: string, addresses: readonly string[] = []): Promise<TlsIdentity> {
   const path = join(folder, FILE);
   const kept = await readText(path);
   if (kept !== null) return parseIdentity({ certificatePem: kept, privateKeyPem: kept, source: path });
-  const made = await makeIdentity();
+  const made = await makeIdentity(addresses);
   await mkdir(folder, { recursive: true, mode: 0o700 });
   const temporary = join(folder, `.${randomBytes(6).toString("hex")}.tmp`);
   const file = await open(temporary, "wx", 0o600);
@@ -54,7 +56,7 @@ export async function givenTlsIdentity(paths: { certificatePath: string; keyPath
   return parseIdentity({ certificatePem, privateKeyPem, source: paths.certificatePath });
 }
 
-async function makeIdentity(): Promise<TlsIdentity> {
+async function makeIdentity(addresses: readonly string[]): Promise<TlsIdentity> {
   const name = hostname().slice(0, 64);
   const pems = await generate([{ name: "commonName", value: "fallow grid" }], {
     keyType: "ec",
@@ -73,6 +75,7 @@ async function makeIdentity(): Promise<TlsIdentity> {
           ...(name === "" ? [] : [{ type: 2 as const, value: name }]),
           { type: 7, ip: "127.0.0.1" },
           { type: 7, ip: "::1" },
+          ...addresses.filter((address) => isIP(address) !== 0).map((ip) => ({ type: 7 as const, ip })),
         ],
       },
     ],

@@ -8,6 +8,8 @@ export interface ReadyFacts {
   readonly apiKey: string;
   readonly joinCode: string;
   readonly host: string;
+  /** The home's folder when commands need it named; null when they find it by themselves. */
+  readonly namedHome: string | null;
   readonly modelId: string | null;
   /** Other machines' way in; empty on loopback. */
   readonly remoteUrls: readonly string[];
@@ -25,9 +27,12 @@ export function announceReady(facts: ReadyFacts, options: { isJson: boolean }): 
     return;
   }
   const command = runnerName();
-  const joinNote = isLoopback(facts.host)
-    ? "on this machine only, with another --home; other machines need `--host 0.0.0.0`"
-    : `on another machine that reaches ${facts.remoteUrls.join(" or ")}`;
+  const home = facts.namedHome === null ? "" : ` --home ${facts.namedHome}`;
+  const isLocal = isLoopback(facts.host);
+  const joinNote = isLocal
+    ? "on this machine, as a second node; other machines need `--host 0.0.0.0`"
+    : `that reaches ${facts.remoteUrls.join(" or ")}`;
+  const joinHome = isLocal ? " --home ~/.fallow-second" : "";
   const model = facts.modelId ?? "MODEL";
   printText(`
 Fallow is ready (${(facts.readyMs / 1_000).toFixed(1)} s).
@@ -43,11 +48,11 @@ Try it:
     -H "Content-Type: application/json" \\
     -d '{"model": "${model}", "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 40}'
 
-  ${command} chat "hello"
+  ${command} chat${home} "hello"
 
 Join a machine (${joinNote}):
 
-  ${command} join ${facts.joinCode}
+  ${command} join${joinHome} ${facts.joinCode}
 ${certificateNote(facts)}
 Ctrl-C stops.
 `);

@@ -83,6 +83,7 @@ export async function runUp(options: UpOptions): Promise<void> {
           apiKey: host.apiKey,
           joinCode: await makeJoinCode(grid, READY_JOIN_CODE),
           host: options.host,
+          namedHome: options.home === undefined || options.home === process.env["FALLOW_HOME"] ? null : home.path,
           modelId: model,
           remoteUrls: host.addresses.certificateSha256 === null ? [] : host.addresses.urls,
           certificatePath: host.certificatePath,

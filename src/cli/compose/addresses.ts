@@ -21,3 +21,8 @@ export function reachableHosts(host: string): readonly string[] {
 function bracketed(host: string): string {
   return host.includes(":") && !host.startsWith("[") ? `[${host}]` : host;
 }
+
+/** As a certificate names it: an IPv6 address stands in brackets in a URL only. */
+export function unbracketed(host: string): string {
+  return host.replace(/^\[|\]$/g, "");
+}
