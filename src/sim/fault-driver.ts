@@ -1,4 +1,5 @@
 /** Carries the drawn faults out, repairs each after its time, and everything when the time of faults is over. */
+import { FallowError } from "../domain/fault.ts";
 import { CALM_STORE, type StoreConditions } from "./chaotic-store.ts";
 import type { FaultEvent, FaultPlan } from "./faults.ts";
 import type { Host } from "./host.ts";
@@ -17,6 +18,10 @@ export interface FaultDriverOptions {
   readonly nodes: readonly SimNode[];
   readonly witness: Witness;
 }
+
+/** After the faults a coordinator may still be opening: drains are lifted for so long, so often. */
+const LIFT_MS = 5_000;
+const LIFT_REPEAT_MS = 1_000;
 
 export class FaultDriver {
   readonly #options: FaultDriverOptions;
@@ -79,6 +84,9 @@ export class FaultDriver {
       case "owner":
         node?.ownerArrives();
         break;
+      case "drain":
+        if (node !== undefined) this.#drain(node, true);
+        break;
       case "wall-step":
         node?.clock.stepWall(event.stepMs);
         break;
@@ -116,6 +124,9 @@ export class FaultDriver {
       case "owner":
         node?.ownerLeaves();
         break;
+      case "drain":
+        if (node !== undefined) this.#drain(node, false);
+        break;
       case "partition":
       case "one-way-partition":
         if (node !== undefined) network.heal(node.name, COORDINATOR);
@@ -140,8 +151,21 @@ export class FaultDriver {
       node.thaw();
       if (node.host.state === "dead") node.start();
       node.ownerLeaves();
+      this.#drain(node, false);
     }
     witness({ kind: "faults-over" });
+  }
+
+  /** The grid's operator orders it, and insists on lifting it: a store that fails keeps what it had. */
+  #drain(node: SimNode, isDraining: boolean): void {
+    const { coordinator, coordinatorHost, timeline } = this.#options;
+    coordinatorHost.after(0, () => {
+      coordinator.grid?.registry.drain(node.nodeId, isDraining).catch((fault: unknown) => {
+        if (!(fault instanceof FallowError)) throw fault;
+      });
+    });
+    const isLasting = !isDraining && !this.isFaulty() && timeline.nowMs < this.#options.plan.faultsEndMs + LIFT_MS;
+    if (isLasting) timeline.after(LIFT_REPEAT_MS, () => this.#drain(node, false));
   }
 
   #thawCoordinator(): void {

@@ -12,6 +12,7 @@ import { CALM_NETWORK, type NetworkConditions } from "./packet-network.ts";
 import type { SeededRandom } from "./random.ts";
 import type { WeightsFault } from "./sim-weights.ts";
 
+/** New kinds go to the end, so that a seed goes on drawing the others as it did. */
 export const FAULT_KINDS = [
   "crash",
   "power",
@@ -33,6 +34,7 @@ export const FAULT_KINDS = [
   "wall-step",
   "slow-node",
   "lies",
+  "drain",
 ] as const;
 export type FaultKind = (typeof FAULT_KINDS)[number];
 
@@ -81,6 +83,7 @@ const TIMED: Readonly<
   "engine-crash": { gapMs: 6_000, leastMs: 0, mostMs: 0, of: "node" },
   "engine-hang": { gapMs: 9_000, leastMs: 0, mostMs: 0, of: "node" },
   owner: { gapMs: 6_000, leastMs: 500, mostMs: 9_000, of: "node" },
+  drain: { gapMs: 9_000, leastMs: 500, mostMs: 9_000, of: "node" },
   partition: { gapMs: 9_000, leastMs: 100, mostMs: 9_000, of: "node" },
   "one-way-partition": { gapMs: 9_000, leastMs: 100, mostMs: 9_000, of: "node" },
   clog: { gapMs: 6_000, leastMs: 50, mostMs: 3_000, of: "node" },

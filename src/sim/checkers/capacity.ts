@@ -1,6 +1,6 @@
 /**
- * Law 3: what is planned on a device, and what runs on it, never exceeds its usable memory; and no replica has more leases
- * than slots. Memory is counted by the least that it can be, weights and KV cache of all slots, so that a planner which is
+ * Law 3: what is planned on a device, and what runs on it, never exceeds its usable memory; no replica has more leases than
+ * slots, and a node that drains gets nothing new. Memory is counted by the least that it can be, weights and KV cache of all slots, so that a planner which is
  * more careful than this is right as well.
  *
  * Machines of the simulator have one device each. A replica counts from the order to load it until the order to unload it, its own word that it failed or is gone, or the
@@ -24,6 +24,7 @@ interface NodeBooks {
   readonly engines: Map<number, { readonly bytes: number }>;
   /** Lease by id, with its replica. */
   readonly leases: Map<string, string>;
+  isDraining: boolean;
 }
 
 export class CapacityChecker implements Checker {
@@ -50,7 +51,7 @@ export class CapacityChecker implements Checker {
         break;
       }
       case "link-closed":
-        if (observation.at === "coordinator") this.#books(observation.peer).leases.clear();
+        if (observation.at === "coordinator") this.#closed(observation.peer);
         break;
       case "host":
         if (observation.change === "killed" || observation.change === "lost-power") this.#died(observation.host);
@@ -61,8 +62,19 @@ export class CapacityChecker implements Checker {
     }
   }
 
+  /** A drain is told again on the next link, when it still holds. */
+  #closed(node: string): void {
+    const books = this.#books(node);
+    books.leases.clear();
+    books.isDraining = false;
+  }
+
   #ordered(node: string, message: CoordinatorMessage): void {
     const books = this.#books(node);
+    if (message.type === "node.drain") books.isDraining = message.isDraining;
+    if (books.isDraining && (message.type === "replica.load" || message.type === "attempt.start")) {
+      this.#break(`${node} drains and got a new ${message.type}`);
+    }
     if (message.type === "replica.load") this.#planned(node, message);
     if (message.type === "replica.unload") books.planned.delete(message.replicaId);
     if (message.type === "attempt.cancel") books.leases.delete(message.leaseId);
@@ -106,7 +118,7 @@ export class CapacityChecker implements Checker {
 
   #died(node: string): void {
     if (node === "coordinator") {
-      for (const books of this.#nodes.values()) books.leases.clear();
+      for (const name of this.#nodes.keys()) this.#closed(name);
       return;
     }
     const books = this.#books(node);
@@ -129,7 +141,7 @@ export class CapacityChecker implements Checker {
   #books(node: string): NodeBooks {
     let books = this.#nodes.get(node);
     if (books === undefined) {
-      books = { planned: new Map(), slots: new Map(), engines: new Map(), leases: new Map() };
+      books = { planned: new Map(), slots: new Map(), engines: new Map(), leases: new Map(), isDraining: false };
       this.#nodes.set(node, books);
     }
     return books;

@@ -8,6 +8,7 @@
 import type { AccountId, KeyId, RequestId, TransferId } from "../../domain/ids.ts";
 import { type Account, availableMicroUsd, type Transfer } from "../../domain/ledger.ts";
 import type { TokenPrice } from "../../domain/money.ts";
+import { ESCROW } from "../../market/accounts.ts";
 import type { Store } from "../../ports/store.ts";
 import type { Checker, Observation, Report, RequestAsked } from "../observation.ts";
 
@@ -59,8 +60,7 @@ export class MoneyChecker implements Checker {
         for (const transfer of observation.transfers) this.#move(transfer);
         break;
       case "settled":
-        if (this.#settled.has(observation.requestId)) this.#break(`${observation.requestId} was settled twice`);
-        this.#settled.add(observation.requestId);
+        this.#settle(observation);
         break;
       case "outcome": {
         const purchase = this.#purchases.get(observation.requestId);
@@ -81,6 +81,19 @@ export class MoneyChecker implements Checker {
       this.#break(`${hold.transferId} still holds ${hold.amountMicroUsd}`);
     }
     for (const purchase of this.#purchases.values()) this.#checkPurchase(purchase);
+  }
+
+  /** The transfers of the settlement were told before. */
+  #settle(told: { requestId: RequestId; costMicroUsd: number; leafIndex: number }): void {
+    const { requestId, costMicroUsd, leafIndex } = told;
+    if (this.#settled.has(requestId)) this.#break(`${requestId} was settled twice`);
+    if (leafIndex !== this.#settled.size) {
+      this.#break(`the receipt of ${requestId} is leaf ${leafIndex}, the log had ${this.#settled.size}`);
+    }
+    this.#settled.add(requestId);
+    const charged = this.#purchases.get(requestId)?.chargedMicroUsd ?? 0;
+    if (costMicroUsd !== charged)
+      this.#break(`the receipt of ${requestId} says ${costMicroUsd}, charged was ${charged}`);
   }
 
   #move(transfer: Transfer): void {
@@ -163,6 +176,8 @@ export class MoneyChecker implements Checker {
         this.#break(`${account.accountId} is overdrawn: ${availableMicroUsd(account)}`);
       }
     }
+    const inEscrow = this.#book(ESCROW).posted;
+    if (inEscrow !== 0) this.#break(`${inEscrow} stay in escrow: charged, and paid to nobody`);
     if (posted !== 0 || pending !== 0) this.#break(`postings sum to ${posted}, holds to ${pending}`);
   }
 
