@@ -5,6 +5,7 @@
  */
 import { absurd } from "../../domain/assert.ts";
 import { abiMismatch } from "./abi-check.ts";
+import { makeStderrBlocking, writeLastWords } from "./blocking-stderr.ts";
 import type { ChildCommand, ChildReport, LoadCommand } from "./child-protocol.ts";
 import { EmbeddingQueue } from "./embedding-queue.ts";
 import { EngineLoop } from "./engine-loop.ts";
@@ -25,7 +26,7 @@ function report(message: ChildReport): void {
 }
 
 function fatal(message: string): never {
-  process.stderr.write(`fallow engine: ${message}\n`);
+  writeLastWords(`fallow engine: ${message}`);
   process.exit(EXIT_FATAL);
 }
 
@@ -34,6 +35,7 @@ function load(command: LoadCommand): Serving | null {
     report({ kind: "load-failed", code, message });
     return null;
   };
+  makeStderrBlocking();
   const api: LlamaApi = bindLlama(command.library);
   const mismatch = abiMismatch(api);
   if (mismatch !== null) return failed("engine-abi-mismatch", mismatch);

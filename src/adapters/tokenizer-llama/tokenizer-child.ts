@@ -1,6 +1,7 @@
 /** The process that tokenises: libllama with vocabularies only. Ends with its parent. */
 import { absurd } from "../../domain/assert.ts";
 import { abiMismatch } from "../engine-llama/abi-check.ts";
+import { makeStderrBlocking, writeLastWords } from "../engine-llama/blocking-stderr.ts";
 import { bindLlama, type LlamaApi, type Pointer } from "../engine-llama/llama-ffi.ts";
 import { dieWithParent } from "../engine-llama/parent-death.ts";
 import { Vocabulary } from "../engine-llama/vocabulary.ts";
@@ -113,10 +114,11 @@ dieWithParent();
 process.on("disconnect", () => process.exit(0));
 process.on("message", (command: TokenizerCommand) => {
   if (command.kind === "start") {
+    makeStderrBlocking();
     const bound = bindLlama(command.library, { loadsBackends: false });
     const mismatch = abiMismatch(bound);
     if (mismatch !== null) {
-      process.stderr.write(`fallow tokenizer: ${mismatch}\n`);
+      writeLastWords(`fallow tokenizer: ${mismatch}`);
       process.exit(70);
     }
     api = bound;
