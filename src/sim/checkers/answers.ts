@@ -1,7 +1,7 @@
 /**
- * Law 5: a node that fell silent gets no new work past the stated bounds, and every accepted request ends:
- * answered in full, or refused with a reason, within its deadline and a little. That holds while faults go on, and after they stop the grid
- * has to serve again: the probes that the load puts at the end are answered. In a run without faults everybody is.
+ * Law 5: a node that fell silent gets no new work past the stated bounds, and every accepted request ends: answered in
+ * full, or refused with a reason, within its deadline and a little. That holds while faults go on, and after they stop the
+ * grid has to serve again: the probes that the load puts at the end are answered. In a run without faults everybody is.
  */
 import type { GenerationEvent } from "../../domain/generation.ts";
 import type { RequestId } from "../../domain/ids.ts";
@@ -120,6 +120,8 @@ export class AnswerChecker implements Checker {
   }
 
   #ordered(order: Extract<Observation, { kind: "order" }>, nowMs: number): void {
+    // Until it is welcomed a node waits for the coordinator's store and owes no word.
+    if (order.message.type === "welcome") this.#heardMs.set(order.connection, nowMs);
     const silentMs = nowMs - (this.#heardMs.get(order.connection) ?? nowMs);
     const { type } = order.message;
     if (order.message.type === "attempt.start" && order.message.work.kind === "generate") {
