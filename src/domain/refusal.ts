@@ -33,6 +33,7 @@ export const REFUSAL_CODES = [
   "upstream-lost",
   "cancelled",
   "draining",
+  "storage-unavailable",
   "internal",
 ] as const;
 export type RefusalCode = (typeof REFUSAL_CODES)[number];

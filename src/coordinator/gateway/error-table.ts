@@ -43,6 +43,7 @@ export const ERROR_TABLE: Readonly<Record<RefusalCode, ErrorRow>> = {
   /** As proxies log a client that closed its request; nobody is there to read it. */
   cancelled: row(499, "invalid_request_error", "request_cancelled", false),
   draining: row(503, "server_error", "draining", true),
+  "storage-unavailable": row(503, "server_error", "storage_unavailable", true),
   internal: row(500, "server_error", "internal_error"),
 };
 
