@@ -87,7 +87,7 @@ const heldUpMs = () => delays.max / 1e6;
 async function startAgent(
   how: object = joining,
 ): Promise<{ child: ChildProcess; id: NodeId; said: { kind: string; [key: string]: unknown }[] }> {
-  const script = fileURLToPath(new URL("./support/agent-child.ts", import.meta.url));
+  const script = fileURLToPath(new URL("../bench/lib/idle-agents-process.ts", import.meta.url));
   const child = fork(script, [JSON.stringify(how)]);
   children.push(child);
   const said: { kind: string; [key: string]: unknown }[] = [];

@@ -1,4 +1,4 @@
-/** Agents without engines in a process of their own, to be stopped and killed: argv is how to join as JSON, and how many. */
+/** Agents without engines in a process of their own, to be counted, stopped and killed: argv is how to join as JSON, and how many. */
 import { SystemClock } from "../../src/adapters/clock-system/system-clock.ts";
 import { SystemRandom } from "../../src/adapters/clock-system/system-random.ts";
 import { NodeCrypto } from "../../src/adapters/crypto-node/node-crypto.ts";
