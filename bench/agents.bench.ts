@@ -10,6 +10,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { z } from "zod";
+import { compileCacheFolder } from "../src/cli/compile-cache.ts";
 import { openBench } from "./lib/bench-run.ts";
 
 const bench = openBench("agents");
@@ -17,18 +18,12 @@ const agents = bench.isSmoke ? 50 : 1_000;
 const perProcess = bench.isSmoke ? 50 : 250;
 const settleMs = bench.isSmoke ? 1_000 : 10_000;
 const windowMs = bench.isSmoke ? 2_000 : 30_000;
-/** What `npm start` sets for Node: a limit on V8's young generation, and a cache of compiled code. */
+/** What `npm start` sets for Node: a limit on V8's young generation; and, as the command line does, a cache of compiled code. */
 const startScript: string = z
   .object({ scripts: z.object({ start: z.string() }) })
   .parse(JSON.parse(readFileSync(new URL("../package.json", import.meta.url), "utf8"))).scripts.start;
 const nodeFlags = startScript.match(/--max-semi-space-size=\d+/g) ?? [];
-const compileCache = /NODE_COMPILE_CACHE=(\S+)/.exec(startScript)?.[1];
-const environment = {
-  ...process.env,
-  ...(compileCache === undefined
-    ? {}
-    : { NODE_COMPILE_CACHE: fileURLToPath(new URL(`../${compileCache}`, import.meta.url)) }),
-};
+const environment = { ...process.env, NODE_COMPILE_CACHE: compileCacheFolder() };
 /** Joining is slow on a busy machine: each agent costs both sides a signature and, over TLS, a handshake. */
 const JOIN_MS_MAX = 240_000;
 
