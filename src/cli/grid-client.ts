@@ -186,7 +186,7 @@ function refusal(status: number, text: string, path: string): CliError {
         ? "use a key that has the scope named above"
         : status === 404
           ? "see what there is with the matching `list` command"
-          : null;
+          : "change what the message names; --help says what is possible";
   return new CliError(message, { exitCode: EXIT.refused, code, fix });
 }
 

@@ -120,11 +120,7 @@ function addIdentity(program: Command): void {
     await exportIdentity(file ?? null, options);
   });
   withCommonOptions(
-    identity
-      .command("restore")
-      .description("make an exported key this home's identity")
-      .argument("<file>")
-      .option("--force", "replace another identity that is already here"),
+    identity.command("restore").description("make an exported key this home's identity").argument("<file>"),
     { isClient: false },
   ).action(async (file: string, options) => {
     const { restoreIdentity } = await import("./commands/identity.ts");
