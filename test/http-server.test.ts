@@ -5,7 +5,7 @@ import { request as httpsRequest } from "node:https";
 import { connect, createServer, type Socket } from "node:net";
 import { networkInterfaces, tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { WebSocket } from "ws";
 import { type HttpServer, type HttpServerOptions, startHttpServer } from "../src/adapters/http-server/http-server.ts";
 import { LinkServer } from "../src/adapters/link-websocket/link-server.ts";
@@ -224,6 +224,16 @@ describe("who dials", () => {
   });
 });
 
+const UPGRADE_HEAD = [
+  `GET ${LINK_PATH} HTTP/1.1`,
+  "Host: x",
+  "Upgrade: websocket",
+  "Connection: Upgrade",
+  "Sec-WebSocket-Version: 13",
+  `Sec-WebSocket-Key: ${Buffer.from("0123456789abcdef").toString("base64")}`,
+  "\r\n",
+].join("\r\n");
+
 describe("who opens a WebSocket by himself", () => {
   const open = (server: HttpServer, options: { headers?: Record<string, string>; path?: string } = {}) =>
     new WebSocket(`ws://127.0.0.1:${server.port}${options.path ?? LINK_PATH}`, { headers: options.headers ?? {} });
@@ -259,14 +269,39 @@ describe("who opens a WebSocket by himself", () => {
     expect([1006, 1009]).toContain(code);
   });
 
+  test("and sends a part of a frame is seen to be alive, though no frame has come", async () => {
+    const frames: string[] = [];
+    const links = new LinkServer((opened) => {
+      accepted.push(opened);
+      opened.trust?.();
+      opened.listen({ onFrame: (frame) => frames.push(frame), onClose: () => undefined });
+    });
+    const server = await start({ links: { path: LINK_PATH, upgrade: (upgrade) => links.upgrade(upgrade) } });
+    const socket = connect({ port: server.port, host: "127.0.0.1" });
+    socket.write(UPGRADE_HEAD);
+    await once(socket, "data");
+    const received = () => accepted[0]?.receivedBytes?.() ?? 0;
+    const before = received();
+    // A masked text frame of 1,000,000 bytes, of which 200,000 are sent.
+    socket.write(
+      Buffer.concat([
+        Buffer.from([0x81, 0xff, 0, 0, 0, 0, 0, 0x0f, 0x42, 0x40, 0, 0, 0, 0]),
+        Buffer.alloc(200_000, 0x78),
+      ]),
+    );
+    await vi.waitFor(() => expect(received() - before).toBeGreaterThanOrEqual(200_000));
+    expect(frames).toEqual([]);
+    socket.write(Buffer.alloc(800_000, 0x78));
+    await vi.waitFor(() => expect(frames.map((frame) => frame.length)).toEqual([1_000_000]));
+    socket.destroy();
+  });
+
   test("and sends bytes that are no WebSocket frames is cut", async () => {
     const server = await start();
-    const key = Buffer.from("0123456789abcdef").toString("base64");
-    const head = `GET ${LINK_PATH} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: ${key}\r\n\r\n`;
     const answer = await answerTo(
       server.port,
       "127.0.0.1",
-      Buffer.concat([Buffer.from(head), Buffer.alloc(300, 0xff)]),
+      Buffer.concat([Buffer.from(UPGRADE_HEAD), Buffer.alloc(300, 0xff)]),
     );
     expect(answer).toMatch(/^HTTP\/1.1 101/);
   });

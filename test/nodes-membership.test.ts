@@ -160,6 +160,24 @@ describe("silence", () => {
   });
 });
 
+describe("a frame that is long on its way", () => {
+  test("keeps its sender alive while its bytes come in, and no longer", async () => {
+    const agent = await grid.agentOnSlowLine();
+    agent.membership.start();
+    await grid.run(1_000);
+    expect(grid.stateOf(agent.nodeId)).toBe("online");
+    // Heartbeats wait behind the frame; only bytes of it arrive.
+    agent.host.freeze();
+    for (let spentMs = 0; spentMs < 20_000; spentMs += 500) {
+      grid.addReceivedBytes(10_000);
+      await grid.run(500);
+      expect(grid.stateOf(agent.nodeId)).toBe("online");
+    }
+    expect(await msUntil(() => grid.stateOf(agent.nodeId) === "suspect", 3_000)).toBeGreaterThan(2_000);
+    await msUntil(() => grid.stateOf(agent.nodeId) === "offline", 5_000);
+  });
+});
+
 describe("orders and wishes", () => {
   test("a drain is told to the node, kept over a restart, and lifted", async () => {
     const agent = await grid.onlineAgent();

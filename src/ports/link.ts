@@ -16,6 +16,11 @@ export interface Link {
   /** Bytes queued and not yet handed to the operating system: the bound for back-pressure. */
   bufferedBytes(): number;
   /**
+   * Bytes that arrived so far, also of a frame that is not whole yet: a frame of 16 MiB takes longer than the bound on silence
+   * to cross a slow line, and its sender is alive meanwhile. A link without this method delivers frames whole.
+   */
+  receivedBytes?(): number;
+  /**
    * The other end proved who it is: frames up to `LINK_FRAME_BYTES_MAX` may come. On a link that was accepted, more than
    * `LINK_UNPROVED_BYTES_MAX` in all before this call cuts the link, so that strangers cannot fill memory. A link without
    * this method (in memory) has no such bound.

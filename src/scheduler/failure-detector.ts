@@ -1,5 +1,6 @@
 /**
- * Decides from silence alone whether a node still lives. Every message counts as life; nothing else does.
+ * Decides from silence alone whether a node still lives. Every message counts as life, and so does every byte of one that is
+ * still on its way; nothing else does.
  *
  * | verdict | message arrives | silent suspectMs | silent deadMs |
  * | ------- | --------------- | ---------------- | ------------- |

@@ -119,6 +119,7 @@ export class MembershipGrid {
   store: MemoryStore;
   registry: NodeRegistry;
   #hosts = 0;
+  #receivedBytes = 0;
   #boot = 0;
 
   constructor(seed = "1", writeLatencyMs = 1) {
@@ -151,6 +152,31 @@ export class MembershipGrid {
       onWork: (nodeId, message) => this.#note(`work ${nodeId} ${message.type}`),
       onReplicas: (nodeId) => this.#note(`replicas ${nodeId}`),
     });
+  }
+
+  /** Its link counts bytes like a socket, at the coordinator's end; they come in by `addReceivedBytes`. */
+  async agentOnSlowLine(): Promise<AgentUnderTest> {
+    this.internet.listen({
+      host: this.coordinator,
+      onLink: (link) => {
+        const counted: Link = {
+          remote: link.remote,
+          channelBinding: link.channelBinding,
+          listen: (handlers) => link.listen(handlers),
+          send: (frame) => link.send(frame),
+          bufferedBytes: () => link.bufferedBytes(),
+          receivedBytes: () => this.#receivedBytes,
+          close: (code, reason) => link.close(code, reason),
+          destroy: () => link.destroy(),
+        };
+        this.registry.accept(counted);
+      },
+    });
+    return this.agent({ joinToken: await this.token() });
+  }
+
+  addReceivedBytes(bytes: number): void {
+    this.#receivedBytes += bytes;
   }
 
   /** The coordinator's process is killed and starts again over what its disk holds. */

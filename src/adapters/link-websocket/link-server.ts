@@ -39,8 +39,8 @@ export class LinkServer {
     }
     const remote = `${request.socket.remoteAddress ?? "unknown"}:${request.socket.remotePort ?? 0}`;
     this.#server.handleUpgrade(request, socket, head, (webSocket) => {
-      const link = new WebSocketLink(webSocket, { remote, channelBinding });
-      link.guard(socket);
+      const link = new WebSocketLink(webSocket, { transport: request.socket, remote, channelBinding });
+      link.guard();
       this.#onLink(link);
     });
   }

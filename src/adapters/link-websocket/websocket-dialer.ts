@@ -32,7 +32,7 @@ export class WebSocketDialer implements LinkDialer {
       webSocket.once("open", () => {
         signal.removeEventListener("abort", onAbort);
         webSocket.off("error", fail);
-        resolve(new WebSocketLink(webSocket, { remote: host, channelBinding }));
+        resolve(new WebSocketLink(webSocket, { transport: socket, remote: host, channelBinding }));
       });
       if (signal.aborted) onAbort();
       else signal.addEventListener("abort", onAbort, { once: true });

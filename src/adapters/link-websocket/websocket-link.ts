@@ -2,7 +2,7 @@
  * The Link port on one WebSocket of the `ws` package: text frames, no compression (frames are small and a compressor holds
  * 300 KB for each connection), no WebSocket pings (heartbeats are messages of the protocol).
  */
-import type { Duplex } from "node:stream";
+import type { Socket } from "node:net";
 import { WebSocket } from "ws";
 import { assert } from "../../domain/assert.ts";
 import {
@@ -23,6 +23,8 @@ export class WebSocketLink implements Link {
   readonly remote: string;
   readonly channelBinding: string;
   readonly #socket: WebSocket;
+  /** What carries the WebSocket: TCP or TLS. */
+  readonly #transport: Socket;
   #handlers: LinkHandlers | null = null;
   /** What arrived before anybody listened; the socket is paused, so it is at most what one read brought. */
   #early: string[] = [];
@@ -30,10 +32,11 @@ export class WebSocketLink implements Link {
   #isClosing = false;
   #unguard: (() => void) | null = null;
 
-  constructor(socket: WebSocket, connection: { remote: string; channelBinding: string }) {
+  constructor(socket: WebSocket, connection: { transport: Socket; remote: string; channelBinding: string }) {
     this.remote = connection.remote;
     this.channelBinding = connection.channelBinding;
     this.#socket = socket;
+    this.#transport = connection.transport;
     socket.pause();
     socket.on("message", (data, isBinary) => {
       if (isBinary) this.close(LINK_CLOSE.protocolError, "frames are text");
@@ -44,8 +47,9 @@ export class WebSocketLink implements Link {
     socket.on("close", (code, reason) => this.#end(code, reason.toString()));
   }
 
-  /** Bounds what arrives over `transport` until `trust` is called. */
-  guard(transport: Duplex): void {
+  /** Bounds what arrives until `trust` is called. */
+  guard(): void {
+    const transport = this.#transport;
     let bytes = 0;
     const onData = (data: Buffer) => {
       bytes += data.length;
@@ -53,6 +57,10 @@ export class WebSocketLink implements Link {
     };
     transport.on("data", onData);
     this.#unguard = () => transport.off("data", onData);
+  }
+
+  receivedBytes(): number {
+    return this.#transport.bytesRead;
   }
 
   trust(): void {

@@ -61,6 +61,7 @@ export class AgentLinkSession {
   #timer: Timer | null = null;
   #pulse: Pulse;
   #lastLookMs: number;
+  #receivedBytes = 0;
   #onlineSinceMs: number | null = null;
   #heartbeatMs: number = LIVENESS.heartbeatMs;
   #seq = 0;
@@ -129,7 +130,7 @@ export class AgentLinkSession {
       return;
     }
     if (this.#phase === "online") {
-      this.#pulse = heard(this.#pulse, this.#duties.clock.monoMs());
+      this.#hear(this.#duties.clock.monoMs());
       this.#onMessage(parsed.data);
     } else if (parsed.data.type === "welcome") {
       this.#onWelcome(parsed.data);
@@ -234,6 +235,8 @@ export class AgentLinkSession {
       const nowMs = this.#duties.clock.monoMs();
       const pausedMs = ownPauseMs({ lastLookMs: this.#lastLookMs, nowMs, plannedMs: this.#heartbeatMs });
       this.#lastLookMs = nowMs;
+      // Part of a long prompt came in: the coordinator is alive, its frame is only not whole yet.
+      if ((this.#link.receivedBytes?.() ?? 0) > this.#receivedBytes) this.#hear(nowMs);
       this.#pulse = judged(credited(this.#pulse, pausedMs, nowMs), nowMs, LIVENESS);
       if (this.#pulse.verdict === "dead") {
         const silentMs = Math.round(nowMs - this.#pulse.lastHeardMs);
@@ -243,6 +246,11 @@ export class AgentLinkSession {
       this.#arm();
       this.beat();
     });
+  }
+
+  #hear(nowMs: number): void {
+    this.#pulse = heard(this.#pulse, nowMs);
+    this.#receivedBytes = this.#link.receivedBytes?.() ?? 0;
   }
 
   #onMalformed(what: string): void {

@@ -285,9 +285,13 @@ export class NodeRegistry implements Roster {
       this.#strike(session, `a frame that is no message: ${whyNot(parsed.error)}`);
       return;
     }
+    this.#hear(node, session, nowMs);
+    this.#onMessage(node, session, parsed.data);
+  }
+
+  #hear(node: KnownNode, session: NodeSession, nowMs: number): void {
     if (session.verdict === "alive") session.hear(nowMs);
     else this.#table.change(node, () => session.hear(nowMs));
-    this.#onMessage(node, session, parsed.data);
   }
 
   #onMessage(node: KnownNode, session: NodeSession, message: AgentMessage): void {
@@ -347,6 +351,7 @@ export class NodeRegistry implements Roster {
   #look(node: KnownNode, nowMs: number, pausedMs: number): void {
     const { session } = node;
     if (session === null) return;
+    if (session.isReceiving()) this.#hear(node, session, nowMs);
     const pulse = session.judge(nowMs, pausedMs);
     if (pulse.verdict === session.verdict) {
       session.take(pulse);

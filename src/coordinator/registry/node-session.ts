@@ -30,6 +30,7 @@ export class NodeSession {
   rttMs: number | null = null;
   clockSkewMs = 0;
   isOver = false;
+  #receivedBytes = 0;
   #pulse: Pulse;
   readonly #budget: FrameBudget;
 
@@ -65,6 +66,12 @@ export class NodeSession {
 
   hear(nowMs: number): void {
     this.#pulse = heard(this.#pulse, nowMs);
+    this.#receivedBytes = this.link.receivedBytes?.() ?? 0;
+  }
+
+  /** Bytes came in since the node was last heard: a large frame is on its way. */
+  isReceiving(): boolean {
+    return (this.link.receivedBytes?.() ?? 0) > this.#receivedBytes;
   }
 
   /** What silence says at this time; `pausedMs` is the coordinator's own pause since the last look. */
