@@ -264,3 +264,43 @@ describe("join", () => {
     await first.stop();
   });
 });
+
+describe("the operator's API", () => {
+  const ask = (method: string, path: string, body?: string) =>
+    fetch(`${grid.baseUrl}/admin/v1/${path}`, {
+      method,
+      headers: { authorization: `Bearer ${grid.apiKey}`, "content-type": "application/json" },
+      ...(body === undefined ? {} : { body }),
+    });
+
+  test.each([
+    ["POST", "keys", "{", 400],
+    ["POST", "keys", "[]", 400],
+    ["POST", "keys", '{"name":"x","scopes":["root"]}', 400],
+    ["POST", "keys", '{"name":"x","budget":5}', 400],
+    ["POST", "models", '{"path":7}', 400],
+    ["POST", "models", `{"path":"${"x".repeat(70_000)}"}`, 413],
+    ["POST", "join-codes", '{"usesMax":0}', 400],
+    ["POST", "ledger/credit", '{"amountMicroUsd":-5}', 400],
+    ["POST", "ledger/credit", '{"amountMicroUsd":1.5}', 400],
+    ["POST", "ledger/credit", '{"amountMicroUsd":5,"tenantId":"ten_00000000000000000000000000"}', 404],
+    ["GET", "ledger/transfers?account=../../etc", undefined, 404],
+    ["DELETE", "keys/%00", undefined, 404],
+    ["DELETE", "models/%2e%2e%2fx", undefined, 404],
+    ["POST", "nodes/node_0/drain", undefined, 404],
+  ])("%s %s with %j is %d with an error object", async (method, path, body, status) => {
+    const answer = await ask(method, path, body);
+    expect(answer.status).toBe(status);
+    expect(await answer.json()).toMatchObject({ error: { message: expect.any(String), type: expect.any(String) } });
+  });
+
+  test("without a key it is 401, and what is answered may not be read by another site", async () => {
+    const answer = await fetch(`${grid.baseUrl}/admin/v1/status`, { headers: { origin: "https://elsewhere.example" } });
+    expect(answer.status).toBe(401);
+    expect(answer.headers.get("access-control-allow-origin")).toBeNull();
+  });
+
+  test("a list asked for without sense has the usual length", async () => {
+    for (const limit of ["-1", "x", "1e9", ""]) expect((await ask("GET", `requests?limit=${limit}`)).status).toBe(200);
+  });
+});

@@ -5,7 +5,8 @@ import {
   joinCodeCreatedSchema,
   modelAnswerSchema,
   modelListSchema,
-  replicaListSchema,
+  type ReplicaRow,
+  statusSchema,
 } from "../../coordinator/admin/admin-schemas.ts";
 import type { Coordinator } from "../../coordinator/coordinator.ts";
 import { assert } from "../../domain/assert.ts";
@@ -18,6 +19,8 @@ import type { Progress } from "../terminal.ts";
 
 /** How often the progress of loading is looked at: as fast as an eye sees a number change. */
 const PROGRESS_MS = 200;
+/** The plan is made anew every second or so, and an order is acknowledged at once: what has not begun by then does not fit. */
+const PLACE_MS = 10_000;
 
 /**
  * The model that `up` waits for: the one of `--model`, which is registered when it is not; else the bundled one, unless the
@@ -33,8 +36,9 @@ export async function chooseModel(
     await addModel(grid, { path: BUNDLED_MODEL.path, id: BUNDLED_MODEL.id, warmReplicas: options.warm });
   }
   if (options.model !== undefined) return addModel(grid, { path: resolve(options.model) });
-  const chosen = bundled ?? models[0];
-  return chosen === undefined || chosen.warmReplicas === 0 ? null : modelId(chosen.modelId);
+  if (bundled !== undefined) return options.warm === 0 ? null : modelId(bundled.modelId);
+  const kept = models.find(({ warmReplicas }) => warmReplicas > 0);
+  return kept === undefined ? null : modelId(kept.modelId);
 }
 
 async function addModel(
@@ -55,45 +59,49 @@ export function joinTokenOf(code: string): string {
   return decoded.value.token;
 }
 
-/** Resolves with true when the model answers, with false at the abort. Throws what keeps the agent from working. */
-export async function untilServing(
-  coordinator: Coordinator,
-  wait: {
-    grid: GridClient;
-    model: ModelId;
-    progress: Progress;
-    failure: () => CliError | null;
-    signal: AbortSignal;
-  },
-): Promise<boolean> {
+interface Waiting {
+  readonly grid: GridClient;
+  readonly model: ModelId;
+  readonly progress: Progress;
+  /** Why the agent will not work without a person; null while there is hope. */
+  readonly failure: () => CliError | null;
+  readonly signal: AbortSignal;
+}
+
+/** `unserved`: a node is there, and after `PLACE_MS` it has not begun to load the model, so it cannot. */
+export type Served = "serving" | "stopped" | "unserved";
+
+/** Waits until the model answers. Throws what keeps the agent from working. */
+export async function untilServing(coordinator: Coordinator, wait: Waiting): Promise<Served> {
   const done = new AbortController();
-  const signal = AbortSignal.any([wait.signal, done.signal]);
   const looking = lookOn(wait, done);
-  try {
-    const isServing = await coordinator.whenServing(wait.model, signal);
-    done.abort();
-    const failure = wait.failure();
-    if (!isServing && !wait.signal.aborted && failure !== null) throw failure;
-    return isServing;
-  } finally {
-    done.abort();
-    await looking;
+  const isServing = await coordinator.whenServing(wait.model, AbortSignal.any([wait.signal, done.signal]));
+  done.abort();
+  await looking;
+  if (isServing) return "serving";
+  if (wait.signal.aborted) return "stopped";
+  const failure = wait.failure();
+  if (failure !== null) throw failure;
+  return "unserved";
+}
+
+/** Shows how far loading is, and ends the wait when there is nothing to wait for. */
+async function lookOn(wait: Waiting, done: AbortController): Promise<void> {
+  let idleSinceMs: number | null = null;
+  while (!done.signal.aborted) {
+    if (wait.failure() !== null) return done.abort();
+    const { nodes, replicas } = await wait.grid.json("/admin/v1/status", statusSchema);
+    const replica = replicas.find(({ modelId: id }) => id === wait.model);
+    if (replica !== undefined) show(wait, replica);
+    const isIdle = replica === undefined && nodes.some(({ state }) => state === "online");
+    idleSinceMs = isIdle ? (idleSinceMs ?? performance.now()) : null;
+    if (idleSinceMs !== null && performance.now() - idleSinceMs > PLACE_MS) return done.abort();
+    await sleep(PROGRESS_MS, undefined, { signal: done.signal }).catch(() => undefined); // an abort only ends the wait
   }
 }
 
-/** Shows how far loading is, and ends the wait when the agent cannot work. */
-async function lookOn(
-  wait: { grid: GridClient; model: ModelId; progress: Progress; failure: () => CliError | null },
-  done: AbortController,
-): Promise<void> {
-  while (!done.signal.aborted) {
-    if (wait.failure() !== null) return done.abort();
-    const { replicas } = await wait.grid.json("/admin/v1/replicas", replicaListSchema);
-    const [replica] = replicas.filter(({ modelId: id }) => id === wait.model);
-    if (replica?.state === "loading")
-      wait.progress.step(`loading ${wait.model} ${Math.round(replica.progress * 100)} %`);
-    if (replica?.state === "failed")
-      wait.progress.step(`${wait.model} failed: ${replica.failure ?? "no cause given"}; trying again`);
-    await sleep(PROGRESS_MS, undefined, { signal: done.signal }).catch(() => undefined); // an abort only ends the wait
-  }
+function show({ model, progress }: Waiting, replica: ReplicaRow): void {
+  if (replica.state === "loading") progress.step(`loading ${model} ${Math.round(replica.progress * 100)} %`);
+  if (replica.state === "failed")
+    progress.step(`${model} failed: ${replica.failure ?? "no cause given"}; trying again`);
 }

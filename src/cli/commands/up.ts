@@ -71,12 +71,15 @@ export async function runUp(options: UpOptions): Promise<void> {
     const grid = gridOf(host);
     const model = await chooseModel(grid, options);
     const failure = () => agent?.failure() ?? null;
-    const isServing =
+    const served =
       model === null || !options.agent
-        ? !stop.signal.aborted
+        ? "serving"
         : await untilServing(host.coordinator, { grid, model, progress, failure, signal: stop.signal });
     progress.end();
-    if (isServing) {
+    if (served === "unserved") {
+      note(`fallow: ${model} is not served: no node here can hold it; lend more memory, or let a larger machine join`);
+    }
+    if (!stop.signal.aborted) {
       announceReady(
         {
           baseUrl: host.localUrl,
