@@ -2,7 +2,17 @@
 import type { ServedModel } from "../coordinator/dispatch/served-models.ts";
 import { assert } from "../domain/assert.ts";
 import type { GenerationRequest, RequestTerms } from "../domain/generation.ts";
-import { type KeyId, keyId, type RequestId, requestId, sha256Hex, type TenantId, tenantId } from "../domain/ids.ts";
+import {
+  type KeyId,
+  keyId,
+  type RequestId,
+  requestId,
+  type Sha256Hex,
+  sha256Hex,
+  type TenantId,
+  tenantId,
+} from "../domain/ids.ts";
+import type { ModelManifest } from "../domain/model.ts";
 import { type MicroUsd, microUsd } from "../domain/money.ts";
 import { toHex } from "../market/hex.ts";
 import { holdAmount } from "../market/hold.ts";
@@ -11,10 +21,12 @@ import type { Crypto } from "../ports/crypto.ts";
 import type { Store } from "../ports/store.ts";
 import { type ClientRequest, SimClient } from "./client.ts";
 import { EPOCH_WALL_MS, SimClock } from "./clock.ts";
+import { EmbeddingClient } from "./embedding-client.ts";
 import type { Host } from "./host.ts";
-import type { LoadPlan, RequestDraw } from "./load.ts";
+import type { EmbeddingDraw, LoadPlan, RequestDraw } from "./load.ts";
 import type { RequestAsked, Witness } from "./observation.ts";
 import type { SeededRandom } from "./random.ts";
+import { scriptedEmbedding } from "./scripted-engine.ts";
 import { scriptedAnswer } from "./scripted-model.ts";
 import type { ServingGrid, SimCoordinator } from "./sim-coordinator.ts";
 import { SimIds } from "./sim-ids.ts";
@@ -44,7 +56,7 @@ const TOKEN_YEARS_MS = 366 * 86_400_000;
 export class LoadDriver {
   readonly #options: LoadDriverOptions;
   readonly #buyers: Buyer[] = [];
-  readonly #open = new Map<RequestId, SimClient>();
+  readonly #open = new Map<RequestId, SimClient | EmbeddingClient>();
   readonly #probes = new Set<RequestId>();
   #joinToken: string | null = null;
   #unsent = 0;
@@ -52,7 +64,8 @@ export class LoadDriver {
 
   constructor(options: LoadDriverOptions) {
     this.#options = options;
-    this.#unsent = options.plan.requests.length + options.plan.probes.length;
+    const { requests, embeddings, probes } = options.plan;
+    this.#unsent = requests.length + embeddings.length + probes.length;
   }
 
   get joinToken(): string | null {
@@ -116,7 +129,10 @@ export class LoadDriver {
   start(): void {
     const { plan, timeline } = this.#options;
     for (const draw of [...plan.requests, ...plan.probes]) {
-      timeline.at(draw.atMs, () => this.#arrive(draw));
+      timeline.at(draw.atMs, () => this.#arrive((grid) => this.#send(draw, grid)));
+    }
+    for (const draw of plan.embeddings) {
+      timeline.at(draw.atMs, () => this.#arrive((grid) => this.#sendEmbedding(draw, grid)));
     }
   }
 
@@ -128,7 +144,7 @@ export class LoadDriver {
     this.#open.clear();
   }
 
-  #arrive(draw: RequestDraw): void {
+  #arrive(send: (grid: ServingGrid) => void): void {
     const { host } = this.#options;
     this.#unsent -= 1;
     if (host.state === "dead") {
@@ -138,39 +154,75 @@ export class LoadDriver {
     host.after(0, () => {
       const { grid } = this.#options.coordinator;
       if (grid === null) this.#refusedConnections += 1;
-      else this.#send(draw, grid);
+      else send(grid);
     });
   }
 
   #send(draw: RequestDraw, grid: ServingGrid): void {
-    const { host, crypto, witness } = this.#options;
     const request = this.#requestOf(draw, grid);
-    const { requestId: id } = request.asked.terms;
-    if (this.#options.plan.probes.includes(draw)) this.#probes.add(id);
-    witness({ kind: "asked", request: request.asked });
-    const client = new SimClient(request, { grid, crypto, witness });
+    if (this.#options.plan.probes.includes(draw)) this.#probes.add(request.asked.terms.requestId);
+    const { crypto, witness } = this.#options;
+    this.#carry(request.asked, new SimClient(request, { grid, crypto, witness }), draw.cancelAfterMs);
+  }
+
+  #sendEmbedding(draw: EmbeddingDraw, grid: ServingGrid): void {
+    const { crypto, witness, coordinator } = this.#options;
+    const { manifest, buyer, terms } = this.#termsOf({ ...draw, tier: "default" }, grid);
+    const promptTokens = draw.inputs.reduce((sum, input) => sum + input.length, 0);
+    const { price } = manifest;
+    const asked: RequestAsked = {
+      terms,
+      choices: 1,
+      promptTokens,
+      tokensMax: 0,
+      keyId: buyer.keyId,
+      budgetMicroUsd: buyer.budgetMicroUsd,
+      heldMicroUsd: holdAmount({ promptTokens, maxTokens: 0, choices: 1, price }),
+      reference: [],
+      vectors: draw.inputs.map(scriptedEmbedding),
+    };
+    const request = { asked, model: manifest, ...buyer, createdAtMs: coordinator.clock.wallMs() };
+    const client = new EmbeddingClient(request, draw.inputs, { grid, crypto, witness });
+    this.#carry(asked, client, draw.cancelAfterMs);
+  }
+
+  #carry(asked: RequestAsked, client: SimClient | EmbeddingClient, cancelAfterMs: number | null): void {
+    const { host, witness } = this.#options;
+    const { requestId: id } = asked.terms;
+    witness({ kind: "asked", request: asked });
     this.#open.set(id, client);
-    if (draw.cancelAfterMs !== null) host.after(draw.cancelAfterMs, () => client.leave());
+    if (cancelAfterMs !== null) host.after(cancelAfterMs, () => this.#open.get(id)?.leave());
     void client.run().then(() => this.#open.delete(id));
   }
 
-  #requestOf(draw: RequestDraw, grid: ServingGrid): ClientRequest {
-    const { crypto, models, coordinator } = this.#options;
-    const model = models[draw.model];
+  #termsOf(
+    draw: Pick<RequestDraw, "model" | "tenant" | "tier" | "deadlineMs">,
+    grid: ServingGrid,
+  ): { readonly manifest: ModelManifest; readonly buyer: Buyer; readonly terms: RequestTerms } {
+    const model = this.#options.models[draw.model];
     const buyer = this.#buyers.at(draw.tenant);
     assert(model !== undefined && buyer !== undefined, "a request has a model and somebody who pays");
     const { manifest } = model;
     const id = requestId(grid.ids.make("req"));
-    const digest = (what: string) => sha256Hex(toHex(crypto.sha256(Buffer.from(`${id} ${what}`))));
     const terms: RequestTerms = {
       requestId: id,
-      requestSha256: digest("body"),
+      requestSha256: this.#digest(`${id} body`),
       modelId: manifest.modelId,
       weightsSha256: manifest.weightsSha256,
       tier: draw.tier,
       price: manifest.price,
       deadlineMs: draw.deadlineMs,
     };
+    return { manifest, buyer, terms };
+  }
+
+  #digest(what: string): Sha256Hex {
+    return sha256Hex(toHex(this.#options.crypto.sha256(Buffer.from(what))));
+  }
+
+  #requestOf(draw: RequestDraw, grid: ServingGrid): ClientRequest {
+    const { manifest, buyer, terms } = this.#termsOf(draw, grid);
+    const seed = this.#digest(`${terms.requestId} seed`);
     const generations = Array.from(
       { length: draw.choices },
       (_, choice): GenerationRequest => ({
@@ -179,7 +231,7 @@ export class LoadDriver {
         promptTokenIds: draw.promptTokenIds,
         tokensMax: draw.tokensMax,
         sampling: draw.sampling,
-        seed: digest("seed"),
+        seed,
         stopStrings: [],
         grammar: null,
         ignoreStopTokens: false,
@@ -202,7 +254,15 @@ export class LoadDriver {
       reference: generations.map((generation) =>
         scriptedAnswer({ ...generation, tokenIds: generation.promptTokenIds, generatedCount: 0 }, draw.tokensMax),
       ),
+      vectors: [],
     };
-    return { draw, asked, model: manifest, ...buyer, generations, createdAtMs: coordinator.clock.wallMs() };
+    return {
+      draw,
+      asked,
+      model: manifest,
+      ...buyer,
+      generations,
+      createdAtMs: this.#options.coordinator.clock.wallMs(),
+    };
   }
 }

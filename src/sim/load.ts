@@ -39,11 +39,22 @@ export interface RequestDraw {
   readonly cancelAfterMs: number | null;
 }
 
+export interface EmbeddingDraw {
+  readonly atMs: number;
+  readonly model: number;
+  readonly tenant: number;
+  readonly inputs: readonly (readonly number[])[];
+  readonly deadlineMs: number;
+  readonly cancelAfterMs: number | null;
+}
+
 export interface LoadPlan {
   readonly models: readonly ModelDraw[];
   readonly tenants: readonly TenantDraw[];
   /** By time. */
   readonly requests: readonly RequestDraw[];
+  /** By time. */
+  readonly embeddings: readonly EmbeddingDraw[];
   /** Asked when faults are long over, one of each model: these have to be answered. */
   readonly probes: readonly RequestDraw[];
 }
@@ -99,6 +110,7 @@ export function drawLoad(options: {
     models,
     tenants: [...tenants, { name: "probe", balanceMicroUsd: 1_000_000, budgetMicroUsd: null }],
     requests,
+    embeddings: drawEmbeddings(random.fork("embeddings"), options, { models: models.length, tenants: tenants.length }),
     probes,
   };
 }
@@ -144,6 +156,28 @@ function drawRequest(
     cancelAfterTokens: isImpatient ? random.between(0, tokensMax) : null,
     cancelAfterMs: random.chance(0.05) ? random.between(0, 3_000) : null,
   };
+}
+
+function drawEmbeddings(
+  random: SeededRandom,
+  span: { startMs: number; endMs: number; vocabSize: number },
+  of: { models: number; tenants: number },
+): readonly EmbeddingDraw[] {
+  const embeddings: EmbeddingDraw[] = [];
+  const gapMs = random.pick([1_500, 6_000, 60_000]);
+  for (let atMs = span.startMs + random.gap(gapMs); atMs < span.endMs; atMs += random.gap(gapMs)) {
+    const tokens = () =>
+      Array.from({ length: random.between(1, PROMPT_TOKENS_MAX) }, () => random.between(0, span.vocabSize - 1));
+    embeddings.push({
+      atMs,
+      model: random.between(0, of.models - 1),
+      tenant: random.between(0, of.tenants - 1),
+      inputs: Array.from({ length: random.between(1, 4) }, tokens),
+      deadlineMs: random.pick([6_000, DEADLINE_MAX_MS]),
+      cancelAfterMs: random.chance(0.1) ? random.between(0, 1_000) : null,
+    });
+  }
+  return embeddings;
 }
 
 function drawSampling(random: SeededRandom): SamplingOptions {

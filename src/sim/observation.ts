@@ -17,8 +17,10 @@ export interface RequestAsked {
   readonly keyId: KeyId;
   readonly budgetMicroUsd: MicroUsd | null;
   readonly heldMicroUsd: MicroUsd;
-  /** What each choice's stream is when nothing disturbs it; `end` is null when it runs to `tokensMax`. */
+  /** What each choice's stream is when nothing disturbs it; none for an embedding. */
   readonly reference: readonly ReferenceText[];
+  /** What an embedding request has to get; none for a generation. */
+  readonly vectors: readonly Float32Array[];
 }
 
 export interface ReferenceText {
@@ -74,6 +76,7 @@ export type Observation =
       readonly choice: number;
       readonly event: GenerationEvent;
     }
+  | { readonly kind: "embedded"; readonly requestId: RequestId; readonly vectors: readonly Float32Array[] }
   | { readonly kind: "outcome"; readonly requestId: RequestId; readonly outcome: RequestOutcome };
 
 export type EngineChange =

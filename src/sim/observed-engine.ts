@@ -135,8 +135,16 @@ class ObservedEngine implements Engine {
     return sequence;
   }
 
-  embed(inputs: readonly (readonly number[])[], signal: AbortSignal): Promise<readonly Float32Array[]> {
-    return this.#inner.embed(inputs, signal);
+  async embed(inputs: readonly (readonly number[])[], signal: AbortSignal): Promise<readonly Float32Array[]> {
+    this.#tell({ to: "busier" });
+    try {
+      const vectors = await this.#inner.embed(inputs, signal);
+      if (this.#state === "alive") return vectors;
+      const { cause, detail } = await this.exited;
+      throw new FallowError(`engine-${cause}`, detail);
+    } finally {
+      this.#tell({ to: "idler" });
+    }
   }
 
   exportState(tokenIds: readonly number[]): ReturnType<Engine["exportState"]> {

@@ -72,6 +72,8 @@ function describe(observation: Observation): string | null {
     case "asked":
     case "accepted":
       return `${observation.kind} ${observation.request.terms.requestId} of ${observation.request.terms.modelId}`;
+    case "embedded":
+      return `embedded ${observation.requestId}`;
     case "transfers":
       return `transfers ${observation.transfers.map((one) => `${one.transferId}=${one.amountMicroUsd}`).join(" ")}`;
     default:

@@ -62,6 +62,7 @@ export class AnswerChecker implements Checker {
         this.#waiting.set(terms.requestId, { byMs, open: choices });
         break;
       }
+      case "embedded":
       case "left":
         this.#waiting.delete(observation.requestId);
         break;

@@ -19,7 +19,9 @@ interface Book {
 
 interface Purchase {
   readonly asked: RequestAsked;
+  /** Tokens. */
   delivered: number;
+  isEmbedded: boolean;
   charges: number;
   chargedMicroUsd: number;
   outcome: string | null;
@@ -46,7 +48,7 @@ export class MoneyChecker implements Checker {
     switch (observation.kind) {
       case "asked": {
         const { request } = observation;
-        const none = { delivered: 0, charges: 0, chargedMicroUsd: 0, outcome: null };
+        const none = { delivered: 0, isEmbedded: false, charges: 0, chargedMicroUsd: 0, outcome: null };
         this.#purchases.set(request.terms.requestId, { asked: request, ...none });
         break;
       }
@@ -56,6 +58,11 @@ export class MoneyChecker implements Checker {
           if (purchase !== undefined) purchase.delivered += observation.event.tokens.length;
         }
         break;
+      case "embedded": {
+        const purchase = this.#purchases.get(observation.requestId);
+        if (purchase !== undefined) purchase.isEmbedded = true;
+        break;
+      }
       case "transfers":
         for (const transfer of observation.transfers) this.#move(transfer);
         break;
@@ -208,7 +215,7 @@ export class MoneyChecker implements Checker {
 
 /** The bill by the price list: prompt once if anything came, each line rounded up. */
 function worthOf(purchase: Purchase): number {
-  if (purchase.delivered === 0) return 0;
+  if (purchase.delivered === 0 && !purchase.isEmbedded) return 0;
   const { price } = purchase.asked.terms;
   return line(purchase.asked.promptTokens, price, "input") + line(purchase.delivered, price, "output");
 }

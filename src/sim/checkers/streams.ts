@@ -34,6 +34,7 @@ export class StreamChecker implements Checker {
   readonly #report: Report;
   readonly #streams = new Map<string, StreamState>();
   readonly #feeds = new Map<string, Feed>();
+  readonly #vectors = new Map<RequestId, readonly Float32Array[]>();
   #newestEpoch = 0;
 
   constructor(options: { report: Report }) {
@@ -44,12 +45,16 @@ export class StreamChecker implements Checker {
     switch (observation.kind) {
       case "asked": {
         const { requestId } = observation.request.terms;
+        if (observation.request.vectors.length > 0) this.#vectors.set(requestId, observation.request.vectors);
         for (const [choice, reference] of observation.request.reference.entries()) {
           const label = `${requestId}#${choice}`;
           this.#streams.set(label, { reference, label, position: 0, isOver: false, newest: null });
         }
         break;
       }
+      case "embedded":
+        this.#embedded(observation.requestId, observation.vectors);
+        break;
       case "order":
         if (observation.message.type === "attempt.start") this.#started(observation, observation.message);
         break;
@@ -95,6 +100,14 @@ export class StreamChecker implements Checker {
     if (chunk.epoch !== feed.epoch || chunk.seq !== feed.nextSeq) return;
     feed.nextSeq += 1;
     feed.reached += chunk.tokenIds.length;
+  }
+
+  #embedded(requestId: RequestId, vectors: readonly Float32Array[]): void {
+    const wanted = this.#vectors.get(requestId);
+    this.#vectors.delete(requestId);
+    const isAlike =
+      wanted?.length === vectors.length && wanted.every((vector, at) => vector.join() === vectors[at]?.join());
+    if (!isAlike) this.#break(`${requestId} got vectors that are not those of its inputs, or got them twice`);
   }
 
   #delivered(requestId: RequestId, choice: number, event: GenerationEvent): void {
