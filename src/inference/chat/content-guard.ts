@@ -20,9 +20,15 @@ export interface PromptPart {
 const PRIVATE_FIRST = 0xe000;
 const PRIVATE_LAST = 0xf8ff;
 
+/** One UTF-16 unit on the way through special texts; looking one up costs its length, however many texts begin alike. */
+interface Branch {
+  readonly next: Map<string, Branch>;
+  /** A special text ends here. */
+  isEnd: boolean;
+}
+
 export class SpecialTexts {
-  /** By first UTF-16 unit, longest first. */
-  readonly #byFirst = new Map<string, readonly string[]>();
+  readonly #root: Branch = { next: new Map(), isEnd: false };
   readonly #first: RegExp | null;
   readonly #properStarts = new Set<string>();
   readonly #properEnds = new Set<string>();
@@ -32,15 +38,14 @@ export class SpecialTexts {
     const distinct = [...new Set(texts)].filter((text) => text.length > 0);
     const longestFirst = distinct.sort((a, b) => b.length - a.length || (a < b ? -1 : 1));
     for (const text of longestFirst) {
-      const first = text.charAt(0);
-      this.#byFirst.set(first, [...(this.#byFirst.get(first) ?? []), text]);
+      this.#plant(text);
       for (let length = 1; length < text.length; length++) {
         this.#properStarts.add(text.slice(0, length));
         this.#properEnds.add(text.slice(-length));
       }
     }
     this.#longest = longestFirst[0]?.length ?? 0;
-    const firsts = [...this.#byFirst.keys()].map((first) => first.replace(/[\\\]^-]/g, "\\$&")).join("");
+    const firsts = [...this.#root.next.keys()].map((first) => first.replace(/[\\\]^-]/g, "\\$&")).join("");
     this.#first = firsts === "" ? null : new RegExp(`[${firsts}]`, "g");
   }
 
@@ -70,12 +75,34 @@ export class SpecialTexts {
     const first = new RegExp(this.#first);
     for (let match = first.exec(text); match !== null; match = first.exec(text)) {
       const at = match.index;
-      const special = (this.#byFirst.get(match[0]) ?? []).find((candidate) => text.startsWith(candidate, at));
-      if (special === undefined) continue;
-      found.push({ from: at, to: at + special.length });
-      first.lastIndex = at + special.length;
+      const to = this.#longestEnd(text, at);
+      if (to === at) continue;
+      found.push({ from: at, to });
+      first.lastIndex = to;
     }
     return found;
+  }
+
+  #plant(text: string): void {
+    let branch = this.#root;
+    for (let at = 0; at < text.length; at++) {
+      const unit = text.charAt(at);
+      const next = branch.next.get(unit) ?? { next: new Map(), isEnd: false };
+      branch.next.set(unit, next);
+      branch = next;
+    }
+    branch.isEnd = true;
+  }
+
+  /** Where the longest special text that begins at `from` ends; `from` when none does. */
+  #longestEnd(text: string, from: number): number {
+    let end = from;
+    let branch = this.#root.next.get(text.charAt(from));
+    for (let at = from + 1; branch !== undefined; at++) {
+      if (branch.isEnd) end = at;
+      branch = branch.next.get(text.charAt(at));
+    }
+    return end;
   }
 
   /** How much of the start is the rest of a special text; white space that a template may trim away counts as border. */

@@ -56,6 +56,11 @@ describe("a chat template", () => {
       "a text that doubles",
       "{% set ns = namespace(t='ab') %}{% for a in range(60) %}{% set ns.t = ns.t + ns.t %}{% endfor %}{{ ns.t }}",
     ],
+    ["long lists at every turn", "{% for a in range(100) %}{% set b = range(100000) %}{% endfor %}"],
+    [
+      "a long text that is read at every turn",
+      "{% set ns = namespace(t='ab') %}{% for a in range(20) %}{% set ns.t = ns.t + ns.t %}{% endfor %}{% for a in range(10000) %}{% set b = 'c' in ns.t %}{% endfor %}",
+    ],
     ["a macro that calls itself", "{% macro f(x) %}{{ f(x) }}{% endmacro %}{{ f(1) }}"],
     ["a missing method", "{{ messages.nothing() }}"],
   ])("with %s is refused and ends", (_, source) => {
@@ -63,6 +68,13 @@ describe("a chat template", () => {
     expect(rendered.ok ? "" : rendered.reason.message).toMatch(
       /^the model's chat template cannot render these messages: /,
     );
+  });
+
+  test("may name the messages at each of a thousand messages", () => {
+    const messages = Array.from({ length: 1_000 }, () => ({ role: "user", content: "x" }));
+    const source =
+      "{% for m in messages %}{% if messages[0].role == 'user' and messages|length > 2 %}{{ m.content }}{% endif %}{% endfor %}";
+    expect(render(source, { messages })).toEqual({ ok: true, value: "x".repeat(1_000) });
   });
 
   test("that is none is refused when it is compiled", () => {
