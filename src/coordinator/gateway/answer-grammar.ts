@@ -14,6 +14,7 @@ import {
 } from "../../inference/grammar/grammar-builder.ts";
 import { addSchema } from "../../inference/grammar/json-schema-grammar.ts";
 import type { ChatRequest, ResponseFormat } from "../../wire/openai/chat-request.ts";
+import { SchemaBudget } from "./schema-budget.ts";
 
 /** Only for its meta-schema: whether what a caller sent is a JSON schema at all. */
 const metaSchema = new Ajv2020({ strict: false, validateFormats: false });
@@ -22,7 +23,7 @@ const DRAFT = "https://json-schema.org/draft/2020-12/schema";
 export function answerGrammar(request: GrammarRequest): Outcome<string | null> {
   const builder = new GrammarBuilder();
   try {
-    const root = answerRoot(builder, request);
+    const root = answerRoot(builder, { ...request, budget: new SchemaBudget() });
     return root.ok && root.value !== null ? ok(builder.text(root.value)) : root;
   } catch (thrown) {
     if (!(thrown instanceof GrammarTooLarge)) throw thrown;
@@ -38,9 +39,13 @@ interface GrammarRequest {
   readonly format: ToolFormat;
 }
 
+interface GrammarWork extends GrammarRequest {
+  readonly budget: SchemaBudget;
+}
+
 /** The expression for a whole answer; null when it may be anything. */
-function answerRoot(builder: GrammarBuilder, request: GrammarRequest): Outcome<string | null> {
-  const { body, tools } = request;
+function answerRoot(builder: GrammarBuilder, request: GrammarWork): Outcome<string | null> {
+  const { body, tools, budget } = request;
   const forced = forcedTools(body, tools);
   const wanted = body.response_format ?? { type: "text" };
   if (forced !== null && wanted.type !== "text") {
@@ -49,18 +54,21 @@ function answerRoot(builder: GrammarBuilder, request: GrammarRequest): Outcome<s
   }
   if (forced !== null) return addCalls(builder, { ...request, tools: forced });
   if (wanted.type === "text") return ok(null);
-  const answer = addAnswer(builder, wanted);
+  const answer = addAnswer(builder, { wanted, budget });
   if (!answer.ok || tools.length === 0) return answer;
   // A model with tools may also call one instead of answering.
   const calls = addCalls(builder, request);
   return calls.ok ? ok(`(${answer.value}) | (${calls.value})`) : calls;
 }
 
-function addAnswer(builder: GrammarBuilder, wanted: Exclude<ResponseFormat, { type: "text" }>): Outcome<string> {
+function addAnswer(
+  builder: GrammarBuilder,
+  { wanted, budget }: { wanted: Exclude<ResponseFormat, { type: "text" }>; budget: SchemaBudget },
+): Outcome<string> {
   if (wanted.type === "json_object") return ok(builder.base("object"));
   const param = "response_format.json_schema.schema";
   const { schema } = wanted.json_schema;
-  if (schema !== null && schema !== undefined) return compiled(builder, { schema, param });
+  if (schema !== null && schema !== undefined) return compiled(builder, { schema, param, budget });
   return refuse("invalid-request", `parameter '${param}' is missing`, { param });
 }
 
@@ -73,7 +81,7 @@ function forcedTools(body: ChatRequest, tools: readonly ToolSpec[]): readonly To
 }
 
 /** One call of one of the tools, written as the model's family writes it. */
-function addCalls(builder: GrammarBuilder, request: GrammarRequest): Outcome<string> {
+function addCalls(builder: GrammarBuilder, request: GrammarWork): Outcome<string> {
   const { before, between, after } = request.format.written;
   const calls: string[] = [];
   for (const tool of request.tools) {
@@ -82,6 +90,7 @@ function addCalls(builder: GrammarBuilder, request: GrammarRequest): Outcome<str
     const values = compiled(builder, {
       schema: tool.parameters ?? { type: "object", properties: {}, additionalProperties: false },
       param,
+      budget: request.budget,
     });
     if (!values.ok) return values;
     calls.push(`${literal(before + tool.name + between)} (${values.value}) ${literal(after)}`);
@@ -89,8 +98,13 @@ function addCalls(builder: GrammarBuilder, request: GrammarRequest): Outcome<str
   return ok(calls.join(" | "));
 }
 
-function compiled(builder: GrammarBuilder, source: { schema: unknown; param: string }): Outcome<string> {
+function compiled(
+  builder: GrammarBuilder,
+  source: { schema: unknown; param: string; budget: SchemaBudget },
+): Outcome<string> {
   const { schema, param } = source;
+  const tooMuch = source.budget.take(schema);
+  if (tooMuch !== null) return refuse("invalid-request", `'${param}' is too large: ${tooMuch}`, { param });
   const problem = notASchema(schema);
   if (problem !== null) return refuse("invalid-request", `'${param}' is not a JSON schema: ${problem}`, { param });
   const root = addSchema(builder, schema);

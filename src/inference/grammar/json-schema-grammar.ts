@@ -34,6 +34,8 @@ const SUBSCHEMAS_MAX = 2_000;
 const DEPTH_MAX = 64;
 const ITEMS_MAX = 500;
 const ENUM_MAX = 1_000;
+/** Every branch is compared with every other. */
+const ONE_OF_MAX = 500;
 
 const TYPES = ["object", "array", "string", "number", "integer", "boolean", "null"];
 const SUPPORTED: ReadonlySet<string> = new Set([
@@ -82,6 +84,8 @@ function caught(compile: () => string): Outcome<string, SchemaProblem> {
     return ok(compile());
   } catch (thrown) {
     if (thrown instanceof SchemaStop) return no({ pointer: thrown.pointer, message: thrown.message });
+    // The stack ended: a name or a pattern is compiled letter by letter.
+    if (thrown instanceof RangeError) return no({ pointer: "#", message: "a name or a pattern nests too deep" });
     if (!(thrown instanceof GrammarTooLarge)) throw thrown;
     return no({ pointer: "#", message: `the schema makes a grammar of more than ${GRAMMAR_CHARS_MAX} characters` });
   }
@@ -203,6 +207,12 @@ export class SchemaCompiler {
 
   /** `oneOf` wants exactly one branch to hold, which a grammar can promise only when no value fits two. */
   #checkDistinct(branches: readonly unknown[], place: Place): void {
+    if (branches.length > ONE_OF_MAX) {
+      throw new SchemaStop(
+        `${place.pointer}/oneOf`,
+        `oneOf has ${branches.length} branches; at most ${ONE_OF_MAX} are supported`,
+      );
+    }
     const resolved = branches.map((branch, index) => this.#resolved(branch, `${place.pointer}/oneOf/${index}`));
     for (const [index, branch] of resolved.entries()) {
       const other = resolved.findIndex((candidate, at) => at > index && overlapOf(branch, candidate));
@@ -299,8 +309,8 @@ function constants(values: unknown, schema: Schema, at: string): string {
     throw new SchemaStop(`${at}/enum`, `enum is a list of at most ${ENUM_MAX} values`);
   }
   const listed: unknown = schema["enum"];
-  const isListed = (value: unknown) =>
-    !Array.isArray(listed) || listed.some((one) => JSON.stringify(one) === JSON.stringify(value));
+  const texts = Array.isArray(listed) ? new Set(listed.map((one) => JSON.stringify(one))) : null;
+  const isListed = (value: unknown) => texts === null || texts.has(JSON.stringify(value));
   const types = typesOf(schema["type"]);
   const allowed = values.filter(
     (value) => isListed(value) && (types.length === 0 || types.some((type) => hasType(value, type))),

@@ -45,7 +45,7 @@ export function stringGrammar(schema: Schema, builder: GrammarBuilder, at: strin
 
 /** A pattern says more than a format, so it wins; where it cannot be compiled, a known format stands for both. */
 function shapeGrammar({ pattern, format }: { pattern: unknown; format: unknown }, at: string): string {
-  const known = typeof format === "string" ? FORMATS[format] : undefined;
+  const known = typeof format === "string" && Object.hasOwn(FORMATS, format) ? FORMATS[format] : undefined;
   if (typeof pattern === "string") {
     try {
       return patternGrammar(pattern);
