@@ -12,6 +12,7 @@ import { SeededRandom } from "../src/sim/random.ts";
 import { type Grid, startGrid } from "../test/support/grid.ts";
 import { type BareLoop, type BareSequence, startBareLoop } from "./lib/bare-loop.ts";
 import { openBench } from "./lib/bench-run.ts";
+import { type CpuByPart, cpuMsByPart, cpuSince } from "./lib/process-cpu.ts";
 import { median, spreadOf } from "./lib/quantiles.ts";
 import { type StreamClient, startStreamClient } from "./lib/stream-client.ts";
 
@@ -52,9 +53,11 @@ interface Round {
   readonly stackTokPerSecond: number;
   readonly bareTokPerSecond: number;
   readonly ratio: number;
+  /** CPU time for 1,000 tokens, by process. */
+  readonly cpuMsPerKtok: CpuByPart;
 }
 
-const grid = await startGrid();
+const grid = await startGrid({ args: ["--threads", String(shape.threads)] });
 const bare = await startBareLoop({
   weightsPath: WEIGHTS,
   contextTokens: 1_024,
@@ -72,6 +75,7 @@ try {
       results.get(way.name)?.push(done);
       const { stackTokPerSecond: stack, bareTokPerSecond: loop } = done;
       bench.say(`${way.name} ${round + 1}: stack ${stack} tok/s, bare loop ${loop} tok/s, ratio ${done.ratio}`);
+      bench.say(`  CPU ms per 1,000 tokens: ${JSON.stringify(done.cpuMsPerKtok)}`);
     }
   }
   const ratios = ways.map(({ name }) => ({ name, value: middle(results.get(name) ?? [], ({ ratio }) => ratio) }));
@@ -108,7 +112,9 @@ function middle(rounds: readonly Round[], of: (round: Round) => number): number 
 }
 
 async function runRound(way: Way, tools: { client: StreamClient; bare: BareLoop; firstMs: number[] }): Promise<Round> {
+  const cpuBefore = cpuMsByPart(grid.pid);
   const load = await tools.client.load(way.bodies);
+  const cpu = cpuSince(cpuBefore, cpuMsByPart(grid.pid));
   for (const [at, stream] of load.streams.entries()) {
     const alone = way.alone[at];
     if (stream.text !== alone) {
@@ -123,7 +129,17 @@ async function runRound(way: Way, tools: { client: StreamClient; bare: BareLoop;
   }
   const stackTokPerSecond = Math.round((tokens / load.wallMs) * 1_000);
   const bareTokPerSecond = Math.round((loop.tokens / loop.wallMs) * 1_000);
-  return { stackTokPerSecond, bareTokPerSecond, ratio: Number((stackTokPerSecond / bareTokPerSecond).toFixed(3)) };
+  const perKtok = (ms: number, of: number) => Number(((ms / of) * 1_000).toFixed(1));
+  return {
+    stackTokPerSecond,
+    bareTokPerSecond,
+    ratio: Number((stackTokPerSecond / bareTokPerSecond).toFixed(3)),
+    cpuMsPerKtok: {
+      ...Object.fromEntries(Object.entries(cpu).map(([part, ms]) => [part, perKtok(ms, tokens)])),
+      client: perKtok(load.cpuMs, tokens),
+      bareLoop: perKtok(loop.cpuMs, loop.tokens),
+    },
+  };
 }
 
 /** Draws the prompts and runs each request alone, which gives its text and its tokens. */
@@ -134,18 +150,40 @@ async function prepare(name: Way["name"], temperature: number): Promise<Way> {
       random.between(WORD_IDS.least, WORD_IDS.most),
     ),
   );
-  const idOf = new Map(bare.pieces.map((piece, id) => [piece, id]));
-  const bodies: Record<string, unknown>[] = [];
-  const alone: string[] = [];
-  const sequences: BareSequence[] = [];
-  for (const [at, prompt] of prompts.entries()) {
-    const body = { model: MODEL, prompt, max_tokens: shape.tokens, temperature, seed: 1_000 + at, ignore_eos: true };
-    const whole = await askWhole(grid, { ...body, logprobs: 0 });
-    bodies.push({ ...body, stream: true, stream_options: { include_usage: true } });
-    alone.push(whole.text);
-    sequences.push({ prompt, output: whole.tokens.map((token) => idOf.get(token) ?? 0) });
+  const bodies = prompts.map((prompt, at) => ({
+    model: MODEL,
+    prompt,
+    max_tokens: shape.tokens,
+    temperature,
+    seed: 1_000 + at,
+    ignore_eos: true,
+  }));
+  const whole: { text: string; tokens: readonly string[] }[] = [];
+  for (const body of bodies) whole.push(await askWhole(grid, { ...body, logprobs: 0 }));
+  const alone = whole.map(({ text }) => text);
+  const outputs = name === "greedy" ? await greedyOutputs(prompts, alone) : namedTokens(whole);
+  return {
+    name,
+    bodies: bodies.map((body) => ({ ...body, stream: true, stream_options: { include_usage: true } })),
+    alone,
+    sequences: prompts.map((prompt, at) => ({ prompt, output: outputs[at] ?? [] })),
+  };
+}
+
+/** Tokens that the bare loop itself finds; that their text is the grid's shows that both compute the same. */
+async function greedyOutputs(prompts: readonly (readonly number[])[], alone: readonly string[]) {
+  const { outputs, texts } = await bare.generate(prompts, shape.tokens);
+  for (const [at, text] of texts.entries()) {
+    if (text !== alone[at])
+      throw new Error(`the bare loop's text ${at} is not the grid's:\n${text}\n---\n${alone[at]}`);
   }
-  return { name, bodies, alone, sequences };
+  return outputs;
+}
+
+/** Tokens by their text. One that is a part of a character has no text of its own; any token in its place costs the same. */
+function namedTokens(answers: readonly { readonly tokens: readonly string[] }[]): readonly (readonly number[])[] {
+  const idOf = new Map(bare.pieces.map((piece, id) => [piece, id]));
+  return answers.map(({ tokens }) => tokens.map((token) => idOf.get(token) ?? WORD_IDS.least));
 }
 
 async function askWhole(from: Grid, body: unknown): Promise<{ text: string; tokens: readonly string[] }> {

@@ -22,7 +22,12 @@ const runSchema = z.object({
   kind: z.literal("run"),
   sequences: z.array(z.object({ prompt: z.array(z.number()), output: z.array(z.number()) })),
 });
-const orderSchema = z.discriminatedUnion("kind", [openSchema, runSchema]);
+const generateSchema = z.object({
+  kind: z.literal("generate"),
+  prompts: z.array(z.array(z.number())),
+  tokens: z.number(),
+});
+const orderSchema = z.discriminatedUnion("kind", [openSchema, runSchema, generateSchema]);
 type Sequence = z.infer<typeof runSchema>["sequences"][number];
 
 let loaded: LoadedModel | null = null;
@@ -30,7 +35,9 @@ let loaded: LoadedModel | null = null;
 process.on("message", (message) => {
   const order = orderSchema.parse(message);
   if (order.kind === "open") process.send?.(open(order));
-  else if (loaded !== null) process.send?.(run(loaded, order.sequences));
+  else if (loaded === null) throw new Error("the model is opened first");
+  else if (order.kind === "run") process.send?.(run(loaded, order.sequences));
+  else process.send?.(generate(loaded, order));
 });
 
 function open(order: z.infer<typeof openSchema>): BareAnswer {
@@ -68,6 +75,7 @@ function run(model: LoadedModel, sequences: readonly Sequence[]): BareAnswer {
     }
     batch.clear();
   };
+  const cpuBefore = process.cpuUsage();
   const startMs = performance.now();
   prefill(sequences, { batch, batchTokens, step });
   const longest = Math.max(...sequences.map(({ output }) => output.length));
@@ -81,7 +89,36 @@ function run(model: LoadedModel, sequences: readonly Sequence[]): BareAnswer {
     }
     step(wanting);
   }
-  return { kind: "ran", wallMs: performance.now() - startMs, decodeMs, tokens, agreed };
+  const wallMs = performance.now() - startMs;
+  const { user, system } = process.cpuUsage(cpuBefore);
+  return { kind: "ran", wallMs, cpuMs: (user + system) / 1_000, decodeMs, tokens, agreed };
+}
+
+/** The greedy continuation of each prompt: which tokens a run is then timed with. */
+function generate(model: LoadedModel, order: z.infer<typeof generateSchema>): BareAnswer {
+  const { api, context, memory, batchTokens, sequencesMax } = model;
+  const outputs = order.prompts.map((prompt) => {
+    api.clearMemory(memory, true);
+    const batch = new DecodeBatch({ tokensMax: batchTokens, sequencesMax });
+    for (const [position, token] of prompt.entries()) {
+      batch.add(token, { position, sequence: 0, wantsOutput: position === prompt.length - 1 });
+    }
+    const output: number[] = [];
+    while (output.length < order.tokens) {
+      const code = api.decode(context, batch.raw);
+      const address = code === 0 ? api.logits(context) : null;
+      const row = address === null ? undefined : model.logitRows.at(address)[0];
+      if (row === undefined) throw new Error(`llama_decode answered ${code}`);
+      const token = argmax(row);
+      output.push(token);
+      batch.clear();
+      batch.add(token, { position: prompt.length + output.length - 1, sequence: 0, wantsOutput: true });
+    }
+    return output;
+  });
+  const decoder = (output: readonly number[]) =>
+    Buffer.concat(output.map((token) => Buffer.from(model.vocabulary.piece(token)))).toString("utf8");
+  return { kind: "generated", outputs, texts: outputs.map(decoder) };
 }
 
 /** Whole prompts into batches, in order; the logits after each prompt's last token give its first token. */

@@ -8,12 +8,14 @@ const answerSchema = z.discriminatedUnion("kind", [
   z.object({
     kind: z.literal("ran"),
     wallMs: z.number(),
+    cpuMs: z.number(),
     /** Of that, inside `llama_decode`. */
     decodeMs: z.number(),
     tokens: z.number(),
     /** How often the argmax was the token that followed: all of them for greedy sequences. */
     agreed: z.number(),
   }),
+  z.object({ kind: z.literal("generated"), outputs: z.array(z.array(z.number())), texts: z.array(z.string()) }),
 ]);
 export type BareAnswer = z.infer<typeof answerSchema>;
 export type BareRun = Extract<BareAnswer, { kind: "ran" }>;
@@ -27,6 +29,11 @@ export interface BareLoop {
   /** Text of each token. */
   readonly pieces: readonly string[];
   run(sequences: readonly BareSequence[]): Promise<BareRun>;
+  /** Greedy, one after the other. */
+  generate(
+    prompts: readonly (readonly number[])[],
+    tokens: number,
+  ): Promise<Extract<BareAnswer, { kind: "generated" }>>;
   stop(): void;
 }
 
@@ -46,6 +53,11 @@ export async function startBareLoop(options: {
     run: async (sequences) => {
       const answer = await ask(child, { kind: "run", sequences });
       if (answer.kind !== "ran") throw new Error("the bare loop answers a run with its times");
+      return answer;
+    },
+    generate: async (prompts, tokens) => {
+      const answer = await ask(child, { kind: "generate", prompts, tokens });
+      if (answer.kind !== "generated") throw new Error("the bare loop answers with what it generated");
       return answer;
     },
     stop: () => child.disconnect(),

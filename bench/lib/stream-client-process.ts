@@ -31,11 +31,14 @@ process.on("message", (message) => {
 });
 
 async function load(order: z.infer<typeof orderSchema>): Promise<LoadAnswer> {
+  const cpuBefore = process.cpuUsage();
   const startMs = performance.now();
   const streams = await Promise.all(order.bodies.map((body) => stream(order, body)));
   const endMs = Math.max(...streams.map(({ endedAtMs }) => endedAtMs));
+  const { user, system } = process.cpuUsage(cpuBefore);
   return {
     wallMs: endMs - startMs,
+    cpuMs: (user + system) / 1_000,
     streams: streams.map(({ parts, firstAtMs }) => ({
       firstMs: firstAtMs === null ? null : firstAtMs - startMs,
       ...readEvents(Buffer.concat(parts).toString("utf8")),

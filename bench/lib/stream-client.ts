@@ -12,7 +12,7 @@ const streamSchema = z.object({
   isDone: z.boolean(),
   problem: z.string().nullable(),
 });
-const answerSchema = z.object({ wallMs: z.number(), streams: z.array(streamSchema) });
+const answerSchema = z.object({ wallMs: z.number(), cpuMs: z.number(), streams: z.array(streamSchema) });
 export type LoadAnswer = z.infer<typeof answerSchema>;
 
 export interface StreamClient {
