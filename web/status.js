@@ -72,7 +72,7 @@ function setFreshness(text, isStale) {
   byId("freshness").classList.toggle("stale", isStale);
 }
 
-const usd = (microUsd) => `${(microUsd / 1e6).toFixed(6)} USD`;
+const dollars = (microUsd) => (microUsd / 1e6).toFixed(6);
 const gib = (bytes) =>
   bytes >= 2 ** 30 ? `${(bytes / 2 ** 30).toFixed(1)} GiB` : `${(bytes / 2 ** 20).toFixed(1)} MiB`;
 const time = (atMs) => new Date(atMs).toLocaleTimeString();
@@ -91,19 +91,20 @@ function show(status) {
     ["Requests in flight", requests.inFlight],
     ["Requests queued", requests.queued],
     ["Requests settled", requests.settled],
-    ["Charged", usd(ledger.chargedMicroUsd)],
-    ["Held", usd(ledger.heldMicroUsd)],
-    ["Tenants' balance", usd(ledger.availableMicroUsd)],
-    ["Earned by nodes", usd(ledger.nodesMicroUsd)],
-    ["Grid's share", usd(ledger.platformMicroUsd)],
+    ["Charged, USD", dollars(ledger.chargedMicroUsd)],
+    ["Held, USD", dollars(ledger.heldMicroUsd)],
+    ["Tenants' balance, USD", dollars(ledger.availableMicroUsd)],
+    ["Earned by nodes, USD", dollars(ledger.nodesMicroUsd)],
+    ["Grid's share, USD", dollars(ledger.platformMicroUsd)],
   ]);
   showTables(status);
 }
 
 function showTables(status) {
+  const names = new Map(status.nodes.map((node) => [node.nodeId, node.name]));
   fillTable(
     "nodes",
-    ["Name", "State", "Engine", "CPU", "Memory#", "Round trip#", "Tokens/s#", "Replicas#", "Earned#", "Id"],
+    ["Name", "State", "Engine", "CPU", "Memory#", "Round trip#", "Tokens/s#", "Replicas#", "Earned, USD#", "Id"],
     status.nodes.map((node) => [
       name(node.name),
       state(node.isYielding ? "draining" : node.state),
@@ -113,7 +114,7 @@ function showTables(status) {
       number(node.rttMs === null ? "–" : `${node.rttMs.toFixed(1)} ms`),
       number(node.decodeTokPerSecond === null ? "–" : node.decodeTokPerSecond.toFixed(0)),
       number(node.replicas),
-      number(usd(node.earnedMicroUsd)),
+      number(dollars(node.earnedMicroUsd)),
       name(node.nodeId),
     ]),
     "No node has joined. `fallow join-code` makes a code for one.",
@@ -151,16 +152,16 @@ function showTables(status) {
   );
   fillTable(
     "requests",
-    ["Time", "Model", "Tier", "In#", "Out#", "Charged#", "Attempts#", "Nodes", "Receipt"],
+    ["Time", "Model", "Tier", "In#", "Out#", "Charged, USD#", "Attempts#", "Nodes", "Receipt"],
     status.requests.recent.map((row) => [
       name(time(row.createdAtMs)),
       name(row.modelId),
       name(row.tier),
       number(row.promptTokens),
       number(row.outputTokens),
-      number(usd(row.costMicroUsd)),
+      number(dollars(row.costMicroUsd)),
       number(row.attempts),
-      name(row.nodeIds.join(", ")),
+      name(row.nodeIds.map((nodeId) => names.get(nodeId) ?? nodeId).join(", ")),
       name(row.receiptId),
     ]),
     "No request was settled yet.",
