@@ -11,12 +11,15 @@ import { SystemRandom } from "../src/adapters/clock-system/system-random.ts";
 import { NodeCrypto } from "../src/adapters/crypto-node/node-crypto.ts";
 import { type HttpServer, startHttpServer } from "../src/adapters/http-server/http-server.ts";
 import { LinkServer } from "../src/adapters/link-websocket/link-server.ts";
+import { WebSocketDialer } from "../src/adapters/link-websocket/websocket-dialer.ts";
 import { keptTlsIdentity } from "../src/adapters/tls-identity/tls-identity.ts";
+import { AgentMembership, type MembershipStatus } from "../src/agent/membership/agent-membership.ts";
 import { NodeRegistry } from "../src/coordinator/registry/node-registry.ts";
 import { type NodeId, nodeId } from "../src/domain/ids.ts";
 import { MemoryStore } from "../src/sim/memory-store.ts";
 import { simLog } from "../src/sim/sim-log.ts";
 import { LINK_PATH } from "../src/wire/agent-link.ts";
+import { CAPABILITIES, RecordedWork } from "./support/membership-grid.ts";
 
 const GRID_ID = "grid-of-processes";
 const WAIT = { timeout: 30_000, interval: 20 };
@@ -138,6 +141,45 @@ describe("an agent's process", () => {
     child.kill("SIGCONT");
     await vi.waitFor(() => expect(stateOf(id)).toBe("online"), WAIT);
     expect(toldOf(id).map(({ what }) => what)).toEqual(["online", "suspect", "online"]);
+  });
+
+  test("whose neighbour floods the coordinator with 10,000 chunks stays online, and the neighbour is cut with the reason", async () => {
+    const { id } = await startAgent();
+    await vi.waitFor(() => expect(stateOf(id)).toBe("online"), WAIT);
+    const work = new RecordedWork();
+    const statuses: MembershipStatus[] = [];
+    const crypto = new NodeCrypto();
+    const flooder = new AgentMembership(
+      {
+        name: "flooder",
+        target: joining,
+        gridId: GRID_ID,
+        joinToken: joining.token,
+        version: "0.0.0-test",
+        onStatus: (status) => statuses.push(status),
+      },
+      {
+        dialer: new WebSocketDialer(),
+        clock,
+        crypto,
+        random: new SystemRandom(),
+        log: simLog(() => undefined),
+        keyPair: crypto.generateKeyPair(),
+        capabilities: () => CAPABILITIES,
+        work,
+      },
+    );
+    flooder.start();
+    await vi.waitFor(() => expect(work.line).not.toBeNull(), WAIT);
+    for (let seq = 0; seq < 10_000; seq++) {
+      const chunk = { leaseId: "lease_01KA0000000000000000000000", epoch: 1, seq, tokenIds: [1], details: null };
+      work.line?.send({ type: "attempt.chunks", chunks: [chunk] });
+    }
+    await vi.waitFor(() => expect(statuses.some(({ kind }) => kind === "waiting")).toBe(true), WAIT);
+    expect(statuses.find(({ kind }) => kind === "waiting")).toMatchObject({ cause: expect.stringMatching(/flood/) });
+    expect(toldOf(flooder.nodeId).at(-1)?.what).toMatch(/^gone: flood/);
+    expect(toldOf(id).map(({ what }) => what)).toEqual(["online"]);
+    await flooder.stop({ drainMs: 0 });
   });
 
   test("with another certificate in its code sends nothing and says why", async () => {
