@@ -29,6 +29,8 @@ export interface ReplicaRunPorts {
   readonly weights: WeightsCache;
   /** Bearer of the session that is open now; null while there is none. */
   sessionToken(): string | null;
+  /** Resolves when the memory of the replicas that are closing at this moment is free. */
+  freed(): Promise<unknown>;
   /** Attempts that run on it. */
   slotsBusy(): number;
   /** State or progress changed. */
@@ -169,6 +171,8 @@ export class ReplicaRun {
       { signal, onProgress: (doneBytes) => this.#tell(FETCH_SHARE * Math.min(1, doneBytes / Math.max(1, fileBytes))) },
     );
     this.#tell(FETCH_SHARE);
+    // The coordinator orders a load right after an unload: both engines at once would not fit.
+    await this.#ports.freed();
     return engines.load(
       {
         modelId: modelId(load.modelId),

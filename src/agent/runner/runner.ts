@@ -41,6 +41,8 @@ export class Runner implements WorkHandler {
   readonly #ports: RunnerPorts;
   readonly #options: RunnerOptions;
   readonly #replicas = new Map<string, ReplicaRun>();
+  /** Replicas whose engine still has its memory. */
+  readonly #closing = new Set<Promise<void>>();
   readonly #attempts = new Map<string, AttemptRun>();
   /** Attempts that run on each replica. */
   readonly #busy = new Map<string, number>();
@@ -137,6 +139,7 @@ export class Runner implements WorkHandler {
         {
           ...this.#ports,
           sessionToken: () => this.#open?.line.welcome.sessionToken ?? null,
+          freed: () => Promise.all(this.#closing),
           slotsBusy: () => this.#busy.get(replicaId) ?? 0,
           onChange: () => this.#open?.line.send({ type: "replica.state", replica: run.report() }),
         },
@@ -169,7 +172,9 @@ export class Runner implements WorkHandler {
     for (const run of [...this.#attempts.values()]) {
       if (run.order.replicaId === replicaId) run.fail("replica-not-ready", `the replica is unloaded: ${reason}`);
     }
-    await replica.close();
+    const closed = replica.close();
+    this.#closing.add(closed);
+    await closed.finally(() => this.#closing.delete(closed));
     this.#replicas.delete(replicaId);
     this.#ports.log.info({ replicaId, reason }, "replica unloaded");
   }
