@@ -152,7 +152,8 @@ function drawRequest(
     choices: random.pick([1, 1, 1, 2, 3]),
     tier: random.pick(SERVICE_TIERS),
     sampling: drawSampling(random),
-    deadlineMs: random.pick([6_000, 12_000, DEADLINE_MAX_MS]),
+    // Enough for a cold start: 2.5 s to fetch, 2.5 s to load, 2 s to answer.
+    deadlineMs: random.pick([8_000, 12_000, DEADLINE_MAX_MS]),
     cancelAfterTokens: isImpatient ? random.between(0, tokensMax) : null,
     cancelAfterMs: random.chance(0.05) ? random.between(0, 3_000) : null,
   };
@@ -173,7 +174,7 @@ function drawEmbeddings(
       model: random.between(0, of.models - 1),
       tenant: random.between(0, of.tenants - 1),
       inputs: Array.from({ length: random.between(1, 4) }, tokens),
-      deadlineMs: random.pick([6_000, DEADLINE_MAX_MS]),
+      deadlineMs: random.pick([8_000, DEADLINE_MAX_MS]),
       cancelAfterMs: random.chance(0.1) ? random.between(0, 1_000) : null,
     });
   }
