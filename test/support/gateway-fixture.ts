@@ -11,12 +11,12 @@ import { NodeCrypto } from "../../src/adapters/crypto-node/node-crypto.ts";
 import { openSqliteStore, type SqlStore } from "../../src/adapters/store-sql/sql-store.ts";
 import { createGateway, type Gateway } from "../../src/coordinator/gateway/gateway.ts";
 import { GATEWAY_DEFAULTS, type GatewayOptions } from "../../src/coordinator/gateway/gateway-options.ts";
-import { Settlement } from "../../src/coordinator/settlement/settlement.ts";
+import { type HoldRequest, Settlement } from "../../src/coordinator/settlement/settlement.ts";
 import type { AttemptEnding, AttemptRecord } from "../../src/domain/attempt.ts";
 import type { EmbeddingOutcome, Generation, GenerationEvent, GenerationRequest } from "../../src/domain/generation.ts";
 import { sha256Hex } from "../../src/domain/ids.ts";
 import type { ModelManifest } from "../../src/domain/model.ts";
-import type { Refusal } from "../../src/domain/refusal.ts";
+import type { Outcome, Refusal } from "../../src/domain/refusal.ts";
 import type { SampledToken, StopReason } from "../../src/domain/sampling.ts";
 import { toHex } from "../../src/market/hex.ts";
 import type { ApiKey } from "../../src/ports/store.ts";
@@ -129,6 +129,8 @@ export class GatewayFixture {
   onEmbed: (inputs: readonly (readonly number[])[]) => EmbeddingOutcome = () => {
     throw new Error("the test expects no embedding");
   };
+  /** How long a hold takes, and whether the store takes it, is the test's to say. */
+  onHold: (request: HoldRequest) => Promise<Outcome<void>> = (request) => this.settlement.hold(request);
   readonly #crypto = new NodeCrypto();
   readonly #directory: string;
   #waiting: (() => void)[] = [];
@@ -164,7 +166,13 @@ export class GatewayFixture {
           generate: (request, onEvent) => this.#generate(request, onEvent),
           embed: ({ inputs }) => Promise.resolve(this.onEmbed(inputs)),
         },
-        settlement: this.settlement,
+        settlement: {
+          hold: (request) => this.onHold(request),
+          settle: (request) => this.settlement.settle(request),
+          voidHold: (requestId) => this.settlement.voidHold(requestId),
+          signedReceipt: (receiptId) => this.settlement.signedReceipt(receiptId),
+          checkpoint: () => this.settlement.checkpoint(),
+        },
         models: {
           list: () => [this.manifest],
           get: (id) => (id === "tiny" ? { manifest: this.manifest, tokenizer: this.tokenizer } : null),

@@ -166,6 +166,13 @@ export class Answer {
     this.#onGone?.(cause);
   }
 
+  /** It cannot go on, for a reason of ours: the next pull gives what there is, and then the reason. */
+  fail(reason: Refusal): void {
+    if (this.#state !== "running") return;
+    this.#failure = reason;
+    this.#close("failed");
+  }
+
   /** After the last pull: what each choice used, once every attempt has ended. */
   async meters(): Promise<readonly ChoiceMeter[]> {
     this.#stallTimer?.cancel();
@@ -194,9 +201,8 @@ export class Answer {
         choice.isOver = true;
         break;
       case "failed":
-        this.#failure = event.reason;
         choice.isOver = true;
-        this.#close("failed");
+        this.fail(event.reason);
         return;
     }
     this.#hasOutput = true;

@@ -70,7 +70,7 @@ export interface GatewayDeps {
   readonly dispatch: Dispatch;
   readonly settlement: GatewaySettlement;
   readonly models: GatewayModels;
-  readonly store: Pick<Store, "keys" | "idempotency" | "receipts">;
+  readonly store: Pick<Store, "keys" | "idempotency" | "receipts" | "ledger">;
   readonly clock: Clock;
   readonly crypto: Crypto;
   readonly random: Random;

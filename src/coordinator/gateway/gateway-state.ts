@@ -8,6 +8,7 @@ import { errorResponse } from "./error-table.ts";
 import { Exchanges } from "./exchange.ts";
 import { GatewayMetrics } from "./gateway-metrics.ts";
 import type { GatewayDeps, GatewayOptions } from "./gateway-options.ts";
+import { Holds } from "./holds.ts";
 import { PreparedModels } from "./prepared-model.ts";
 import { RateLimiter } from "./rate-limiter.ts";
 
@@ -27,6 +28,7 @@ export class GatewayState {
   readonly keys: ApiKeys;
   readonly exchanges = new Exchanges();
   readonly prepared = new PreparedModels();
+  readonly holds: Holds;
   readonly gate: GatewayGate;
   isDraining = false;
   #openRequests = 0;
@@ -37,6 +39,7 @@ export class GatewayState {
     this.deps = deps;
     this.metrics = new GatewayMetrics(deps.registry);
     this.limiter = new RateLimiter(deps.clock);
+    this.holds = new Holds({ settlement: deps.settlement, ledger: deps.store.ledger, clock: deps.clock });
     const { store, clock, crypto } = deps;
     this.keys = new ApiKeys({ store: store.keys, clock, crypto, cacheMs: options.keyCacheMs });
     this.gate = {

@@ -20,6 +20,7 @@ import { errorResponse } from "./error-table.ts";
 import type { Exchange } from "./exchange.ts";
 import type { GatewayState } from "./gateway-state.ts";
 import type { GenerationPlan, RequestTicket } from "./generation-plan.ts";
+import type { BegunHold } from "./holds.ts";
 import { beginIdempotent, type IdempotentRun } from "./idempotency.ts";
 import { readJsonBody } from "./json-body.ts";
 import { planChat } from "./plan-chat.ts";
@@ -44,10 +45,13 @@ interface RoutePlan {
   readonly promptTokens: number;
   readonly outputTokensMax: number;
   readonly choices: number;
+  /** It may begin while its hold is on the way to the disk. */
+  readonly canOverlap: boolean;
   run(start: RunStart): Promise<Response>;
 }
 
 interface RunStart {
+  readonly held: BegunHold;
   readonly ticket: RequestTicket;
   readonly idempotent: IdempotentRun | null;
   readonly signal: AbortSignal;
@@ -86,6 +90,7 @@ export function addInferenceRoutes(app: Hono, state: GatewayState): void {
         promptTokens,
         outputTokensMax: 0,
         choices: 1,
+        canOverlap: false,
         run: async ({ onOver, ...start }) => {
           try {
             return await runEmbeddings(state, { ...start, plan: planned.value });
@@ -108,6 +113,7 @@ function generationRoute(
     promptTokens: plan.promptTokens,
     outputTokensMax: plan.tokensMax,
     choices: plan.choices.length,
+    canOverlap: true,
     run: (start) => runGeneration(state, { ...start, plan, route, startedMonoMs: exchange.startedMonoMs }),
   };
 }
@@ -206,7 +212,7 @@ async function start<Body extends { model: string }>(
   const { requestId, createdAtMs } = exchange;
   const price = state.deps.models.priceOf(manifest, tier);
   const heldMicroUsd = holdAmount({ promptTokens, maxTokens: outputTokensMax, choices, price });
-  const held = await state.deps.settlement.hold({
+  const held = state.holds.begin({
     requestId,
     tenantId: key.tenantId,
     keyId: key.keyId,
@@ -214,13 +220,17 @@ async function start<Body extends { model: string }>(
     amountMicroUsd: heldMicroUsd,
     atMs: createdAtMs,
   });
-  if (!held.ok) {
-    state.limiter.giveBackTokens(key, tokens);
-    return held;
+  if (!held.mayBegin || !planned.value.canOverlap) {
+    const outcome = await held.outcome;
+    if (!outcome.ok) {
+      state.limiter.giveBackTokens(key, tokens);
+      return outcome;
+    }
   }
   const ticket: RequestTicket = { requestId, requestSha256: request.digest, key, createdAtMs, price, heldMicroUsd };
   const onOver = state.opened();
-  return ok(await planned.value.run({ ticket, idempotent: request.idempotent, signal, onOver }));
+  const { idempotent } = request;
+  return ok(await planned.value.run({ ticket, idempotent, signal, onOver, held }));
 }
 
 async function servedModel(state: GatewayState, key: ApiKey, name: string): Promise<Outcome<PreparedModel>> {

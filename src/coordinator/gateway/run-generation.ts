@@ -12,7 +12,7 @@
  */
 import type { RequestTerms } from "../../domain/generation.ts";
 import { formatUsd } from "../../domain/money.ts";
-import { refuse } from "../../domain/refusal.ts";
+import { type Refusal, refuse } from "../../domain/refusal.ts";
 import { toHex } from "../../market/hex.ts";
 import { Answer } from "./answer.ts";
 import type { AnswerFormat } from "./answer-format.ts";
@@ -23,7 +23,7 @@ import { seedCommitment, seedOf } from "./seeds.ts";
 import type { Settled } from "./settlement-port.ts";
 import { streamAnswer } from "./stream-answer.ts";
 
-/** The hold is taken; from here every path settles or voids it, and calls `onOver`. */
+/** The hold is taken, or on its way; from here every path settles or voids it, and calls `onOver`. */
 export async function runGeneration(runner: GenerationRunner, context: RunContext): Promise<Response> {
   const { plan, ticket, signal } = context;
   const { clock, crypto, dispatch, models } = runner.deps;
@@ -49,6 +49,8 @@ export async function runGeneration(runner: GenerationRunner, context: RunContex
   signal.addEventListener("abort", leave, { once: true });
   answer.start({ onGone: (cause) => run.clientGone(cause) });
   if (signal.aborted) leave();
+  const held = await heldOrEnded(run);
+  if (held !== null) return errorResponse(held);
   const refused = await answer.begun();
   if (answer.isGone) return errorResponse(CLIENT_GONE);
   runner.metrics.firstTokenSeconds.observe((clock.monoMs() - context.startedMonoMs) / 1000);
@@ -65,6 +67,30 @@ export async function runGeneration(runner: GenerationRunner, context: RunContex
     hasUsageChunk: plan.hasUsageChunk,
   });
   return plan.isStream ? streamAnswer(run, format) : await wholeAnswer(run, format);
+}
+
+/**
+ * Nothing goes out before the money is held, or surely will be. The first token is usually later than that. A hold that
+ * fails after all ends the answer in an error.
+ */
+async function heldOrEnded(run: RunningAnswer): Promise<Refusal | null> {
+  const { outcome, isCovered } = run.context.held;
+  if (isCovered) {
+    outcome.then(
+      (held) => (held.ok ? undefined : run.answer.fail(held.reason)),
+      () => run.answer.fail(refuse("internal", "the hold could not be written, so the answer ends here").reason),
+    );
+    return null;
+  }
+  try {
+    const held = await outcome;
+    if (held.ok) return null;
+    await run.abandon();
+    return held.reason;
+  } catch (thrown) {
+    await run.abandon();
+    throw thrown;
+  }
 }
 
 const CLIENT_GONE = refuse("cancelled", "the client closed the request").reason;

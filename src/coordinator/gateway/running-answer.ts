@@ -11,6 +11,7 @@ import { type Charge, chargeFor } from "./charge.ts";
 import type { GatewayMetrics } from "./gateway-metrics.ts";
 import type { GatewayDeps, GatewayOptions } from "./gateway-options.ts";
 import type { GenerationPlan, RequestTicket } from "./generation-plan.ts";
+import type { BegunHold } from "./holds.ts";
 import type { IdempotentRun } from "./idempotency.ts";
 import type { RateLimiter } from "./rate-limiter.ts";
 import type { Settled } from "./settlement-port.ts";
@@ -30,6 +31,8 @@ export interface RunContext {
   readonly signal: AbortSignal;
   readonly startedMonoMs: number;
   readonly idempotent: IdempotentRun | null;
+  /** May still be on its way when the run begins. */
+  readonly held: BegunHold;
   /** Called once, when nothing of the request runs any more. */
   readonly onOver: () => void;
 }
@@ -72,6 +75,13 @@ export class RunningAnswer {
     if (this.#claim()) await this.#void();
   }
 
+  /** There is no money for it: ends what has begun. */
+  async abandon(): Promise<void> {
+    if (!this.#claim()) return;
+    this.answer.cancel("closed");
+    await this.#void();
+  }
+
   /** It pays for what was written to it; a body that was never sent whole was not delivered. */
   clientGone(cause: GoneCause): void {
     if (!this.#claim()) return;
@@ -85,6 +95,7 @@ export class RunningAnswer {
   }
 
   async #endGone(): Promise<void> {
+    await this.#holdOver();
     const meters = await this.answer.meters();
     const isDelivered = this.context.plan.isStream && meters.some((meter) => meter.tokenIds.length > 0);
     if (!isDelivered) return await this.#void();
@@ -97,6 +108,11 @@ export class RunningAnswer {
     const { plan, ticket } = this.context;
     let usedTokens = 0;
     try {
+      const held = await this.context.held.outcome;
+      if (!held.ok) {
+        await this.context.idempotent?.forget();
+        return held;
+      }
       const charge = chargeFor(await this.answer.meters(), { crypto: deps.crypto, unfinished: "cancelled" });
       const settled = await this.#post(charge);
       usedTokens = plan.promptTokens + charge.outputTokens;
@@ -117,12 +133,18 @@ export class RunningAnswer {
 
   async #void(): Promise<void> {
     try {
+      await this.#holdOver();
       await this.answer.meters();
       await this.runner.deps.settlement.voidHold(this.context.ticket.requestId);
       await this.context.idempotent?.forget();
     } finally {
       this.#over(0);
     }
+  }
+
+  /** A hold that failed or was refused holds nothing, and voiding it changes nothing; only its end has to be awaited. */
+  async #holdOver(): Promise<void> {
+    await this.context.held.outcome.catch(() => undefined);
   }
 
   async #post(charge: Charge): Promise<Settled> {
