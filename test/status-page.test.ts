@@ -73,7 +73,9 @@ describe.skipIf(browserPath === null)("the status page in a browser", () => {
     const { page } = await open(grid.dashboardUrl);
     await page.locator("#metrics div").first().waitFor();
     const names = await page.locator("#metrics code").allInnerTexts();
-    const text = await (await fetch(`${grid.baseUrl}/metrics`, { headers: { authorization: `Bearer ${grid.apiKey}` } })).text();
+    const text = await (
+      await fetch(`${grid.baseUrl}/metrics`, { headers: { authorization: `Bearer ${grid.apiKey}` } })
+    ).text();
     for (const name of names) expect(text).toContain(`# TYPE ${name} `);
     expect(names.length).toBeGreaterThan(5);
     await page.close();
