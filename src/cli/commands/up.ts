@@ -36,6 +36,8 @@ export interface UpOptions {
   readonly threads?: number;
   /** Seconds. */
   readonly clientStall: number;
+  /** Seconds. */
+  readonly clientStall: number;
   readonly logLevel: LogLevel;
   readonly json?: boolean;
 }
@@ -114,6 +116,7 @@ async function openCoordinator(options: UpOptions, more: { home: HomeFolder; log
       host: options.host,
       port: options.port,
       database: options.database,
+      clientStallMsMax: options.clientStall * 1_000,
       clientStallMsMax: options.clientStall * 1_000,
       version: packageVersion(),
     });

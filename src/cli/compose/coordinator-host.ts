@@ -43,6 +43,8 @@ export interface CoordinatorHostOptions {
   readonly database: string | undefined;
   /** A client that reads nothing for so long, while there is something to read, is gone. */
   readonly clientStallMsMax: number;
+  /** A client that reads nothing for so long, while there is something to read, is gone. */
+  readonly clientStallMsMax: number;
   readonly version: string;
   readonly log: Log;
 }
@@ -85,6 +87,7 @@ export async function startCoordinatorHost(options: CoordinatorHostOptions): Pro
         gridKey: crypto.keyPairFrom(seed),
         version: options.version,
         addresses: () => addresses,
+        gateway: { clientStallMsMax: options.clientStallMsMax },
         gateway: { clientStallMsMax: options.clientStallMsMax },
         statusPage: readStatusPage(),
       },
