@@ -251,6 +251,22 @@ describe("who opens a WebSocket by himself", () => {
     expect(String(error)).toMatch(/404/);
   });
 
+  test.each([
+    ["at another path", UPGRADE_HEAD.replace(LINK_PATH, "/grid/v2/link")],
+    ["from a web page", UPGRADE_HEAD.replace("Host: x", "Host: x\r\nOrigin: https://evil.example")],
+  ])("%s, is refused and never closes his side, is let go", async (_, head) => {
+    const server = await start();
+    const socket = connect({ port: server.port, host: "127.0.0.1", allowHalfOpen: true });
+    socket.write(head);
+    socket.resume();
+    await once(socket, "end");
+    // Only a socket that is gone at the other end answers this with a reset.
+    const knocking = setInterval(() => socket.write("x"), 100);
+    const [error] = await once(socket, "error");
+    clearInterval(knocking);
+    expect(["ECONNRESET", "EPIPE"]).toContain(Reflect.get(error, "code"));
+  });
+
   test("and sends binary is told that frames are text", async () => {
     const socket = open(await start());
     await once(socket, "open");

@@ -17,6 +17,7 @@ import type { Duplex } from "node:stream";
 import { getRequestListener } from "@hono/node-server";
 import { FallowError } from "../../domain/fault.ts";
 import type { LinkUpgrade } from "../link-websocket/link-server.ts";
+import { refuseSocket } from "../link-websocket/refuse-socket.ts";
 import { isLoopback } from "../tls-identity/loopback.ts";
 import type { TlsIdentity } from "../tls-identity/tls-identity.ts";
 
@@ -137,7 +138,7 @@ function serve(server: Server, options: HttpServerOptions, channelBinding: () =>
     socket.on("error", () => socket.destroy());
     const path = (request.url ?? "").split("?")[0];
     if (path !== options.links.path) {
-      socket.end("HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+      refuseSocket(socket, "HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
       return;
     }
     options.links.upgrade({ request, socket, head, channelBinding: channelBinding() });
@@ -161,7 +162,7 @@ function sortByFirstByte(socket: Socket, servers: { plain: Server; secure: Serve
       servers.plain.emit("connection", socket);
     } else {
       const head = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: text/plain\r\n";
-      socket.end(`${head}Content-Length: ${CLEARTEXT_ANSWER.length}\r\n\r\n${CLEARTEXT_ANSWER}`);
+      refuseSocket(socket, `${head}Content-Length: ${CLEARTEXT_ANSWER.length}\r\n\r\n${CLEARTEXT_ANSWER}`);
     }
   });
 }

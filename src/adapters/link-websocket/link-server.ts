@@ -3,6 +3,7 @@ import type { IncomingMessage } from "node:http";
 import type { Duplex } from "node:stream";
 import { WebSocketServer } from "ws";
 import { LINK_FRAME_BYTES_MAX, type Link } from "../../ports/link.ts";
+import { refuseSocket } from "./refuse-socket.ts";
 import { WebSocketLink } from "./websocket-link.ts";
 
 export interface LinkUpgrade {
@@ -34,7 +35,7 @@ export class LinkServer {
    */
   upgrade({ request, socket, head, channelBinding }: LinkUpgrade): void {
     if (request.headers.origin !== undefined) {
-      socket.end("HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+      refuseSocket(socket, "HTTP/1.1 403 Forbidden\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
       return;
     }
     const remote = `${request.socket.remoteAddress ?? "unknown"}:${request.socket.remotePort ?? 0}`;
