@@ -236,6 +236,20 @@ describe("a node's weights", () => {
     await expect(cache().ensure(want(), quiet())).rejects.toMatchObject({ code: "weights-digest-mismatch" });
   });
 
+  test.each([
+    ["nothing", () => new Response(new Uint8Array(0), { status: 200 })],
+    ["another range", () => new Response("x", { status: 206, headers: { "content-range": "bytes 7-7/8" } })],
+  ])("from a coordinator that answers with %s again and again are given up", { timeout: 20_000 }, async (_, answer) => {
+    const noWait = vi.spyOn(Math, "random").mockReturnValue(0);
+    try {
+      tamper = answer;
+      await expect(cache().ensure(want(), quiet())).rejects.toMatchObject({ code: "weights-unreachable" });
+      expect(requests.length).toBeLessThan(10);
+    } finally {
+      noWait.mockRestore();
+    }
+  });
+
   test("that do not fit on the disk are refused before a byte is fetched", async () => {
     const huge = want({ fileBytes: 2 ** 52 });
     await expect(cache().ensure(huge, quiet())).rejects.toMatchObject({
@@ -341,6 +355,17 @@ describe("the weights endpoint", () => {
     const next = await endpoint.handle(held());
     expect(next?.status).toBe(200);
     for (const response of [...running.slice(1), next]) await response?.body?.cancel();
+  });
+
+  test("serves no more of them when they are asked for in one instant", async () => {
+    const answers = await Promise.all(
+      Array.from({ length: DOWNLOADS_PER_NODE_MAX * 3 }, () => endpoint.handle(held())),
+    );
+    expect(answers.filter((answer) => answer?.status === 200)).toHaveLength(DOWNLOADS_PER_NODE_MAX);
+    for (const answer of answers) await answer?.body?.cancel();
+    const next = await endpoint.handle(held());
+    expect(next?.status).toBe(200);
+    await next?.body?.cancel();
   });
 
   test("frees the place, and the file, of a node that hangs up in the middle", async () => {

@@ -114,6 +114,9 @@ export class HttpWeightsCache implements WeightsCache {
         const retryAfterMs = await this.#continue(download, want, options, fruitless);
         fruitless = download.doneBytes > before ? 0 : fruitless + 1;
         if (download.doneBytes >= want.fileBytes) break;
+        if (fruitless >= FRUITLESS_TRIES_MAX) {
+          throw unreachable(`${this.#target.url} answers ${fruitless} times without any of the weights`, {});
+        }
         await sleep(Math.max(retryAfterMs, RETRY_BASE_MS * 2 ** fruitless * Math.random()), undefined, {
           signal: options.signal,
         });

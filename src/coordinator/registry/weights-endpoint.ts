@@ -92,8 +92,9 @@ export class WeightsEndpoint {
     };
     const status = range === null ? 200 : 206;
     if (request.method === "HEAD") return new Response(null, { status, headers });
-    const file = await this.#ports.modelFiles.open(model.weightsPath);
+    const file = await this.#opened(model.weightsPath, nodeId);
     if (file.fileBytes !== fileBytes) {
+      this.#count(nodeId, -1);
       await file.close();
       return refused(
         500,
@@ -104,8 +105,19 @@ export class WeightsEndpoint {
     return new Response(this.#stream(file, { from, to }, nodeId), { status, headers });
   }
 
-  #stream(file: ModelFile, range: ByteRange, nodeId: NodeId): ReadableStream<Uint8Array> {
+  /** Takes a place before the file is opened: requests that come together must not all find it free. */
+  async #opened(path: string, nodeId: NodeId): Promise<ModelFile> {
     this.#count(nodeId, 1);
+    try {
+      return await this.#ports.modelFiles.open(path);
+    } catch (thrown) {
+      this.#count(nodeId, -1);
+      throw thrown;
+    }
+  }
+
+  /** Gives the file's place back when it ends. */
+  #stream(file: ModelFile, range: ByteRange, nodeId: NodeId): ReadableStream<Uint8Array> {
     let isOpen = true;
     const end = async () => {
       if (!isOpen) return;
