@@ -36,8 +36,6 @@ export interface UpOptions {
   readonly threads?: number;
   /** Seconds. */
   readonly clientStall: number;
-  /** Seconds. */
-  readonly clientStall: number;
   readonly logLevel: LogLevel;
   readonly json?: boolean;
 }
@@ -116,7 +114,6 @@ async function openCoordinator(options: UpOptions, more: { home: HomeFolder; log
       host: options.host,
       port: options.port,
       database: options.database,
-      clientStallMsMax: options.clientStall * 1_000,
       clientStallMsMax: options.clientStall * 1_000,
       version: packageVersion(),
     });

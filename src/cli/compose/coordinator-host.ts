@@ -43,8 +43,6 @@ export interface CoordinatorHostOptions {
   readonly database: string | undefined;
   /** A client that reads nothing for so long, while there is something to read, is gone. */
   readonly clientStallMsMax: number;
-  /** A client that reads nothing for so long, while there is something to read, is gone. */
-  readonly clientStallMsMax: number;
   readonly version: string;
   readonly log: Log;
 }
@@ -87,7 +85,6 @@ export async function startCoordinatorHost(options: CoordinatorHostOptions): Pro
         gridKey: crypto.keyPairFrom(seed),
         version: options.version,
         addresses: () => addresses,
-        gateway: { clientStallMsMax: options.clientStallMsMax },
         gateway: { clientStallMsMax: options.clientStallMsMax },
         statusPage: readStatusPage(),
       },
