@@ -24,7 +24,6 @@ const BASE_RULES: Readonly<Record<string, string>> = {
   array: '"[" ws (value ("," ws value)* ws)? "]"',
   value: 'object | array | string | number | boolean | "null"',
 };
-export type BaseRule = keyof typeof BASE_RULES;
 
 const USES: Readonly<Record<string, readonly string[]>> = {
   escape: ["hex"],

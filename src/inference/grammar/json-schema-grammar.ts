@@ -68,12 +68,6 @@ export function jsonSchemaGrammar(schema: unknown): Outcome<string, SchemaProble
   });
 }
 
-/** Any JSON object. */
-export function jsonObjectGrammar(): string {
-  const builder = new GrammarBuilder();
-  return builder.text(builder.base("object"));
-}
-
 /** Adds a schema's rules to a grammar and gives the expression of its values. */
 export function addSchema(builder: GrammarBuilder, schema: unknown): Outcome<string, SchemaProblem> {
   return caught(() => new SchemaCompiler(builder, schema).compile());
