@@ -1,6 +1,7 @@
 /**
  * The engine beside node-llama-cpp's own continuous batching: same file, same library build, same prompts, one thread each,
- * in alternating rounds of one run. Greedy texts must be equal, or the two would not be doing the same work. A smoke run
+ * in alternating rounds of one run. Wall time is what counts; CPU time per token, of all processes of a side, is what can be
+ * compared on a busy machine. Greedy texts must be equal, or the two would not be doing the same work. A smoke run
  * that finds node-llama-cpp not installed says so and ends: installing it is the full run's business.
  */
 import { existsSync } from "node:fs";
@@ -11,6 +12,7 @@ import { modelId, sha256Hex } from "../src/domain/ids.ts";
 import { DEFAULT_SAMPLING } from "../src/domain/sampling.ts";
 import type { Engine } from "../src/ports/engine.ts";
 import { openBench } from "./lib/bench-run.ts";
+import { cpuMsOf } from "./lib/cpu-time.ts";
 import { runOnEngine, workOf } from "./lib/engine-load.ts";
 import { installPeer, type Peer, startPeer } from "./lib/node-llama-cpp.ts";
 import { quantile } from "./lib/quantiles.ts";
@@ -57,36 +59,45 @@ for (const sequences of [1, 8, 64]) {
 }
 bench.keep({ bars, measured });
 
-async function compare(sides: {
-  engine: Engine;
-  peer: Peer;
-  sequences: number;
-  temperature: number;
-}): Promise<{ oursTokPerSecond: number; theirsTokPerSecond: number; oursToTheirs: number }> {
+interface Side {
+  readonly tokPerSecond: number[];
+  readonly cpuUsPerToken: number[];
+}
+
+async function compare(sides: { engine: Engine; peer: Peer; sequences: number; temperature: number }) {
   const { engine, peer, sequences, temperature } = sides;
-  const ours: number[] = [];
-  const theirs: number[] = [];
+  const ours: Side = { tokPerSecond: [], cpuUsPerToken: [] };
+  const theirs: Side = { tokPerSecond: [], cpuUsPerToken: [] };
+  const cpuMs = (): number => cpuMsOf(engine.info.processId) + cpuMsOf(process.pid);
   // The first round warms both up and is not counted.
   for (let round = -1; round < rounds; round++) {
     const work = workOf({ sequences, outputTokens, salt: round + (temperature === 0 ? 1 : 101) });
+    const ourCpuMs = cpuMs();
     const mine = await runOnEngine(engine, work, { ...DEFAULT_SAMPLING, temperature });
+    const ourCpuEndMs = cpuMs();
+    const theirCpuMs = cpuMsOf(peer.processId);
     const other = await peer.run({ ...work, temperature });
+    const theirCpuEndMs = cpuMsOf(peer.processId);
     if (temperature === 0) requireEqual(mine.outputs, other.outputs);
     if (round < 0) continue;
-    const tokens = other.outputs.reduce((sum, output) => sum + output.length, 0);
-    ours.push(mine.tokPerSecond);
-    theirs.push((tokens / other.wallMs) * 1000);
+    const tokens = sequences * outputTokens;
+    ours.tokPerSecond.push(mine.tokPerSecond);
+    ours.cpuUsPerToken.push(((ourCpuEndMs - ourCpuMs) / tokens) * 1000);
+    theirs.tokPerSecond.push((tokens / other.wallMs) * 1000);
+    theirs.cpuUsPerToken.push(((theirCpuEndMs - theirCpuMs) / tokens) * 1000);
   }
   return {
-    oursTokPerSecond: Math.round(quantile(ours, 0.5)),
-    theirsTokPerSecond: Math.round(quantile(theirs, 0.5)),
-    oursToTheirs: Number(
-      quantile(
-        ours.map((rate, round) => rate / (theirs[round] ?? 1)),
-        0.5,
-      ).toFixed(2),
-    ),
+    oursTokPerSecond: Math.round(quantile(ours.tokPerSecond, 0.5)),
+    theirsTokPerSecond: Math.round(quantile(theirs.tokPerSecond, 0.5)),
+    oursToTheirs: medianRatio(ours.tokPerSecond, theirs.tokPerSecond),
+    oursCpuUsPerToken: Math.round(quantile(ours.cpuUsPerToken, 0.5)),
+    theirsCpuUsPerToken: Math.round(quantile(theirs.cpuUsPerToken, 0.5)),
   };
+}
+
+function medianRatio(ours: readonly number[], theirs: readonly number[]): number {
+  const ratios = ours.map((value, round) => value / (theirs[round] ?? 1));
+  return Number(quantile(ratios, 0.5).toFixed(2));
 }
 
 function requireEqual(ours: readonly (readonly number[])[], theirs: readonly (readonly number[])[]): void {

@@ -21,6 +21,7 @@ export interface PeerWork {
 }
 
 export interface Peer {
+  readonly processId: number;
   run(work: PeerWork): Promise<PeerRun>;
   stop(): void;
 }
@@ -47,6 +48,7 @@ export async function startPeer(shape: {
   };
   readySchema.parse(await next());
   return {
+    processId: child.pid ?? 0,
     run: async (work) => {
       child.stdin.write(`${JSON.stringify(work)}\n`);
       return ranSchema.parse(await next());
