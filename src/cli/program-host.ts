@@ -134,6 +134,7 @@ function addSim(program: Command): void {
     .description("run the grid in a seeded simulation with faults, and check its laws")
     .option("--seed <seed>", "first seed", wholeNumber({ min: 0, max: 2 ** 31 - 1 }), 1)
     .option("--count <seeds>", "how many seeds, one after the other", wholeNumber({ min: 1, max: 100_000 }), 1)
+    .option("--commit <hash>", "the commit on which the seed failed: refused where this is another")
     .addOption(new Option("--trace <detail>", "print what happens").choices(["short", "full"]))
     .option("--no-replay", "do not run each seed twice to compare trace hashes");
   withCommonOptions(command, { isClient: false }).action(async (options) => {

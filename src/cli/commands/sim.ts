@@ -4,13 +4,16 @@
  * Exit code 5 when a law was broken or a replay differed.
  */
 import { runSimulation, type SimulationResult } from "../../sim/run-simulation.ts";
+import { CliError } from "../cli-error.ts";
 import { EXIT } from "../exit-codes.ts";
+import { isSameCommit, sourceCommit } from "../source-commit.ts";
 import { note, printJson, printLine } from "../terminal.ts";
 
 export interface SimOptions {
   readonly seed: number;
   readonly count: number;
   readonly replay: boolean;
+  readonly commit?: string;
   readonly trace?: "short" | "full";
   readonly json?: boolean;
 }
@@ -19,6 +22,15 @@ export interface SimOptions {
 const VIOLATIONS_SHOWN = 5;
 
 export async function runSim(options: SimOptions): Promise<void> {
+  const commit = sourceCommit();
+  if (options.commit !== undefined && commit !== null && !isSameCommit(options.commit, commit)) {
+    const message = `the seed failed on commit ${options.commit}, this is ${commit}: another program draws another history`;
+    throw new CliError(message, {
+      exitCode: EXIT.refused,
+      code: "commit-differs",
+      fix: `git checkout ${options.commit}`,
+    });
+  }
   let failed = 0;
   for (let seed = options.seed; seed < options.seed + options.count; seed++) {
     const result = await runSimulation({ seed, detail: options.trace ?? "none" });
@@ -28,6 +40,8 @@ export async function runSim(options: SimOptions): Promise<void> {
     if (!isGood) failed++;
     if (options.json === true) printJson({ ...result, isGood, isReplayed });
     else print(result, { isGood, isReplayed });
+    if (!isGood)
+      note(`fallow: to see it again: fallow sim --seed ${seed}${commit === null ? "" : ` --commit ${commit}`}`);
   }
   if (failed === 0) return;
   process.exitCode = EXIT.checkFailed;
