@@ -1,4 +1,5 @@
 /** Stopping, being killed, and starting again in the same home. */
+import assert from "node:assert/strict";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { type Grid, launchFallow, makeHome, removeHome, runFallow, startGrid } from "./support/grid.ts";
 
@@ -50,7 +51,7 @@ test("Ctrl-C ends with 0 and leaves nothing behind that stands in the way of the
   expect((await facts()).nodes).toHaveLength(1);
 });
 
-test("an answer that runs when Ctrl-C comes is finished first", async () => {
+test("an answer that runs when Ctrl-C comes to every process of the terminal is finished first", async () => {
   grid = await startGrid({ home });
   const running = await fetch(`${grid.apiUrl}/chat/completions`, {
     method: "POST",
@@ -62,10 +63,17 @@ test("an answer that runs when Ctrl-C comes is finished first", async () => {
       messages: [{ role: "user", content: "In the beginning" }],
     }),
   });
-  grid.child.kill("SIGINT");
+  interruptGroup(grid);
   expect(await running.text()).toContain("data: [DONE]");
   expect(await grid.exited).toBe(0);
 });
+
+/** What a terminal does at Ctrl-C: the coordinator, its agent, the engine and the tokenizer all get the signal. */
+function interruptGroup(started: Grid): void {
+  const { pid } = started.child;
+  assert(pid !== undefined, "the grid has a process id");
+  process.kill(-pid, "SIGINT");
+}
 
 test("a stop while the machine is still being measured ends with 0", async () => {
   const starting = launchFallow(["up", "--json", "--port", "0"], { home });
