@@ -2,9 +2,9 @@
 import { connect, type Socket } from "node:net";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { HTTP_BOUNDS } from "../src/adapters/http-server/http-server.ts";
-import { exchange, readWhole } from "./support/exchange.ts";
+import { exchange, field, list, readWhole } from "./support/exchange.ts";
 import { type Grid, startGrid } from "./support/grid.ts";
-import { askText, expectBalanced } from "./support/grid-console.ts";
+import { adminGet, askText, expectBalanced, until } from "./support/grid-console.ts";
 import { canReadMemory, forgetPeak, peakBytes, residentBytes } from "./support/process-memory.ts";
 
 const MEBIBYTE = 1024 ** 2;
@@ -176,7 +176,7 @@ describe("a thousand clients that open streams and read nothing", () => {
     const body = JSON.stringify({
       model: "tiny",
       prompt: "And",
-      max_tokens: 32,
+      max_tokens: 48,
       logprobs: 5,
       ignore_eos: true,
       stream: true,
@@ -189,6 +189,12 @@ describe("a thousand clients that open streams and read nothing", () => {
           `content-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n${body}`,
       );
     }
+    let mostOpen = 0;
+    await until("most of the thousand run or wait", async () => {
+      const requests = field(await adminGet(grid, "/status"), "requests");
+      mostOpen = Math.max(mostOpen, Number(field(requests, "inFlight")) + Number(field(requests, "queued")));
+      return mostOpen >= 700;
+    });
     const first = await exchange({ url: `${grid.apiUrl}/models`, key: grid.apiKey });
     expect(first.status).toBe(200);
     const urgent = await exchange({
@@ -200,6 +206,47 @@ describe("a thousand clients that open streams and read nothing", () => {
     if (canReadMemory) expect(residentBytes(grid.pid) - before).toBeLessThan(250 * MEBIBYTE);
     for (const socket of sockets) socket.destroy();
     await expectServing();
+  });
+});
+
+describe("a client that reads nothing of what it asked for", () => {
+  it("is gone after the bound, pays for what was written to it, and its slots are free", async () => {
+    const boundS = 1;
+    await using impatient = await startGrid({ args: ["--threads", "1", "--client-stall", String(boundS)] });
+    const before = await askText(impatient, QUESTION);
+    const asked = { choices: 8, tokens: 900 };
+    // Large events: the operating system takes some megabytes of a stream before it notices that nobody reads.
+    const body = JSON.stringify({
+      model: "tiny",
+      messages: [{ role: "user", content: "And" }],
+      max_completion_tokens: asked.tokens,
+      n: asked.choices,
+      logprobs: true,
+      top_logprobs: 20,
+      ignore_eos: true,
+      stream: true,
+    });
+    const socket = await open(Number(new URL(impatient.baseUrl).port));
+    socket.pause();
+    socket.write(
+      `POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${impatient.apiKey}\r\n` +
+        `content-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n${body}`,
+    );
+    const gone = /clients_gone_total\{[^}]*cause="stalled"[^}]*\} 1\b/;
+    await until("the client is taken for gone", async () => {
+      const metrics = await exchange({ url: `${impatient.baseUrl}/metrics`, key: impatient.apiKey });
+      return gone.test(metrics.body);
+    });
+    await until("nothing runs any more", async () => {
+      const status = await adminGet(impatient, "/status");
+      return field(field(status, "requests"), "inFlight") === 0 && field(field(status, "requests"), "settled") === 2;
+    });
+    const [receipt] = list(field(await adminGet(impatient, "/requests"), "requests"));
+    expect(Number(field(receipt, "outputTokens"))).toBeGreaterThan(0);
+    expect(Number(field(receipt, "outputTokens"))).toBeLessThan(asked.choices * asked.tokens);
+    expect(await askText(impatient, QUESTION)).toBe(before);
+    await expectBalanced(impatient);
+    socket.destroy();
   });
 });
 
@@ -215,9 +262,9 @@ async function growthWhile(work: () => Promise<void>): Promise<number> {
   return peakBytes(grid.pid) - before;
 }
 
-function open(): Promise<Socket> {
+function open(toPort = port): Promise<Socket> {
   return new Promise((resolve, reject) => {
-    const socket = connect({ port, host: "127.0.0.1" }, () => {
+    const socket = connect({ port: toPort, host: "127.0.0.1" }, () => {
       socket.off("error", reject);
       // A server that cuts a hostile client is what is wanted.
       socket.on("error", () => socket.destroy());
