@@ -36,6 +36,8 @@ const CLIENTS = 12;
 const KEYS = 3;
 /** Parts of answers between a start and its kill. */
 const PARTS = { least: 5, most: 400 } as const;
+/** Receipts that are fetched at one time. */
+const AT_ONCE = 50;
 const SECOND_MODEL = "tiny-again";
 
 const crypto = new NodeCrypto();
@@ -51,7 +53,7 @@ interface Lasting {
 export async function drillCrashes(options: DrillOptions): Promise<DrillReport> {
   const random = new SeededRandom(`crash/${options.seed}`);
   const home = makeHome();
-  const args = options.database === null ? [] : ["--database", options.database];
+  const args = ["--threads", "1", ...(options.database === null ? [] : ["--database", options.database])];
   const asked: Asked[] = [];
   const heads: TreeHead[] = [];
   let grid = await startGrid({ home, args });
@@ -107,10 +109,9 @@ async function checkStart(
   const check = parsed(await admin(grid, "/ledger/check"));
   expect(field(check, "problems"), where).toEqual([]);
   expect(field(check, "openHolds"), where).toBe(0);
-  for (const request of after.seen.filter(({ isAcknowledged }) => isAcknowledged)) {
-    const head = await checkReceipt(grid, request.requestId, `${where}, ${request.kind}`);
-    after.heads.push(head);
-  }
+  const answered = after.seen.filter(({ isAcknowledged }) => isAcknowledged);
+  const checks = answered.map(({ requestId, kind }) => checkReceipt(grid, requestId, `${where}, ${kind}`));
+  after.heads.push(...(await Promise.all(checks)));
 }
 
 /** Fetches and verifies a receipt as anyone would. Answers the head of the log that came with it. */
@@ -132,8 +133,9 @@ async function checkReceipt(grid: Grid, id: string, where: string): Promise<Tree
 
 async function checkEveryReceipt(grid: Grid, heads: TreeHead[]): Promise<void> {
   const requests = list(field(parsed(await admin(grid, "/requests?limit=1000")), "requests"));
-  for (const request of requests) {
-    heads.push(await checkReceipt(grid, String(field(request, "receiptId")), "at the end"));
+  for (let at = 0; at < requests.length; at += AT_ONCE) {
+    const some = requests.slice(at, at + AT_ONCE).map((request) => String(field(request, "receiptId")));
+    heads.push(...(await Promise.all(some.map((id) => checkReceipt(grid, id, "at the end")))));
   }
 }
 
