@@ -168,6 +168,40 @@ describe("one port", () => {
     await expect(fetch(server.localUrl)).rejects.toThrow();
   });
 
+  test("cuts an answer that nobody reads, and leaves alone one that is slow to be made", async () => {
+    const cancelled = Promise.withResolvers<void>();
+    const made = Promise.withResolvers<void>();
+    const server = await start({
+      unreadMsMax: 200,
+      handler: async (request) => {
+        if (new URL(request.url).pathname === "/slow") {
+          const body = new ReadableStream({
+            pull: async (controller) => {
+              await made.promise;
+              controller.enqueue(new TextEncoder().encode("done"));
+              controller.close();
+            },
+          });
+          return new Response(body);
+        }
+        const endless = new ReadableStream({
+          pull: (controller) => controller.enqueue(new Uint8Array(65_536)),
+          cancel: () => cancelled.resolve(),
+        });
+        return new Response(endless);
+      },
+    });
+    const slow = fetch(`${server.localUrl}/slow`);
+    const socket = connect({ port: server.port, host: "127.0.0.1" });
+    socket.on("error", () => undefined);
+    socket.pause();
+    socket.write("GET /endless HTTP/1.1\r\nHost: x\r\n\r\n");
+    await cancelled.promise;
+    socket.destroy();
+    made.resolve();
+    expect(await (await slow).text()).toBe("done");
+  });
+
   test("cuts an answer that takes longer than the grace", async () => {
     const server = await start({ handler: () => new Promise(() => undefined) });
     const answer = fetch(server.localUrl).catch(() => "cut");

@@ -29,6 +29,8 @@ export interface HttpServerOptions {
   readonly tls: TlsIdentity | null;
   readonly handler: (request: Request, info: RequestInfo) => Promise<Response>;
   readonly links: { readonly path: string; readonly upgrade: (upgrade: LinkUpgrade) => void };
+  /** Instead of `HTTP_BOUNDS.unreadMs`. */
+  readonly unreadMsMax?: number;
 }
 
 export interface RequestInfo {
@@ -57,6 +59,8 @@ export const HTTP_BOUNDS = {
   headerBytesMax: 16_384,
   /** How often the two limits above are looked at. */
   checkMs: 5_000,
+  /** An answer of which the other end reads nothing for so long is cut: it holds a connection, a file, a stream. */
+  unreadMs: 600_000,
 } as const;
 
 /** How often a server that closes looks for connections that became idle. */
@@ -133,7 +137,14 @@ function serve(server: Server, options: HttpServerOptions, channelBinding: () =>
     (request, { incoming }) => options.handler(request, { remoteAddress: incoming.socket.remoteAddress ?? "unknown" }),
     { hostname: "localhost", overrideGlobalObjects: false },
   );
-  server.on("request", (incoming, outgoing) => void listener(incoming, outgoing));
+  server.on("request", (incoming, outgoing) => {
+    // Node tells of every silence; one in which there is nothing to send is an answer that is still being made.
+    const { socket } = incoming;
+    outgoing.setTimeout(options.unreadMsMax ?? HTTP_BOUNDS.unreadMs, () => {
+      if (socket.writableLength > 0) socket.destroy();
+    });
+    void listener(incoming, outgoing);
+  });
   server.on("upgrade", (request: IncomingMessage, socket: Duplex, head: Buffer) => {
     socket.on("error", () => socket.destroy());
     const path = (request.url ?? "").split("?")[0];
