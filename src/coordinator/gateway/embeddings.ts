@@ -11,7 +11,7 @@ import { tokensSha256 } from "./charge.ts";
 import { errorResponse } from "./error-table.ts";
 import type { RequestTicket } from "./generation-plan.ts";
 import { requestedTier } from "./generation-plan.ts";
-import { type IdempotentRun, keptHeaders } from "./idempotency.ts";
+import { type IdempotentRun, keepAnswer, keptHeaders } from "./idempotency.ts";
 import type { PreparedModel } from "./prepared-model.ts";
 import type { GenerationRunner } from "./running-answer.ts";
 import { seedCommitment } from "./seeds.ts";
@@ -110,7 +110,8 @@ export async function runEmbeddings(runner: GenerationRunner, context: Embedding
       "x-grid-receipt": settled.receiptId,
       "x-grid-cost-usd": formatUsd(settled.costMicroUsd),
     });
-    await idempotent?.finish({ status: 200, headersJson: keptHeaders(headers), body });
+    const told = { log: runner.deps.log, requestId: ticket.requestId };
+    await keepAnswer(idempotent, { status: 200, headersJson: keptHeaders(headers), body }, told);
     return new Response(body, { status: 200, headers });
   } finally {
     if (!isSettled) {

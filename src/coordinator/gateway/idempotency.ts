@@ -3,9 +3,11 @@
  * and given again, a stream as the finished stream. What failed is forgotten, so that a retry runs.
  */
 import { z } from "zod";
-import type { Sha256Hex } from "../../domain/ids.ts";
+import { describeFault, FallowError } from "../../domain/fault.ts";
+import type { RequestId, Sha256Hex } from "../../domain/ids.ts";
 import { type Outcome, ok, refuse } from "../../domain/refusal.ts";
 import type { Clock } from "../../ports/clock.ts";
+import type { Log } from "../../ports/log.ts";
 import type { ApiKey, IdempotencyRecord, IdempotencyStore } from "../../ports/store.ts";
 
 const KEY_CHARS_MAX = 255;
@@ -64,6 +66,20 @@ export async function beginIdempotent(
       return refuse("idempotency-in-progress", `a request with Idempotency-Key ${JSON.stringify(header)} is running`, {
         retryAfterMs: IN_PROGRESS_RETRY_MS,
       });
+  }
+}
+
+/** Keeps an answer that was settled. It is delivered all the same when the store fails: it is paid for. */
+export async function keepAnswer(
+  run: IdempotentRun | null,
+  record: IdempotencyRecord,
+  told: { readonly log: Log; readonly requestId: RequestId },
+): Promise<void> {
+  try {
+    await run?.finish(record);
+  } catch (thrown) {
+    if (!(thrown instanceof FallowError)) throw thrown;
+    told.log.error({ requestId: told.requestId, cause: describeFault(thrown) }, "answer not kept for replays");
   }
 }
 

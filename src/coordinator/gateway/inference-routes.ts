@@ -159,13 +159,19 @@ async function serve<Body extends { model: string }>(context: Context, serving: 
   if (!begun.ok) return errorResponse(begun.reason);
   if (begun.value.kind === "replay") return begun.value.response;
   const { run: idempotent } = begun.value;
-  const started = await start(
-    { ...serving, signal: context.req.raw.signal },
-    { body: body.value, digest: digest.value, idempotent },
-  );
-  if (started.ok) return started.value;
-  await idempotent?.forget();
-  return errorResponse(started.reason);
+  try {
+    const started = await start(
+      { ...serving, signal: context.req.raw.signal },
+      { body: body.value, digest: digest.value, idempotent },
+    );
+    if (started.ok) return started.value;
+    await idempotent?.forget();
+    return errorResponse(started.reason);
+  } catch (thrown) {
+    // A retry with the same key must run, not meet a request that is running for ever.
+    await idempotent?.forget();
+    throw thrown;
+  }
 }
 
 function admit(state: GatewayState, key: ApiKey): Outcome<void> {
@@ -221,10 +227,13 @@ async function start<Body extends { model: string }>(
     atMs: createdAtMs,
   });
   if (!held.mayBegin || !planned.value.canOverlap) {
-    const outcome = await held.outcome;
-    if (!outcome.ok) {
-      state.limiter.giveBackTokens(key, tokens);
-      return outcome;
+    let isHeld = false;
+    try {
+      const outcome = await held.outcome;
+      isHeld = outcome.ok;
+      if (!outcome.ok) return outcome;
+    } finally {
+      if (!isHeld) state.limiter.giveBackTokens(key, tokens);
     }
   }
   const ticket: RequestTicket = { requestId, requestSha256: request.digest, key, createdAtMs, price, heldMicroUsd };

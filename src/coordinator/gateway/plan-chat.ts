@@ -59,6 +59,9 @@ export async function planChat(
   const { bosToken } = chat.value.prompt;
   const addBos = bosToken === "" || !text.startsWith(bosToken);
   const promptTokenIds = await tokenizer.tokenize(parts, { addBos });
+  if (promptTokenIds.length === 0) {
+    return refuse("invalid-request", "the messages make a prompt without any token", { param: "messages" });
+  }
   const tokensMax = tokensMaxOf({
     promptTokens: promptTokenIds.length,
     asked: asked.value,

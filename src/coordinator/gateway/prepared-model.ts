@@ -66,6 +66,8 @@ export class PreparedModels {
     if (known !== undefined) return known;
     const made = prepareModel(model);
     this.#prepared.set(model.tokenizer, made);
+    // A vocabulary process that died in the middle is started again: the next request prepares anew.
+    made.catch(() => this.#prepared.delete(model.tokenizer));
     return made;
   }
 }

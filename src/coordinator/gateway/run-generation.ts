@@ -26,7 +26,7 @@ import { streamAnswer } from "./stream-answer.ts";
 /** The hold is taken, or on its way; from here every path settles or voids it, and calls `onOver`. */
 export async function runGeneration(runner: GenerationRunner, context: RunContext): Promise<Response> {
   const { plan, ticket, signal } = context;
-  const { clock, crypto, dispatch, models } = runner.deps;
+  const { clock, crypto, dispatch } = runner.deps;
   const source = { crypto, secret: runner.options.seedSecret };
   const { requestId, key } = ticket;
   const seeds = plan.choices.map((_, choice) =>
@@ -47,6 +47,18 @@ export async function runGeneration(runner: GenerationRunner, context: RunContex
   const run = new RunningAnswer({ runner, context, answer, seedSha256: seedCommitment(crypto, seeds) });
   const leave = () => answer.cancel("closed");
   signal.addEventListener("abort", leave, { once: true });
+  try {
+    return await answered(run, leave);
+  } catch (thrown) {
+    await run.abandon();
+    throw thrown;
+  }
+}
+
+async function answered(run: RunningAnswer, leave: () => void): Promise<Response> {
+  const { runner, context, answer } = run;
+  const { plan, ticket, signal } = context;
+  const { clock, models } = runner.deps;
   answer.start({ onGone: (cause) => run.clientGone(cause) });
   if (signal.aborted) leave();
   const held = await heldOrEnded(run);
@@ -58,8 +70,9 @@ export async function runGeneration(runner: GenerationRunner, context: RunContex
     await run.void();
     return errorResponse(refused);
   }
+  const { manifest } = plan.model;
   const format = plan.format({
-    requestId,
+    requestId: ticket.requestId,
     createdAtMs: ticket.createdAtMs,
     modelId: manifest.modelId,
     tier: plan.tier,
@@ -117,7 +130,7 @@ async function wholeAnswer(run: RunningAnswer, format: AnswerFormat): Promise<Re
     const { usage, settled } = ended.ending;
     const body = format.body(usage);
     const headers = new Headers({ "content-type": "application/json", ...run.headers(), ...settledHeaders(settled) });
-    await run.context.idempotent?.finish({ status: 200, headersJson: keptHeaders(headers), body });
+    await run.keep({ status: 200, headersJson: keptHeaders(headers), body });
     return new Response(body, { status: 200, headers });
   }
 }

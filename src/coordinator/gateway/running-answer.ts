@@ -5,6 +5,7 @@
 import { describeFault, FallowError } from "../../domain/fault.ts";
 import type { Sha256Hex } from "../../domain/ids.ts";
 import { type Refusal, refuse } from "../../domain/refusal.ts";
+import type { IdempotencyRecord } from "../../ports/store.ts";
 import type { Usage } from "../../wire/openai/responses.ts";
 import type { Answer, GoneCause } from "./answer.ts";
 import { type Charge, chargeFor } from "./charge.ts";
@@ -12,7 +13,7 @@ import type { GatewayMetrics } from "./gateway-metrics.ts";
 import type { GatewayDeps, GatewayOptions } from "./gateway-options.ts";
 import type { GenerationPlan, RequestTicket } from "./generation-plan.ts";
 import type { BegunHold } from "./holds.ts";
-import type { IdempotentRun } from "./idempotency.ts";
+import { type IdempotentRun, keepAnswer } from "./idempotency.ts";
 import type { RateLimiter } from "./rate-limiter.ts";
 import type { Settled } from "./settlement-port.ts";
 
@@ -75,7 +76,13 @@ export class RunningAnswer {
     if (this.#claim()) await this.#void();
   }
 
-  /** There is no money for it: ends what has begun. */
+  /** Keeps the settled answer for replays. */
+  async keep(record: IdempotencyRecord): Promise<void> {
+    const { idempotent, ticket } = this.context;
+    await keepAnswer(idempotent, record, { log: this.runner.deps.log, requestId: ticket.requestId });
+  }
+
+  /** There is no money for it, or something failed here: ends what has begun. */
   async abandon(): Promise<void> {
     if (!this.#claim()) return;
     this.answer.cancel("closed");
@@ -120,11 +127,11 @@ export class RunningAnswer {
       metrics.tokens.inc({ direction: "output" }, charge.outputTokens);
       return { ok: true, ending: { settled, usage: usageOf(plan.promptTokens, charge.outputTokens, settled) } };
     } catch (thrown) {
-      if (!(thrown instanceof FallowError)) throw thrown;
       const { requestId } = ticket;
       deps.log.error({ requestId, cause: describeFault(thrown) }, "settlement failed");
       await deps.settlement.voidHold(requestId);
       await this.context.idempotent?.forget();
+      if (!(thrown instanceof FallowError)) throw thrown;
       return refuse("internal", `the answer of ${requestId} could not be settled, so it is not charged`);
     } finally {
       this.#over(usedTokens);

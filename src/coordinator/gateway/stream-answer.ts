@@ -2,6 +2,7 @@
  * Server-sent events, written only as fast as they are read: nothing is made before the stream is pulled, and what arrived
  * since the last pull becomes one event for each choice. The last events (usage, `[DONE]`) follow the settlement.
  */
+import { describeFault } from "../../domain/fault.ts";
 import { formatUsd } from "../../domain/money.ts";
 import type { Refusal } from "../../domain/refusal.ts";
 import { type AnswerFormat, DONE_EVENT, event } from "./answer-format.ts";
@@ -32,7 +33,13 @@ export function streamAnswer(run: RunningAnswer, format: AnswerFormat): Response
   const body = new ReadableStream<Uint8Array>(
     {
       pull: async (controller) => {
-        const written = await writer.next();
+        const written = await writer.next().catch(async (thrown: unknown) => {
+          over();
+          const { requestId } = run.context.ticket;
+          run.runner.deps.log.error({ requestId, cause: describeFault(thrown) }, "stream failed");
+          await run.abandon();
+          throw thrown;
+        });
         if (!isOpen) return;
         if (written.text !== "") controller.enqueue(new TextEncoder().encode(written.text));
         if (!written.isLast) return;
@@ -98,7 +105,7 @@ class EventWriter {
     this.#keep(text);
     const { idempotent } = this.#run.context;
     if (this.#kept === null) await idempotent?.forget();
-    else await idempotent?.finish({ status: 200, headersJson: keptHeaders(this.#headers), body: this.#kept.join("") });
+    else await this.#run.keep({ status: 200, headersJson: keptHeaders(this.#headers), body: this.#kept.join("") });
     return { text, isLast: true };
   }
 
