@@ -321,3 +321,13 @@ test("a reported replica of unknown weights is unloaded, and gets no work", asyn
   expect(stranger.peer.frames).toContainEqual(expect.objectContaining({ type: "replica.unload" }));
   expect(grid.dispatcher.pool.replicas().filter(({ nodeId }) => nodeId === stranger.nodeId)).toEqual([]);
 });
+
+test.each([
+  ["slots", { slots: 1_000_000 }],
+  ["context", { contextTokens: 1_000_000 }],
+])("a reported replica with more %s than was ever ordered is unloaded, and gets no work", async (_, claim) => {
+  const greedy = await grid.handDrivenNode({ replicaId: "rep_01KA0000000000000000000002", ...claim });
+  await grid.run(50);
+  expect(greedy.peer.frames).toContainEqual(expect.objectContaining({ type: "replica.unload" }));
+  expect(grid.dispatcher.pool.replicas().filter(({ nodeId }) => nodeId === greedy.nodeId)).toEqual([]);
+});

@@ -18,7 +18,7 @@ import type { Ids } from "../../ports/ids.ts";
 import type { Log } from "../../ports/log.ts";
 import { backoffCeilingMs } from "../../scheduler/backoff.ts";
 import { type Demand, pairKey, planReplicas, type ReplicaOrder } from "../../scheduler/replica-plan.ts";
-import { replicaBytes } from "../../scheduler/slots.ts";
+import { replicaBytes, SLOTS_MAX } from "../../scheduler/slots.ts";
 import { describeLosers, type NodeFact, nodeObstacle, type ReplicaFact } from "../../scheduler/snapshot.ts";
 import type { ReplicaReport } from "../../wire/agent-link.ts";
 import type { NodeView, Roster } from "../roster.ts";
@@ -295,8 +295,10 @@ export class ReplicaPool {
     if (report.state !== "ready" && report.state !== "loading") return null;
     const model = this.#ports.models.byWeights(sha256Hex(report.weightsSha256));
     const hasDevice = view.capabilities.devices.some(({ deviceId }) => deviceId === report.deviceId);
-    if (model === null || !hasDevice || report.slots < 1 || report.contextTokens < 1) return null;
     const { contextTokens, slots } = report;
+    if (model === null || !hasDevice || slots < 1 || contextTokens < 1) return null;
+    // No coordinator ever orders more: who claims it would be given every request there is.
+    if (slots > SLOTS_MAX || contextTokens > model.manifest.contextTokensMax) return null;
     const nowMs = this.#ports.clock.monoMs();
     const known: KnownReplica = {
       replicaId: asReplicaId(report.replicaId),
