@@ -53,7 +53,7 @@ export class EmbeddingClient {
     witness({ kind: "accepted", request: asked });
     const embedded = await grid.dispatcher.embed({ terms, inputs: this.#inputs }, this.#gone.signal);
     const isGone = this.#gone.signal.aborted;
-    if (embedded.ok && !isGone) witness({ kind: "embedded", requestId, vectors: embedded.vectors });
+    if (!isGone) witness({ kind: "embedded", requestId, vectors: embedded.ok ? embedded.vectors : null });
     if (isGone) return await this.#void({ kind: "cancelled" });
     if (!embedded.ok) return await this.#void({ kind: "refused", code: embedded.reason.code });
     return await this.#settle(embedded.attempts);

@@ -76,7 +76,8 @@ export type Observation =
       readonly choice: number;
       readonly event: GenerationEvent;
     }
-  | { readonly kind: "embedded"; readonly requestId: RequestId; readonly vectors: readonly Float32Array[] }
+  /** What an embedding request got; null when dispatch refused. */
+  | { readonly kind: "embedded"; readonly requestId: RequestId; readonly vectors: readonly Float32Array[] | null }
   | { readonly kind: "outcome"; readonly requestId: RequestId; readonly outcome: RequestOutcome };
 
 export type EngineChange =

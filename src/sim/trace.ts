@@ -73,7 +73,7 @@ function describe(observation: Observation): string | null {
     case "accepted":
       return `${observation.kind} ${observation.request.terms.requestId} of ${observation.request.terms.modelId}`;
     case "embedded":
-      return `embedded ${observation.requestId}`;
+      return `${observation.vectors === null ? "not embedded" : "embedded"} ${observation.requestId}`;
     case "transfers":
       return `transfers ${observation.transfers.map((one) => `${one.transferId}=${one.amountMicroUsd}`).join(" ")}`;
     default:

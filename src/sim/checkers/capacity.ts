@@ -21,6 +21,8 @@ interface NodeBooks {
   readonly planned: Map<string, number>;
   /** Of each replica that was ever ordered: the coordinator may not know yet that its process died. */
   readonly slots: Map<string, number>;
+  /** Replicas that the node has mentioned. */
+  readonly seen: Set<string>;
   readonly engines: Map<number, { readonly bytes: number }>;
   /** Lease by id, with its replica. */
   readonly leases: Map<string, string>;
@@ -45,7 +47,7 @@ export class CapacityChecker implements Checker {
         const { message, node } = observation;
         const books = this.#books(node);
         if (message.type === "attempt.end" || message.type === "attempt.failed") books.leases.delete(message.leaseId);
-        if (message.type === "heartbeat") this.#reported(node, message.replicas);
+        if (message.type === "heartbeat") this.#listed(node, message.replicas);
         if (message.type === "hello") this.#returned(node, message.replicas);
         if (message.type === "replica.state") this.#reported(node, [message.replica]);
         break;
@@ -101,9 +103,20 @@ export class CapacityChecker implements Checker {
     if (total > usable) this.#break(`${total} bytes are planned on ${node}, ${usable} are usable`);
   }
 
+  /** A heartbeat lists everything that runs: what was listed before and is not any more is gone. */
+  #listed(node: string, replicas: readonly ReplicaReport[]): void {
+    const { planned, seen } = this.#books(node);
+    const running = new Set(replicas.map(({ replicaId }) => replicaId));
+    for (const replicaId of planned.keys()) {
+      if (seen.has(replicaId) && !running.has(replicaId)) planned.delete(replicaId);
+    }
+    this.#reported(node, replicas);
+  }
+
   #reported(node: string, replicas: readonly ReplicaReport[]): void {
-    const { planned } = this.#books(node);
+    const { planned, seen } = this.#books(node);
     for (const { replicaId, state } of replicas) {
+      seen.add(replicaId);
       if (state === "failed" || state === "gone") planned.delete(replicaId);
     }
   }
@@ -141,7 +154,14 @@ export class CapacityChecker implements Checker {
   #books(node: string): NodeBooks {
     let books = this.#nodes.get(node);
     if (books === undefined) {
-      books = { planned: new Map(), slots: new Map(), engines: new Map(), leases: new Map(), isDraining: false };
+      books = {
+        planned: new Map(),
+        slots: new Map(),
+        seen: new Set(),
+        engines: new Map(),
+        leases: new Map(),
+        isDraining: false,
+      };
       this.#nodes.set(node, books);
     }
     return books;

@@ -60,7 +60,7 @@ export class MoneyChecker implements Checker {
         break;
       case "embedded": {
         const purchase = this.#purchases.get(observation.requestId);
-        if (purchase !== undefined) purchase.isEmbedded = true;
+        if (purchase !== undefined) purchase.isEmbedded = observation.vectors !== null;
         break;
       }
       case "transfers":

@@ -53,7 +53,7 @@ export class StreamChecker implements Checker {
         break;
       }
       case "embedded":
-        this.#embedded(observation.requestId, observation.vectors);
+        if (observation.vectors !== null) this.#embedded(observation.requestId, observation.vectors);
         break;
       case "order":
         if (observation.message.type === "attempt.start") this.#started(observation, observation.message);
