@@ -1,8 +1,10 @@
 /** What fails in the gateway itself leaves nothing behind: no hold, no running generation, no key that is in use for ever. */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { keepAnswer } from "../src/coordinator/gateway/idempotency.ts";
+import { SWEEP_MS, startIdempotencySweep } from "../src/coordinator/gateway/idempotency-sweep.ts";
 import { PreparedModels } from "../src/coordinator/gateway/prepared-model.ts";
 import { FallowError } from "../src/domain/fault.ts";
+import { sha256Hex } from "../src/domain/ids.ts";
 import type { Tokenizer } from "../src/ports/tokenizer.ts";
 import { simLog } from "../src/sim/sim-log.ts";
 import { answering, eventsOf, GatewayFixture } from "./support/gateway-fixture.ts";
@@ -110,6 +112,24 @@ test("a model whose vocabulary process died while it was prepared is prepared ag
   await expect(models.prepare(served)).rejects.toMatchObject({ code: "tokenizer-crashed" });
   const prepared = await models.prepare(served);
   expect(prepared.chat.ok).toBe(true);
+});
+
+test("kept answers that expired are removed while the grid runs, until it stops", async () => {
+  const { store, clock } = grid;
+  const sweep = startIdempotencySweep({ store: store.idempotency, clock, log: simLog(() => undefined) });
+  const keep = async (key: string) => {
+    const atMs = Math.floor(clock.wallMs());
+    const terms = { scope: "s", bodySha256: sha256Hex("11".repeat(32)), atMs, expiresAtMs: atMs + SWEEP_MS };
+    await store.idempotency.begin({ ...terms, key });
+  };
+  const expired = () => store.idempotency.sweep({ nowMs: Math.floor(clock.wallMs()), isStart: false });
+  await keep("one");
+  await grid.pass(SWEEP_MS * 2);
+  expect(await expired()).toBe(0);
+  sweep.stop();
+  await keep("two");
+  await grid.pass(SWEEP_MS * 3);
+  expect(await expired()).toBe(1);
 });
 
 test("an answer that is paid for is delivered although it cannot be kept for replays", async () => {

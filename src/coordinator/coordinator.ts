@@ -20,6 +20,7 @@ import type { DispatchOptions } from "./dispatch/dispatch-options.ts";
 import { Dispatcher } from "./dispatch/dispatcher.ts";
 import type { RequestOrigin } from "./gateway/gateway.ts";
 import type { GatewayOptions } from "./gateway/gateway-options.ts";
+import { startIdempotencySweep } from "./gateway/idempotency-sweep.ts";
 import { takeGridIdentity } from "./grid-identity.ts";
 import { httpSurface } from "./http-surface.ts";
 import { ModelCatalogue } from "./models/model-catalogue.ts";
@@ -89,6 +90,7 @@ export async function createCoordinator(ports: CoordinatorPorts, options: Coordi
   dispatcher.start();
   const parts: CoordinatorParts = { gridId, boot, startedAtMs, registry, models, settlement, dispatcher };
   const surface = httpSurface(ports, options, parts);
+  const sweep = startIdempotencySweep({ store: store.idempotency, clock, log });
   log.info({ gridId, boot, models: models.list().length }, "grid open");
   return {
     ...parts,
@@ -110,6 +112,7 @@ export async function createCoordinator(ports: CoordinatorPorts, options: Coordi
       registry.stop();
       models.stop();
       settlement.stop();
+      sweep.stop();
       return Promise.resolve();
     },
   };
