@@ -2,12 +2,13 @@
  * The operator's API below `/admin/v1`. Every route needs a key with the scope `admin`; requests from a web page of another
  * origin are refused by the browser, since no route answers with CORS headers.
  */
-import type { Hono } from "hono";
+import type { Context, Hono } from "hono";
 import type { z } from "zod";
 import { accountId, ID_PATTERNS, keyId, modelId, nodeId, tenantId } from "../../domain/ids.ts";
 import { microUsd } from "../../domain/money.ts";
 import { type Outcome, ok, refuse } from "../../domain/refusal.ts";
 import { houseCredit } from "../../market/house.ts";
+import { readBodyText } from "../gateway/json-body.ts";
 import { accountRow, joinTokenRow, keyRow, modelRow, requestRow, transferRow } from "./admin-rows.ts";
 import {
   ADMIN_LIST_MAX,
@@ -21,7 +22,7 @@ import { createKey } from "./create-key.ts";
 import { gridStatus, nodeRows, readyReplicas, replicaRows } from "./grid-status.ts";
 
 /** No admin body is longer; the longest is a path of 4 KiB. */
-const BODY_CHARS_MAX = 65_536;
+const BODY_BYTES_MAX = 65_536;
 /** A join code that nobody named terms for: one machine, one day. */
 const JOIN_CODE_DEFAULTS = { usesMax: 1, ttlMs: 86_400_000 } as const;
 const LIMIT_DEFAULT = 50;
@@ -76,7 +77,7 @@ function addModelRoutes(app: Hono, sources: AdminSources): void {
     return context.json({ model: modelRow(model, readyReplicas(sources).get(model.manifest.modelId) ?? 0) });
   });
   app.post("/admin/v1/models", async (context) => {
-    const body = parseBody(await context.req.text(), addModelSchema);
+    const body = await bodyOf(context, addModelSchema);
     if (!body.ok) return gate.refusal(context, body.reason);
     const added = await sources.models.add(body.value);
     if (!added.ok) return gate.refusal(context, added.reason);
@@ -97,7 +98,7 @@ function addKeyRoutes(app: Hono, sources: AdminSources): void {
     return context.json({ keys: rows });
   });
   app.post("/admin/v1/keys", async (context) => {
-    const body = parseBody(await context.req.text(), createKeySchema);
+    const body = await bodyOf(context, createKeySchema);
     if (!body.ok) return gate.refusal(context, body.reason);
     const { key, secret } = createKey(sources, gate.callerKey(context).tenantId, body.value);
     await store.keys.create(key);
@@ -125,7 +126,7 @@ function addJoinCodeRoutes(app: Hono, sources: AdminSources): void {
     return context.json({ joinCodes: tokens.map(joinTokenRow) });
   });
   app.post("/admin/v1/join-codes", async (context) => {
-    const body = parseBody((await context.req.text()) || "{}", createJoinCodeSchema);
+    const body = await bodyOf(context, createJoinCodeSchema, "{}");
     if (!body.ok) return gate.refusal(context, body.reason);
     const usesMax = body.value.usesMax ?? JOIN_CODE_DEFAULTS.usesMax;
     const made = await sources.joinCodes.create({ usesMax, ttlMs: body.value.ttlMs ?? JOIN_CODE_DEFAULTS.ttlMs });
@@ -148,7 +149,7 @@ function addLedgerRoutes(app: Hono, sources: AdminSources): void {
   });
   app.get("/admin/v1/ledger/check", async (context) => context.json(await sources.checkLedger()));
   app.post("/admin/v1/ledger/credit", async (context) => {
-    const body = parseBody(await context.req.text(), creditSchema);
+    const body = await bodyOf(context, creditSchema);
     if (!body.ok) return gate.refusal(context, body.reason);
     const named = body.value.tenantId;
     const tenant = named === undefined ? gate.callerKey(context).tenantId : tenantId(named);
@@ -175,10 +176,13 @@ function limitOf(text: string | undefined): number {
   return Number.isInteger(limit) && limit >= 1 ? Math.min(limit, ADMIN_LIST_MAX) : LIMIT_DEFAULT;
 }
 
+/** `whenEmpty`: what an empty body means. */
+async function bodyOf<T>(context: Context, schema: z.ZodType<T>, whenEmpty = ""): Promise<Outcome<T>> {
+  const text = await readBodyText(context.req.raw, BODY_BYTES_MAX);
+  return text.ok ? parseBody(text.value === "" ? whenEmpty : text.value, schema) : text;
+}
+
 function parseBody<T>(text: string, schema: z.ZodType<T>): Outcome<T> {
-  if (text.length > BODY_CHARS_MAX) {
-    return refuse("body-too-large", `the body has ${text.length} characters, at most ${BODY_CHARS_MAX}`);
-  }
   let value: unknown;
   try {
     value = JSON.parse(text);

@@ -188,7 +188,13 @@ export const createKeySchema = z.strictObject({
   tokensPerMinuteMax: z.number().int().min(1).optional(),
   budgetMicroUsd: z.number().int().min(1).max(Number.MAX_SAFE_INTEGER).optional(),
   models: z.array(z.string().regex(ID_PATTERNS.model)).min(1).max(100).optional(),
-  expiresInMs: z.number().int().min(1).optional(),
+  /** A century is as good as for ever, and the time of expiry stays a safe integer. */
+  expiresInMs: z
+    .number()
+    .int()
+    .min(1)
+    .max(100 * 365 * 86_400_000)
+    .optional(),
 });
 export type CreateKey = z.infer<typeof createKeySchema>;
 

@@ -15,11 +15,14 @@ export async function readJsonBody(request: Request, bounds: BodyBounds): Promis
     const shown = type.slice(0, 100);
     return refuse("unsupported-media-type", `content-type is ${JSON.stringify(shown)}; send application/json`);
   }
-  const bytes = await readBounded(request, bounds.bodyBytesMax);
-  if (!bytes.ok) return bytes;
-  const text = decodeUtf8(bytes.value);
-  if (!text.ok) return text;
-  return parseJson(text.value, bounds.jsonDepthMax);
+  const text = await readBodyText(request, bounds.bodyBytesMax);
+  return text.ok ? parseJson(text.value, bounds.jsonDepthMax) : text;
+}
+
+/** Reads no more of it than the bound. */
+export async function readBodyText(request: Request, bytesMax: number): Promise<Outcome<string>> {
+  const bytes = await readBounded(request, bytesMax);
+  return bytes.ok ? decodeUtf8(bytes.value) : bytes;
 }
 
 async function readBounded(request: Request, bytesMax: number): Promise<Outcome<Uint8Array>> {

@@ -1,0 +1,79 @@
+/** What an operator's request may carry. */
+import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "vitest";
+import { SystemRandom } from "../src/adapters/clock-system/system-random.ts";
+import { NodeCrypto } from "../src/adapters/crypto-node/node-crypto.ts";
+import { addAdminRoutes } from "../src/coordinator/admin/admin-routes.ts";
+import { KEY_SCOPES } from "../src/ports/store.ts";
+import type { Tokenizer } from "../src/ports/tokenizer.ts";
+import { SeededRandom } from "../src/sim/random.ts";
+import { SimIds } from "../src/sim/sim-ids.ts";
+import { GatewayFixture } from "./support/gateway-fixture.ts";
+import { openTiny } from "./support/tokenizer-fixture.ts";
+
+const ADMIN = "fal_the-operators-own-key";
+let tokenizer: Tokenizer;
+let closeTokenizer: () => Promise<void>;
+let grid: GatewayFixture;
+
+beforeAll(async () => {
+  ({ tokenizer, close: closeTokenizer } = await openTiny());
+});
+afterAll(async () => {
+  await closeTokenizer();
+});
+beforeEach(async () => {
+  grid = await GatewayFixture.open(tokenizer);
+  await grid.addKey(2, ADMIN, { scopes: [...KEY_SCOPES] });
+  const { clock, store, gateway } = grid;
+  const nothing = () => Promise.resolve(false);
+  addAdminRoutes(gateway.app, {
+    gridId: "grid-1",
+    version: "0.0.0",
+    startedAtMs: 0,
+    clock,
+    store,
+    random: new SystemRandom(),
+    ids: new SimIds(clock, new SeededRandom("admin")),
+    crypto: new NodeCrypto(),
+    roster: { nodes: () => [], node: () => null },
+    activity: () => ({ inFlight: 0, queued: 0 }),
+    modelOf: () => null,
+    checkLedger: () => Promise.resolve({ isBalanced: true, accounts: 0, openHolds: 0, problems: [] }),
+    nodes: { drain: nothing, undrain: nothing, remove: nothing },
+    models: { add: () => Promise.reject(new Error("no model is added here")), remove: nothing },
+    joinCodes: { create: () => Promise.resolve({ joinCode: "code", expiresAtMs: 1 }) },
+    gate: { ...gateway.gate, forgetKey: gateway.forgetKey },
+  });
+});
+afterEach(async () => {
+  await grid.close();
+});
+
+const headers = { authorization: `Bearer ${ADMIN}` };
+
+test("a body without an end is refused when it is over the bound, not when it is read", async () => {
+  let given = 0;
+  const body = new ReadableStream<Uint8Array>({
+    pull: (controller) => {
+      given += 65_536;
+      if (given > 16_777_216) controller.close();
+      else controller.enqueue(new Uint8Array(65_536).fill(0x20));
+    },
+  });
+  const request = new Request("http://grid.test/admin/v1/keys", { method: "POST", headers, body, duplex: "half" });
+  const response = await grid.gateway.fetch(request, { remoteAddress: null });
+  expect(response.status).toBe(413);
+  expect(given).toBeLessThan(1_000_000);
+});
+
+test("a key that would outlive every clock is refused, one for a year is made, and the list can be read", async () => {
+  const make = (expiresInMs: number) => grid.request("/admin/v1/keys", { name: "k", expiresInMs }, { headers });
+  expect((await make(Number.MAX_SAFE_INTEGER)).status).toBe(400);
+  expect((await make(365 * 86_400_000)).status).toBe(201);
+  expect((await grid.request("/admin/v1/keys", undefined, { headers })).status).toBe(200);
+});
+
+test("an empty body asks for a join code with the usual terms", async () => {
+  const response = await grid.request("/admin/v1/join-codes", "", { headers });
+  expect(await response.json()).toMatchObject({ joinCode: "code", usesMax: 1 });
+});
