@@ -53,6 +53,8 @@ interface Round {
   readonly stackTokPerSecond: number;
   readonly bareTokPerSecond: number;
   readonly ratio: number;
+  /** The same ratio where nothing else runs and each process has a core: by the CPU time of the one that needs most. */
+  readonly cpuRatio: number;
   /** CPU time for 1,000 tokens, by process. */
   readonly cpuMsPerKtok: CpuByPart;
 }
@@ -74,10 +76,15 @@ try {
       const done = await runRound(way, { client, bare, firstMs });
       results.get(way.name)?.push(done);
       const { stackTokPerSecond: stack, bareTokPerSecond: loop } = done;
-      bench.say(`${way.name} ${round + 1}: stack ${stack} tok/s, bare loop ${loop} tok/s, ratio ${done.ratio}`);
+      bench.say(
+        `${way.name} ${round + 1}: stack ${stack} tok/s, bare loop ${loop} tok/s, ratio ${done.ratio}, by CPU time ${done.cpuRatio}`,
+      );
       bench.say(`  CPU ms per 1,000 tokens: ${JSON.stringify(done.cpuMsPerKtok)}`);
     }
   }
+  const cpuRatios = Object.fromEntries(
+    ways.map(({ name }) => [name, middle(results.get(name) ?? [], ({ cpuRatio }) => cpuRatio)]),
+  );
   const ratios = ways.map(({ name }) => ({ name, value: middle(results.get(name) ?? [], ({ ratio }) => ratio) }));
   bench.keep({
     bars: ratios.map(({ name, value }) => ({
@@ -88,6 +95,7 @@ try {
     })),
     measured: {
       ...shape,
+      cpuRatios,
       tokPerSecond: Object.fromEntries(
         ways.map(({ name }) => [
           name,
@@ -130,15 +138,14 @@ async function runRound(way: Way, tools: { client: StreamClient; bare: BareLoop;
   const stackTokPerSecond = Math.round((tokens / load.wallMs) * 1_000);
   const bareTokPerSecond = Math.round((loop.tokens / loop.wallMs) * 1_000);
   const perKtok = (ms: number, of: number) => Number(((ms / of) * 1_000).toFixed(1));
+  const parts = Object.fromEntries(Object.entries(cpu).map(([part, ms]) => [part, perKtok(ms, tokens)]));
+  const bareLoop = perKtok(loop.cpuMs, loop.tokens);
   return {
     stackTokPerSecond,
     bareTokPerSecond,
     ratio: Number((stackTokPerSecond / bareTokPerSecond).toFixed(3)),
-    cpuMsPerKtok: {
-      ...Object.fromEntries(Object.entries(cpu).map(([part, ms]) => [part, perKtok(ms, tokens)])),
-      client: perKtok(load.cpuMs, tokens),
-      bareLoop: perKtok(loop.cpuMs, loop.tokens),
-    },
+    cpuRatio: Number((bareLoop / Math.max(...Object.values(parts))).toFixed(3)),
+    cpuMsPerKtok: { ...parts, client: perKtok(load.cpuMs, tokens), bareLoop },
   };
 }
 
