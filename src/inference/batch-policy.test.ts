@@ -3,43 +3,95 @@ import { describe, expect, test } from "vitest";
 import { PREFILL_TOKENS_MAX, PREFILL_TOKENS_MIN, PrefillPace, planStep, STEP_TARGET_MS } from "./batch-policy.ts";
 
 const sequences = fc.uniqueArray(
-  fc.record({ slot: fc.nat(63), pendingTokens: fc.integer({ min: 1, max: 900 }), order: fc.nat(500) }),
+  fc.record({
+    slot: fc.nat(63),
+    promptTokens: fc.integer({ min: 0, max: 900 }),
+    generatedTokens: fc.integer({ min: 1, max: 300 }),
+    order: fc.nat(500),
+  }),
   {
     selector: ({ slot }) => slot,
     maxLength: 64,
   },
 );
+const budgets = fc.record({
+  prefillTokens: fc.integer({ min: PREFILL_TOKENS_MIN, max: PREFILL_TOKENS_MAX }),
+  replayTokensMax: fc.integer({ min: 1, max: 400 }),
+});
 
 describe("a step", () => {
-  test("takes every generating sequence, and prompts only up to the budget", () => {
+  test("takes one token of every sequence that generates or replays, and prompts only up to the budget", () => {
     fc.assert(
-      fc.property(sequences, fc.integer({ min: 1, max: 512 }), (pending, budget) => {
-        const parts = planStep(pending, budget);
+      fc.property(sequences, budgets, (pending, budget) => {
+        const parts = planStep(pending, budget).flat();
         const bySlot = new Map(parts.map((part) => [part.slot, part.tokens]));
+        expect(bySlot.size).toBe(parts.length);
         let prefill = 0;
-        for (const sequence of pending) {
-          const tokens = bySlot.get(sequence.slot) ?? 0;
-          if (sequence.pendingTokens === 1) expect(tokens).toBe(1);
+        for (const { slot, promptTokens, generatedTokens } of pending) {
+          const tokens = bySlot.get(slot) ?? 0;
+          const isSingle = promptTokens === 1 || (promptTokens === 0 && generatedTokens <= budget.replayTokensMax);
+          if (isSingle) expect(tokens).toBe(1);
           else prefill += tokens;
-          expect(tokens).toBeLessThanOrEqual(sequence.pendingTokens);
+          expect(tokens).toBeLessThanOrEqual(promptTokens === 0 ? generatedTokens : promptTokens);
         }
-        const wanted = pending.filter(({ pendingTokens }) => pendingTokens > 1);
-        const total = wanted.reduce((sum, { pendingTokens }) => sum + pendingTokens, 0);
-        expect(prefill).toBe(Math.min(budget, total));
-        expect(parts.map(({ slot }) => slot)).toEqual([...bySlot.keys()].sort((a, b) => a - b));
+        expect(prefill).toBeLessThanOrEqual(budget.prefillTokens);
       }),
     );
   });
 
-  test("finishes older prompts first", () => {
-    const pending = [
-      { slot: 0, pendingTokens: 100, order: 9 },
-      { slot: 1, pendingTokens: 100, order: 2 },
-    ];
-    expect(planStep(pending, 120)).toEqual([
-      { slot: 0, tokens: 20 },
-      { slot: 1, tokens: 100 },
+  test("law: single tokens are decoded apart, and no piece of a prompt is a single token or leaves one", () => {
+    fc.assert(
+      fc.property(sequences, budgets, (pending, budget) => {
+        const bySlot = new Map(pending.map((sequence) => [sequence.slot, sequence]));
+        for (const parts of planStep(pending, budget)) {
+          expect(new Set(parts.map(({ tokens }) => tokens)).size).toBe(1);
+          expect(parts.map(({ slot }) => slot)).toEqual(parts.map(({ slot }) => slot).sort((a, b) => a - b));
+          for (const { slot, tokens } of parts) {
+            const promptTokens = bySlot.get(slot)?.promptTokens ?? 0;
+            if (promptTokens > 1) expect(tokens).toBeGreaterThan(1);
+            if (promptTokens > 1) expect(promptTokens - tokens).not.toBe(1);
+          }
+        }
+      }),
+    );
+  });
+
+  test("always gets on with the oldest prompt", () => {
+    fc.assert(
+      fc.property(sequences, budgets, (pending, budget) => {
+        const prompts = pending.filter(({ promptTokens }) => promptTokens > 1);
+        const [oldest] = prompts.sort((a, b) => a.order - b.order || a.slot - b.slot);
+        fc.pre(oldest !== undefined && pending.every(({ promptTokens }) => promptTokens > 1));
+        expect(
+          planStep(pending, budget)
+            .flat()
+            .some(({ slot }) => slot === oldest?.slot),
+        ).toBe(true);
+      }),
+    );
+  });
+
+  test("finishes older prompts first, and prompts of one length together", () => {
+    const prompt = (slot: number, promptTokens: number, order: number) => ({
+      slot,
+      promptTokens,
+      generatedTokens: 0,
+      order,
+    });
+    const budget = { prefillTokens: 220, replayTokensMax: 10 };
+    expect(planStep([prompt(0, 100, 9), prompt(1, 100, 2), prompt(2, 100, 1)], budget)).toEqual([
+      [
+        { slot: 1, tokens: 100 },
+        { slot: 2, tokens: 100 },
+      ],
+      [{ slot: 0, tokens: 20 }],
     ]);
+  });
+
+  test("a history that is too long to be decoded token by token is decoded as a prompt", () => {
+    const moved = { slot: 3, promptTokens: 0, generatedTokens: 40, order: 1 };
+    expect(planStep([moved], { prefillTokens: 64, replayTokensMax: 40 })).toEqual([[{ slot: 3, tokens: 1 }]]);
+    expect(planStep([moved], { prefillTokens: 64, replayTokensMax: 39 })).toEqual([[{ slot: 3, tokens: 40 }]]);
   });
 });
 

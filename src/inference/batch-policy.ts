@@ -3,6 +3,12 @@
  * up the others; prompts share what is left of the step, oldest first: finishing one prompt soon beats advancing all of
  * them slowly. The share is sized by measured time, which bounds how long a step takes, and with it the time to react to
  * an abort or to a new request.
+ *
+ * Same tokens, same logits, whatever else runs: on a CPU the library multiplies a single token by another kernel than two
+ * or more, and the sums differ in their last bits, which is enough to turn a draw after a few hundred tokens. It cuts a
+ * batch into pieces of equal length, so a prompt beside a single token would be cut, too. Hence each group of a step is
+ * decoded apart; prompts go in pieces of two tokens at least; and what an earlier attempt generated, one token at a time,
+ * is decoded so again, unless that takes too long (docs/dispatch.md, exactness).
  */
 
 /** A step aims at this, so that aborts and first tokens of others never wait much longer. */
@@ -16,10 +22,17 @@ export const PREFILL_TOKENS_START = 128;
 /** Share of a new measurement in the running mean. */
 const SMOOTHING = 0.3;
 
+/** A stream that moved here is worth this wait for its exact text; a longer history is decoded as a prompt. */
+export const REPLAY_MS_MAX = 2_000;
+/** No step is faster than this. */
+const STEP_MS_MIN = 0.25;
+
 export interface PendingSequence {
   readonly slot: number;
-  /** Tokens not yet decoded, at least 1. */
-  readonly pendingTokens: number;
+  /** Of the prompt, not yet decoded. */
+  readonly promptTokens: number;
+  /** Generated and not yet decoded: one while it generates, more when it has moved here. */
+  readonly generatedTokens: number;
   /** Order of arrival. */
   readonly order: number;
 }
@@ -29,22 +42,39 @@ export interface StepPart {
   readonly tokens: number;
 }
 
-/** Parts sorted by slot: the engine merges neighbouring slots into one piece of work. */
-export function planStep(sequences: readonly PendingSequence[], prefillTokens: number): readonly StepPart[] {
-  const parts: StepPart[] = [];
-  const prompts: PendingSequence[] = [];
-  for (const sequence of sequences) {
-    if (sequence.pendingTokens === 1) parts.push({ slot: sequence.slot, tokens: 1 });
-    else prompts.push(sequence);
+export interface StepBudget {
+  readonly prefillTokens: number;
+  /** Up to so many generated tokens are decoded one at a time. */
+  readonly replayTokensMax: number;
+}
+
+/**
+ * Groups that are decoded one after the other: single tokens first, then prompts of equal length. The parts of a group are
+ * sorted by slot: the engine merges neighbouring slots into one piece of work.
+ */
+export function planStep(sequences: readonly PendingSequence[], budget: StepBudget): readonly (readonly StepPart[])[] {
+  const groups = new Map<number, StepPart[]>([[1, []]]);
+  const prompts: { readonly slot: number; readonly pendingTokens: number; readonly order: number }[] = [];
+  for (const { slot, promptTokens, generatedTokens, order } of sequences) {
+    if (promptTokens > 1) prompts.push({ slot, pendingTokens: promptTokens, order });
+    else if (promptTokens === 1 || generatedTokens <= budget.replayTokensMax) groups.get(1)?.push({ slot, tokens: 1 });
+    else prompts.push({ slot, pendingTokens: generatedTokens, order });
   }
-  let left = prefillTokens;
-  for (const prompt of prompts.sort((a, b) => a.order - b.order || a.slot - b.slot)) {
-    if (left <= 0) break;
-    const tokens = Math.min(left, prompt.pendingTokens);
-    parts.push({ slot: prompt.slot, tokens });
+  let left = budget.prefillTokens;
+  for (const { slot, pendingTokens } of prompts.sort((a, b) => a.order - b.order || a.slot - b.slot)) {
+    const tokens = pieceOf(pendingTokens, left);
+    if (tokens === 0) break;
+    groups.set(tokens, [...(groups.get(tokens) ?? []), { slot, tokens }]);
     left -= tokens;
   }
-  return parts.sort((a, b) => a.slot - b.slot);
+  return [...groups.values()].filter((parts) => parts.length > 0).map((parts) => parts.sort((a, b) => a.slot - b.slot));
+}
+
+/** At least two tokens, and never all but one of them. */
+function pieceOf(pendingTokens: number, left: number): number {
+  if (pendingTokens <= left) return pendingTokens;
+  const tokens = pendingTokens - left === 1 ? left - 1 : left;
+  return tokens < 2 ? 0 : tokens;
 }
 
 /** How many prompt tokens a step may take, learnt from how long they took. */
@@ -55,6 +85,11 @@ export class PrefillPace {
 
   get tokens(): number {
     return this.#tokens;
+  }
+
+  /** How long a history is still decoded token by token. */
+  get replayTokensMax(): number {
+    return Math.max(1, Math.floor(REPLAY_MS_MAX / Math.max(this.#decodeMs, STEP_MS_MIN)));
   }
 
   /** Notes a step. A step without prompt tokens tells what the others cost. */

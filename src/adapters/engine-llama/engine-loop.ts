@@ -5,7 +5,7 @@
  * carried out on libllama.
  */
 import { assert } from "../../domain/assert.ts";
-import { PrefillPace, planStep } from "../../inference/batch-policy.ts";
+import { PrefillPace, planStep, type StepPart } from "../../inference/batch-policy.ts";
 import { SamplerScratch } from "../../inference/sampler.ts";
 import { chooseSlot } from "../../inference/sequence-slots.ts";
 import type { GenerateCommand, SequenceEnd, SequenceFailure, StepLogprobs, StepReport } from "./child-protocol.ts";
@@ -114,7 +114,7 @@ export class EngineLoop {
       const choice = chooseSlot(this.#slots.states, command.tokenIds);
       if (choice === null) return;
       this.#queue.shift();
-      this.#start(command, choice);
+      this.#start(command, { ...choice, reusedTokens: reusedExactly(command, choice.reusedTokens) });
     }
   }
 
@@ -158,14 +158,25 @@ export class EngineLoop {
 
   #step(): void {
     const bySlot = new Map([...this.#running.values()].map((sequence) => [sequence.slot, sequence]));
-    const pending = [...this.#running.values()].map((sequence) => ({
-      slot: sequence.slot,
-      pendingTokens: sequence.tokens.length - this.#slots.heldTokens(sequence.slot),
-      order: sequence.order,
-    }));
-    const parts = planStep(pending, this.#pace.tokens);
-    const outputs: RunningSequence[] = [];
+    const pending = [...this.#running.values()].map((sequence) => {
+      const held = this.#slots.heldTokens(sequence.slot);
+      const promptTokens = Math.max(0, sequence.promptLength - held);
+      const generatedTokens = sequence.tokens.length - held - promptTokens;
+      return { slot: sequence.slot, promptTokens, generatedTokens, order: sequence.order };
+    });
+    const startMs = performance.now();
     let prefillTokens = 0;
+    const budget = { prefillTokens: this.#pace.tokens, replayTokensMax: this.#pace.replayTokensMax };
+    for (const parts of planStep(pending, budget)) {
+      this.#decode(parts, bySlot);
+      for (const { tokens } of parts) if (tokens > 1) prefillTokens += tokens;
+    }
+    this.#promptTokensDecoded += prefillTokens;
+    this.#pace.note({ prefillTokens, stepMs: performance.now() - startMs });
+  }
+
+  #decode(parts: readonly StepPart[], bySlot: ReadonlyMap<number, RunningSequence>): void {
+    const outputs: RunningSequence[] = [];
     this.#batch.clear();
     for (const part of parts) {
       const sequence = bySlot.get(part.slot);
@@ -173,18 +184,14 @@ export class EngineLoop {
       const start = this.#slots.heldTokens(part.slot);
       const end = start + part.tokens;
       if (end === sequence.tokens.length) outputs.push(sequence);
-      if (part.tokens > 1) prefillTokens += part.tokens;
       for (let position = start; position < end; position++) {
         const wantsOutput = position === sequence.tokens.length - 1;
         this.#batch.add(sequence.tokens[position] ?? 0, { position, sequence: part.slot, wantsOutput });
       }
     }
-    const startMs = performance.now();
     const code = this.#loaded.api.decode(this.#loaded.context, this.#batch.raw);
     if (code !== 0) this.#options.onFatal(`llama_decode answered ${code} for ${this.#batch.tokens} tokens`);
     for (const part of parts) this.#slots.append(part.slot, bySlot.get(part.slot)?.tokens ?? [], part.tokens);
-    this.#promptTokensDecoded += prefillTokens;
-    this.#pace.note({ prefillTokens, stepMs: performance.now() - startMs });
     if (outputs.length > 0) this.#draw(outputs);
   }
 
@@ -263,4 +270,10 @@ export class EngineLoop {
     this.#ends = [];
     this.#failures = [];
   }
+}
+
+/** A prompt's last token is never decoded alone: a kernel of its own would compute it. */
+function reusedExactly(command: GenerateCommand, reusedTokens: number): number {
+  const promptLength = command.tokenIds.length - command.generatedCount;
+  return reusedTokens > 0 && promptLength - reusedTokens === 1 ? reusedTokens - 1 : reusedTokens;
 }

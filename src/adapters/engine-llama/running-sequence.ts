@@ -56,6 +56,11 @@ export class RunningSequence {
         : new StopMatcher(command.stopStrings.map((stop) => encoder.encode(stop)));
   }
 
+  /** Tokens before the first that was generated, by whichever attempt. */
+  get promptLength(): number {
+    return this.#command.tokenIds.length - this.#command.generatedCount;
+  }
+
   /**
    * Takes what earlier attempts generated into the sampler, the stop rules and the grammar. Answers why the sequence is
    * over before its first token, or null.
