@@ -5,8 +5,9 @@ import type { ChatMessage } from "../../wire/openai/chat-request.ts";
 
 export function chatTurns(messages: readonly ChatMessage[]): Outcome<readonly ChatTurn[]> {
   const turns: ChatTurn[] = [];
+  const callIds = new Set<string>();
   for (const [index, message] of messages.entries()) {
-    const unknown = unansweredCall(message, turns);
+    const unknown = message.role === "tool" && !callIds.has(message.tool_call_id) ? message.tool_call_id : null;
     if (unknown !== null) {
       return refuse(
         "invalid-request",
@@ -16,15 +17,11 @@ export function chatTurns(messages: readonly ChatMessage[]): Outcome<readonly Ch
         },
       );
     }
-    turns.push(turnOf(message));
+    const turn = turnOf(message);
+    for (const { id } of turn.toolCalls) callIds.add(id);
+    turns.push(turn);
   }
   return ok(turns);
-}
-
-function unansweredCall(message: ChatMessage, earlier: readonly ChatTurn[]): string | null {
-  if (message.role !== "tool") return null;
-  const isKnown = earlier.some((turn) => turn.toolCalls.some((call) => call.id === message.tool_call_id));
-  return isKnown ? null : message.tool_call_id;
 }
 
 const PLAIN = { name: null, toolCalls: [], toolCallId: null, reasoning: null } as const;

@@ -43,7 +43,11 @@ export function renderPrompt(model: PromptModel, request: PromptRequest): Outcom
 
 function renderTurns(model: PromptModel, request: PromptRequest, turns: readonly ChatTurn[]): Outcome<Prompt> {
   const tools = model.tools.isNative && request.tools.length > 0 ? request.tools.map(toolValue) : null;
-  const messages = turns.map((turn, index) => messageValue(turn, { model, earlier: turns.slice(0, index) }));
+  const callNames = new Map<string, string>();
+  const messages = turns.map((turn) => {
+    for (const { id, name } of turn.toolCalls) callNames.set(id, name);
+    return messageValue(turn, { model, callNames });
+  });
   const guard = new ContentGuard(model.specials, [...stringsOf([messages, tools]), model.template.source]);
   const guarded = guardValue(guard, { messages, tools });
   if (!guarded.ok) return guarded;
@@ -68,7 +72,7 @@ function toolValue(tool: ToolSpec): Readonly<Record<string, unknown>> {
 
 function messageValue(
   turn: ChatTurn,
-  context: { model: PromptModel; earlier: readonly ChatTurn[] },
+  context: { model: PromptModel; callNames: ReadonlyMap<string, string> },
 ): Readonly<Record<string, unknown>> {
   const { source } = context.model.template;
   const knowsDeveloper = source.includes("developer");
@@ -88,9 +92,7 @@ function messageValue(
   }
   if (turn.role === "tool") {
     if (turn.toolCallId !== null) message["tool_call_id"] = idOf(turn.toolCallId);
-    const calls = context.earlier.flatMap((earlier) => earlier.toolCalls);
-    const call = calls.findLast((candidate) => candidate.id === turn.toolCallId);
-    message["name"] = turn.name ?? call?.name ?? "tool";
+    message["name"] = turn.name ?? context.callNames.get(turn.toolCallId ?? "") ?? "tool";
   }
   return message;
 }
