@@ -1,5 +1,5 @@
 /** What fails in the gateway itself leaves nothing behind: no hold, no running generation, no key that is in use for ever. */
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
 import { keepAnswer } from "../src/coordinator/gateway/idempotency.ts";
 import { SWEEP_MS, startIdempotencySweep } from "../src/coordinator/gateway/idempotency-sweep.ts";
 import { PreparedModels } from "../src/coordinator/gateway/prepared-model.ts";
@@ -102,6 +102,34 @@ describe("a request that fails in the gateway", () => {
       await empty.close();
     }
   });
+});
+
+test("bodies that are sent slowly and at once are refused beyond what all of them may hold", async () => {
+  const crowded = await GatewayFixture.open(failing(), { bodiesBytesMax: 400 });
+  crowded.onGenerate = answering(crowded, "yes");
+  const stalled = Promise.withResolvers<void>();
+  const body = new ReadableStream<Uint8Array>({
+    start: (controller) => controller.enqueue(new Uint8Array(350).fill(0x20)),
+    pull: async (controller) => {
+      await stalled.promise;
+      controller.close();
+    },
+  });
+  const headers = { authorization: `Bearer ${crowded.secret}` };
+  const init = { method: "POST", headers, body, duplex: "half" } as const;
+  const request = new Request("http://grid.test/v1/chat/completions", init);
+  try {
+    const slow = crowded.gateway.fetch(request, { remoteAddress: null });
+    await vi.waitFor(async () => {
+      const refused = await crowded.chat();
+      expect([refused.status, refused.headers.get("retry-after")]).toEqual([503, "1"]);
+    });
+    stalled.resolve();
+    expect((await slow).status).toBe(400);
+    expect((await crowded.chat()).status).toBe(200);
+  } finally {
+    await crowded.close();
+  }
 });
 
 test("a model whose vocabulary process died while it was prepared is prepared again", async () => {

@@ -20,6 +20,8 @@ export interface GatewayOptions {
   /** 32 bytes that sampling seeds are derived from; the same over restarts, so that a tenant's seed repeats. */
   readonly seedSecret: Uint8Array;
   readonly bodyBytesMax: number;
+  /** Of all requests that are read or answered at one time. */
+  readonly bodiesBytesMax: number;
   readonly jsonDepthMax: number;
   /** From acceptance to the end of an answer. */
   readonly requestMsMax: number;
@@ -36,6 +38,8 @@ export interface GatewayOptions {
 export const GATEWAY_DEFAULTS = {
   /** A prompt of a million tokens as ids, or some 2.5 million tokens as text. */
   bodyBytesMax: 10 * 1024 * 1024,
+  /** Fifty of the largest; a body costs several times its bytes once it is parsed. */
+  bodiesBytesMax: 512 * 1024 * 1024,
   /** Schemas of tools nest some 20 deep. */
   jsonDepthMax: 64,
   /** What the official clients wait. */

@@ -4,6 +4,7 @@ import { assert } from "../../domain/assert.ts";
 import type { Refusal } from "../../domain/refusal.ts";
 import type { ApiKey, KeyScope } from "../../ports/store.ts";
 import { ApiKeys } from "./api-keys.ts";
+import { BodyBudget } from "./body-budget.ts";
 import { errorResponse } from "./error-table.ts";
 import { Exchanges } from "./exchange.ts";
 import { GatewayMetrics } from "./gateway-metrics.ts";
@@ -29,6 +30,7 @@ export class GatewayState {
   readonly exchanges = new Exchanges();
   readonly prepared = new PreparedModels();
   readonly holds: Holds;
+  readonly bodies: BodyBudget;
   readonly gate: GatewayGate;
   isDraining = false;
   #openRequests = 0;
@@ -39,6 +41,7 @@ export class GatewayState {
     this.deps = deps;
     this.metrics = new GatewayMetrics(deps.registry);
     this.limiter = new RateLimiter(deps.clock);
+    this.bodies = new BodyBudget(options.bodiesBytesMax);
     this.holds = new Holds({ settlement: deps.settlement, ledger: deps.store.ledger, clock: deps.clock });
     const { store, clock, crypto } = deps;
     this.keys = new ApiKeys({ store: store.keys, clock, crypto, cacheMs: options.keyCacheMs });

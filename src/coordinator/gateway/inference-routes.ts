@@ -15,6 +15,7 @@ import type { ApiKey } from "../../ports/store.ts";
 import { chatRequestSchema } from "../../wire/openai/chat-request.ts";
 import { completionRequestSchema } from "../../wire/openai/completion-request.ts";
 import { embeddingRequestSchema } from "../../wire/openai/embedding-request.ts";
+import type { OpenBody } from "./body-budget.ts";
 import { planEmbeddings, runEmbeddings } from "./embeddings.ts";
 import { errorResponse } from "./error-table.ts";
 import type { Exchange } from "./exchange.ts";
@@ -142,10 +143,24 @@ interface Serving<Body extends { model: string }> {
 }
 
 async function serve<Body extends { model: string }>(context: Context, serving: Serving<Body>): Promise<Response> {
-  const { state, route, key } = serving;
+  const { state, key } = serving;
   const admitted = admit(state, key);
   if (!admitted.ok) return errorResponse(admitted.reason);
-  const raw = await readJsonBody(context.req.raw, state.options);
+  const room = state.bodies.open();
+  try {
+    return await serveAdmitted(context, serving, room);
+  } finally {
+    room.close();
+  }
+}
+
+async function serveAdmitted<Body extends { model: string }>(
+  context: Context,
+  serving: Serving<Body>,
+  room: OpenBody,
+): Promise<Response> {
+  const { state, route, key } = serving;
+  const raw = await readJsonBody(context.req.raw, state.options, room);
   if (!raw.ok) return errorResponse(raw.reason);
   const body = parseRequest(route.schema, raw.value);
   if (!body.ok) return errorResponse(body.reason);

@@ -3,29 +3,38 @@
  * the bound (found by a scan, so that a hostile body never reaches the parser's stack), and JSON.
  */
 import { type Outcome, ok, refuse } from "../../domain/refusal.ts";
+import type { OpenBody } from "./body-budget.ts";
+
+/** Bodies are read within seconds. */
+const CROWDED_RETRY_MS = 1_000;
 
 export interface BodyBounds {
   readonly bodyBytesMax: number;
   readonly jsonDepthMax: number;
 }
 
-export async function readJsonBody(request: Request, bounds: BodyBounds): Promise<Outcome<unknown>> {
+/** `room`: where the bytes are counted among those of all requests. */
+export async function readJsonBody(request: Request, bounds: BodyBounds, room: OpenBody): Promise<Outcome<unknown>> {
   const type = request.headers.get("content-type");
   if (type !== null && !/^\s*application\/(?:[\w.+-]+\+)?json\s*(?:;|$)/i.test(type)) {
     const shown = type.slice(0, 100);
     return refuse("unsupported-media-type", `content-type is ${JSON.stringify(shown)}; send application/json`);
   }
-  const text = await readBodyText(request, bounds.bodyBytesMax);
+  const text = await readBodyText(request, bounds.bodyBytesMax, room);
   return text.ok ? parseJson(text.value, bounds.jsonDepthMax) : text;
 }
 
 /** Reads no more of it than the bound. */
-export async function readBodyText(request: Request, bytesMax: number): Promise<Outcome<string>> {
-  const bytes = await readBounded(request, bytesMax);
+export async function readBodyText(
+  request: Request,
+  bytesMax: number,
+  room: OpenBody | null = null,
+): Promise<Outcome<string>> {
+  const bytes = await readBounded(request, bytesMax, room);
   return bytes.ok ? decodeUtf8(bytes.value) : bytes;
 }
 
-async function readBounded(request: Request, bytesMax: number): Promise<Outcome<Uint8Array>> {
+async function readBounded(request: Request, bytesMax: number, room: OpenBody | null): Promise<Outcome<Uint8Array>> {
   const declared = Number(request.headers.get("content-length") ?? 0);
   if (declared > bytesMax) return tooLarge(`${declared} bytes`, bytesMax);
   if (request.body === null) return ok(new Uint8Array(0));
@@ -40,6 +49,12 @@ async function readBounded(request: Request, bytesMax: number): Promise<Outcome<
       // The rest is not read; a failure to stop it is the connection's own end.
       void reader.cancel().catch(() => undefined);
       return tooLarge(`more than ${bytesMax} bytes`, bytesMax);
+    }
+    if (room?.take(step.value.byteLength) === false) {
+      void reader.cancel().catch(() => undefined);
+      return refuse("queue-full", "too much is being sent to this coordinator at once", {
+        retryAfterMs: CROWDED_RETRY_MS,
+      });
     }
     chunks.push(step.value);
   }
