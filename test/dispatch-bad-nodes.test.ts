@@ -264,13 +264,21 @@ describe("a statement that does not say what was seen is dropped, and the tokens
     expect(asked.generation.attempts()).toMatchObject([{ statementJson: null, acknowledgedTokens: 2 }]);
   });
 
-  test("no JSON, and JSON that is not canonical", async () => {
-    for (const statementJson of ["{", JSON.stringify({ v: 1 })]) {
-      const { asked, start } = await started({ tokensMax: 2 });
-      await node.peer.say(chunk(start, { tokenIds: [5, 6] }));
-      await node.peer.say({ ...endOf(start, [5, 6]), statementJson });
-      expect(asked.generation.attempts()).toMatchObject([{ statementJson: null, acknowledgedTokens: 2 }]);
-    }
+  const texts: [string, (start: AttemptStart) => string][] = [
+    ["no JSON", () => "{"],
+    ["JSON that is not canonical", () => JSON.stringify({ v: 1 })],
+    ["half a character", (start) => JSON.stringify({ ...statementOf(start, [5, 6]), numericClass: "\ud800" })],
+    [
+      "half a character elsewhere",
+      (start) => JSON.stringify({ ...statementOf(start, [5, 6]), energyMethod: "\udc00" }),
+    ],
+  ];
+  test.each(texts)("%s", async (_name, text) => {
+    const { asked, start } = await started({ tokensMax: 2 });
+    await node.peer.say(chunk(start, { tokenIds: [5, 6] }));
+    await node.peer.say({ ...endOf(start, [5, 6]), statementJson: text(start) });
+    expect(asked.generation.attempts()).toMatchObject([{ statementJson: null, acknowledgedTokens: 2 }]);
+    expect(breaches()).toBe(1);
   });
 });
 

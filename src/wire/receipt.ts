@@ -25,7 +25,9 @@ export const RECEIPT_BOUNDS = {
 const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
 const hex = (bytes: number) => z.string().regex(new RegExp(`^[0-9a-f]{${bytes * 2}}$`));
 const digest = z.string().regex(ID_PATTERNS.sha256).transform(sha256Hex);
-const shortText = z.string().min(1).max(64);
+/** Half of a surrogate pair is no text: it has no canonical JSON, so nothing that holds one can be signed or checked. */
+const WHOLE_CHARACTERS = /^\P{Surrogate}*$/u;
+const shortText = z.string().min(1).max(64).regex(WHOLE_CHARACTERS);
 /** 10^9 is 1,000 USD per million tokens: the bound of domain/money.ts. */
 const price = z.number().int().min(0).max(1_000_000_000);
 const tier = z.enum(SERVICE_TIERS);
@@ -48,7 +50,7 @@ export const nodeStatementSchema: z.ZodType<NodeStatement> = z.strictObject({
   cachedTokens: count,
   outputTokens: count,
   outputSha256: digest,
-  numericClass: z.string().max(256),
+  numericClass: z.string().max(256).regex(WHOLE_CHARACTERS),
   startedAtMs: count,
   endedAtMs: count,
   energyMilliJoule: count.nullable(),
