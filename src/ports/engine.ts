@@ -43,7 +43,15 @@ export interface EngineInfo {
   readonly contextTokens: number;
   readonly sequencesMax: number;
   readonly layersOffloaded: number;
+  /** GPUs that the engine sees, in its order. */
+  readonly gpus?: readonly EngineGpu[];
   readonly processId: number;
+}
+
+export interface EngineGpu {
+  readonly name: string;
+  readonly memoryBytes: number;
+  readonly memoryFreeBytes: number;
 }
 
 export interface Engine {

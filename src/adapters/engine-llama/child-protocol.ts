@@ -5,7 +5,7 @@
  */
 import type { EngineVariant } from "../../domain/hardware.ts";
 import type { SamplingOptions, SeedHex, StopReason, TokenLogprob } from "../../domain/sampling.ts";
-import type { EngineFailure } from "../../ports/engine.ts";
+import type { EngineFailure, EngineGpu } from "../../ports/engine.ts";
 import type { LlamaLibraryFiles } from "./llama-library.ts";
 
 export interface LoadCommand {
@@ -70,7 +70,7 @@ export interface ReadyReport {
   readonly embeddingLength: number;
   readonly layerCount: number;
   /** GPUs that the library sees. */
-  readonly gpuNames: readonly string[];
+  readonly gpus: readonly EngineGpu[];
   readonly hasPassedSelfTest: boolean;
 }
 

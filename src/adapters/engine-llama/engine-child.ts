@@ -60,10 +60,10 @@ function load(command: LoadCommand): Serving | null {
     vocabSize: loaded.vocabulary.size,
     embeddingLength: api.embeddingLength(loaded.model),
     layerCount: api.layerCount(loaded.model),
-    gpuNames: api
+    gpus: api
       .deviceNames()
       .filter((device) => device.type === 1 || device.type === 2)
-      .map((device) => device.description),
+      .map(({ description, memoryBytes, memoryFreeBytes }) => ({ name: description, memoryBytes, memoryFreeBytes })),
     hasPassedSelfTest: command.selfTestModelPath !== null,
   });
   const embeddings = new EmbeddingQueue(loaded, {

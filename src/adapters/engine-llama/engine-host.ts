@@ -146,6 +146,7 @@ function engineInfo(
     contextTokens: start.spec.contextTokens,
     sequencesMax: start.spec.sequencesMax,
     layersOffloaded: found.layersOffloaded,
+    gpus: ready.gpus,
     processId: found.processId,
   };
 }
@@ -155,7 +156,7 @@ function engineInfo(
  * without an error. The lines were written before the report came, but through another pipe.
  */
 async function offloadedLayers(start: Start, ready: ReadyReport, child: EngineProcess): Promise<number> {
-  if (start.library.variant === "cpu" || ready.gpuNames.length === 0) return 0;
+  if (start.library.variant === "cpu" || ready.gpus.length === 0) return 0;
   const modelsLoaded = ready.hasPassedSelfTest ? 2 : 1;
   for (let look = 0; look < OFFLOAD_LOOKS_MAX; look++) {
     const told = child.stderr.offloadedLayers;
@@ -168,7 +169,7 @@ async function offloadedLayers(start: Start, ready: ReadyReport, child: EnginePr
 /** What computes: the processor's kernels, the GPU, or both. Numbers are equal only within one class. */
 function computeClass(ready: ReadyReport, layersOffloaded: number): string {
   if (layersOffloaded === 0) return ready.cpuClass;
-  const words = (ready.gpuNames[0] ?? "gpu").toLowerCase().match(/[a-z0-9]+/g) ?? [];
+  const words = (ready.gpus[0]?.name ?? "gpu").toLowerCase().match(/[a-z0-9]+/g) ?? [];
   const gpu = [ready.variant, ...words].join("-");
   return layersOffloaded >= ready.layerCount ? gpu : `${gpu}-${layersOffloaded}-${ready.cpuClass}`;
 }

@@ -125,6 +125,8 @@ export interface DeviceName {
   /** `ggml_backend_dev_type`: 0 CPU, 1 GPU, 2 integrated GPU, 3 accelerator. */
   readonly type: number;
   readonly registry: string;
+  readonly memoryBytes: number;
+  readonly memoryFreeBytes: number;
 }
 
 type KoffiType = ReturnType<typeof koffi.struct>;
@@ -210,13 +212,20 @@ function listDevices(ggml: Library, base: Library): readonly DeviceName[] {
   const type: (device: Pointer) => number = base.func("int ggml_backend_dev_type(void*)");
   const registry: (device: Pointer) => Pointer = base.func("void* ggml_backend_dev_backend_reg(void*)");
   const registryName: (registry: Pointer) => string = base.func("const char* ggml_backend_reg_name(void*)");
+  const memory: (device: Pointer, free: BigUint64Array, total: BigUint64Array) => void = base.func(
+    "void ggml_backend_dev_memory(void*, void*, void*)",
+  );
   return Array.from({ length: Math.min(Number(count()), DEVICES_MAX) }, (_, index) => {
     const device = get(index);
+    const [free, total] = [new BigUint64Array(1), new BigUint64Array(1)];
+    memory(device, free, total);
     return {
       name: name(device),
       description: description(device),
       type: type(device),
       registry: registryName(registry(device)),
+      memoryBytes: Number(total[0] ?? 0n),
+      memoryFreeBytes: Number(free[0] ?? 0n),
     };
   });
 }

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { engineEnvironment } from "./child-environment.ts";
-import { findLlamaLibrary, installedVariants, packageNameOf } from "./llama-library.ts";
+import { findLlamaLibrary, packageNameOf } from "./llama-library.ts";
 import { StderrRing } from "./stderr-ring.ts";
 
 describe("the engine's library", () => {
@@ -20,8 +20,8 @@ describe("the engine's library", () => {
     rmSync(directory, { recursive: true });
   });
 
-  test("is installed for the CPU, which is always the last choice", () => {
-    expect(installedVariants().at(-1)).toBe("cpu");
+  test("is installed for the CPU, and packages of other variants are named after it", () => {
+    expect(findLlamaLibrary({ directory: null, variant: "cpu" }).variant).toBe("cpu");
     expect(packageNameOf("cuda")).toBe(`${packageNameOf("cpu")}-cuda`);
   });
 });

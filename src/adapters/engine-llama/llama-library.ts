@@ -49,24 +49,12 @@ export function findLlamaLibrary(query: LlamaLibraryQuery): LlamaLibraryFiles {
   };
 }
 
-const VARIANTS: readonly EngineVariant[] = ["cuda", "metal", "vulkan", "cpu"];
-
-/** The variants whose package is installed, the fastest first. Whether there is a device for one is the GPU probe's word. */
-export function installedVariants(): readonly EngineVariant[] {
-  return VARIANTS.filter((variant) => {
-    try {
-      return findLlamaLibrary({ directory: null, variant }).variant === variant;
-    } catch {
-      // What is missing is not installed: that is the question.
-      return false;
-    }
-  });
-}
-
 /** The packages that carry a variant for this platform, e.g. `linux-x64-cuda`; the plain one is the CPU's (and Metal's). */
 export function packageNameOf(variant: EngineVariant): string {
   const platform = `${process.platform === "win32" ? "win" : process.platform === "darwin" ? "mac" : process.platform}`;
   const base = `${platform}-${process.arch}`;
+  // One package for macOS on Apple's processors holds both.
+  if (platform === "mac" && process.arch === "arm64") return `${platform}-arm64-metal`;
   switch (variant) {
     case "cpu":
       return base;

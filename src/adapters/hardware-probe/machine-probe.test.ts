@@ -82,7 +82,7 @@ describe("the probe", () => {
     );
     await putTool(`echo "0, NVIDIA GeForce RTX 3060, 12288, 12000"`);
     expect((await probe()).notes).toContainEqual(
-      expect.objectContaining({ subject: "NVIDIA GeForce RTX 3060", fix: "install the engine's cuda variant" }),
+      expect.objectContaining({ subject: "NVIDIA GeForce RTX 3060", fix: "fallow engine install cuda" }),
     );
     expect((await probe()).capabilities.engineVariant).toBe("cpu");
   });

@@ -9,13 +9,17 @@
  * | AMD GPU (Linux) | /sys/bus/pci, the amdgpu driver | vulkan                   |
  * | Apple GPU       | the platform itself             | metal                    |
  *
- * Not handled: NVIDIA GPUs split by MIG, GPUs of Intel, AMD GPUs outside Linux.
+ * | any other GPU   | the engine, once it uses it     | the one that is running  |
+ *
+ * Not handled: NVIDIA GPUs split by MIG. GPUs of Intel, and of AMD outside Linux, are offered only when an engine that was asked
+ * for by name reports them: what shares the main memory would be counted twice.
  */
 import { access, statfs } from "node:fs/promises";
 import { availableParallelism, cpus, totalmem } from "node:os";
-import type { Device, EngineVariant, NodeCapabilities } from "../../domain/hardware.ts";
-import type { HardwareProbe, ProbeNote } from "../../ports/gpu-probe.ts";
-import { type FoundGpu, findNvidiaGpus } from "./nvidia-gpus.ts";
+import type { Device, EngineVariant } from "../../domain/hardware.ts";
+import type { EngineGpu } from "../../ports/engine.ts";
+import type { FoundGpu, HardwareProbe, ProbeNote } from "../../ports/gpu-probe.ts";
+import { findNvidiaGpus, type NvidiaGpu } from "./nvidia-gpus.ts";
 import { findPciDisplays, PCI_VENDOR, type PciDisplay } from "./pci-displays.ts";
 
 const GIB = 1024 ** 3;
@@ -37,6 +41,8 @@ export interface MachineProbeOptions {
   readonly folder: string;
   /** What the owner keeps, instead of the defaults above. */
   readonly reserveBytes?: { readonly memory?: number; readonly vram?: number };
+  /** What an engine of this variant sees: offered where the system itself tells of no GPU for it. */
+  readonly seenByEngine?: { readonly variant: EngineVariant; readonly gpus: readonly EngineGpu[] };
   /** Other places to look, for tests. */
   readonly nvidiaTool?: string;
   readonly sysFolder?: string;
@@ -59,7 +65,7 @@ export class MachineProbe implements HardwareProbe {
     this.#options = options;
   }
 
-  async probe(): Promise<{ capabilities: Omit<NodeCapabilities, "referenceSpeed">; notes: readonly ProbeNote[] }> {
+  async probe(): ReturnType<HardwareProbe["probe"]> {
     const { folder, engineVersion, sysFolder = "/sys" } = this.#options;
     const memory = this.#memory();
     const displays = await findPciDisplays(sysFolder);
@@ -72,11 +78,12 @@ export class MachineProbe implements HardwareProbe {
       this.#hasVulkan(),
     ]);
     const diskFreeBytes = disk.bavail * disk.bsize;
-    const gpus = [
+    const known = [
       ...this.#nvidiaDevices(nvidia.gpus, hasVulkan),
       ...this.#amdDevices(displays, hasVulkan),
       ...this.#metalDevices(memory),
     ];
+    const gpus = [...known, ...this.#engineDevices(known)];
     const cpuModel = cpus()[0]?.model.trim() || "unknown CPU";
     const devices = [
       ...gpus.flatMap(({ device }) => (device === null ? [] : [device])),
@@ -98,6 +105,8 @@ export class MachineProbe implements HardwareProbe {
         ...gpus.flatMap(({ notes }) => notes),
         ...sizeNotes({ ...memory, diskFreeBytes, folder }),
       ],
+      gpus: gpus.flatMap(({ gpu }) => (gpu === null ? [] : [gpu])),
+      hasVulkanLoader: hasVulkan,
     };
   }
 
@@ -122,7 +131,7 @@ export class MachineProbe implements HardwareProbe {
     };
   }
 
-  #nvidiaDevices(found: readonly FoundGpu[], hasVulkan: boolean): readonly Offer[] {
+  #nvidiaDevices(found: readonly NvidiaGpu[], hasVulkan: boolean): readonly Offer[] {
     return found.map((gpu) => this.#offer(gpu, hasVulkan ? ["cuda", "vulkan"] : ["cuda"]));
   }
 
@@ -133,11 +142,11 @@ export class MachineProbe implements HardwareProbe {
         const name = display.name ?? "AMD GPU";
         if (display.memoryBytes === null || display.memoryFreeBytes === null) {
           const fix = "use a kernel with the amdgpu driver, and pass /sys and /dev/dri into the container";
-          return { device: null, notes: [{ subject: name, problem: "its driver does not tell its memory", fix }] };
+          return noOffer({ subject: name, problem: "its driver does not tell its memory", fix });
         }
         if (!hasVulkan) {
           const fix = "install the Vulkan loader and Mesa's driver (libvulkan1, mesa-vulkan-drivers)";
-          return { device: null, notes: [{ subject: name, problem: "the Vulkan loader is not installed", fix }] };
+          return noOffer({ subject: name, problem: "the Vulkan loader is not installed", fix });
         }
         const { memoryBytes, memoryFreeBytes } = display;
         return this.#offer({ index, name, memoryBytes, memoryFreeBytes }, ["vulkan"]);
@@ -151,15 +160,27 @@ export class MachineProbe implements HardwareProbe {
     return [this.#offer({ index: 0, name: "Apple GPU", memoryBytes, memoryFreeBytes }, ["metal"])];
   }
 
+  #engineDevices(known: readonly Offer[]): readonly Offer[] {
+    const seen = this.#options.seenByEngine;
+    if (seen === undefined || known.some(({ device }) => device?.variant === seen.variant)) return [];
+    return seen.gpus.map((gpu, index) => this.#offer({ index, ...gpu }, [seen.variant]));
+  }
+
   /** The GPU as a device of the first variant that fits and is installed. */
-  #offer(gpu: FoundGpu, fitting: readonly EngineVariant[]): Offer {
+  #offer(found: NvidiaGpu, fitting: readonly EngineVariant[]): Offer {
+    const gpu = { name: found.name, variants: fitting };
     const variant = fitting.find((candidate) => this.#options.installedVariants.includes(candidate));
     if (variant === undefined) {
       const problem = `the engine's ${fitting.join(" or ")} variant is not installed, so the GPU is not used`;
-      const fix = `install the engine's ${fitting[0]} variant`;
-      return { device: null, notes: [{ subject: gpu.name, problem, fix }] };
+      const [missingVariant] = fitting;
+      const fix = `fallow engine install ${missingVariant}`;
+      return {
+        gpu,
+        device: null,
+        notes: [{ subject: gpu.name, problem, fix, ...(missingVariant && { missingVariant }) }],
+      };
     }
-    const { index, name, memoryBytes, memoryFreeBytes } = gpu;
+    const { index, name, memoryBytes, memoryFreeBytes } = found;
     const reserveBytes = this.#options.reserveBytes?.vram ?? reserveOf(memoryBytes, VRAM_RESERVE);
     const device: Device = {
       deviceId: `${variant}${index}`,
@@ -170,7 +191,7 @@ export class MachineProbe implements HardwareProbe {
       memoryFreeBytes,
       reserveBytes,
     };
-    return { device, notes: [] };
+    return { gpu, device, notes: [] };
   }
 
   async #hasVulkan(): Promise<boolean> {
@@ -187,8 +208,13 @@ export class MachineProbe implements HardwareProbe {
 }
 
 interface Offer {
+  readonly gpu: FoundGpu | null;
   readonly device: Device | null;
   readonly notes: readonly ProbeNote[];
+}
+
+function noOffer(note: ProbeNote): Offer {
+  return { gpu: null, device: null, notes: [note] };
 }
 
 function hasVendor(displays: readonly PciDisplay[], vendor: string): boolean {

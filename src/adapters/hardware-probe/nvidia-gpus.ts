@@ -8,15 +8,15 @@ const OUTPUT_BYTES_MAX = 256 * 1024;
 const MIB = 1024 * 1024;
 const QUERY = ["--query-gpu=index,name,memory.total,memory.free", "--format=csv,noheader,nounits"];
 
-export interface FoundGpu {
+export interface NvidiaGpu {
   readonly index: number;
   readonly name: string;
   readonly memoryBytes: number;
   readonly memoryFreeBytes: number;
 }
 
-export interface FoundGpus {
-  readonly gpus: readonly FoundGpu[];
+export interface NvidiaGpus {
+  readonly gpus: readonly NvidiaGpu[];
   readonly notes: readonly ProbeNote[];
 }
 
@@ -26,7 +26,7 @@ type ToolRun =
   | { readonly kind: "failed"; readonly text: string };
 
 /** `hasHardware` says whether an NVIDIA GPU is on the bus at all; without one, a missing tool is no problem. */
-export async function findNvidiaGpus(options: { tool: string; hasHardware: boolean }): Promise<FoundGpus> {
+export async function findNvidiaGpus(options: { tool: string; hasHardware: boolean }): Promise<NvidiaGpus> {
   const run = await runTool(options.tool);
   switch (run.kind) {
     case "output":
@@ -39,8 +39,8 @@ export async function findNvidiaGpus(options: { tool: string; hasHardware: boole
 }
 
 /** Reads lines `index, name, total MiB, free MiB`. A line that does not fit becomes a note, not a guess. */
-export function parseNvidiaGpus(text: string): FoundGpus {
-  const gpus: FoundGpu[] = [];
+export function parseNvidiaGpus(text: string): NvidiaGpus {
+  const gpus: NvidiaGpu[] = [];
   const notes: ProbeNote[] = [];
   for (const line of text.split("\n").map((raw) => raw.trim())) {
     if (line === "") continue;
