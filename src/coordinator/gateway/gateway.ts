@@ -3,12 +3,13 @@
  * objects and leave as `Response`, so that tests and the simulator need no socket.
  */
 import { type Context, Hono } from "hono";
-import { describeFault, FallowError } from "../../domain/fault.ts";
+import { describeFault } from "../../domain/fault.ts";
 import { requestId } from "../../domain/ids.ts";
-import { type Refusal, refuse } from "../../domain/refusal.ts";
+import { refuse } from "../../domain/refusal.ts";
 import { pause } from "../../ports/clock.ts";
 import { errorResponse } from "./error-table.ts";
 import type { Exchange } from "./exchange.ts";
+import { faultRefusal } from "./fault-refusal.ts";
 import type { GatewayDeps, GatewayOptions } from "./gateway-options.ts";
 import { type GatewayGate, GatewayState } from "./gateway-state.ts";
 import { addGridRoutes, addModelRoutes } from "./grid-routes.ts";
@@ -52,7 +53,7 @@ export function createGateway(options: GatewayOptions, deps: GatewayDeps): Gatew
       { requestId: id, path: context.req.path, cause: describeFault(thrown), stack: thrown.stack },
       "request failed",
     );
-    return errorResponse(refusalOf(thrown, id));
+    return errorResponse(faultRefusal(thrown, id));
   });
   app.notFound((context) => notFound(app, context));
   addProbeRoutes(app, state);
@@ -114,23 +115,6 @@ function endExchange(context: Context, { state, exchange }: { state: GatewayStat
     },
     "request answered",
   );
-}
-
-/** Storage comes back: an operator makes room, a database restarts. Clients try again this much later. */
-const STORAGE_RETRY_MS = 5_000;
-const STORAGE_FAULTS: Readonly<Record<string, string>> = {
-  "disk-full": "the disk of the grid's database is full",
-  "store-unavailable": "the grid's database cannot be used",
-};
-
-/** What a client is told of a fault: of storage what is wrong, since waiting helps; of all else no more than where to ask. */
-function refusalOf(thrown: unknown, id: string): Refusal {
-  const storage = thrown instanceof FallowError ? STORAGE_FAULTS[thrown.code] : undefined;
-  if (storage !== undefined) {
-    const message = `${storage}, so nothing is taken and nothing charged; tell the grid's operator`;
-    return refuse("storage-unavailable", message, { retryAfterMs: STORAGE_RETRY_MS }).reason;
-  }
-  return refuse("internal", `something failed here; tell the grid's operator the request id ${id}`).reason;
 }
 
 /** The route's pattern, not the path: the labels of a metric are few. */

@@ -17,6 +17,7 @@ import { toHex } from "../../market/hex.ts";
 import { Answer } from "./answer.ts";
 import type { AnswerFormat } from "./answer-format.ts";
 import { errorResponse } from "./error-table.ts";
+import { faultRefusal } from "./fault-refusal.ts";
 import { keptHeaders } from "./idempotency.ts";
 import { type GenerationRunner, type RunContext, RunningAnswer } from "./running-answer.ts";
 import { seedCommitment, seedOf } from "./seeds.ts";
@@ -91,7 +92,7 @@ async function heldOrEnded(run: RunningAnswer): Promise<Refusal | null> {
   if (isCovered) {
     outcome.then(
       (held) => (held.ok ? undefined : run.answer.fail(held.reason)),
-      () => run.answer.fail(refuse("internal", "the hold could not be written, so the answer ends here").reason),
+      (thrown: unknown) => run.answer.fail(faultRefusal(thrown, run.context.ticket.requestId)),
     );
     return null;
   }
