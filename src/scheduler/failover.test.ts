@@ -8,7 +8,7 @@ import {
   type Trouble,
 } from "./failover.ts";
 
-const FIRST = { troubles: 1, engineDeaths: 0 };
+const FIRST = { troubles: 1, engineDeaths: 0, requestFaults: 0 };
 const failed = (code: string): Trouble => ({ kind: "failed", code, message: "because" });
 
 describe("decideFailover", () => {
@@ -28,9 +28,10 @@ describe("decideFailover", () => {
   });
 
   test.each(["grammar-invalid", "context-exceeded", "token-out-of-vocabulary"])(
-    "%s is the request's own fault",
+    "%s is the request's own fault once a second attempt finds it too: one node may lie",
     (code) => {
-      const decision = decideFailover(failed(code), FIRST);
+      expect(decideFailover(failed(code), { ...FIRST, requestFaults: 1 }).kind).toBe("move");
+      const decision = decideFailover(failed(code), { troubles: 2, engineDeaths: 0, requestFaults: 2 });
       expect(decision).toMatchObject({ kind: "give-up", reason: { code: "invalid-request", retryAfterMs: null } });
     },
   );
@@ -42,7 +43,7 @@ describe("decideFailover", () => {
 
   test("a node is avoided longer after each trouble, up to a bound", () => {
     const avoided = Array.from({ length: TROUBLES_MAX }, (_, at) => {
-      const decision = decideFailover({ kind: "stalled", detail: "" }, { troubles: at + 1, engineDeaths: 0 });
+      const decision = decideFailover({ kind: "stalled", detail: "" }, { ...FIRST, troubles: at + 1 });
       return decision.kind === "move" ? decision.avoidNodeMs : null;
     });
     expect(avoided).toEqual([500, 1_000, 2_000, 4_000, 8_000, 16_000, AVOID_MAX_MS, AVOID_MAX_MS]);
@@ -50,8 +51,8 @@ describe("decideFailover", () => {
 
   test("gives up after the bound of troubles, or of dead engines", () => {
     const gone: Trouble = { kind: "node-gone", detail: "" };
-    expect(decideFailover(gone, { troubles: TROUBLES_MAX + 1, engineDeaths: 0 }).kind).toBe("give-up");
-    const dead = decideFailover(failed("engine-crashed"), { troubles: 3, engineDeaths: ENGINE_DEATHS_MAX });
+    expect(decideFailover(gone, { ...FIRST, troubles: TROUBLES_MAX + 1 }).kind).toBe("give-up");
+    const dead = decideFailover(failed("engine-crashed"), { ...FIRST, troubles: 3, engineDeaths: ENGINE_DEATHS_MAX });
     expect(dead).toMatchObject({ kind: "give-up", reason: { code: "upstream-lost" } });
   });
 

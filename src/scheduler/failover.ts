@@ -8,7 +8,7 @@
  * | lease ran out, stalled, spoilt by a breach     | moves                         | avoided for the back-off                  |
  * | engine crashed, hung, out of memory            | moves, at most `ENGINE_DEATHS_MAX` times | avoided for the back-off       |
  * | replica not ready, engine closed or overloaded | moves                         | avoided for the back-off                  |
- * | grammar invalid, context exceeded, bad token   | ends: `invalid-request`       | -                                         |
+ * | grammar invalid, context exceeded, bad token   | moves; ends with `invalid-request` once said `REQUEST_FAULTS_MAX` times | avoided for the back-off |
  * | attempt's deadline passed on the node          | ends: `deadline-exceeded`     | -                                         |
  *
  * "Avoided" is not "forbidden": when no other node appears, the back-off ends and the same node is tried again.
@@ -28,6 +28,11 @@ export type Trouble =
 export const TROUBLES_MAX = 8;
 /** A request that kills engines is not carried from node to node until all of them are dead. */
 export const ENGINE_DEATHS_MAX = 3;
+/**
+ * The coordinator checked the request before it left, so one node's word against it is not enough: it may lie. A second
+ * attempt, on another node where there is one, has to find the same.
+ */
+export const REQUEST_FAULTS_MAX = 2;
 /** Avoided for 0.5 s, 1 s, 2 s … after the first, second, third trouble. */
 export const AVOID_BASE_MS = 500;
 export const AVOID_MAX_MS = 30_000;
@@ -46,6 +51,7 @@ export interface TroubleCounts {
   /** This one included. */
   readonly troubles: number;
   readonly engineDeaths: number;
+  readonly requestFaults: number;
 }
 
 export type FailoverDecision =
@@ -54,7 +60,7 @@ export type FailoverDecision =
 
 export function decideFailover(trouble: Trouble, counts: TroubleCounts): FailoverDecision {
   const ending = endingOf(trouble);
-  if (trouble.kind === "failed" && REQUEST_FAULTS.has(trouble.code)) {
+  if (trouble.kind === "failed" && isRequestFault(trouble) && counts.requestFaults >= REQUEST_FAULTS_MAX) {
     const message = `the engine refused the request: ${trouble.code}: ${trouble.message}`;
     return { kind: "give-up", ending, reason: { code: "invalid-request", message, param: null, retryAfterMs: null } };
   }
@@ -71,6 +77,10 @@ export function decideFailover(trouble: Trouble, counts: TroubleCounts): Failove
 
 export function isEngineDeath(trouble: Trouble): boolean {
   return trouble.kind === "failed" && ENGINE_DEATHS.has(trouble.code);
+}
+
+export function isRequestFault(trouble: Trouble): boolean {
+  return trouble.kind === "failed" && REQUEST_FAULTS.has(trouble.code);
 }
 
 export function describeTrouble(trouble: Trouble): string {

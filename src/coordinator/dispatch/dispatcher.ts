@@ -22,7 +22,7 @@ import type { Crypto } from "../../ports/crypto.ts";
 import type { Ids } from "../../ports/ids.ts";
 import type { Log } from "../../ports/log.ts";
 import { ServiceTimes, WaitingRoom } from "../../scheduler/admission.ts";
-import { decideFailover, describeTrouble, isEngineDeath, type Trouble } from "../../scheduler/failover.ts";
+import { decideFailover, describeTrouble, type Trouble } from "../../scheduler/failover.ts";
 import { LeaseTable } from "../../scheduler/lease-table.ts";
 import { RetryBudget } from "../../scheduler/retry-budget.ts";
 import type { AttemptEnd } from "../../wire/agent-link.ts";
@@ -314,9 +314,8 @@ export class Dispatcher implements Dispatch {
     const isClosing = work.phase === "closing";
     const completion = work.completion();
     const isOver = isClosing || completion !== null;
-    if (!isOver) work.troubles += 1;
-    if (!isOver && isEngineDeath(trouble)) work.engineDeaths += 1;
-    const decision = decideFailover(trouble, work);
+    if (!isOver) work.countTrouble(trouble);
+    const decision = decideFailover(trouble, work.counts);
     const ending = isClosing ? work.finishEnding() : completion !== null ? "finished" : decision.ending;
     this.#release(work, { ending, detail, statement: null });
     if (trouble.kind !== "node-gone" && trouble.kind !== "failed") {

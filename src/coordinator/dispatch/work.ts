@@ -18,6 +18,7 @@ import type { Refusal } from "../../domain/refusal.ts";
 import type { SampledToken, StopReason } from "../../domain/sampling.ts";
 import type { ServiceTier } from "../../domain/tier.ts";
 import type { QueueEntry } from "../../scheduler/admission.ts";
+import { isEngineDeath, isRequestFault, type Trouble } from "../../scheduler/failover.ts";
 import { startPace, type TokenPace } from "../../scheduler/stall.ts";
 import type { AttemptStart } from "../../wire/agent-link.ts";
 
@@ -47,8 +48,8 @@ export abstract class Work implements QueueEntry {
   readonly vocabSize: number;
   phase: WorkPhase = "waiting";
   current: RunningAttempt | null = null;
-  troubles = 0;
-  engineDeaths = 0;
+  /** Of the attempts that ended badly; what bounds the moves. */
+  readonly counts = { troubles: 0, engineDeaths: 0, requestFaults: 0 };
   /** Not placed before this, after a failed attempt when the retry budget is spent. */
   notBeforeMs = 0;
   /** When `finish` was called; the node owes its statement. */
@@ -137,6 +138,12 @@ export abstract class Work implements QueueEntry {
       statementJson: end.statement?.json ?? null,
       signatureHex: end.statement?.signatureHex ?? null,
     });
+  }
+
+  countTrouble(trouble: Trouble): void {
+    this.counts.troubles += 1;
+    if (isEngineDeath(trouble)) this.counts.engineDeaths += 1;
+    if (isRequestFault(trouble)) this.counts.requestFaults += 1;
   }
 
   avoid(nodeId: NodeId, untilMs: number): void {
