@@ -82,7 +82,7 @@ describe("a hold", () => {
     gate.break();
     const { events, isDone } = eventsOf(await response.text());
     expect(isDone).toBe(false);
-    expect(events.at(-1)?.error).toMatchObject({ code: "internal_error" });
+    expect(events.at(-1)?.error).toMatchObject({ code: "storage_unavailable" });
     expect(grid.generations.at(-1)?.finishedBy).toBe("cancelled");
     expect(await grid.spent()).toBe(spent);
     // The next one waits for its hold again.
