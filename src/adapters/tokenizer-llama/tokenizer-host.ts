@@ -45,7 +45,11 @@ export class LlamaTokenizerHost implements TokenizerHost {
   }
 
   async open(model: { modelId: ModelId; weightsPath: string }): Promise<Tokenizer> {
-    const path = await this.#writeVocabulary(model.weightsPath);
+    const path = await this.#writeVocabulary(model.weightsPath).catch((cause: unknown) => {
+      if (cause instanceof FallowError) throw cause;
+      // The file is lost or unreadable, or the disk is full: the world's fault, told by the port's own code.
+      throw new FallowError("tokenizer-unusable", `the vocabulary in ${model.weightsPath} cannot be read`, { cause });
+    });
     const vocabulary = await this.#retrying(() => this.#openIn(this.#running(), path));
     return new LlamaTokenizer({
       modelId: model.modelId,
