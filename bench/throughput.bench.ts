@@ -106,7 +106,7 @@ try {
         ]),
       ),
       firstEventMs: spreadOf(firstMs, 1),
-      rounds: Object.fromEntries(results),
+      byRound: Object.fromEntries(results),
     },
   });
 } finally {

@@ -69,9 +69,16 @@ async function ask(
   order: Readonly<Record<string, unknown>> & { readonly kind: string },
 ): Promise<BareAnswer> {
   child.send(order);
-  const ended = once(child, "exit").then((): never => {
-    throw new Error("the bare loop's process ended");
-  });
-  const [message]: unknown[] = await Promise.race([once(child, "message"), ended]);
-  return answerSchema.parse(message);
+  const listening = new AbortController();
+  const { signal } = listening;
+  try {
+    const answered = once(child, "message", { signal });
+    const ended = once(child, "exit", { signal }).then((): never => {
+      throw new Error("the bare loop's process ended");
+    });
+    const [message]: unknown[] = await Promise.race([answered, ended]);
+    return answerSchema.parse(message);
+  } finally {
+    listening.abort();
+  }
 }
