@@ -120,6 +120,7 @@ function start(
       choice: 0,
       stopStrings: [],
       grammar: null,
+      cacheScope: "33".repeat(16),
       ignoreStopTokens: true,
       topLogprobs: null,
       ...work,

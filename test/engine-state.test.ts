@@ -30,6 +30,17 @@ describe("prefix reuse", () => {
     expect(reused.tokenIds).toEqual(fresh.tokenIds);
   });
 
+  test("another tenant's beginning is decoded anew: nothing tells what was asked before", async () => {
+    const prompt = promptOf(120, 7);
+    const task = { tokenIds: prompt, tokensMax: 5, ignoreStopTokens: true };
+    const first = await generate(engine, { ...task, cacheScope: "tenant one" });
+    const again = await generate(engine, { ...task, cacheScope: "tenant one" });
+    expect(again.usage.cachedTokens).toBeGreaterThan(100);
+    const theirs = await generate(engine, { ...task, cacheScope: "tenant two" });
+    expect(theirs.usage.cachedTokens).toBe(0);
+    expect(theirs.tokenIds).toEqual(first.tokenIds);
+  });
+
   test("a beginning that runs elsewhere is copied, and both texts are as alone", async () => {
     const prompt = promptOf(300, 3);
     const task = { tokenIds: prompt, tokensMax: 40, ignoreStopTokens: true };

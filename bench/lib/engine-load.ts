@@ -57,6 +57,7 @@ function runOne(
         choice: 0,
         stopStrings: [],
         grammar: null,
+        cacheScope: "bench",
         ignoreStopTokens: true,
         topLogprobs: null,
       },

@@ -169,6 +169,7 @@ export function taskOf(request: GenerationRequest): GenerateTask {
     choice: request.choice,
     stopStrings: request.stopStrings,
     grammar: request.grammar,
+    cacheScope: request.cacheScope,
     ignoreStopTokens: request.ignoreStopTokens,
     topLogprobs: request.topLogprobs,
   };

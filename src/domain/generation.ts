@@ -32,6 +32,8 @@ export interface GenerationRequest {
   readonly seed: SeedHex;
   readonly stopStrings: readonly string[];
   readonly grammar: string | null;
+  /** Nodes reuse cached prefixes only between requests of one scope: 32 hex digits, the same for a tenant's requests. */
+  readonly cacheScope: string;
   readonly ignoreStopTokens: boolean;
   readonly topLogprobs: number | null;
 }

@@ -6,6 +6,8 @@
  * least recently used slot is given up, and the longest beginning that any slot holds is copied into it if that saves
  * enough. Ties go to the lowest slot. Slots are given up in order of use, so that sequences which start together lie side
  * by side, where the engine decodes them as one piece.
+ *
+ * A slot of another scope holds nothing for this prompt, however alike the tokens are: tenants do not learn of each other.
  */
 
 /** A copy moves a slot's whole memory: it must save at least this many tokens of prefill. */
@@ -15,6 +17,8 @@ export interface SlotState {
   readonly isBusy: boolean;
   /** Tokens whose keys and values the slot holds. */
   readonly tokens: ArrayLike<number>;
+  /** Whose tokens they are; null when the slot was never used. */
+  readonly scope: string | null;
   /** Rises with every use; 0 when never used. */
   readonly lastUse: number;
 }
@@ -36,13 +40,17 @@ interface Holding {
  * The slot for a prompt, or null when all are busy. At least one token is left to decode: the last one's logits are what
  * the answer begins with.
  */
-export function chooseSlot(slots: readonly SlotState[], prompt: ArrayLike<number>): SlotChoice | null {
+export function chooseSlot(
+  slots: readonly SlotState[],
+  sequence: { readonly prompt: ArrayLike<number>; readonly scope: string },
+): SlotChoice | null {
+  const { prompt, scope } = sequence;
   const most = prompt.length - 1;
   let oldest: { slot: number; lastUse: number } | null = null;
   let own: Holding | null = null;
   let longest: Holding | null = null;
   for (const [slot, state] of slots.entries()) {
-    const shared = Math.min(most, commonPrefix(state.tokens, prompt));
+    const shared = state.scope === scope ? Math.min(most, commonPrefix(state.tokens, prompt)) : 0;
     if (shared > (longest?.shared ?? 0)) longest = { slot, shared };
     if (state.isBusy) continue;
     if (oldest === null || state.lastUse < oldest.lastUse) oldest = { slot, lastUse: state.lastUse };
@@ -50,7 +58,7 @@ export function chooseSlot(slots: readonly SlotState[], prompt: ArrayLike<number
     if (isMostlyOurs && shared > (own?.shared ?? 0)) own = { slot, shared };
   }
   if (oldest === null) return null;
-  const target = own ?? { slot: oldest.slot, shared: sharedIn(slots, oldest.slot, prompt, most) };
+  const target = own ?? { slot: oldest.slot, shared: sharedIn(slots[oldest.slot], sequence, most) };
   if (longest !== null && longest.slot !== target.slot && longest.shared >= target.shared + COPY_GAIN_TOKENS_MIN) {
     return { slot: target.slot, reusedTokens: longest.shared, copyFrom: longest.slot };
   }
@@ -64,6 +72,10 @@ export function commonPrefix(a: ArrayLike<number>, b: ArrayLike<number>): number
   return length;
 }
 
-function sharedIn(slots: readonly SlotState[], slot: number, prompt: ArrayLike<number>, most: number): number {
-  return Math.min(most, commonPrefix(slots[slot]?.tokens ?? [], prompt));
+function sharedIn(
+  slot: SlotState | undefined,
+  sequence: { readonly prompt: ArrayLike<number>; readonly scope: string },
+  most: number,
+): number {
+  return slot?.scope === sequence.scope ? Math.min(most, commonPrefix(slot.tokens, sequence.prompt)) : 0;
 }

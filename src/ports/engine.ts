@@ -85,6 +85,11 @@ export interface GenerateTask {
   readonly stopStrings: readonly string[];
   /** GBNF with the root rule `root`, or null. */
   readonly grammar: string | null;
+  /**
+   * Sequences share cached prefixes only within one scope. The coordinator gives each tenant its own, so that neither
+   * `cachedTokens` nor the time to the first token tells one tenant what another asked.
+   */
+  readonly cacheScope: string;
   /** Generate past end-of-generation tokens (benchmarks). */
   readonly ignoreStopTokens: boolean;
   /** Null: no logprobs at all; 0 to 20: with so many alternatives. */
@@ -135,6 +140,7 @@ export interface EngineExit {
 }
 
 export interface KvState {
+  readonly cacheScope: string;
   readonly tokenIds: readonly number[];
   readonly data: Uint8Array;
   /** SHA-256 of `data`: a state is loaded only from where its digest is vouched for. */

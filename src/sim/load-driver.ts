@@ -234,6 +234,7 @@ export class LoadDriver {
         seed,
         stopStrings: [],
         grammar: null,
+        cacheScope: this.#digest(buyer.tenantId).slice(0, 32),
         ignoreStopTokens: false,
         topLogprobs: null,
       }),

@@ -281,6 +281,8 @@ const attemptStartSchema = z.object({
       choice: count,
       stopStrings: z.array(z.string().min(1).max(1_024)).max(16),
       grammar: z.string().max(262_144).nullable(),
+      /** Cached prefixes are shared only within it. */
+      cacheScope: hex(16),
       ignoreStopTokens: z.boolean(),
       topLogprobs: z.number().int().min(0).max(20).nullable(),
     }),

@@ -147,6 +147,7 @@ export class DispatchGrid extends MembershipGrid {
       seed: sha256Hex("22".repeat(32)),
       stopStrings: [],
       grammar: null,
+      cacheScope: "33".repeat(16),
       ignoreStopTokens: true,
       topLogprobs: null,
       ...rest,

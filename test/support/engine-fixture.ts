@@ -44,6 +44,7 @@ export function taskOf(task: Partial<GenerateTask> = {}): GenerateTask {
     choice: 0,
     stopStrings: [],
     grammar: null,
+    cacheScope: "one tenant",
     ignoreStopTokens: false,
     topLogprobs: null,
     ...task,

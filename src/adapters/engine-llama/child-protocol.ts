@@ -33,6 +33,7 @@ export interface GenerateCommand {
   readonly choice: number;
   readonly stopStrings: readonly string[];
   readonly grammar: string | null;
+  readonly cacheScope: string;
   readonly ignoreStopTokens: boolean;
   readonly topLogprobs: number | null;
 }
@@ -49,7 +50,7 @@ export type ChildCommand =
   | EmbedCommand
   | { readonly kind: "abort"; readonly key: number }
   | { readonly kind: "export"; readonly key: number; readonly tokenIds: Int32Array }
-  | { readonly kind: "import"; readonly key: number; readonly tokenIds: Int32Array; readonly data: Uint8Array };
+  | { readonly kind: "import"; readonly key: number; readonly state: ExportedState };
 
 export type LoadFailure =
   | "engine-library-missing"
@@ -122,6 +123,7 @@ export type ChildReport =
   | { readonly kind: "imported"; readonly key: number; readonly isAccepted: boolean };
 
 export interface ExportedState {
+  readonly cacheScope: string;
   readonly tokenIds: Int32Array;
   readonly data: Uint8Array;
 }

@@ -93,8 +93,8 @@ function serve(serving: Serving, command: Exclude<ChildCommand, LoadCommand>): v
       break;
     }
     case "import": {
-      const { key, tokenIds, data } = command;
-      loop.submitChore(() => report({ kind: "imported", key, isAccepted: loop.slots.restore({ tokenIds, data }) }));
+      const { key, state } = command;
+      loop.submitChore(() => report({ kind: "imported", key, isAccepted: loop.slots.restore(state) }));
       break;
     }
     default:

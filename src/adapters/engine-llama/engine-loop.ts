@@ -111,7 +111,7 @@ export class EngineLoop {
     while (this.#queue.length > 0) {
       const command = this.#queue[0];
       assert(command !== undefined, "a queue with entries has a first one");
-      const choice = chooseSlot(this.#slots.states, command.tokenIds);
+      const choice = chooseSlot(this.#slots.states, { prompt: command.tokenIds, scope: command.cacheScope });
       if (choice === null) return;
       this.#queue.shift();
       this.#start(command, { ...choice, reusedTokens: reusedExactly(command, choice.reusedTokens) });
@@ -121,7 +121,7 @@ export class EngineLoop {
   #start(command: GenerateCommand, choice: NonNullable<ReturnType<typeof chooseSlot>>): void {
     const grammar = this.#parseGrammar(command);
     if (grammar === "refused") return;
-    const cachedTokens = this.#slots.take(choice);
+    const cachedTokens = this.#slots.take(choice, command.cacheScope);
     const sequence = new RunningSequence({
       command,
       vocabulary: this.#loaded.vocabulary,

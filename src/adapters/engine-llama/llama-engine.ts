@@ -97,8 +97,9 @@ export class LlamaEngine implements Engine {
     if (digestOf(state.data) !== state.sha256) return false;
     if (this.#refusalOfTokens(state.tokenIds, 0) !== null) return false;
     const key = this.#nextKey++;
-    const { data } = state;
-    const report = await this.#ask(key, { kind: "import", key, tokenIds: Int32Array.from(state.tokenIds), data });
+    const { cacheScope, data } = state;
+    const exported = { cacheScope, tokenIds: Int32Array.from(state.tokenIds), data };
+    const report = await this.#ask(key, { kind: "import", key, state: exported });
     if (report.kind !== "imported") throw unexpected(report);
     return report.isAccepted;
   }
@@ -254,7 +255,8 @@ export function failureOf(exit: EngineExit | null): { readonly code: EngineFailu
 }
 
 function withDigest(state: ExportedState): KvState {
-  return { tokenIds: Array.from(state.tokenIds), data: state.data, sha256: sha256Hex(digestOf(state.data)) };
+  const { cacheScope, data } = state;
+  return { cacheScope, tokenIds: Array.from(state.tokenIds), data, sha256: sha256Hex(digestOf(data)) };
 }
 
 function digestOf(data: Uint8Array): string {

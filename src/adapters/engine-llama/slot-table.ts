@@ -10,6 +10,7 @@ import type { LoadedModel } from "./loaded-model.ts";
 interface Slot extends SlotState {
   isBusy: boolean;
   tokens: number[];
+  scope: string | null;
   lastUse: number;
 }
 
@@ -20,7 +21,12 @@ export class SlotTable {
 
   constructor(loaded: LoadedModel) {
     this.#loaded = loaded;
-    this.#slots = Array.from({ length: loaded.sequencesMax }, () => ({ isBusy: false, tokens: [], lastUse: 0 }));
+    this.#slots = Array.from({ length: loaded.sequencesMax }, () => ({
+      isBusy: false,
+      tokens: [],
+      scope: null,
+      lastUse: 0,
+    }));
   }
 
   get states(): readonly SlotState[] {
@@ -32,10 +38,11 @@ export class SlotTable {
   }
 
   /** Makes the choice true and marks the slot busy. Answers how many tokens it really holds of the beginning. */
-  take(choice: SlotChoice): number {
+  take(choice: SlotChoice, scope: string): number {
     const { api, memory } = this.#loaded;
     const slot = this.#at(choice.slot);
     slot.isBusy = true;
+    slot.scope = scope;
     slot.lastUse = ++this.#uses;
     if (choice.copyFrom !== null) {
       api.copySequence(memory, choice.copyFrom, choice.slot, -1, -1);
@@ -67,7 +74,9 @@ export class SlotTable {
     if (slot.tokens.length < tokenIds.length) return null;
     const data = new Uint8Array(Number(api.stateBytes(context, found)));
     const written = Number(api.getState(context, data, data.length, found));
-    return written === 0 ? null : { tokenIds: Int32Array.from(slot.tokens), data: data.subarray(0, written) };
+    if (written === 0) return null;
+    const cacheScope = slot.scope ?? "";
+    return { cacheScope, tokenIds: Int32Array.from(slot.tokens), data: data.subarray(0, written) };
   }
 
   /** Puts a state into the least recently used idle slot; false when none is idle or the state does not fit. */
@@ -89,6 +98,7 @@ export class SlotTable {
       return false;
     }
     slot.tokens = Array.from(state.tokenIds);
+    slot.scope = state.cacheScope;
     slot.lastUse = ++this.#uses;
     return true;
   }

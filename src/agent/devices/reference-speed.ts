@@ -106,6 +106,7 @@ function timedRun(
         choice: 0,
         stopStrings: [],
         grammar: null,
+        cacheScope: "reference",
         ignoreStopTokens: true,
         topLogprobs: null,
       },

@@ -68,6 +68,7 @@ export class GenerationWork extends Work {
       choice: request.choice,
       stopStrings: [...request.stopStrings],
       grammar: request.grammar,
+      cacheScope: request.cacheScope,
       ignoreStopTokens: request.ignoreStopTokens,
       topLogprobs: request.topLogprobs,
     };

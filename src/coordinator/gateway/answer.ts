@@ -63,6 +63,7 @@ export interface AnswerOptions {
   readonly plan: GenerationPlan;
   readonly terms: RequestTerms;
   readonly seeds: readonly SeedHex[];
+  readonly cacheScope: string;
   readonly clientStallMsMax: number;
 }
 
@@ -132,6 +133,7 @@ export class Answer {
           seed,
           stopStrings: plan.stopStrings,
           grammar: plan.grammar,
+          cacheScope: this.#options.cacheScope,
           ignoreStopTokens: plan.ignoreStopTokens,
           topLogprobs: plan.topLogprobs,
         },

@@ -20,7 +20,7 @@ import { errorResponse } from "./error-table.ts";
 import { faultRefusal } from "./fault-refusal.ts";
 import { keptHeaders } from "./idempotency.ts";
 import { type GenerationRunner, type RunContext, RunningAnswer } from "./running-answer.ts";
-import { seedCommitment, seedOf } from "./seeds.ts";
+import { cacheScopeOf, seedCommitment, seedOf } from "./seeds.ts";
 import type { Settled } from "./settlement-port.ts";
 import { streamAnswer } from "./stream-answer.ts";
 
@@ -44,7 +44,8 @@ export async function runGeneration(runner: GenerationRunner, context: RunContex
     deadlineMs: runner.options.requestMsMax,
   };
   const { clientStallMsMax } = runner.options;
-  const answer = new Answer({ clock, dispatch, plan, terms, seeds, clientStallMsMax });
+  const cacheScope = cacheScopeOf(source, key.tenantId);
+  const answer = new Answer({ clock, dispatch, plan, terms, seeds, cacheScope, clientStallMsMax });
   const run = new RunningAnswer({ runner, context, answer, seedSha256: seedCommitment(crypto, seeds) });
   const leave = () => answer.cancel("closed");
   signal.addEventListener("abort", leave, { once: true });
