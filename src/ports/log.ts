@@ -7,3 +7,9 @@ export interface Log {
   child(fields: LogFields): Log;
 }
 export type LogFields = Readonly<Record<string, unknown>>;
+
+/**
+ * Event at level `error`: handling what a link brought threw, and only that link was ended. A bug wherever it shows, and the
+ * simulator counts it as one.
+ */
+export const FAULT_AT_LINK = "fault at a link";

@@ -8,6 +8,7 @@ import { assert } from "../domain/assert.ts";
 import { usableBytes } from "../domain/hardware.ts";
 import type { Crypto } from "../ports/crypto.ts";
 import type { EngineLoadSpec } from "../ports/engine.ts";
+import { FAULT_AT_LINK } from "../ports/log.ts";
 import type { Store } from "../ports/store.ts";
 import { agentMessageSchema, coordinatorMessageSchema } from "../wire/agent-link.ts";
 import { witnessedStore } from "./chaotic-store.ts";
@@ -282,6 +283,8 @@ export class World {
   #log(host: string): ReturnType<typeof simLog> {
     const { trace } = this.#options;
     return simLog(({ level, fields, event }) => {
+      // The code under test contains a bug at the link that met it; here it is one all the same.
+      if (event === FAULT_AT_LINK) this.#report({ law: "bug", what: `${host}: ${fields["stack"] ?? fields["cause"]}` });
       if (trace.isKept) trace.log(this.timeline.nowMs, `${host} ${level} ${event} ${JSON.stringify(fields)}`);
     });
   }

@@ -8,6 +8,7 @@ import type { NodeId } from "../../src/domain/ids.ts";
 import { toHex } from "../../src/market/hex.ts";
 import type { KeyPair } from "../../src/ports/crypto.ts";
 import type { Link, LinkTarget } from "../../src/ports/link.ts";
+import type { LogFields } from "../../src/ports/log.ts";
 import { SimClock } from "../../src/sim/clock.ts";
 import { Host } from "../../src/sim/host.ts";
 import type { MemoryDisk } from "../../src/sim/memory-disk.ts";
@@ -113,7 +114,11 @@ export class MembershipGrid {
   readonly clock: SimClock;
   readonly internet: SimInternet;
   readonly crypto;
-  readonly log = simLog(() => undefined);
+  /** Errors that the code under test logged, in order. */
+  readonly errors: { readonly event: string; readonly fields: LogFields }[] = [];
+  readonly log = simLog(({ level, event, fields }) => {
+    if (level === "error") this.errors.push({ event, fields });
+  });
   /** What the roster told its subscriber, in order, with the time at which it did. */
   readonly events: { readonly atMs: number; readonly text: string }[] = [];
   store: MemoryStore;

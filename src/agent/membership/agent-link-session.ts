@@ -11,6 +11,7 @@
  * fingerprint with it, so a proof that somebody in between passes on is worth nothing.
  */
 import { absurd } from "../../domain/assert.ts";
+import { describeFault } from "../../domain/fault.ts";
 import type { NodeCapabilities } from "../../domain/hardware.ts";
 import { LIVENESS } from "../../domain/node.ts";
 import { nodeIdOf } from "../../domain/node-id.ts";
@@ -18,6 +19,7 @@ import { toHex } from "../../market/hex.ts";
 import type { Clock, Timer } from "../../ports/clock.ts";
 import type { Crypto, KeyPair } from "../../ports/crypto.ts";
 import { LINK_CLOSE, type Link } from "../../ports/link.ts";
+import { FAULT_AT_LINK, type Log } from "../../ports/log.ts";
 import { bornPulse, credited, heard, judged, ownPauseMs, type Pulse } from "../../scheduler/failure-detector.ts";
 import {
   type AgentMessage,
@@ -46,6 +48,7 @@ export interface AgentLinkDuties {
   readonly clock: Clock;
   readonly crypto: Crypto;
   readonly work: WorkHandler;
+  readonly log: Log;
   capabilities(): NodeCapabilities;
   isLeaving(): boolean;
   onOnline(line: Line): void;
@@ -84,8 +87,8 @@ export class AgentLinkSession {
       });
     });
     this.#link.listen({
-      onFrame: (frame) => this.#onFrame(frame),
-      onClose: (code, reason) => this.#over(endOfClose(code, reason)),
+      onFrame: (frame) => this.#contained(() => this.#onFrame(frame)),
+      onClose: (code, reason) => this.#contained(() => this.#over(endOfClose(code, reason))),
     });
   }
 
@@ -112,6 +115,22 @@ export class AgentLinkSession {
     if (this.#phase === "online") this.#send({ type: "goodbye", reason });
     this.#link.close(LINK_CLOSE.normal, reason);
     this.#over({ kind: "lost", cause: reason, retryAfterMs: 0 });
+  }
+
+  /**
+   * The border at which a bug met while handling the coordinator's link ends that link, not the agent and its engines
+   * (docs/decisions/0011-bugs-end-a-link-or-a-request.md).
+   */
+  #contained(handle: () => void): void {
+    try {
+      handle();
+    } catch (thrown) {
+      const cause = describeFault(thrown);
+      const stack = thrown instanceof Error ? thrown.stack : undefined;
+      this.#duties.log.error({ cause, stack }, FAULT_AT_LINK);
+      this.#link.close(LINK_CLOSE.protocolError, "the agent failed at what the coordinator sent");
+      this.#over({ kind: "lost", cause: `the agent failed at what the coordinator sent: ${cause}`, retryAfterMs: 0 });
+    }
   }
 
   #onFrame(frame: string): void {
@@ -273,7 +292,12 @@ export class AgentLinkSession {
     this.#phase = "over";
     this.#timer?.cancel();
     const { clock, work, onOver } = this.#duties;
-    if (this.#onlineSinceMs !== null) work.onLineDown();
+    try {
+      if (this.#onlineSinceMs !== null) work.onLineDown();
+    } catch (thrown) {
+      // Membership must hear of the end all the same, or the agent would never connect again.
+      this.#duties.log.error({ cause: describeFault(thrown) }, FAULT_AT_LINK);
+    }
     onOver(end, this.#onlineSinceMs === null ? 0 : clock.monoMs() - this.#onlineSinceMs);
   }
 

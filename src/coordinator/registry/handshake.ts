@@ -18,7 +18,7 @@ import { toHex } from "../../market/hex.ts";
 import type { Clock, Timer } from "../../ports/clock.ts";
 import type { Crypto } from "../../ports/crypto.ts";
 import { LINK_CLOSE, type Link, type LinkHandlers } from "../../ports/link.ts";
-import type { Log } from "../../ports/log.ts";
+import { FAULT_AT_LINK, type Log } from "../../ports/log.ts";
 import type { Random } from "../../ports/random.ts";
 import { type CoordinatorMessage, type Hello, LINK_PROTOCOL_VERSIONS } from "../../wire/agent-link.ts";
 import { proveHello, readHello } from "./hello.ts";
@@ -71,7 +71,11 @@ export class Handshake {
     const message = `no proof of identity within ${HANDSHAKE_MS_MAX} ms`;
     this.#deadline = clock.setTimer(HANDSHAKE_MS_MAX, () => this.refuse(refusal("handshake-timeout", message, 0)));
     this.#link.listen({
-      onFrame: (frame) => this.#onFrame(frame),
+      onFrame: (frame) => {
+        // Once handed over, the registry contains what its session meets.
+        if (this.#session !== null) this.#session.onFrame(frame);
+        else this.#contained(() => this.#onFrame(frame));
+      },
       onClose: (code, reason) => {
         if (this.#session !== null) this.#session.onClose(code, reason);
         else this.#settle(null);
@@ -97,11 +101,19 @@ export class Handshake {
     this.#settle(reason);
   }
 
+  /** A bug that a stranger's frame meets ends his link (docs/decisions/0011-bugs-end-a-link-or-a-request.md). */
+  #contained(handle: () => void): void {
+    try {
+      handle();
+    } catch (thrown) {
+      this.#duties.log.error({ remote: this.#link.remote, cause: describeFault(thrown) }, FAULT_AT_LINK);
+      this.refuse(refusal("coordinator-fault", "the coordinator failed at what the node sent", FAULT_RETRY_MS));
+    }
+  }
+
   #onFrame(frame: string): void {
     switch (this.#phase) {
       case "handed-over":
-        this.#session?.onFrame(frame);
-        return;
       case "over":
         return;
       case "deciding":

@@ -9,13 +9,14 @@
  * Decisions use the monotonic clock only. The wall clock is stored, shown, and compared to warn about a node's clock.
  */
 import { assert } from "../../domain/assert.ts";
+import { describeFault } from "../../domain/fault.ts";
 import type { NodeId } from "../../domain/ids.ts";
 import { LIVENESS } from "../../domain/node.ts";
 import { toHex } from "../../market/hex.ts";
 import type { Clock, Timer } from "../../ports/clock.ts";
 import type { Crypto } from "../../ports/crypto.ts";
 import { LINK_CLOSE, type Link } from "../../ports/link.ts";
-import type { Log } from "../../ports/log.ts";
+import { FAULT_AT_LINK, type Log } from "../../ports/log.ts";
 import type { Random } from "../../ports/random.ts";
 import type { NodeRecord, Store } from "../../ports/store.ts";
 import { ownPauseMs } from "../../scheduler/failure-detector.ts";
@@ -245,9 +246,11 @@ export class NodeRegistry implements Roster {
       nowMs: clock.monoMs(),
     });
     const isTaken = takeOver({
-      onFrame: (frame) => this.#onFrame(session, frame),
+      onFrame: (frame) => this.#contained(session, () => this.#onFrame(session, frame)),
       onClose: (code, reason) =>
-        this.#table.end(session, { code: null, cause: `link closed: ${code} ${reason}`.trim() }),
+        this.#contained(session, () => {
+          this.#table.end(session, { code: null, cause: `link closed: ${code} ${reason}`.trim() });
+        }),
     });
     if (!isTaken) return;
     const node = this.#table.keep(record);
@@ -271,6 +274,29 @@ export class NodeRegistry implements Roster {
   }
 
   // -------------------------------------------------------------- messages
+
+  /**
+   * The border at which a bug met while handling one node's link ends that link and nothing else
+   * (docs/decisions/0011-bugs-end-a-link-or-a-request.md).
+   */
+  #contained(session: NodeSession, handle: () => void): void {
+    try {
+      handle();
+    } catch (thrown) {
+      this.#logFault(session, thrown);
+      try {
+        this.#strike(session, "the coordinator failed at what the node sent");
+      } catch (again) {
+        // Who hears that the node is gone may meet the same bug; the session is over and its link closed before anybody hears.
+        this.#logFault(session, again);
+      }
+    }
+  }
+
+  #logFault({ nodeId }: NodeSession, thrown: unknown): void {
+    const stack = thrown instanceof Error ? thrown.stack : undefined;
+    this.#ports.log.error({ nodeId, cause: describeFault(thrown), stack }, FAULT_AT_LINK);
+  }
 
   #onFrame(session: NodeSession, frame: string): void {
     const node = this.#table.find(session.nodeId);
