@@ -49,7 +49,7 @@ describe("the coordinator's certificate", () => {
       expect(await readFile(join(folder, "identity.pem"), "utf8")).toBe(text);
     }
     const missing = { certificatePath: join(folder, "no.crt"), keyPath: join(folder, "no.key") };
-    await expect(givenTlsIdentity(missing)).rejects.toMatchObject({ code: "tls-identity-unusable" });
+    await expect(givenTlsIdentity(missing)).rejects.toMatchObject({ code: "tls-files-unusable" });
   });
 });
 

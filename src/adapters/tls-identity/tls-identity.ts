@@ -33,7 +33,7 @@ const FILE = "identity.pem";
 export async function keptTlsIdentity(folder: string, addresses: readonly string[] = []): Promise<TlsIdentity> {
   const path = join(folder, FILE);
   const kept = await readText(path);
-  if (kept !== null) return parseIdentity({ certificatePem: kept, privateKeyPem: kept, source: path });
+  if (kept !== null) return parseIdentity({ certificatePem: kept, privateKeyPem: kept, source: path, fix: RESTORE });
   const made = await makeIdentity(addresses);
   await mkdir(folder, { recursive: true, mode: 0o700 });
   const temporary = join(folder, `.${randomBytes(6).toString("hex")}.tmp`);
@@ -48,12 +48,16 @@ export async function keptTlsIdentity(folder: string, addresses: readonly string
   return made;
 }
 
-/** The operator's own certificate (a chain is fine, the server's own first) and key. Rejects: `tls-identity-unusable`. */
+/** The operator's own certificate (a chain is fine, the server's own first) and key. Rejects: `tls-files-unusable`. */
 export async function givenTlsIdentity(paths: { certificatePath: string; keyPath: string }): Promise<TlsIdentity> {
-  const [certificatePem, privateKeyPem] = await Promise.all([readText(paths.certificatePath), readText(paths.keyPath)]);
-  if (certificatePem === null) throw unusable(paths.certificatePath, "there is no such file");
-  if (privateKeyPem === null) throw unusable(paths.keyPath, "there is no such file");
-  return parseIdentity({ certificatePem, privateKeyPem, source: paths.certificatePath });
+  const [certificatePem, privateKeyPem] = await Promise.all([
+    readText(paths.certificatePath, NAME_BOTH),
+    readText(paths.keyPath, NAME_BOTH),
+  ]);
+  if (certificatePem === null) throw unusable(paths.certificatePath, "there is no such file", NAME_BOTH);
+  if (privateKeyPem === null) throw unusable(paths.keyPath, "there is no such file", NAME_BOTH);
+  const source = `${paths.certificatePath} with ${paths.keyPath}`;
+  return parseIdentity({ certificatePem, privateKeyPem, source, fix: NAME_BOTH });
 }
 
 async function makeIdentity(addresses: readonly string[]): Promise<TlsIdentity> {
@@ -80,10 +84,22 @@ async function makeIdentity(addresses: readonly string[]): Promise<TlsIdentity> 
       },
     ],
   });
-  return parseIdentity({ certificatePem: pems.cert, privateKeyPem: pems.private, source: "the new certificate" });
+  return parseIdentity({
+    certificatePem: pems.cert,
+    privateKeyPem: pems.private,
+    source: "the new certificate",
+    fix: RESTORE,
+  });
 }
 
-function parseIdentity(pems: { certificatePem: string; privateKeyPem: string; source: string }): TlsIdentity {
+interface Pems {
+  readonly certificatePem: string;
+  readonly privateKeyPem: string;
+  readonly source: string;
+  readonly fix: Fix;
+}
+
+function parseIdentity(pems: Pems): TlsIdentity {
   try {
     const certificate = new X509Certificate(pems.certificatePem);
     const key = createPrivateKey(pems.privateKeyPem);
@@ -92,23 +108,34 @@ function parseIdentity(pems: { certificatePem: string; privateKeyPem: string; so
     if (digest === null) throw new Error("it has no certificate");
     return { certificatePem: pems.certificatePem, privateKeyPem: pems.privateKeyPem, certificateSha256: digest };
   } catch (cause) {
-    throw unusable(pems.source, describeFault(cause), cause);
+    throw unusable(pems.source, describeFault(cause), pems.fix, cause);
   }
 }
 
-async function readText(path: string): Promise<string | null> {
+async function readText(path: string, fix = RESTORE): Promise<string | null> {
   try {
     return await readFile(path, "utf8");
   } catch (cause) {
     if (cause instanceof Error && "code" in cause && cause.code === "ENOENT") return null;
-    throw unusable(path, describeFault(cause), cause);
+    throw unusable(path, describeFault(cause), fix, cause);
   }
 }
 
-function unusable(path: string, why: string, cause?: unknown): FallowError {
-  const fix = "restore it from a backup, or move it away to get a new one (every agent must then join again)";
-  return new FallowError("tls-identity-unusable", `${path} cannot be used for TLS: ${why}; ${fix}`, {
-    data: { path },
-    cause,
-  });
+/** Which of the two identities it is, and what mends it. */
+interface Fix {
+  readonly code: "tls-identity-unusable" | "tls-files-unusable";
+  readonly text: string;
+}
+
+const RESTORE: Fix = {
+  code: "tls-identity-unusable",
+  text: "restore it from a backup, or move it away to get a new one (every agent must then join again)",
+};
+const NAME_BOTH: Fix = {
+  code: "tls-files-unusable",
+  text: "name a certificate and the private key that it was made for, both as PEM without a password",
+};
+
+function unusable(path: string, why: string, fix: Fix, cause?: unknown): FallowError {
+  return new FallowError(fix.code, `${path} cannot be used for TLS: ${why}; ${fix.text}`, { data: { path }, cause });
 }
