@@ -218,6 +218,18 @@ describe("chat, receipts and ledger", () => {
     expect(bad.stdout).toMatch(/FAILED {2}coordinator-signature/);
   });
 
+  test("a key with the scope usage lists its tenant's receipts, and one without it is refused", async () => {
+    const { receiptId } = (await fallow("chat", "hello", "--max-tokens", "4", "--json")).json as { receiptId: string };
+    const keyWith = async (scopes: string) =>
+      ((await fallow("keys", "create", "--scopes", scopes, "--json")).json as { secret: string }).secret;
+    const listed = await fallow("receipts", "list", "--limit", "1", "--key", await keyWith("usage"), "--json");
+    expect(listed.code).toBe(0);
+    expect(listed.json).toMatchObject({ receipts: [{ id: receiptId, model: "tiny", completion_tokens: 4 }] });
+    const shown = await fallow("receipts", "--key", await keyWith("usage"));
+    expect(shown.stdout).toMatch(new RegExp(`${receiptId}.*tiny`));
+    expect((await fallow("receipts", "list", "--key", await keyWith("inference"))).code).toBe(4);
+  });
+
   test("the books balance, and credit reaches the tenant once per reference", async () => {
     expect((await fallow("ledger", "check")).code).toBe(0);
     const balance = async () => {

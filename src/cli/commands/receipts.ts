@@ -1,14 +1,32 @@
 import { writeFileSync } from "node:fs";
 import { z } from "zod";
-import { requestListSchema } from "../../coordinator/admin/admin-schemas.ts";
 import { formatTime, table } from "../format.ts";
 import { connectGrid, type GlobalOptions } from "../grid-client.ts";
 import { note, printJson, printLine, printText } from "../terminal.ts";
-import { usd } from "./tables.ts";
 
+/** What the API says of a receipt in a list. */
+const receiptListSchema = z.object({
+  data: z.array(
+    z.object({
+      id: z.string(),
+      request_id: z.string(),
+      key_id: z.string(),
+      model: z.string(),
+      service_tier: z.string(),
+      prompt_tokens: z.number(),
+      completion_tokens: z.number(),
+      cost_usd: z.string(),
+      created: z.number(),
+      leaf_index: z.number(),
+    }),
+  ),
+});
+
+/** Those of the key's own tenant: a key with the scope `usage` is enough. */
 export async function listReceipts(options: GlobalOptions & { limit: number }): Promise<void> {
-  const { requests } = await connectGrid(options).json(`/admin/v1/requests?limit=${options.limit}`, requestListSchema);
-  if (options.json === true) return printJson({ receipts: requests });
+  const path = `/v1/grid/receipts?limit=${options.limit}`;
+  const { data } = await connectGrid(options).json(path, receiptListSchema);
+  if (options.json === true) return printJson({ receipts: data });
   printText(
     table(
       [
@@ -20,18 +38,16 @@ export async function listReceipts(options: GlobalOptions & { limit: number }): 
         { title: "IN", isRight: true },
         { title: "OUT", isRight: true },
         { title: "USD", isRight: true },
-        { title: "ATTEMPTS", isRight: true },
       ],
-      requests.map((row) => [
-        row.receiptId,
-        row.requestId,
-        formatTime(row.createdAtMs),
-        row.modelId,
-        row.tier,
-        String(row.promptTokens),
-        String(row.outputTokens),
-        usd(row.costMicroUsd),
-        String(row.attempts),
+      data.map((row) => [
+        row.id,
+        row.request_id,
+        formatTime(row.created * 1_000),
+        row.model,
+        row.service_tier,
+        String(row.prompt_tokens),
+        String(row.completion_tokens),
+        row.cost_usd,
       ]),
       "no request was settled yet",
     ),
