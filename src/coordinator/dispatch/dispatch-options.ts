@@ -19,6 +19,8 @@ export interface DispatchOptions {
   readonly idleUnloadMs: number;
   /** How often the replica plan is made without an event. */
   readonly planMs: number;
+  /** Between two replica plans: each looks at every node and model, and a crowd that joins changes the roster at every frame. */
+  readonly planGapMs: number;
   /** A replica that its node does not mention this long after the order is lost. */
   readonly orderGraceMs: number;
 }
@@ -34,5 +36,6 @@ export const DISPATCH_OPTIONS: DispatchOptions = {
   queueLengthMax: 1_024,
   idleUnloadMs: 10 * 60_000,
   planMs: 2_000,
+  planGapMs: 50,
   orderGraceMs: 5_000,
 };

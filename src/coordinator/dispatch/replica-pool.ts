@@ -1,6 +1,6 @@
 /**
- * Keeps the replicas that should exist: makes the replica plan after every change of the roster (changes of one turn share one
- * plan) and every `planMs`, sends the orders, and follows what nodes report.
+ * Keeps the replicas that should exist: makes the replica plan after every change of the roster (changes of one turn, and those
+ * within `planGapMs` of a plan, share the next one) and every `planMs`, sends the orders, and follows what nodes report.
  *
  * | event                                        | what happens                                                       |
  * | -------------------------------------------- | ------------------------------------------------------------------ |
@@ -69,6 +69,8 @@ export class ReplicaPool {
   #isPlanQueued = false;
   #isStopped = false;
   #timer: Timer | null = null;
+  #gapTimer: Timer | null = null;
+  #lastPlanMs = Number.NEGATIVE_INFINITY;
   #nodeCache: { version: number; nodes: ReadonlyMap<NodeId, NodeFact> } | null = null;
 
   constructor(ports: ReplicaPoolPorts, options: DispatchOptions) {
@@ -84,6 +86,7 @@ export class ReplicaPool {
   stop(): void {
     this.#isStopped = true;
     this.#timer?.cancel();
+    this.#gapTimer?.cancel();
   }
 
   /** Grows with every change that could alter a plan. */
@@ -195,13 +198,18 @@ export class ReplicaPool {
     return known.report === null && view.state !== "offline" && waitedMs >= this.#options.orderGraceMs;
   }
 
+  /** In this very turn, but no sooner than `planGapMs` after the plan before. */
   planSoon(): void {
     if (this.#isPlanQueued || this.#isStopped) return;
     this.#isPlanQueued = true;
-    queueMicrotask(() => {
-      this.#isPlanQueued = false;
-      if (!this.#isStopped) this.#plan();
-    });
+    const waitMs = this.#lastPlanMs + this.#options.planGapMs - this.#ports.clock.monoMs();
+    if (waitMs > 0) this.#gapTimer = this.#ports.clock.setTimer(waitMs, () => this.#planQueued());
+    else queueMicrotask(() => this.#planQueued());
+  }
+
+  #planQueued(): void {
+    this.#isPlanQueued = false;
+    if (!this.#isStopped) this.#plan();
   }
 
   #planAndRepeat(): void {
@@ -212,6 +220,7 @@ export class ReplicaPool {
 
   #plan(): void {
     const { roster, models, clock, log } = this.#ports;
+    this.#lastPlanMs = clock.monoMs();
     for (const known of [...this.#known.values()]) {
       const view = roster.node(known.nodeId);
       if (view === null) this.#forget(known);
