@@ -6,6 +6,7 @@ import { EPOCHS_PER_BOOT } from "../src/domain/lease.ts";
 import { nodeIdOf } from "../src/domain/node-id.ts";
 import { SimClock } from "../src/sim/clock.ts";
 import { Host } from "../src/sim/host.ts";
+import { ObservedEngines } from "../src/sim/observed-engine.ts";
 import { SeededRandom } from "../src/sim/random.ts";
 import { ScriptedEngines } from "../src/sim/scripted-engine.ts";
 import { simCrypto } from "../src/sim/sim-crypto.ts";
@@ -192,6 +193,39 @@ describe("a replica", () => {
     expect(runner.replicas()).toEqual([]);
     expect(engines.alive.size).toBe(0);
   });
+});
+
+test("a replica ordered right after another is unloaded waits until that one's memory is free", async () => {
+  const counts = [0];
+  const host = new Host("slow to free", timeline);
+  const clock = new SimClock(host);
+  const random = new SeededRandom("freed");
+  const crypto = simCrypto(random);
+  const observed = new ObservedEngines({
+    host,
+    inner: new ScriptedEngines({ clock }),
+    memoryBytes: () => 1,
+    loadFault: () => null,
+    witness: (observation) => {
+      if (observation.kind !== "engine") return;
+      const { to } = observation.change;
+      counts.push((counts.at(-1) ?? 0) + (to === "loading" ? 1 : to === "gone" ? -1 : 0));
+    },
+  });
+  const weights = simWeights({ host, disk: new SimDisk(), bytesPerMs: 100_000, fault: () => null });
+  const log = simLog(() => undefined);
+  runner = new Runner(
+    { clock, random, crypto, log, engines: observed, weights, memoryFreeBytes: () => 1e9 },
+    { devices: CAPABILITIES.devices, threads: 1 },
+  );
+  runner.onLineUp(openLine(crypto.generateKeyPair(), crypto));
+  await ready();
+  const second = "rep_01KA0000000000000000000001";
+  runner.onOrder({ type: "replica.unload", replicaId: REPLICA, reason: "idle" });
+  runner.onOrder({ ...LOAD, replicaId: second });
+  await run(2_000);
+  expect(runner.replicas()).toMatchObject([{ replicaId: second, state: "ready" }]);
+  expect(counts).toEqual([0, 1, 1, 0, 1, 1]);
 });
 
 describe("an attempt", () => {
