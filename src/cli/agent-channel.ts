@@ -1,11 +1,14 @@
 /** What `fallow up` and its agent process say to each other over Node's IPC channel. Both sides are this program. */
 import { z } from "zod";
 import { LOG_LEVELS } from "../adapters/log-pino/pino-log.ts";
+import { ENGINE_WISHES } from "../agent/devices/choose-variant.ts";
 
 export const agentOrderSchema = z.discriminatedUnion("kind", [
   z.object({
     kind: z.literal("start"),
     home: z.string(),
+    enginesFolder: z.string(),
+    engine: z.enum(ENGINE_WISHES),
     url: z.string(),
     certificateSha256: z.string().nullable(),
     joinToken: z.string().nullable(),
@@ -19,6 +22,8 @@ export type AgentOrder = z.infer<typeof agentOrderSchema>;
 
 export const agentNewsSchema = z.discriminatedUnion("kind", [
   z.object({ kind: z.literal("step"), text: z.string() }),
+  /** A step that should stay on the screen. */
+  z.object({ kind: z.literal("note"), text: z.string() }),
   z.object({ kind: z.literal("online"), nodeId: z.string() }),
   /** It will not work without a person: refused by the grid, home in use, library missing. */
   z.object({ kind: z.literal("failed"), code: z.string(), message: z.string(), fix: z.string().nullable() }),

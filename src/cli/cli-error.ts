@@ -36,6 +36,7 @@ const FIXES: Readonly<Record<string, string>> = {
   "node-identity-text-wrong": "copy the whole text that `fallow identity export` wrote",
   "node-identity-damaged": "restore it with `fallow identity restore`, or move the file away to become a new node",
   "tls-identity-unusable": "restore it from a backup, or move it away (every agent must then join again)",
+  "tls-files-unusable": "give --tls-cert and --tls-key files that belong together",
   "tokenizer-unusable": "run `fallow doctor` to see whether the engine library works here",
   "link-unreachable": "check that the grid runs and that its address can be reached from here",
   "link-fingerprint-mismatch": "ask the grid's operator for a new join code: its certificate has changed",

@@ -1,6 +1,7 @@
 /** Commands that run something on this machine: the grid, an agent, checks, keys of the node. */
 import { type Command, Option } from "commander";
 import { decimalNumber, wholeNumber, withCommonOptions } from "./command-options.ts";
+import { engineOption } from "./program-engine.ts";
 
 const PORT_DEFAULT = 8_420;
 const port = wholeNumber({ min: 0, max: 65_535 });
@@ -25,6 +26,11 @@ function addUp(program: Command): void {
         .argParser(port),
     )
     .option("--host <address>", "address to listen on; beyond loopback TLS is used", "127.0.0.1")
+    .option(
+      "--tls-cert <file>",
+      "serve with this certificate (PEM, a chain is fine) instead of the grid's own; with --tls-key",
+    )
+    .option("--tls-key <file>", "private key of --tls-cert, PEM")
     .option("--database <where>", "SQLite file or postgres:// address (default: grid.sqlite in the home)")
     .option("--model <file.gguf>", "serve this model too, and wait until it is ready")
     .option(
@@ -39,6 +45,7 @@ function addUp(program: Command): void {
       "CPU threads of each engine (default: half of the cores)",
       wholeNumber({ min: 1, max: 1_024 }),
     )
+    .addOption(engineOption())
     .option(
       "--client-stall <seconds>",
       "a client that reads nothing of its stream for so long is gone",
@@ -75,6 +82,7 @@ function addJoin(program: Command): void {
       "CPU threads of each engine (default: half of the cores)",
       wholeNumber({ min: 1, max: 1_024 }),
     )
+    .addOption(engineOption())
     .addOption(
       new Option("--log-level <level>", "what is logged to stderr")
         .choices(["debug", "info", "warn", "error", "silent"])

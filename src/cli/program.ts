@@ -5,6 +5,7 @@
 import { Command, CommanderError } from "commander";
 import { CliError } from "./cli-error.ts";
 import { EXIT, EXIT_CODES_HELP } from "./exit-codes.ts";
+import { addEngineCommands } from "./program-engine.ts";
 import { addGridCommands } from "./program-grid.ts";
 import { addHostCommands } from "./program-host.ts";
 import { packageVersion } from "./version.ts";
@@ -27,6 +28,7 @@ First steps:
 ${EXIT_CODES_HELP}`,
     );
   addHostCommands(program);
+  addEngineCommands(program);
   addGridCommands(program);
   harden(program);
   return program;

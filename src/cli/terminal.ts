@@ -7,6 +7,8 @@ import { plain } from "./format.ts";
 export interface Progress {
   /** What is happening, e.g. `loading the model`, with how far it is. */
   step(text: string): void;
+  /** A line that stays, above the progress; also after `end`. */
+  note(text: string): void;
   /** Takes the line off the screen; steps that come later are not shown. May be called twice. */
   end(): void;
 }
@@ -38,6 +40,10 @@ export function openProgress(): Progress {
     step: (text) => {
       if (!hasEnded) line.step(text);
     },
+    note: (text) => {
+      if (!hasEnded) line.end();
+      note(`fallow: ${plain(text)}`);
+    },
     end: () => {
       if (!hasEnded) line.end();
       hasEnded = true;
@@ -45,7 +51,9 @@ export function openProgress(): Progress {
   };
 }
 
-function rewrittenLine(): Progress {
+type ProgressLine = Omit<Progress, "note">;
+
+function rewrittenLine(): ProgressLine {
   return {
     step: (text) => {
       const width = (process.stderr.columns ?? COLUMNS_FALLBACK) - 1;
@@ -56,7 +64,7 @@ function rewrittenLine(): Progress {
 }
 
 /** A percentage that moves would fill a log file, and steps of several parts alternate: each wording appears once. */
-function plainLines(): Progress {
+function plainLines(): ProgressLine {
   const said = new Set<string>();
   return {
     step: (text) => {

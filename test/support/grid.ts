@@ -130,7 +130,8 @@ export async function runFallow(
 
 function environment(home: string, more: Readonly<Record<string, string>> = {}): NodeJS.ProcessEnv {
   const { FALLOW_API_KEY: _key, FALLOW_URL: _url, FALLOW_PORT: _port, NODE_OPTIONS: _node, ...env } = process.env;
-  return { ...env, FALLOW_HOME: home, ...more };
+  // A suite must not fetch engines where the machine that runs it has a GPU.
+  return { ...env, FALLOW_HOME: home, FALLOW_ENGINE: "cpu", ...more };
 }
 
 function parseLine(line: string): unknown {

@@ -110,12 +110,12 @@ const CODES: readonly (readonly [npm: RegExp, fault: string, what: string])[] = 
 ];
 
 function npmFault(stderr: string, run: { name: string; code: number | null }): FallowError {
-  const npmCode = /^npm (?:error|ERR!) code (\w+)/m.exec(stderr)?.[1] ?? null;
+  const npmCode = /^npm (?:error|ERR\S) code (\w+)/m.exec(stderr)?.[1] ?? null;
   const known = CODES.find(([pattern]) => npmCode !== null && pattern.test(npmCode));
   const words = stderr
     .split("\n")
-    .filter((line) => /^npm (?:error|ERR!)/.test(line) && !/ code | A complete log|^npm \S+$/.test(line))
-    .map((line) => line.replace(/^npm (?:error|ERR!)\s*/, "").trim())
+    .filter((line) => /^npm (?:error|ERR\S)/.test(line) && !/ code | A complete log|^npm \S+$/.test(line))
+    .map((line) => line.replace(/^npm (?:error|ERR\S)\s*/, "").trim())
     .join(" ")
     .slice(0, ERROR_CHARS_SHOWN);
   const detail = `npm: ${npmCode ?? `exit ${run.code}`}${words === "" ? "" : `, ${words}`}`;

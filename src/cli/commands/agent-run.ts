@@ -6,7 +6,7 @@
 import { createPinoLog } from "../../adapters/log-pino/pino-log.ts";
 import { type AgentNews, type AgentOrder, agentOrderSchema } from "../agent-channel.ts";
 import { asCliError } from "../cli-error.ts";
-import { describeAgentEvent } from "../compose/agent-events.ts";
+import { describeAgentEvent, isLasting } from "../compose/agent-events.ts";
 import { startAgentHost } from "../compose/agent-host.ts";
 import { openHome } from "../home/home-folder.ts";
 
@@ -29,6 +29,8 @@ export async function runAgentChild(): Promise<void> {
   try {
     const host = await startAgentHost({
       home: openHome(order.home),
+      enginesFolder: order.enginesFolder,
+      engine: order.engine,
       homeWaitMs: HOME_WAIT_MS,
       target: { url: order.url, certificateSha256: order.certificateSha256 },
       gridId: null,
@@ -43,7 +45,7 @@ export async function runAgentChild(): Promise<void> {
         if (event.event === "online") tell({ kind: "online", nodeId: event.nodeId });
         if (event.event === "refused") tell({ kind: "failed", code: event.code, message: event.message, fix: null });
         const text = describeAgentEvent(event);
-        if (text !== null) tell({ kind: "step", text });
+        if (text !== null) tell({ kind: isLasting(event) ? "note" : "step", text });
       },
     });
     await host.ended;

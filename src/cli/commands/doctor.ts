@@ -14,7 +14,6 @@ import {
   checkMemory,
   checkNode,
   checkPort,
-  existingParent,
 } from "../doctor/machine-checks.ts";
 import { EXIT } from "../exit-codes.ts";
 import { plain } from "../format.ts";
@@ -34,8 +33,8 @@ export async function runDoctor(options: GlobalOptions & { port: number }): Prom
     ["home", () => checkHome(home)],
     ["lock", () => checkLock(home)],
     ["port", () => checkPort(options.port, home)],
-    ["engine", checkEngine],
-    ["gpu", () => checkGpu(existingParent(home.path))],
+    ["engine", () => checkEngine(home)],
+    ["gpu", () => checkGpu(home)],
     ["certificate", () => checkCertificate(home)],
     ["coordinator", () => checkGrid(options)],
   ];

@@ -5,6 +5,7 @@
 
 import { createPinoLog, type LogLevel } from "../../adapters/log-pino/pino-log.ts";
 import { connectPinned } from "../../adapters/tls-identity/pinned-connect.ts";
+import type { EngineWish } from "../../agent/devices/choose-variant.ts";
 import { FallowError } from "../../domain/fault.ts";
 import type { LinkTarget } from "../../ports/link.ts";
 import { decodeJoinCode } from "../../wire/join-code.ts";
@@ -13,7 +14,7 @@ import { CliError } from "../cli-error.ts";
 import { type AgentEvent, describeAgentEvent } from "../compose/agent-events.ts";
 import { startAgentHost } from "../compose/agent-host.ts";
 import { EXIT } from "../exit-codes.ts";
-import { type HomeFolder, openHome } from "../home/home-folder.ts";
+import { ENGINES_FOLDER, type HomeFolder, openHome } from "../home/home-folder.ts";
 import { type JoinedGrid, readJoinedGrid, writeJoinedGrid } from "../home/joined-grid.ts";
 import { onStopSignals } from "../stop-signals.ts";
 import { note, printJson } from "../terminal.ts";
@@ -23,6 +24,7 @@ export interface JoinOptions {
   readonly name?: string;
   readonly maxMemory?: string;
   readonly threads?: number;
+  readonly engine: EngineWish;
   readonly logLevel: LogLevel;
   readonly json?: boolean;
 }
@@ -45,6 +47,8 @@ export async function runJoin(code: string | null, options: JoinOptions): Promis
   try {
     const host = await startAgentHost({
       home,
+      enginesFolder: home.at(ENGINES_FOLDER),
+      engine: options.engine,
       homeWaitMs: NO_WAIT_MS,
       target: await firstReachable(invitation.grid, stop.signal),
       gridId: invitation.grid.gridId,

@@ -8,14 +8,21 @@
  * | listen        | a run.json that the next start overwrites                                     |
  * | agent, model  | an agent that ends with us; a node that the next start meets again            |
  */
+import { resolve } from "node:path";
 import { createPinoLog, type LogLevel } from "../../adapters/log-pino/pino-log.ts";
+import type { EngineWish } from "../../agent/devices/choose-variant.ts";
 import type { Log } from "../../ports/log.ts";
 import type { AgentNews } from "../agent-channel.ts";
 import { CliError, systemCode } from "../cli-error.ts";
-import { type CoordinatorHost, startCoordinatorHost } from "../compose/coordinator-host.ts";
+import {
+  type CoordinatorHost,
+  type CoordinatorHostOptions,
+  startCoordinatorHost,
+} from "../compose/coordinator-host.ts";
 import { type LocalAgent, startLocalAgent } from "../compose/local-agent.ts";
+import { EXIT } from "../exit-codes.ts";
 import { clientFor, type GridClient } from "../grid-client.ts";
-import { type HomeFolder, openHome } from "../home/home-folder.ts";
+import { ENGINES_FOLDER, type HomeFolder, openHome } from "../home/home-folder.ts";
 import { removeRunFile, writeRunFile } from "../home/run-file.ts";
 import { takeGridHome } from "../home/take-home.ts";
 import { findPortOwner } from "../port-owner.ts";
@@ -34,6 +41,9 @@ export interface UpOptions {
   readonly warm: number;
   readonly agent: boolean;
   readonly threads?: number;
+  readonly engine: EngineWish;
+  readonly tlsCert?: string;
+  readonly tlsKey?: string;
   /** Seconds. */
   readonly clientStall: number;
   readonly logLevel: LogLevel;
@@ -51,6 +61,7 @@ const LOCAL_JOIN_CODE = { usesMax: 1, ttlMs: 3_600_000 } as const;
 export async function runUp(options: UpOptions): Promise<void> {
   const startedMs = performance.now();
   const log = createPinoLog({ level: options.logLevel });
+  const tlsFiles = tlsFilesOf(options);
   const home = openHome(options.home);
   const lock = takeGridHome(home);
   const progress = openProgress();
@@ -65,7 +76,7 @@ export async function runUp(options: UpOptions): Promise<void> {
     progress.step("opening the grid");
     const opened = Promise.withResolvers<CoordinatorHost>();
     if (options.agent) agent = startAgent(opened.promise, { home, progress, log, options });
-    host = await openCoordinator(options, { home, log });
+    host = await openCoordinator(options, { home, log, tlsFiles });
     opened.resolve(host);
     writeRunFile(home, { pid: process.pid, url: host.localUrl, certificateSha256: null, startedAtMs: Date.now() });
     const grid = gridOf(host);
@@ -107,7 +118,26 @@ export async function runUp(options: UpOptions): Promise<void> {
   }
 }
 
-async function openCoordinator(options: UpOptions, more: { home: HomeFolder; log: Log }): Promise<CoordinatorHost> {
+type TlsFiles = CoordinatorHostOptions["tlsFiles"];
+
+function tlsFilesOf({ tlsCert, tlsKey }: UpOptions): TlsFiles {
+  if (tlsCert !== undefined && tlsKey !== undefined)
+    return { certificatePath: resolve(tlsCert), keyPath: resolve(tlsKey) };
+  if (tlsCert === undefined && tlsKey === undefined) return null;
+  throw new CliError(
+    `--tls-${tlsCert === undefined ? "key" : "cert"} was given without --tls-${tlsCert === undefined ? "cert" : "key"}`,
+    {
+      exitCode: EXIT.usage,
+      code: "usage",
+      fix: "give both: a certificate is used with its private key",
+    },
+  );
+}
+
+async function openCoordinator(
+  options: UpOptions,
+  more: { home: HomeFolder; log: Log; tlsFiles: TlsFiles },
+): Promise<CoordinatorHost> {
   try {
     return await startCoordinatorHost({
       ...more,
@@ -145,6 +175,7 @@ function startAgent(
   let failure: CliError | null = null;
   const onNews = (news: AgentNews) => {
     if (news.kind === "step") more.progress.step(`agent: ${news.text}`);
+    if (news.kind === "note") more.progress.note(news.text);
     if (news.kind !== "failed") return;
     failure = new CliError(news.message, { code: news.code, fix: news.fix });
     more.log.error({ code: news.code, cause: news.message }, "agent of this machine gave up");
@@ -154,6 +185,8 @@ function startAgent(
     return {
       kind: "start" as const,
       home: more.home.at("agent"),
+      enginesFolder: more.home.at(ENGINES_FOLDER),
+      engine: more.options.engine,
       url: host.localUrl,
       certificateSha256: null,
       joinToken: joinTokenOf(await makeJoinCode(gridOf(host), LOCAL_JOIN_CODE)),

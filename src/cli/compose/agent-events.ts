@@ -1,8 +1,24 @@
 /** What happens to an agent, for its owner's eyes: `fallow join` prints these, `fallow up` shows them while it starts. */
-import { formatDuration } from "../format.ts";
+import type { EngineVariant } from "../../domain/hardware.ts";
+import { formatBytes, formatDuration } from "../format.ts";
 
 export type AgentEvent =
   | { readonly event: "measuring" }
+  | {
+      readonly event: "engine-installing";
+      readonly variant: EngineVariant;
+      readonly bytes: number;
+      readonly bytesTotal: number;
+    }
+  /** A variant for a GPU works, and is used. */
+  | { readonly event: "engine"; readonly variant: EngineVariant; readonly gpu: string }
+  | {
+      readonly event: "engine-fallback";
+      readonly variant: EngineVariant;
+      readonly instead: EngineVariant;
+      readonly cause: string;
+      readonly fix: string;
+    }
   | { readonly event: "connecting"; readonly url: string }
   | { readonly event: "online"; readonly nodeId: string; readonly gridId: string; readonly name: string }
   | { readonly event: "waiting"; readonly retryInMs: number; readonly cause: string }
@@ -14,11 +30,24 @@ export type AgentEvent =
   | { readonly event: "refused"; readonly code: string; readonly message: string }
   | { readonly event: "stopped" };
 
+/** Whether a person should find it still on the screen when the progress line is gone. */
+export function isLasting({ event }: AgentEvent): boolean {
+  return event === "engine-fallback" || event === "engine" || event === "note";
+}
+
 /** A line for people; null for what they need not see. */
 export function describeAgentEvent(event: AgentEvent): string | null {
   switch (event.event) {
     case "measuring":
       return "measuring this machine";
+    case "engine-installing": {
+      const share = Math.round((100 * event.bytes) / event.bytesTotal);
+      return `installing the ${event.variant} engine (${formatBytes(event.bytesTotal)}) ${share} %`;
+    }
+    case "engine":
+      return `using ${event.gpu} with the ${event.variant} engine`;
+    case "engine-fallback":
+      return `the ${event.variant} engine is not used, ${event.instead} is instead: ${event.cause}; ${event.fix}`;
     case "connecting":
       return `connecting to ${event.url}`;
     case "online":

@@ -3,6 +3,7 @@
  * the coordinator. Used by `fallow join` in the foreground and by the agent process of `fallow up`.
  */
 import { availableParallelism, hostname } from "node:os";
+import { setTimeout as sleep } from "node:timers/promises";
 import { SystemClock } from "../../adapters/clock-system/system-clock.ts";
 import { SystemRandom } from "../../adapters/clock-system/system-random.ts";
 import { NodeCrypto } from "../../adapters/crypto-node/node-crypto.ts";
@@ -10,6 +11,7 @@ import { WebSocketDialer } from "../../adapters/link-websocket/websocket-dialer.
 import { keptNodeIdentity } from "../../adapters/node-identity/node-identity.ts";
 import { HttpWeightsCache } from "../../adapters/weights-http/http-weights-cache.ts";
 import { type Agent, createAgent } from "../../agent/agent.ts";
+import type { EngineWish } from "../../agent/devices/choose-variant.ts";
 import { FallowError } from "../../domain/fault.ts";
 import type { LinkTarget } from "../../ports/link.ts";
 import type { Log } from "../../ports/log.ts";
@@ -22,6 +24,10 @@ import { ReplicaWatch } from "./replica-watch.ts";
 
 export interface AgentHostOptions {
   readonly home: HomeFolder;
+  /** Where engine variants are installed: the same folder for every agent below one home. */
+  readonly enginesFolder: string;
+  /** Which engine the owner wants. */
+  readonly engine: EngineWish;
   /** How long another agent that works in this home may take to end. */
   readonly homeWaitMs: number;
   readonly target: LinkTarget;
@@ -58,6 +64,8 @@ function defaultThreads(): number {
 
 /** How often replicas are looked at to tell their owner. */
 const LOOK_MS = 250;
+/** Removing some hundred MB of files takes a few ms. */
+const CLEAN_UP_MS = 500;
 const NAME_CHARS_MAX = 128;
 
 export async function startAgentHost(options: AgentHostOptions): Promise<AgentHost> {
@@ -128,7 +136,9 @@ export async function startAgentHost(options: AgentHostOptions): Promise<AgentHo
 function abortable<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   return Promise.race([
     work,
-    untilAborted(signal).then((): never => {
+    untilAborted(signal).then(async (): Promise<never> => {
+      // An installation that was stopped takes its files away first.
+      await Promise.race([work.catch(() => undefined), sleep(CLEAN_UP_MS)]);
       throw new FallowError("cancelled", "stopped while measuring this machine");
     }),
   ]);

@@ -8,7 +8,7 @@ import { UlidIds } from "../../adapters/ids-ulid/ulid-ids.ts";
 import { LinkServer } from "../../adapters/link-websocket/link-server.ts";
 import { DiskModelFiles } from "../../adapters/model-files-disk/disk-model-files.ts";
 import { isLoopback } from "../../adapters/tls-identity/loopback.ts";
-import { keptTlsIdentity } from "../../adapters/tls-identity/tls-identity.ts";
+import { givenTlsIdentity, keptTlsIdentity, type TlsIdentity } from "../../adapters/tls-identity/tls-identity.ts";
 import { LlamaTokenizerHost } from "../../adapters/tokenizer-llama/tokenizer-host.ts";
 import { type Coordinator, createCoordinator, type GridAddresses } from "../../coordinator/coordinator.ts";
 import { assert } from "../../domain/assert.ts";
@@ -30,7 +30,7 @@ export interface CoordinatorHost {
   readonly localUrl: string;
   readonly addresses: GridAddresses;
   readonly apiKey: string;
-  /** The certificate alone, for clients on other machines; null on loopback. */
+  /** The grid's own certificate alone, for clients on other machines; null on loopback and where the operator gave his. */
   readonly certificatePath: string | null;
   /** Ends server, coordinator and store, in this order. May be called twice. */
   stop(): Promise<void>;
@@ -41,10 +41,25 @@ export interface CoordinatorHostOptions {
   readonly host: string;
   readonly port: number;
   readonly database: string | undefined;
+  /** The operator's own certificate; null for the one that the home keeps. */
+  readonly tlsFiles: { readonly certificatePath: string; readonly keyPath: string } | null;
   /** A client that reads nothing for so long, while there is something to read, is gone. */
   readonly clientStallMsMax: number;
   readonly version: string;
   readonly log: Log;
+}
+
+/** The operator's certificate is used wherever the grid listens; the grid's own only beyond this machine. */
+async function tlsOf({ home, host, tlsFiles }: CoordinatorHostOptions): Promise<{
+  readonly tls: TlsIdentity | null;
+  readonly certificatePath: string | null;
+}> {
+  if (tlsFiles !== null) return { tls: await givenTlsIdentity(tlsFiles), certificatePath: null };
+  if (isLoopback(host)) return { tls: null, certificatePath: null };
+  const tls = await keptTlsIdentity(home.at("tls"), reachableHosts(host).map(unbracketed));
+  const certificatePath = home.at("tls", "certificate.pem");
+  writeFileSafely(certificatePath, new X509Certificate(tls.certificatePem).toString());
+  return { tls, certificatePath };
 }
 
 /** Where join codes lead before the server listens: nowhere, and none is made then. */
@@ -67,11 +82,7 @@ export async function startCoordinatorHost(options: CoordinatorHostOptions): Pro
     const store = await openStore(options.database, home);
     undo.push(() => store.close());
     const apiKey = await foundGrid({ clock, random, ids, crypto, store }, home, secrets);
-    const tls = isLoopback(host) ? null : await keptTlsIdentity(home.at("tls"), reachableHosts(host).map(unbracketed));
-    const certificatePath = tls === null ? null : home.at("tls", "certificate.pem");
-    if (tls !== null && certificatePath !== null) {
-      writeFileSafely(certificatePath, new X509Certificate(tls.certificatePem).toString());
-    }
+    const { tls, certificatePath } = await tlsOf(options);
     const tokenizers = new LlamaTokenizerHost({ libraryDirectory: null, environment: childEnvironment() });
     undo.push(() => tokenizers.close());
     const modelFiles = new DiskModelFiles({

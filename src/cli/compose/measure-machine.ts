@@ -1,27 +1,44 @@
-/** What this machine has and how fast it is, and the engine host that fits it. */
+/**
+ * What this machine has and how fast it is, and the engine host that fits it. A GPU's engine is installed when it is missing, tried
+ * and measured; whatever keeps it from working is told with its fix, and the next variant is tried, at last the CPU's.
+ */
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { SystemClock } from "../../adapters/clock-system/system-clock.ts";
 import { LlamaEngineHost } from "../../adapters/engine-llama/engine-host.ts";
 import { LLAMA_RELEASE } from "../../adapters/engine-llama/llama-library.ts";
-import { MachineProbe } from "../../adapters/hardware-probe/machine-probe.ts";
+import type { InstallProgress, VariantFolder } from "../../adapters/engine-variants/variant-folder.ts";
+import { MachineProbe, type MachineProbeOptions } from "../../adapters/hardware-probe/machine-probe.ts";
 import { SpeedRecordFile } from "../../adapters/hardware-probe/speed-record-file.ts";
+import { chooseVariant, type EngineWish, type VariantCandidate } from "../../agent/devices/choose-variant.ts";
 import { referenceSpeed } from "../../agent/devices/reference-speed.ts";
-import { type NodeCapabilities, usableBytes } from "../../domain/hardware.ts";
+import { tryVariant } from "../../agent/devices/try-variant.ts";
+import { assert } from "../../domain/assert.ts";
+import { describeFault, FallowError } from "../../domain/fault.ts";
+import { type EngineVariant, type NodeCapabilities, usableBytes } from "../../domain/hardware.ts";
 import { modelId, sha256Hex } from "../../domain/ids.ts";
-import type { EngineHost } from "../../ports/engine.ts";
+import type { EngineHost, EngineLoadSpec } from "../../ports/engine.ts";
+import type { ProbeNote } from "../../ports/gpu-probe.ts";
 import { BUNDLED_MODEL } from "../bundled-model.ts";
 import { CliError } from "../cli-error.ts";
 import type { HomeFolder } from "../home/home-folder.ts";
 import type { AgentEvent } from "./agent-events.ts";
 import { childEnvironment } from "./child-environment.ts";
-import { installedVariants } from "./installed-variants.ts";
+import { fixForVariant } from "./engine-fixes.ts";
+import { type InstalledVariant, installedVariants, variantFolder } from "./installed-variants.ts";
 
 /** Prompt and answer of the reference load fit. */
 const CONTEXT_TOKENS = 1_024;
+/** Of an installation: ten events are enough for a log, and a step of progress for an eye. */
+const INSTALL_EVENT_SHARE = 0.1;
+/** An engine's last words can be long; the cause stands at their beginning. */
+const CAUSE_CHARS_MAX = 200;
 
 export interface MachineMeasuring {
   readonly home: HomeFolder;
+  /** Where engine variants are installed. */
+  readonly enginesFolder: string;
+  readonly engine: EngineWish;
   /** Of each device at most so much is lent; null: all but the owner's reserve. */
   readonly memoryBytesMax: number | null;
   readonly threads: number;
@@ -29,39 +46,137 @@ export interface MachineMeasuring {
   readonly onEvent: (event: AgentEvent) => void;
 }
 
-export async function measureMachine(
-  options: MachineMeasuring,
-): Promise<{ capabilities: NodeCapabilities; engines: EngineHost }> {
-  const probe = new MachineProbe({
-    engineVersion: LLAMA_RELEASE,
-    installedVariants: installedVariants(),
-    folder: options.home.path,
+export interface MeasuredMachine {
+  readonly capabilities: NodeCapabilities;
+  readonly engines: EngineHost;
+}
+
+type Probed = Awaited<ReturnType<MachineProbe["probe"]>>;
+
+export async function measureMachine(options: MachineMeasuring): Promise<MeasuredMachine> {
+  const folder = variantFolder(options.enginesFolder);
+  const installed = await installedVariants(folder);
+  const names = installed.map(({ variant }) => variant);
+  const found = await probe(options, { installedVariants: names });
+  const candidates = chooseVariant({
+    platform: process.platform,
+    arch: process.arch,
+    gpus: found.gpus,
+    hasVulkanLoader: found.hasVulkanLoader,
+    installed: names,
+    obtainable: folder.obtainable,
+    wish: options.engine,
   });
-  const { capabilities, notes } = await probe.probe();
-  for (const note of notes) options.onEvent({ event: "note", ...note });
-  const engines = new LlamaEngineHost({
-    variant: capabilities.engineVariant,
-    libraryDirectory: null,
-    selfTestModelPath: BUNDLED_MODEL.path,
-    environment: childEnvironment(),
-  });
+  const failed: EngineVariant[] = [];
+  for (const [at, candidate] of candidates.entries()) {
+    const next = candidates[at + 1];
+    if (next === undefined) break;
+    try {
+      return await measureGpu(candidate, { options, folder, installed });
+    } catch (thrown) {
+      if (options.signal.aborted || !(thrown instanceof FallowError)) throw thrown;
+      const { variant } = candidate;
+      const fix = fixForVariant(variant, thrown.code);
+      failed.push(variant);
+      options.onEvent({
+        event: "engine-fallback",
+        variant,
+        instead: next.variant,
+        cause: describeFault(thrown).slice(0, CAUSE_CHARS_MAX),
+        fix,
+      });
+    }
+  }
+  const probed = await probe(options, { installedVariants: ["cpu"] });
+  // What the owner was told already, or does not want to hear.
+  const isTold = ({ missingVariant }: ProbeNote) =>
+    missingVariant !== undefined && (options.engine !== "auto" || failed.includes(missingVariant));
+  return measured({ options, probed, variant: "cpu", engines: hostOf("cpu", null), isTold });
+}
+
+/** Throws a `FallowError` when the variant does not work here. */
+async function measureGpu(
+  { variant, isInstalled }: VariantCandidate,
+  more: { options: MachineMeasuring; folder: VariantFolder; installed: readonly InstalledVariant[] },
+): Promise<MeasuredMachine> {
+  const { options } = more;
+  const kept = more.installed.find((each) => each.variant === variant);
+  const directory = isInstalled && kept !== undefined ? kept.directory : await installVariant(variant, more);
+  const engines = hostOf(variant, directory);
+  const { gpus = [] } = await tryVariant({ spec: bundledSpec(options.threads), signal: options.signal }, { engines });
+  const probed = await probe(options, { installedVariants: [variant, "cpu"], seenByEngine: { variant, gpus } });
+  const [first] = probed.capabilities.devices;
+  assert(first !== undefined, "a machine has its CPU");
+  if (first.variant !== variant) {
+    throw new FallowError("engine-offloads-nothing", `its GPU tells no memory, so nothing can be planned for it`);
+  }
+  const result = await measured({ options, probed, variant, engines, isTold: () => false });
+  options.onEvent({ event: "engine", variant, gpu: first.name });
+  return result;
+}
+
+async function installVariant(
+  variant: EngineVariant,
+  { options, folder }: { options: MachineMeasuring; folder: VariantFolder },
+): Promise<string> {
+  let toldShare = Number.NEGATIVE_INFINITY;
+  const onProgress = ({ bytes, bytesTotal }: InstallProgress) => {
+    const share = bytes / bytesTotal;
+    if (share < toldShare + INSTALL_EVENT_SHARE) return;
+    toldShare = share;
+    options.onEvent({ event: "engine-installing", variant, bytes, bytesTotal });
+  };
+  return folder.install(variant, { signal: options.signal, onProgress });
+}
+
+async function measured(result: {
+  options: MachineMeasuring;
+  probed: Probed;
+  variant: EngineVariant;
+  engines: EngineHost;
+  isTold: (note: ProbeNote) => boolean;
+}): Promise<MeasuredMachine> {
+  const { options, probed, engines } = result;
   const speed = await referenceSpeed(
     {
-      spec: {
-        modelId: modelId(BUNDLED_MODEL.id),
-        weightsPath: BUNDLED_MODEL.path,
-        weightsSha256: sha256Hex(createHash("sha256").update(readFileSync(BUNDLED_MODEL.path)).digest("hex")),
-        contextTokens: CONTEXT_TOKENS,
-        sequencesMax: 1,
-        threads: options.threads,
-        gpuLayers: "all",
-      },
-      engineVersion: `${LLAMA_RELEASE}/${capabilities.engineVariant}`,
+      spec: bundledSpec(options.threads),
+      engineVersion: `${LLAMA_RELEASE}/${result.variant}`,
       signal: options.signal,
     },
     { clock: new SystemClock(), engines, record: new SpeedRecordFile(options.home.at("speed.json")) },
   );
-  return { capabilities: { ...limited(capabilities, options.memoryBytesMax), referenceSpeed: speed }, engines };
+  for (const note of probed.notes) {
+    const { subject, problem, fix } = note;
+    if (!result.isTold(note)) options.onEvent({ event: "note", subject, problem, fix });
+  }
+  return {
+    capabilities: { ...limited(probed.capabilities, options.memoryBytesMax), referenceSpeed: speed },
+    engines,
+  };
+}
+
+function probe(
+  { home }: MachineMeasuring,
+  more: Pick<MachineProbeOptions, "installedVariants" | "seenByEngine">,
+): Promise<Probed> {
+  return new MachineProbe({ engineVersion: LLAMA_RELEASE, folder: home.path, ...more }).probe();
+}
+
+function hostOf(variant: EngineVariant, libraryDirectory: string | null): EngineHost {
+  const selfTestModelPath = BUNDLED_MODEL.path;
+  return new LlamaEngineHost({ variant, libraryDirectory, selfTestModelPath, environment: childEnvironment() });
+}
+
+function bundledSpec(threads: number): EngineLoadSpec {
+  return {
+    modelId: modelId(BUNDLED_MODEL.id),
+    weightsPath: BUNDLED_MODEL.path,
+    weightsSha256: sha256Hex(createHash("sha256").update(readFileSync(BUNDLED_MODEL.path)).digest("hex")),
+    contextTokens: CONTEXT_TOKENS,
+    sequencesMax: 1,
+    threads,
+    gpuLayers: "all",
+  };
 }
 
 /** The owner's limit becomes a larger reserve, which is what plans respect. */

@@ -1,14 +1,18 @@
 /** Checks of GPUs: what the probe found, and what keeps one from being used. */
 import { LLAMA_RELEASE } from "../../adapters/engine-llama/llama-library.ts";
 import { MachineProbe } from "../../adapters/hardware-probe/machine-probe.ts";
-import { installedVariants } from "../compose/installed-variants.ts";
+import { installedVariants, variantFolder } from "../compose/installed-variants.ts";
 import { formatBytes } from "../format.ts";
+import { ENGINES_FOLDER, type HomeFolder } from "../home/home-folder.ts";
 import { type Check, fine, problem } from "./check.ts";
+import { existingParent } from "./machine-checks.ts";
 
-export async function checkGpu(folder: string): Promise<readonly Check[]> {
+export async function checkGpu(home: HomeFolder): Promise<readonly Check[]> {
+  const folder = existingParent(home.path);
+  const installed = await installedVariants(variantFolder(home.at(ENGINES_FOLDER)));
   const { capabilities, notes } = await new MachineProbe({
     engineVersion: LLAMA_RELEASE,
-    installedVariants: installedVariants(),
+    installedVariants: installed.map(({ variant }) => variant),
     folder,
   }).probe();
   // Memory and disk have checks of their own, with bounds for a grid and not only for an agent.

@@ -9,6 +9,7 @@
  * | grid.sqlite       | the coordinator's store, unless `--database` names another       |
  * | tls/              | certificate and key for addresses beyond loopback                |
  * | agent/            | the agent's own home: identity, joined grid, weights             |
+ * | engines/          | engine variants for GPUs, for every agent of this home            |
  */
 import { randomBytes } from "node:crypto";
 import {
@@ -26,6 +27,8 @@ import { homedir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import type { z } from "zod";
 import { CliError, systemCode } from "../cli-error.ts";
+
+export const ENGINES_FOLDER = "engines";
 
 export interface HomeFolder {
   readonly path: string;
