@@ -1,10 +1,11 @@
 // Provides the programs from outside npm that some suites need. As root on Debian or Ubuntu it installs what is missing;
 // elsewhere it says which suites are left out and how to get them. In CI a tool that is still missing is a failure.
+// With --soak it also provides what only the long suites need.
 // Runs on the project's Node, after tools/ensure.mjs. FALLOW_NO_APT=1 keeps it from installing anything.
 import { spawn } from "node:child_process";
 import { readdirSync, readFileSync } from "node:fs";
 import { progress } from "./progress.mjs";
-import { isCi, TOOLS } from "./test-tools.ts";
+import { isCi, SOAK_TOOLS, TOOLS } from "./test-tools.ts";
 
 const say = (line) => process.stderr.write(`fallow: ${line}\n`);
 /** Another apt-get may hold the package lock: wait for it this long. */
@@ -72,7 +73,8 @@ async function install(packages) {
   }
 }
 
-const missing = () => TOOLS.filter((tool) => tool.find() === null);
+const wanted = process.argv.includes("--soak") ? SOAK_TOOLS : TOOLS;
+const missing = () => wanted.filter((tool) => tool.find() === null);
 
 let left = missing();
 const mayInstall = process.getuid?.() === 0 && isDebianLike() && process.env.FALLOW_NO_APT !== "1";

@@ -65,6 +65,16 @@ export function findFaketime(): string | null {
   return [...(named === undefined ? [] : [named]), ...found].find(isReadable) ?? null;
 }
 
+/** The description of Mesa's software device for Vulkan, where Debian keeps it; or null. The loader must be there too. */
+export function findLavapipe(): string | null {
+  const named = process.env["FALLOW_TEST_LAVAPIPE"];
+  if (named !== undefined && isReadable(named)) return named;
+  const folder = "/usr/share/vulkan/icd.d";
+  const found = ["lvp_icd.x86_64.json", "lvp_icd.json"].map((name) => join(folder, name)).find(isReadable);
+  const loaders = ["/usr/lib/x86_64-linux-gnu/libvulkan.so.1", "/usr/lib64/libvulkan.so.1", "/usr/lib/libvulkan.so.1"];
+  return found !== undefined && loaders.some(isReadable) ? found : null;
+}
+
 /** In CI nothing may be left out: a suite fails where it would otherwise be skipped with a reason. */
 export const isCi = (): boolean =>
   process.env["CI"] !== undefined && process.env["CI"] !== "" && process.env["CI"] !== "false";
@@ -79,7 +89,7 @@ export interface TestTool {
   readonly variable: string;
 }
 
-/** Every tool in the order in which it is installed and reported. */
+/** Every tool of the usual suites, in the order in which it is installed and reported. */
 export const TOOLS: readonly TestTool[] = [
   {
     name: "PostgreSQL server",
@@ -102,4 +112,23 @@ export const TOOLS: readonly TestTool[] = [
     debianPackages: ["libfaketime"],
     variable: "FALLOW_TEST_FAKETIME",
   },
+];
+
+/** The only machines for which the engine's package has a Vulkan variant with a known digest. */
+export const hasVulkanEngine = process.platform === "linux" && process.arch === "x64";
+
+/** What only the long suites need. */
+export const SOAK_TOOLS: readonly TestTool[] = [
+  ...TOOLS,
+  ...(hasVulkanEngine
+    ? [
+        {
+          name: "Mesa's Vulkan drivers",
+          suites: "the Vulkan engine on a software device",
+          find: findLavapipe,
+          debianPackages: ["libvulkan1", "mesa-vulkan-drivers"],
+          variable: "FALLOW_TEST_LAVAPIPE",
+        },
+      ]
+    : []),
 ];

@@ -1,0 +1,95 @@
+/**
+ * The Vulkan engine for real: fetched on demand by the command, run on Mesa's software device, compared with the CPU. That device is
+ * slow (about one token a second), so the suite asks for a few tokens only; what it shows is that layers are offloaded and the
+ * numbers are right. It belongs to the long suites because it needs Mesa and fetches 24 MB.
+ */
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { engineEnvironment } from "../../src/adapters/engine-llama/child-environment.ts";
+import { DEFAULT_SAMPLING } from "../../src/domain/sampling.ts";
+import { findLavapipe, hasVulkanEngine, isCi } from "../../tools/test-tools.ts";
+import { engineHost, generate, loadTiny } from "../support/engine-fixture.ts";
+import { launchFallow, makeHome, removeHome, runFallow, startGrid } from "../support/grid.ts";
+
+const TOKENS = 8;
+const ENGINE_MS_MAX = 170_000;
+
+const driver = findLavapipe();
+const absent = !hasVulkanEngine
+  ? "there is no Vulkan engine for this machine"
+  : driver === null
+    ? "Mesa's Vulkan drivers are missing"
+    : null;
+if (absent !== null && hasVulkanEngine && isCi()) throw new Error(`${absent}: in CI that is a failure`);
+
+/** ggml hides devices that are the processor itself, unless they are named. */
+const SOFTWARE_DEVICE = { GGML_VK_VISIBLE_DEVICES: "0", VK_ICD_FILENAMES: driver ?? "" };
+/** The loader finds no driver at all. */
+const NO_DEVICE = { VK_ICD_FILENAMES: "/nonexistent/driver.json", VK_DRIVER_FILES: "/nonexistent/driver.json" };
+
+describe.skipIf(absent !== null)(`the Vulkan engine${absent === null ? "" : ` (left out: ${absent})`}`, () => {
+  let home: string;
+  let libraryDirectory: string;
+  beforeAll(async () => {
+    home = makeHome();
+    const { code, json, stderr } = await runFallow(["engine", "install", "vulkan", "--json"], { home });
+    expect(code, stderr).toBe(0);
+    libraryDirectory = String((json as { folder: unknown }).folder);
+  }, ENGINE_MS_MAX);
+  afterAll(() => removeHome(home));
+
+  test("puts the model's layers on the device and says the same tokens as the CPU", {
+    timeout: ENGINE_MS_MAX,
+  }, async () => {
+    const task = { tokensMax: TOKENS, ignoreStopTokens: true, sampling: { ...DEFAULT_SAMPLING, temperature: 0 } };
+    const onCpu = await loadTiny(engineHost(), { sequencesMax: 1, contextTokens: 256 });
+    const expected = await generate(onCpu, task);
+    await onCpu.close();
+    const environment = { ...engineEnvironment(process.env), ...SOFTWARE_DEVICE };
+    // The self-test's prompt alone takes many seconds here.
+    const host = engineHost({ variant: "vulkan", libraryDirectory, environment, silenceMsMax: ENGINE_MS_MAX });
+    const onGpu = await loadTiny(host, { sequencesMax: 1, contextTokens: 256, gpuLayers: "all" });
+    const { tokenIds } = await generate(onGpu, task);
+    const { layersOffloaded, variant, gpus } = onGpu.info;
+    await onGpu.close();
+    expect(layersOffloaded).toBeGreaterThan(0);
+    expect(variant).toBe("vulkan");
+    expect(gpus?.[0]?.memoryBytes).toBeGreaterThan(0);
+    expect(tokenIds).toEqual(expected.tokenIds);
+    expect(tokenIds).toHaveLength(TOKENS);
+  });
+
+  test("without a device gives way to the CPU, and says why and what to do", { timeout: ENGINE_MS_MAX }, async () => {
+    await using grid = await startGrid({ home, args: ["--engine", "vulkan", "--threads", "1"], env: NO_DEVICE });
+    expect(grid.log()).toMatch(
+      /the vulkan engine is not used, cpu is instead: it put 0 layers of a model on a GPU: it sees no GPU that it can use; install the Vulkan loader/,
+    );
+  });
+
+  test("tells a joining agent's owner the same as an event", { timeout: ENGINE_MS_MAX }, async () => {
+    await using grid = await startGrid({ args: ["--no-agent"] });
+    await using agent = launchFallow(["join", grid.joinCode, "--json", "--engine", "vulkan", "--threads", "1"], {
+      home,
+      env: NO_DEVICE,
+    });
+    expect(await agent.waitFor(({ event }) => event === "engine-fallback")).toMatchObject({
+      variant: "vulkan",
+      instead: "cpu",
+      cause: expect.stringContaining("it put 0 layers"),
+      fix: expect.stringContaining("install"),
+    });
+    await agent.waitFor(({ event }) => event === "online");
+  });
+
+  test("is seen by the doctor at work", { timeout: ENGINE_MS_MAX }, async () => {
+    const { json } = await runFallow(["doctor", "--port", "0", "--json"], { home, env: SOFTWARE_DEVICE });
+    expect(json).toMatchObject({
+      checks: expect.arrayContaining([
+        expect.objectContaining({
+          name: "engine vulkan",
+          state: "ok",
+          detail: expect.stringMatching(/puts \d+ layers/),
+        }),
+      ]),
+    });
+  });
+});
