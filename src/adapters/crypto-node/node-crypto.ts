@@ -1,10 +1,10 @@
 /** The Crypto port on node:crypto. Ed25519 keys cross the port raw; node:crypto wants them wrapped in DER. */
 import {
-  createHash,
   createHmac,
   createPrivateKey,
   createPublicKey,
   generateKeyPairSync,
+  hash,
   type KeyObject,
   sign,
   timingSafeEqual,
@@ -25,7 +25,7 @@ export class NodeCrypto implements Crypto {
   readonly #publicKeys = new Map<string, KeyObject>();
 
   sha256(data: Uint8Array): Uint8Array {
-    return new Uint8Array(createHash("sha256").update(data).digest());
+    return new Uint8Array(hash("sha256", data, "buffer"));
   }
 
   hmacSha256(key: Uint8Array, data: Uint8Array): Uint8Array {
