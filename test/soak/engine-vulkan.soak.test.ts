@@ -3,6 +3,8 @@
  * slow (about one token a second), so the suite asks for a few tokens only; what it shows is that layers are offloaded and the
  * numbers are right. It belongs to the long suites because it needs Mesa and fetches 24 MB.
  */
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { engineEnvironment } from "../../src/adapters/engine-llama/child-environment.ts";
 import { DEFAULT_SAMPLING } from "../../src/domain/sampling.ts";
@@ -63,6 +65,24 @@ describe.skipIf(absent !== null)(`the Vulkan engine${absent === null ? "" : ` (l
     expect(grid.log()).toMatch(
       /the vulkan engine is not used, cpu is instead: it put 0 layers of a model on a GPU: it sees no GPU that it can use; install the Vulkan loader/,
     );
+  });
+
+  test("serves a grid: its node offers the device with the memory that the engine reports", {
+    timeout: ENGINE_MS_MAX,
+  }, async () => {
+    // The reference load takes this device longer than an engine may be silent, so its speed must be known: the CPU's is taken.
+    const speedFile = join(home, "agent", "speed.json");
+    await using first = await startGrid({ home, args: ["--threads", "1"] });
+    await first.stop();
+    writeFileSync(speedFile, readFileSync(speedFile, "utf8").replaceAll("/cpu/", "/vulkan/"));
+    await using grid = await startGrid({ home, args: ["--engine", "vulkan", "--threads", "1"], env: SOFTWARE_DEVICE });
+    expect(grid.log()).toMatch(/using llvmpipe[^\n]* with the vulkan engine/);
+    expect((await runFallow(["nodes", "--json"], { home })).json).toMatchObject({
+      nodes: [{ state: "online", engineVariant: "vulkan", devices: [{ deviceId: "vulkan0" }, { deviceId: "cpu" }] }],
+    });
+    const { code, json } = await runFallow(["chat", "hello", "--max-tokens", "4", "--json"], { home });
+    expect(code).toBe(0);
+    expect(json).toMatchObject({ text: expect.stringMatching(/./) });
   });
 
   test("tells a joining agent's owner the same as an event", { timeout: ENGINE_MS_MAX }, async () => {

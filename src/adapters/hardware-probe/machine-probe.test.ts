@@ -127,6 +127,24 @@ describe("the probe", () => {
     });
   });
 
+  test("offers what an engine sees where the system tells of no GPU for it, and only there", async () => {
+    const seenByEngine = {
+      variant: "vulkan" as const,
+      gpus: [{ name: "Intel Arc A770", memoryBytes: 16 * 1024 * MIB, memoryFreeBytes: 15 * 1024 * MIB }],
+    };
+    const { capabilities, gpus } = await probe({ installedVariants: ["vulkan", "cpu"], seenByEngine });
+    expect(gpus).toEqual([{ name: "Intel Arc A770", variants: ["vulkan"] }]);
+    expect(capabilities.engineVariant).toBe("vulkan");
+    expect(capabilities.devices.map(({ deviceId }) => deviceId)).toEqual(["vulkan0", "cpu"]);
+    expect(capabilities.devices[0]).toMatchObject({ memoryBytes: 16 * 1024 * MIB, memoryFreeBytes: 15 * 1024 * MIB });
+    await putTool(`echo "0, NVIDIA GeForce RTX 4090, 24564, 23012"`);
+    await writeFile(join(folder, "libvulkan.so.1"), "");
+    const vulkanLibraries = [join(folder, "libvulkan.so.1")];
+    const known = await probe({ installedVariants: ["vulkan", "cpu"], seenByEngine, vulkanLibraries });
+    expect(known.capabilities.devices.map(({ name }) => name)[0]).toBe("NVIDIA GeForce RTX 4090");
+    expect(known.capabilities.devices).toHaveLength(2);
+  });
+
   test("never guesses the memory of a GPU", async () => {
     await putDisplay("0000:03:00.0", { class: "0x030000", vendor: "0x1002" });
     const { capabilities, notes } = await probe({ installedVariants: ["cpu", "vulkan"] });
