@@ -12,6 +12,7 @@ const grid = await startCoordinatorHost({
   host,
   port: 0,
   database: undefined,
+  tlsFiles: null,
   version: "0.0.0-bench",
   clientStallMsMax: 30_000,
   log: createPinoLog({ level: "error" }),
