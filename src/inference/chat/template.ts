@@ -1,34 +1,18 @@
 /**
  * Chat templates come inside model files, and a model file may come from anybody: a template is a program of a stranger.
- * It runs in the Jinja interpreter, which reaches nothing but the values given here, with a bound on its source, on the steps
- * of one rendering (long values count as many), and on every text it makes. The environment is that of Hugging Face's `apply_chat_template`:
+ * It runs in the Jinja interpreter, which reaches nothing but the values given here, with a bound on its source, and on the steps and
+ * the memory of one rendering (bounded-interpreter.ts). The environment is that of Hugging Face's `apply_chat_template`:
  * `raise_exception`, `strftime_now`, `range`, `bos_token`, `eos_token`, and `tojson` as Python prints it.
  */
-import { Environment, Interpreter, parse, tokenize } from "@huggingface/jinja";
+import { Environment, parse, tokenize } from "@huggingface/jinja";
 import { no, type Outcome, ok, type Refusal, refuse } from "../../domain/refusal.ts";
+import { boundedInterpreter, TemplateBound } from "./bounded-interpreter.ts";
 
 /** The longest published template is about 20,000 characters. */
 export const TEMPLATE_CHARS_MAX = 262_144;
-/** A long template takes some 200 steps a message; half a million take under a second. */
-export const TEMPLATE_STEPS_MAX = 500_000;
-/** Of a rendered prompt: over four times the largest context in use. */
-export const RENDERED_CHARS_MAX = 16_777_216;
 const RANGE_ITEMS_MAX = 100_000;
-/** A step that yields a long text or list counts as more: so many characters, or items, as are made in the time of a step. */
-const CHARS_PER_STEP = 1_024;
-const ITEMS_PER_STEP = 4;
-/** To name a list of the request (the messages, 4,096 at most) costs nothing by its length: templates do it at each message. */
-const NAMED_ITEMS_MAX = 4_096;
-
-/** What is used of the interpreter; its own declarations cannot be resolved under Node's module rules. */
-interface JinjaInterpreter {
-  run(program: unknown): JinjaValue;
-  /** Called for every node of the program, by the interpreter itself as well. */
-  evaluate(statement: unknown, environment: unknown): JinjaValue;
-}
-interface JinjaValue {
-  readonly value: unknown;
-}
+/** Of what a template says when it refuses. */
+const REFUSAL_CHARS_MAX = 1_000;
 
 export interface TemplateInput {
   readonly messages: readonly unknown[];
@@ -43,7 +27,6 @@ export interface TemplateInput {
 
 /** What a template said with `raise_exception`; told to the caller, whose messages it did not like. */
 class TemplateRefusal extends Error {}
-class TemplateBound extends Error {}
 
 export class ChatTemplate {
   readonly source: string;
@@ -88,35 +71,6 @@ export class ChatTemplate {
   }
 }
 
-function boundedInterpreter(environment: unknown): JinjaInterpreter {
-  const interpreter: JinjaInterpreter = new Interpreter(environment);
-  const evaluate = interpreter.evaluate.bind(interpreter);
-  let stepsLeft = TEMPLATE_STEPS_MAX;
-  interpreter.evaluate = (statement, scope) => {
-    stepsLeft--;
-    if (stepsLeft < 0) throw new TemplateBound(`it takes more than ${TEMPLATE_STEPS_MAX} steps`);
-    const result = evaluate(statement, scope);
-    stepsLeft -= stepsOf(statement, result.value);
-    if (typeof result.value === "string" && result.value.length > RENDERED_CHARS_MAX) {
-      throw new TemplateBound(`it makes a text of more than ${RENDERED_CHARS_MAX} characters`);
-    }
-    return result;
-  };
-  return interpreter;
-}
-
-/** What a filter reads or makes was, or is, the value of a step, so that this bounds both. */
-function stepsOf(statement: unknown, value: unknown): number {
-  if (typeof value === "string") return Math.floor(value.length / CHARS_PER_STEP);
-  if (!Array.isArray(value) || (isName(statement) && value.length <= NAMED_ITEMS_MAX)) return 0;
-  return Math.floor(value.length / ITEMS_PER_STEP);
-}
-
-function isName(statement: unknown): boolean {
-  if (typeof statement !== "object" || statement === null || !("type" in statement)) return false;
-  return statement.type === "Identifier" || statement.type === "MemberExpression";
-}
-
 function globals(wallMs: number): Readonly<Record<string, unknown>> {
   return {
     true: true,
@@ -126,7 +80,7 @@ function globals(wallMs: number): Readonly<Record<string, unknown>> {
     False: false,
     None: null,
     raise_exception: (message: unknown) => {
-      throw new TemplateRefusal(typeof message === "string" ? message : "no reason given");
+      throw new TemplateRefusal(typeof message === "string" ? message.slice(0, REFUSAL_CHARS_MAX) : "no reason given");
     },
     range: boundedRange,
     strftime_now: (format: unknown) => formatTime(wallMs, String(format)),
