@@ -230,8 +230,10 @@ describe("a client that leaves", () => {
     generation?.send(await grid.ids(", Let there be"));
     await grid.pass(59_000);
     expect(generation?.finishedBy).toBe(null);
+    expect(grid.connectionsCut).toBe(0);
     await grid.pass(1_500);
     expect(generation?.finishedBy).toBe("cancelled");
+    expect(grid.connectionsCut).toBe(1);
     await settled(async () => (await grid.balance()).held === 0);
     expect(await piece(reader)).toBe(null);
   });

@@ -202,6 +202,22 @@ describe("one port", () => {
     expect(await (await slow).text()).toBe("done");
   });
 
+  test("cuts a connection for the handler, which knows that its client is gone", async () => {
+    let cut: () => void = () => undefined;
+    const server = await start({
+      handler: async (_, info) => {
+        cut = info.cut;
+        return new Response(new ReadableStream({ pull: () => new Promise(() => undefined) }, { highWaterMark: 0 }));
+      },
+    });
+    const socket = connect({ port: server.port, host: "127.0.0.1" });
+    socket.on("error", () => undefined);
+    socket.write("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    await once(socket, "data");
+    cut();
+    await once(socket, "close");
+  });
+
   test("cuts an answer that takes longer than the grace", async () => {
     const server = await start({ handler: () => new Promise(() => undefined) });
     const answer = fetch(server.localUrl).catch(() => "cut");

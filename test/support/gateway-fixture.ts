@@ -124,6 +124,8 @@ export class GatewayFixture {
   readonly generations: ScriptedGeneration[] = [];
   readonly logged: string[] = [];
   readyReplicas = 1;
+  /** How often the gateway ended a client's connection. */
+  connectionsCut = 0;
   /** What happens to a new generation; by default nothing until the test acts. */
   onGenerate: (generation: ScriptedGeneration) => void = () => undefined;
   onEmbed: (inputs: readonly (readonly number[])[]) => EmbeddingOutcome = () => {
@@ -230,7 +232,12 @@ export class GatewayFixture {
       ...(payload === undefined ? {} : { body: payload }),
       ...(init.signal === undefined ? {} : { signal: init.signal }),
     });
-    return this.gateway.fetch(request, { remoteAddress: "203.0.113.9" });
+    return this.gateway.fetch(request, {
+      remoteAddress: "203.0.113.9",
+      cut: () => {
+        this.connectionsCut += 1;
+      },
+    });
   }
 
   chat(fields: object = {}, init: Parameters<GatewayFixture["request"]>[2] = {}): Promise<Response> {

@@ -35,6 +35,8 @@ export interface HttpServerOptions {
 
 export interface RequestInfo {
   readonly remoteAddress: string;
+  /** Ends the connection at once, with whatever was not sent yet. */
+  readonly cut: () => void;
 }
 
 export interface HttpServer {
@@ -134,7 +136,13 @@ function secureServer(options: HttpServerOptions, tls: TlsIdentity): Server {
 
 function serve(server: Server, options: HttpServerOptions, channelBinding: () => string): void {
   const listener = getRequestListener(
-    (request, { incoming }) => options.handler(request, { remoteAddress: incoming.socket.remoteAddress ?? "unknown" }),
+    (request, { incoming }) => {
+      const { socket } = incoming;
+      return options.handler(request, {
+        remoteAddress: socket.remoteAddress ?? "unknown",
+        cut: () => void socket.destroy(),
+      });
+    },
     { hostname: "localhost", overrideGlobalObjects: false },
   );
   server.on("request", (incoming, outgoing) => {

@@ -108,6 +108,7 @@ export async function startCoordinatorHost(options: CoordinatorHostOptions): Pro
       tls,
       handler: (request, origin) => coordinator.fetch(request, origin),
       links: { path: LINK_PATH, upgrade: (upgrade) => links.upgrade(upgrade) },
+      unreadMsMax: options.clientStallMsMax + UNREAD_MARGIN_MS,
     });
     addresses = addressesOf({ host, port: server.port, certificateSha256: tls?.certificateSha256 ?? null });
     undo.push(() => server.close(CLOSE_GRACE_MS));
@@ -125,6 +126,8 @@ export async function startCoordinatorHost(options: CoordinatorHostOptions): Pro
   }
 }
 
+/** The gateway settles and ends a stalled answer first; this is for all else that is sent and not read. */
+const UNREAD_MARGIN_MS = 10_000;
 /** After the drain only answers that nobody reads are left. */
 const CLOSE_GRACE_MS = 500;
 

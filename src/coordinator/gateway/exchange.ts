@@ -12,6 +12,8 @@ export interface Exchange {
   readonly startedMonoMs: number;
   readonly createdAtMs: number;
   readonly remoteAddress: string | null;
+  /** Ends the client's connection; null where there is none. */
+  readonly cut: (() => void) | null;
   /** Set by `requireKey`. */
   key: ApiKey | null;
   /** Set once the model is known. */

@@ -23,6 +23,8 @@ const CLIENT_REQUEST_ID_CHARS_MAX = 128;
 export interface RequestOrigin {
   /** Null in tests and the simulator. */
   readonly remoteAddress: string | null;
+  /** Ends the client's connection at once: it reads nothing, so it cannot be told anything. Absent where there is no socket. */
+  readonly cut?: () => void;
 }
 
 export interface Gateway {
@@ -84,6 +86,7 @@ function beginExchange(state: GatewayState, origin: RequestOrigin): Exchange {
     startedMonoMs: clock.monoMs(),
     createdAtMs: Math.floor(clock.wallMs()),
     remoteAddress: origin.remoteAddress,
+    cut: origin.cut ?? null,
     key: null,
     modelId: null,
   };

@@ -115,7 +115,8 @@ function generationRoute(
     outputTokensMax: plan.tokensMax,
     choices: plan.choices.length,
     canOverlap: true,
-    run: (start) => runGeneration(state, { ...start, plan, route, startedMonoMs: exchange.startedMonoMs }),
+    run: (start) =>
+      runGeneration(state, { ...start, plan, route, startedMonoMs: exchange.startedMonoMs, cut: exchange.cut }),
   };
 }
 

@@ -31,6 +31,8 @@ export interface RunContext {
   readonly plan: GenerationPlan;
   readonly signal: AbortSignal;
   readonly startedMonoMs: number;
+  /** Ends the client's connection; null where there is none. */
+  readonly cut: (() => void) | null;
   readonly idempotent: IdempotentRun | null;
   /** May still be on its way when the run begins. */
   readonly held: BegunHold;
@@ -93,6 +95,8 @@ export class RunningAnswer {
   clientGone(cause: GoneCause): void {
     if (!this.#claim()) return;
     this.runner.metrics.clientsGone.inc({ cause });
+    // It still holds its connection; one that closed has none to end.
+    if (cause === "stalled") this.context.cut?.();
     const { log } = this.runner.deps;
     const { requestId } = this.context.ticket;
     this.#endGone().catch((thrown: unknown) => {
