@@ -39,6 +39,7 @@ function failing(): Tokenizer {
       if (faultsLeft >= 0) throw crashed();
       return await tiny.tokenize(parts, options);
     },
+    close: () => tiny.close(),
   };
 }
 

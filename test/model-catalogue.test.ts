@@ -9,6 +9,7 @@ import { engineEnvironment } from "../src/adapters/engine-llama/child-environmen
 import { DiskModelFiles } from "../src/adapters/model-files-disk/disk-model-files.ts";
 import { LlamaTokenizerHost } from "../src/adapters/tokenizer-llama/tokenizer-host.ts";
 import { idFromPath, ModelCatalogue } from "../src/coordinator/models/model-catalogue.ts";
+import { FallowError } from "../src/domain/fault.ts";
 import { modelId } from "../src/domain/ids.ts";
 import { MemoryStore } from "../src/sim/memory-store.ts";
 import { simLog } from "../src/sim/sim-log.ts";
@@ -163,5 +164,33 @@ describe("remove", () => {
     expect(await catalogue.remove(modelId("b"))).toBe(true);
     expect(readdirSync(kept)).toEqual([]);
     expect(existsSync(TINY_PATH)).toBe(true);
+  });
+
+  test("closes its vocabulary; so does an add that the store does not take", async () => {
+    const catalogue = await opened();
+    await catalogue.add({ path: TINY_PATH, id: "a" });
+    await catalogue.add({ path: TINY_PATH, id: "a", warmReplicas: 2 });
+    expect(tokenizers.vocabularies).toBe(1);
+    await catalogue.remove(modelId("a"));
+    expect(tokenizers.vocabularies).toBe(0);
+    const { models, meta } = store;
+    const full = new ModelCatalogue({
+      store: {
+        meta,
+        models: {
+          get: (id) => models.get(id),
+          list: () => models.list(),
+          remove: (id) => models.remove(id),
+          put: () => Promise.reject(new FallowError("disk-full", "planted")),
+        },
+      },
+      tokenizers,
+      modelFiles: new DiskModelFiles({ folder: kept, bundled: [] }),
+      crypto: new NodeCrypto(),
+      clock,
+      log: simLog(() => undefined),
+    });
+    await expect(full.add({ path: TINY_PATH, id: "b" })).rejects.toMatchObject({ code: "disk-full" });
+    expect(tokenizers.vocabularies).toBe(0);
   });
 });

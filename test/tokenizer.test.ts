@@ -6,7 +6,8 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { z } from "zod";
-import type { LlamaTokenizerHost } from "../src/adapters/tokenizer-llama/tokenizer-host.ts";
+import { engineEnvironment } from "../src/adapters/engine-llama/child-environment.ts";
+import { LlamaTokenizerHost } from "../src/adapters/tokenizer-llama/tokenizer-host.ts";
 import { modelId } from "../src/domain/ids.ts";
 import type { Tokenizer } from "../src/ports/tokenizer.ts";
 import { byteSourceOf } from "../src/weights/byte-source.ts";
@@ -170,6 +171,39 @@ describe("a vocabulary that cannot be used", () => {
     const opened = host.open({ modelId: modelId("pre"), weightsPath: path });
     await expect(opened).rejects.toMatchObject({ code: expect.stringMatching(/^tokenizer-(unusable|crashed)$/) });
     expect(await tokenizer.tokenize(plain("And"), { addBos: false })).toHaveLength(1);
+  });
+});
+
+describe("a vocabulary that is closed", () => {
+  const openIt = () => host.open({ modelId: modelId("again"), weightsPath: TINY_PATH });
+  const ask = (one: Tokenizer) => one.tokenize([{ text: "And God", special: false }], { addBos: false });
+
+  test("tokenises no more, still knows its pieces, and leaves other models with the same one alone", async () => {
+    const before = host.vocabularies;
+    const other = await openIt();
+    expect(host.vocabularies).toBe(before);
+    await other.close();
+    await other.close();
+    await expect(ask(other)).rejects.toMatchObject({ code: "tokenizer-closed" });
+    expect(other.piece(300)).toEqual(tokenizer.piece(300));
+    expect(await ask(tokenizer)).not.toHaveLength(0);
+  });
+
+  test("by its last user is freed, and can be opened again", async () => {
+    const own = new LlamaTokenizerHost({ libraryDirectory: null, environment: engineEnvironment(process.env) });
+    try {
+      for (let round = 0; round < 3; round++) {
+        const model = { modelId: modelId("mine"), weightsPath: TINY_PATH };
+        const [first, second] = await Promise.all([own.open(model), own.open(model)]);
+        expect(own.vocabularies).toBe(1);
+        const closing = first.close();
+        expect(await ask(second)).toEqual(await ask(tokenizer));
+        await Promise.all([closing, second.close()]);
+        expect(own.vocabularies).toBe(0);
+      }
+    } finally {
+      await own.close();
+    }
   });
 });
 

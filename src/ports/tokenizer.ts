@@ -14,6 +14,8 @@ export interface Tokenizer {
   piece(tokenId: number): Uint8Array;
   /** Text parts in order; a `special` part may name control tokens (template text), a plain one never does (content). */
   tokenize(parts: readonly TokenizerPart[], options: { addBos: boolean }): Promise<readonly number[]>;
+  /** Frees what the vocabulary costs; `tokenize` rejects from here on, `piece` goes on. May be called twice. */
+  close(): Promise<void>;
 }
 
 export interface TokenizerPart {

@@ -14,7 +14,8 @@ const ATTRIBUTE_CONTROL = 8;
 const SPARE_TOKENS = 16;
 
 let api: LlamaApi | null = null;
-const vocabularies: Vocabulary[] = [];
+/** By their numbers, which are not used again. */
+const vocabularies: ({ readonly vocabulary: Vocabulary; readonly model: Pointer } | null)[] = [];
 
 function report(message: TokenizerReport): void {
   process.send?.(message);
@@ -27,7 +28,7 @@ function open(llama: LlamaApi, path: string): VocabularyReport | string {
   const model = llama.loadModel(path, params);
   if (model === null) return "libllama cannot load the vocabulary";
   const vocabulary = new Vocabulary(llama, model);
-  vocabularies.push(vocabulary);
+  vocabularies.push({ vocabulary, model });
   return describe(llama, vocabulary, vocabularies.length - 1);
 }
 
@@ -95,14 +96,21 @@ function serve(llama: LlamaApi, command: Exclude<TokenizerCommand, { kind: "star
       break;
     }
     case "tokenize": {
-      const vocabulary = vocabularies[command.vocabulary];
+      const opened = vocabularies[command.vocabulary] ?? null;
       const result =
-        vocabulary === undefined ? "no such vocabulary" : tokenize(llama, vocabulary.pointer, command.fragments);
+        opened === null ? "no such vocabulary" : tokenize(llama, opened.vocabulary.pointer, command.fragments);
       report(
         typeof result === "string"
           ? { kind: "failed", key, message: result }
           : { kind: "tokenized", key, tokenIds: result },
       );
+      break;
+    }
+    case "close": {
+      const opened = vocabularies[command.vocabulary] ?? null;
+      vocabularies[command.vocabulary] = null;
+      if (opened !== null) llama.freeModel(opened.model);
+      report({ kind: "closed", key });
       break;
     }
     default:

@@ -35,6 +35,10 @@ export class LlamaTokenizerHost implements TokenizerHost {
   #process: TokenizerProcess | null = null;
   /** Numbers of vocabularies in the present process, by file. */
   #opened = new Map<string, Promise<VocabularyReport>>();
+  /** Open tokenizers of each file: models that differ in their weights only share one. */
+  readonly #users = new Map<string, number>();
+  /** Opening and closing come one after the other: a file must not be removed while another model opens it. */
+  #changes: Promise<unknown> = Promise.resolve();
   #nextKey = 1;
   #isClosed = false;
 
@@ -44,18 +48,55 @@ export class LlamaTokenizerHost implements TokenizerHost {
     this.#library = findLlamaLibrary({ directory: options.libraryDirectory, variant: "cpu" });
   }
 
-  async open(model: { modelId: ModelId; weightsPath: string }): Promise<Tokenizer> {
+  open(model: { modelId: ModelId; weightsPath: string }): Promise<Tokenizer> {
+    return this.#inTurn(() => this.#open(model));
+  }
+
+  async #open(model: { modelId: ModelId; weightsPath: string }): Promise<Tokenizer> {
     const path = await this.#writeVocabulary(model.weightsPath).catch((cause: unknown) => {
       if (cause instanceof FallowError) throw cause;
       // The file is lost or unreadable, or the disk is full: the world's fault, told by the port's own code.
       throw new FallowError("tokenizer-unusable", `the vocabulary in ${model.weightsPath} cannot be read`, { cause });
     });
-    const vocabulary = await this.#retrying(() => this.#openIn(this.#running(), path));
-    return new LlamaTokenizer({
-      modelId: model.modelId,
-      vocabulary,
-      tokenize: (fragments) => this.#retrying(() => this.#tokenize(path, fragments)),
-    });
+    this.#users.set(path, (this.#users.get(path) ?? 0) + 1);
+    try {
+      const vocabulary = await this.#retrying(() => this.#openIn(this.#running(), path));
+      return new LlamaTokenizer({
+        modelId: model.modelId,
+        vocabulary,
+        tokenize: (fragments) => this.#retrying(() => this.#tokenize(path, fragments)),
+        close: () => this.#inTurn(() => this.#leave(path)),
+      });
+    } catch (thrown) {
+      await this.#leave(path);
+      throw thrown;
+    }
+  }
+
+  /** The last one to leave a vocabulary frees it. */
+  async #leave(path: string): Promise<void> {
+    const users = (this.#users.get(path) ?? 0) - 1;
+    if (users > 0) {
+      this.#users.set(path, users);
+      return;
+    }
+    this.#users.delete(path);
+    const opened = this.#opened.get(path);
+    this.#opened.delete(path);
+    const child = this.#process;
+    // One that failed to open, or whose process is gone, holds nothing there.
+    const report = await opened?.catch(() => null);
+    if (report != null && child !== null && child === this.#process && !child.isGone) {
+      await child.ask({ kind: "close", key: this.#nextKey++, vocabulary: report.vocabulary }).catch(() => null);
+    }
+    await rm(path, { force: true });
+  }
+
+  #inTurn<T>(change: () => Promise<T>): Promise<T> {
+    const turn = this.#changes.then(change);
+    // Whoever asked gets its fault; the next one in line only waits for it.
+    this.#changes = turn.catch(() => undefined);
+    return turn;
   }
 
   async close(): Promise<void> {
@@ -71,6 +112,11 @@ export class LlamaTokenizerHost implements TokenizerHost {
   /** Process id of the child, or null: for tests and the status page. */
   get processId(): number | null {
     return this.#process?.isGone === false ? this.#process.processId : null;
+  }
+
+  /** Vocabularies that are open: for tests and the status page. */
+  get vocabularies(): number {
+    return this.#users.size;
   }
 
   async #writeVocabulary(weightsPath: string): Promise<string> {

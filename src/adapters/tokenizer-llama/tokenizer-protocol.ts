@@ -5,6 +5,7 @@ import type { TextFragment } from "./text-fragments.ts";
 export type TokenizerCommand =
   | { readonly kind: "start"; readonly library: LlamaLibraryFiles }
   | { readonly kind: "open"; readonly key: number; readonly path: string }
+  | { readonly kind: "close"; readonly key: number; readonly vocabulary: number }
   | {
       readonly kind: "tokenize";
       readonly key: number;
@@ -30,4 +31,5 @@ export interface VocabularyReport {
 export type TokenizerReport =
   | { readonly kind: "opened"; readonly key: number; readonly report: VocabularyReport }
   | { readonly kind: "tokenized"; readonly key: number; readonly tokenIds: Int32Array }
+  | { readonly kind: "closed"; readonly key: number }
   | { readonly kind: "failed"; readonly key: number; readonly message: string };

@@ -101,7 +101,10 @@ export class ModelCatalogue {
       if (!(await this.#ports.store.models.remove(modelId))) return false;
       this.#entries.delete(modelId);
       this.#changed();
-      if (entry !== undefined) await this.#discardUnused(entry.manifest.weightsSha256);
+      if (entry !== undefined) {
+        await entry.tokenizer.close();
+        await this.#discardUnused(entry.manifest.weightsSha256);
+      }
       return true;
     });
   }
@@ -155,12 +158,18 @@ export class ModelCatalogue {
     const manifest = this.#manifest({ modelId, weightsSha256, terms, known, file: read.value.manifest });
     const weightsPath = await modelFiles.keep(file.path, weightsSha256);
     const record: ModelRecord = { manifest, weightsPath };
-    const tokenizer = await this.#openTokenizer(record);
+    const open = this.#entries.get(modelId)?.tokenizer ?? null;
+    const tokenizer = open === null ? await this.#openTokenizer(record) : ok(open);
     if (!tokenizer.ok) {
       await this.#discardUnused(weightsSha256);
       return tokenizer;
     }
-    await store.models.put(record);
+    try {
+      await store.models.put(record);
+    } catch (thrown) {
+      if (open === null) await tokenizer.value.close();
+      throw thrown;
+    }
     this.#entries.set(modelId, { ...record, tokenizer: tokenizer.value });
     this.#changed();
     this.#ports.log.info({ modelId, weightsSha256, fileBytes: manifest.fileBytes }, "model registered");
