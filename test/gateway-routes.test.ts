@@ -1,5 +1,8 @@
 /** Keys, limits, probes, lists, completions and embeddings. */
+
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { planEmbeddings } from "../src/coordinator/gateway/embeddings.ts";
+import { PreparedModels } from "../src/coordinator/gateway/prepared-model.ts";
 import { modelId } from "../src/domain/ids.ts";
 import { microUsd } from "../src/domain/money.ts";
 import { refuse } from "../src/domain/refusal.ts";
@@ -229,6 +232,17 @@ describe("other routes", () => {
       code: "no_capable_node",
     });
     expect((await grid.balance()).held).toBe(0);
+  });
+
+  test("take no more inputs for an embedding than their vectors fit a frame, and say how many those are", async () => {
+    const wide = { ...grid.manifest, embeddingLength: 8_192 };
+    const model = await new PreparedModels().prepare({ manifest: wide, tokenizer: grid.tokenizer });
+    const inputs = (count: number) => ({ model: "tiny", input: Array.from({ length: count }, () => [5]) });
+    expect(await planEmbeddings(inputs(383), model)).toMatchObject({ ok: true });
+    expect(await planEmbeddings(inputs(384), model)).toMatchObject({
+      ok: false,
+      reason: { code: "invalid-request", param: "input", message: expect.stringContaining("at most 383") },
+    });
   });
 
   test("show usage and receipts of the tenant alone", async () => {

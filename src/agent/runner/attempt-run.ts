@@ -27,6 +27,7 @@ import type { Crypto } from "../../ports/crypto.ts";
 import type { Engine, EngineSequence, GenerateEvent } from "../../ports/engine.ts";
 import { LINK_FRAME_BYTES_MAX } from "../../ports/link.ts";
 import { type AttemptStart, type Chunk, WIRE_BOUNDS } from "../../wire/agent-link.ts";
+import { embeddingFrameBytes } from "../../wire/embedding-frame.ts";
 import type { Line } from "../session.ts";
 import type { ChunkFrames } from "./chunk-frames.ts";
 
@@ -39,9 +40,6 @@ export interface AttemptRunPorts {
   /** Called once, after the last message was sent. */
   onOver(): void;
 }
-
-/** What goes around the vectors in their frame. */
-const FRAME_ENVELOPE_BYTES = 4_096;
 
 export class AttemptRun {
   readonly order: AttemptStart;
@@ -132,11 +130,12 @@ export class AttemptRun {
     try {
       const vectors = await this.#ports.engine.embed(inputs, this.#abort.signal);
       if (this.#isOver) return;
-      const texts = vectors.map((vector) => toBase64(littleEndian(vector)));
-      const frameBytes = texts.reduce((sum, text) => sum + text.length + 3, FRAME_ENVELOPE_BYTES);
+      const embeddingLength = Math.max(0, ...vectors.map((vector) => vector.length));
+      const frameBytes = embeddingFrameBytes({ count: vectors.length, embeddingLength });
       if (frameBytes > LINK_FRAME_BYTES_MAX) {
         return this.fail("invalid-attempt", `${frameBytes} bytes of vectors, a frame takes ${LINK_FRAME_BYTES_MAX}`);
       }
+      const texts = vectors.map((vector) => toBase64(littleEndian(vector)));
       const { leaseId: id, epoch } = this.order;
       this.#ports.line.send({ type: "attempt.embedding", leaseId: id, epoch, vectors: texts });
       this.#end("embedded");

@@ -5,6 +5,8 @@ import { type Outcome, ok, refuse } from "../../domain/refusal.ts";
 import type { ServiceTier } from "../../domain/tier.ts";
 import { tierFor } from "../../domain/tier.ts";
 import { toBase64 } from "../../market/hex.ts";
+import { LINK_FRAME_BYTES_MAX } from "../../ports/link.ts";
+import { vectorsPerFrame } from "../../wire/embedding-frame.ts";
 import type { EmbeddingRequest } from "../../wire/openai/embedding-request.ts";
 import type { EmbeddingList } from "../../wire/openai/responses.ts";
 import { tokensSha256 } from "./charge.ts";
@@ -40,6 +42,12 @@ export async function planEmbeddings(body: EmbeddingRequest, model: PreparedMode
   }
   const inputs = await inputTokens(body.input, { tokenizer, param: "input", special: false });
   if (!inputs.ok) return inputs;
+  const { embeddingLength } = manifest;
+  const inputsMax = vectorsPerFrame({ bytesMax: LINK_FRAME_BYTES_MAX, embeddingLength });
+  if (inputs.value.length > inputsMax) {
+    const message = `${inputs.value.length} inputs; of this model, whose vectors have ${embeddingLength} numbers, a request takes at most ${inputsMax}: send them in several`;
+    return refuse("invalid-request", message, { param: "input" });
+  }
   const longest = Math.max(...inputs.value.map((input) => input.length));
   const over = longest - manifest.contextTokensMax;
   if (over > 0) {
