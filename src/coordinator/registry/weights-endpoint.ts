@@ -3,7 +3,7 @@
  * so a node that was removed, or a stranger, gets nothing. One range (RFC 9110 section 14) is honoured, so that a download
  * goes on where it was cut; a request for several ranges gets the whole file, as the RFC allows.
  */
-import { describeFault } from "../../domain/fault.ts";
+import { describeFault, FallowError } from "../../domain/fault.ts";
 import { ID_PATTERNS, type NodeId, type Sha256Hex, sha256Hex } from "../../domain/ids.ts";
 import type { Log } from "../../ports/log.ts";
 import type { ModelFile, ModelFiles } from "../../ports/model-files.ts";
@@ -23,6 +23,13 @@ export interface WeightsEndpointPorts {
   readonly models: { byWeights(sha256: Sha256Hex): ModelRecord | null };
   readonly modelFiles: ModelFiles;
   readonly log: Log;
+}
+
+const SESSION_OVER = "the node's session has ended, and its download with it";
+
+interface Downloader {
+  readonly nodeId: NodeId;
+  readonly bearer: string;
 }
 
 interface ByteRange {
@@ -49,7 +56,7 @@ export class WeightsEndpoint {
     }
     const [, bearer] = /^Bearer ([\x21-\x7e]{1,128})$/i.exec(request.headers.get("authorization") ?? "") ?? [];
     const nodeId = bearer === undefined ? null : this.#ports.sessions.nodeOfBearer(bearer);
-    if (nodeId === null) {
+    if (bearer === undefined || nodeId === null) {
       return refused(
         401,
         "invalid-key",
@@ -58,14 +65,14 @@ export class WeightsEndpoint {
     }
     const sha256 = pathname.slice(WEIGHTS_PATH.length);
     try {
-      return await this.#serve(request, nodeId, sha256);
+      return await this.#serve(request, { nodeId, bearer }, sha256);
     } catch (thrown) {
       this.#ports.log.error({ nodeId, sha256, cause: describeFault(thrown) }, "weights cannot be read");
       return refused(500, "internal", "the coordinator cannot read the model's file");
     }
   }
 
-  async #serve(request: Request, nodeId: NodeId, sha256: string): Promise<Response> {
+  async #serve(request: Request, { nodeId, bearer }: Downloader, sha256: string): Promise<Response> {
     const model = ID_PATTERNS.sha256.test(sha256) ? this.#ports.models.byWeights(sha256Hex(sha256)) : null;
     if (model === null) return refused(404, "not-found", "this grid has no model with these weights");
     const running = this.#running.get(nodeId) ?? 0;
@@ -102,7 +109,7 @@ export class WeightsEndpoint {
         `the model's file has ${file.fileBytes} bytes and was registered with ${fileBytes}`,
       );
     }
-    return new Response(this.#stream(file, { from, to }, nodeId), { status, headers });
+    return new Response(this.#stream(file, { from, to }, { nodeId, bearer }), { status, headers });
   }
 
   /** Takes a place before the file is opened: requests that come together must not all find it free. */
@@ -116,8 +123,8 @@ export class WeightsEndpoint {
     }
   }
 
-  /** Gives the file's place back when it ends. */
-  #stream(file: ModelFile, range: ByteRange, nodeId: NodeId): ReadableStream<Uint8Array> {
+  /** Gives the file's place back when it ends. Looks at each part whether the session it was begun in goes on. */
+  #stream(file: ModelFile, range: ByteRange, { nodeId, bearer }: Downloader): ReadableStream<Uint8Array> {
     let isOpen = true;
     const end = async () => {
       if (!isOpen) return;
@@ -130,6 +137,9 @@ export class WeightsEndpoint {
       {
         pull: async (controller) => {
           try {
+            // Who is not of the grid any more gets no more of it: his next session fetches the rest.
+            if (this.#ports.sessions.nodeOfBearer(bearer) !== nodeId)
+              throw new FallowError("session-over", SESSION_OVER);
             const bytes = await file.read(at, Math.min(READ_BYTES, range.to - at));
             at += bytes.length;
             controller.enqueue(bytes);
