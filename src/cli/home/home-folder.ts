@@ -21,7 +21,7 @@ import {
   readFileSync,
   renameSync,
   rmSync,
-  writeSync,
+  writeFileSync,
 } from "node:fs";
 import { homedir } from "node:os";
 import { dirname, join, resolve } from "node:path";
@@ -66,14 +66,16 @@ export function writeFileSafely(path: string, text: string): void {
   const temporary = join(dirname(path), `.${randomBytes(6).toString("hex")}.tmp`);
   const file = openSync(temporary, "wx", 0o600);
   try {
-    writeSync(file, text);
-    fsyncSync(file);
-  } finally {
-    closeSync(file);
-  }
-  try {
+    try {
+      // Writes until all is written: a single write may end short, on a disk that is nearly full.
+      writeFileSync(file, text);
+      fsyncSync(file);
+    } finally {
+      closeSync(file);
+    }
     renameSync(temporary, path);
   } catch (thrown) {
+    // What it holds may be a secret, and nobody would ever look for it.
     rmSync(temporary, { force: true });
     throw thrown;
   }
