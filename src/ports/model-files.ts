@@ -5,8 +5,8 @@ export interface ModelFiles {
   /** Opens a file by its path. Rejects with a `FallowError`: `model-file-unreadable` (path, and why). */
   open(path: string): Promise<ModelFile>;
   /**
-   * Makes the file part of the home under its digest (linked where the file system allows it, else copied; complete or absent,
-   * never half) and resolves with its path there. Rejects: `disk-full`, `model-file-unreadable`.
+   * Makes the file part of the home under its digest (cloned where the file system allows it, else copied; complete or absent,
+   * never half; later changes of the operator's file do not reach it) and resolves with its path there. Rejects: `disk-full`, `model-file-unreadable`.
    */
   keep(path: string, weightsSha256: Sha256Hex): Promise<string>;
   /** Deletes a kept file; resolves when there was none. */

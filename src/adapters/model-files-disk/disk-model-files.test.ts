@@ -1,10 +1,31 @@
 import { createHash } from "node:crypto";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from "node:fs";
+import {
+  constants,
+  copyFileSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  unlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { sha256Hex } from "../../domain/ids.ts";
 import { DiskModelFiles } from "./disk-model-files.ts";
+
+function clones(path: string): boolean {
+  try {
+    copyFileSync(path, `${path}.clone`, constants.COPYFILE_FICLONE_FORCE);
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 describe("model files on disk", () => {
   let folder: string;
@@ -54,6 +75,22 @@ describe("model files on disk", () => {
     unlinkSync(link);
     unlinkSync(path);
     expect(readFileSync(kept, "utf8")).toBe("weights");
+  });
+
+  test("a kept file stays as it was when the operator writes into his own in place", async () => {
+    const { path, digest } = written("weights");
+    const kept = await files.keep(path, digest);
+    writeFileSync(path, "CHANGED", { flag: "r+" });
+    expect(readFileSync(kept, "utf8")).toBe("weights");
+    expect(statSync(kept).mode & 0o777).toBe(0o600);
+  });
+
+  test("a file that does not fit the disk is refused before a byte of it is copied", async ({ skip }) => {
+    const { path, digest } = written("x");
+    skip(clones(path), "this file system makes clones, which take no room");
+    truncateSync(path, 2 ** 43);
+    await expect(files.keep(path, digest)).rejects.toMatchObject({ code: "disk-full" });
+    expect(readdirSync(join(folder, "kept"))).toEqual([]);
   });
 
   test("keeping twice is one file, and what a killed copy left is removed", async () => {

@@ -1,12 +1,12 @@
 /**
  * The ModelFiles port on the file system: opens files that an operator names, and keeps those of registered models in a folder of
- * the home as `<sha256>.gguf`. A kept file is a hard link where the file system allows one (no copy of 40 GB), else a copy; it
- * appears under its name complete or not at all. A linked file shares its bytes with the operator's: nodes check the digest of
- * what they get, so a file that was changed afterwards is refused, never served as something else.
+ * the home as `<sha256>.gguf`. A kept file is a clone where the file system makes one (no second 40 GB on disk), else a copy, and
+ * never a link: what an operator writes into his own file later must not change the grid's. It appears under its name complete
+ * or not at all.
  */
 import { createHash, randomBytes } from "node:crypto";
 import { constants } from "node:fs";
-import { copyFile, type FileHandle, link, mkdir, open, readdir, realpath, rename, rm, stat } from "node:fs/promises";
+import { copyFile, type FileHandle, mkdir, open, readdir, rename, rm, stat, statfs } from "node:fs/promises";
 import { join } from "node:path";
 import { describeFault, FallowError } from "../../domain/fault.ts";
 import { type ModelId, type Sha256Hex, sha256Hex } from "../../domain/ids.ts";
@@ -22,6 +22,8 @@ export interface DiskModelFilesOptions {
 const HASH_READ_BYTES = 1024 * 1024;
 /** A pipe that nobody writes to would keep the opening thread for ever; a regular file does not notice. Absent on Windows. */
 const OPEN_WITHOUT_WAITING = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0);
+/** The operator's file may be read-only, or open to all. */
+const KEPT_MODE = 0o600;
 const TEMPORARY = /^\..*\.tmp$/;
 
 export class DiskModelFiles implements ModelFiles {
@@ -61,16 +63,15 @@ export class DiskModelFiles implements ModelFiles {
     try {
       await mkdir(this.#options.folder, { recursive: true, mode: 0o700 });
       await this.#sweep();
-      // A link to a symbolic link would be one itself, and dangle when its target goes.
-      await linkOrCopy(await realpath(path), temporary);
+      await cloneOrCopy({ from: path, to: temporary, fileBytes, folder: this.#options.folder });
       await rename(temporary, kept);
       return kept;
     } catch (cause) {
       await rm(temporary, { force: true });
       if (codeOf(cause) === "ENOSPC" || codeOf(cause) === "EDQUOT") {
-        const what = `no room for ${fileBytes} bytes of ${path} in ${this.#options.folder}`;
-        throw new FallowError("disk-full", what, { data: { path, fileBytes }, cause });
+        throw noRoom({ from: path, fileBytes, folder: this.#options.folder }, cause);
       }
+      if (cause instanceof FallowError) throw cause;
       throw unreadable(path, cause);
     }
   }
@@ -163,19 +164,37 @@ async function sizeOf(path: string): Promise<number> {
   }
 }
 
-/** A link across file systems, or on one that knows none, fails: then the bytes are copied and written through. */
-async function linkOrCopy(from: string, to: string): Promise<void> {
+interface Copying {
+  readonly from: string;
+  readonly to: string;
+  readonly fileBytes: number;
+  readonly folder: string;
+}
+
+/** A clone takes no room. A copy does, and is begun only when there is enough: 40 GB are not written to find out. */
+async function cloneOrCopy(copying: Copying): Promise<void> {
+  const { from, to, fileBytes, folder } = copying;
   try {
-    await link(from, to);
+    await copyFile(from, to, constants.COPYFILE_FICLONE_FORCE);
   } catch {
-    await copyFile(from, to, constants.COPYFILE_FICLONE);
-    const copied = await open(to, "r+");
-    try {
-      await copied.sync();
-    } finally {
-      await copied.close();
-    }
+    // Two file systems, or one that knows no clones: then the bytes are copied and written through.
+    await rm(to, { force: true });
+    const { bavail, bsize } = await statfs(folder);
+    if (bavail * bsize < fileBytes) throw noRoom(copying);
+    await copyFile(from, to);
   }
+  const copied = await open(to, "r+");
+  try {
+    await copied.chmod(KEPT_MODE);
+    await copied.sync();
+  } finally {
+    await copied.close();
+  }
+}
+
+function noRoom({ from, fileBytes, folder }: Omit<Copying, "to">, cause?: unknown): FallowError {
+  const message = `no room for ${fileBytes} bytes of ${from} in ${folder}: a registered model is kept there as a copy`;
+  return new FallowError("disk-full", message, { data: { path: from, fileBytes }, cause });
 }
 
 function codeOf(thrown: unknown): string | null {
