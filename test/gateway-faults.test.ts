@@ -43,6 +43,26 @@ function failing(): Tokenizer {
   };
 }
 
+test("a client that hangs up in the middle of its body is no fault of ours", async () => {
+  const fault = new Error("aborted");
+  for (const headers of [{}, { "content-length": "40" }]) {
+    const body = new ReadableStream<Uint8Array>({
+      pull: (controller) => {
+        controller.enqueue(new TextEncoder().encode('{"model": "tiny", '));
+        controller.error(fault);
+      },
+    });
+    const request = new Request("http://grid.test/v1/chat/completions", {
+      method: "POST",
+      headers: { ...headers, authorization: `Bearer ${grid.secret}`, "content-type": "application/json" },
+      body,
+      duplex: "half",
+    });
+    expect((await grid.gateway.fetch(request, { remoteAddress: null })).status).toBe(499);
+  }
+  expect(grid.logged.filter((line) => line.startsWith("error"))).toEqual([]);
+});
+
 beforeAll(async () => {
   ({ tokenizer: tiny, close: closeTokenizer } = await openTiny());
 });
