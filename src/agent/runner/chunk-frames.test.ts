@@ -19,7 +19,7 @@ function lineInto(sent: AgentMessage[]): Line {
       sessionToken: "s".repeat(32),
       coordinatorTimeMs: 0,
     },
-    keyPair: { publicKey: new Uint8Array(32), sign: () => new Uint8Array(64) },
+    keyPair: { seed: new Uint8Array(32), publicKey: new Uint8Array(32), sign: () => new Uint8Array(64) },
     send: (message) => sent.push(message),
     bufferedBytes: () => 0,
   };
