@@ -4,8 +4,9 @@
  */
 import type { Kysely } from "kysely";
 import type { FallowError } from "../../domain/fault.ts";
-import type { Dialect } from "./migrate.ts";
-import type { MoneyOutcome, MoneyWrite } from "./money-batch.ts";
+import type { LedgerRefusal, Transfer } from "../../domain/ledger.ts";
+import type { Settlement } from "../../ports/store.ts";
+import type { Dialect } from "./migrations/migration.ts";
 import type { Tables } from "./tables.ts";
 
 export interface SqlDatabase {
@@ -27,6 +28,16 @@ export interface SqlDatabase {
 
 /** The connection inside a write. */
 export type WriteConnection = Kysely<Tables>;
+
+export interface MoneyWrite {
+  readonly transfers: readonly Transfer[];
+  /** Written with a leaf of its own, once for each request; null when only transfers are applied. */
+  readonly receipt: Settlement["receipt"] | null;
+}
+
+export type MoneyOutcome =
+  | { readonly ok: true; readonly isReplay: boolean; readonly leafIndex: number | null }
+  | { readonly ok: false; readonly reason: LedgerRefusal };
 
 export interface Tx {
   /** Runs the write in a transaction, all or nothing; resolves when it is durable. */

@@ -8,15 +8,7 @@ import { type Kysely, sql } from "kysely";
 import { z } from "zod";
 import { FallowError } from "../../domain/fault.ts";
 import { first } from "./migrations/0001-first.ts";
-
-export type Dialect = "sqlite" | "postgres";
-
-export interface Migration {
-  /** 1, 2, 3 … without a gap. */
-  readonly version: number;
-  readonly name: string;
-  readonly statements: (dialect: Dialect) => readonly string[];
-}
+import type { Dialect, Migration } from "./migrations/migration.ts";
 
 /** A released migration is never edited: a change is a new file. */
 export const MIGRATIONS: readonly Migration[] = [first];

@@ -7,24 +7,13 @@
  */
 import type { Insertable } from "kysely";
 import { type AccountId, type KeyId, type RequestId, requestId, type TransferId } from "../../domain/ids.ts";
-import type { Account, LedgerRefusal, Transfer } from "../../domain/ledger.ts";
+import type { Account, Transfer } from "../../domain/ledger.ts";
 import { addUsd, type MicroUsd, ZERO_USD } from "../../domain/money.ts";
 import { decideBatch, type LedgerChange, type LedgerView, referencedBy } from "../../market/ledger.ts";
-import type { Settlement } from "../../ports/store.ts";
-import type { WriteConnection } from "./database.ts";
+import type { MoneyOutcome, MoneyWrite, WriteConnection } from "./database.ts";
 import { accountOf, accountRow, transferOf, transferRow } from "./ledger-columns.ts";
 import { receiptRow } from "./receipt-columns.ts";
 import type { ReceiptTable } from "./tables.ts";
-
-export interface MoneyWrite {
-  readonly transfers: readonly Transfer[];
-  /** Written with a leaf of its own, once for each request; null when only transfers are applied. */
-  readonly receipt: Settlement["receipt"] | null;
-}
-
-export type MoneyOutcome =
-  | { readonly ok: true; readonly isReplay: boolean; readonly leafIndex: number | null }
-  | { readonly ok: false; readonly reason: LedgerRefusal };
 
 /** What came of one write; a `cause` is a bug in that write alone. */
 export type MoneyResult = { readonly outcome: MoneyOutcome } | { readonly cause: unknown };

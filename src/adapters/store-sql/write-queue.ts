@@ -13,8 +13,8 @@
 import { sql } from "kysely";
 import { assert } from "../../domain/assert.ts";
 import { FallowError } from "../../domain/fault.ts";
-import type { SqlDatabase, WriteConnection } from "./database.ts";
-import { BATCH_TRANSFERS_MAX, carryOut, type MoneyOutcome, type MoneyWrite } from "./money-batch.ts";
+import type { MoneyOutcome, MoneyWrite, SqlDatabase, WriteConnection } from "./database.ts";
+import { BATCH_TRANSFERS_MAX, carryOut } from "./money-batch.ts";
 
 /** As many writes as wait behind a slow disk before more are refused: some seconds of a busy coordinator. */
 const QUEUED_WRITES_MAX = 20_000;

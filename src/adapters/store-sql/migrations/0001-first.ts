@@ -1,4 +1,4 @@
-import type { Migration } from "../migrate.ts";
+import type { Migration } from "./migration.ts";
 
 /** PostgreSQL compares text by the database's locale unless told otherwise; ids sort by their bytes in both dialects. */
 const id = { sqlite: "text", postgres: 'text collate "C"' };
