@@ -6,7 +6,7 @@ import { Registry } from "prom-client";
 import { addAdminRoutes } from "./admin/admin-routes.ts";
 import { adminSources } from "./admin/sources-of-parts.ts";
 import { statusPageResponse } from "./admin/status-page.ts";
-import type { CoordinatorOptions, CoordinatorPorts } from "./coordinator.ts";
+import type { CoordinatorOptions, CoordinatorPorts } from "./coordinator-options.ts";
 import type { CoordinatorParts } from "./coordinator-parts.ts";
 import { registerDispatchMetrics } from "./dispatch/dispatch-metrics.ts";
 import { createGateway, type Gateway, type RequestOrigin } from "./gateway/gateway.ts";

@@ -10,7 +10,8 @@ import { DiskModelFiles } from "../../adapters/model-files-disk/disk-model-files
 import { isLoopback } from "../../adapters/tls-identity/loopback.ts";
 import { givenTlsIdentity, keptTlsIdentity, type TlsIdentity } from "../../adapters/tls-identity/tls-identity.ts";
 import { LlamaTokenizerHost } from "../../adapters/tokenizer-llama/tokenizer-host.ts";
-import { type Coordinator, createCoordinator, type GridAddresses } from "../../coordinator/coordinator.ts";
+import { type Coordinator, createCoordinator } from "../../coordinator/coordinator.ts";
+import type { GridAddresses } from "../../coordinator/coordinator-options.ts";
 import { assert } from "../../domain/assert.ts";
 import { modelId } from "../../domain/ids.ts";
 import { fromHex } from "../../market/hex.ts";

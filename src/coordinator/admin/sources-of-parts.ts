@@ -2,7 +2,7 @@
 import { assert } from "../../domain/assert.ts";
 import { ID_PATTERNS, replicaId } from "../../domain/ids.ts";
 import { encodeJoinCode } from "../../wire/join-code.ts";
-import type { CoordinatorOptions, CoordinatorPorts } from "../coordinator.ts";
+import type { CoordinatorOptions, CoordinatorPorts } from "../coordinator-options.ts";
 import type { CoordinatorParts } from "../coordinator-parts.ts";
 import type { AdminGate, AdminSources } from "./admin-sources.ts";
 

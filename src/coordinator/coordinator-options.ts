@@ -1,0 +1,45 @@
+/** What a coordinator is made of and told by whoever composes it. */
+import type { Clock } from "../ports/clock.ts";
+import type { Crypto, KeyPair } from "../ports/crypto.ts";
+import type { Ids } from "../ports/ids.ts";
+import type { Log } from "../ports/log.ts";
+import type { ModelFiles } from "../ports/model-files.ts";
+import type { Random } from "../ports/random.ts";
+import type { Store } from "../ports/store.ts";
+import type { TokenizerHost } from "../ports/tokenizer.ts";
+import type { StatusPageFiles } from "./admin/status-page.ts";
+import type { DispatchOptions } from "./dispatch/dispatch-options.ts";
+import type { GatewayOptions } from "./gateway/gateway-options.ts";
+
+export interface CoordinatorPorts {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly ids: Ids;
+  readonly crypto: Crypto;
+  readonly log: Log;
+  readonly store: Store;
+  readonly tokenizers: TokenizerHost;
+  readonly modelFiles: ModelFiles;
+}
+
+export interface CoordinatorOptions {
+  /** The grid's identity: signs receipts and log heads. */
+  readonly gridKey: KeyPair;
+  /** Of this program, as `/health` and the challenge tell it. */
+  readonly version: string;
+  /** What join codes say about where this grid is. Called when a code is made, so after the server listens. */
+  readonly addresses?: () => GridAddresses;
+  /** Bounds of dispatch that differ from `DISPATCH_OPTIONS`. */
+  readonly dispatch?: Partial<DispatchOptions>;
+  /** Bounds of the gateway that differ from `GATEWAY_DEFAULTS`. */
+  readonly gateway?: Partial<GatewayOptions>;
+  /** Files of the status page; without them `/` answers 404. */
+  readonly statusPage?: StatusPageFiles;
+}
+
+export interface GridAddresses {
+  /** `http(s)://host:port`, best first; 1 to 4. */
+  readonly urls: readonly string[];
+  /** SHA-256 of the coordinator's certificate; null when the grid is on this machine only. */
+  readonly certificateSha256: string | null;
+}
