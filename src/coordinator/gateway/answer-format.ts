@@ -1,7 +1,13 @@
 /** How an answer is written: as events of a stream, or as one body. One of these serves one request. */
 
-import type { Usage } from "../../wire/openai/responses.ts";
-import type { ChoiceOutput } from "./answer.ts";
+import type { FinishReason, Usage } from "../../wire/openai/responses.ts";
+import type { ChoiceStep } from "./choice-text.ts";
+
+export interface ChoiceOutput extends ChoiceStep {
+  readonly choice: number;
+  /** Null until the choice's last output. */
+  readonly finishReason: FinishReason | null;
+}
 
 export interface AnswerFormat {
   /** Events for one output of a choice, each a whole `data: …` block; the first of a choice opens it. */

@@ -18,14 +18,9 @@ import type { Refusal } from "../../domain/refusal.ts";
 import type { SampledToken, SeedHex, StopReason } from "../../domain/sampling.ts";
 import type { Clock, Timer } from "../../ports/clock.ts";
 import type { FinishReason } from "../../wire/openai/responses.ts";
-import { type ChoiceStep, ChoiceText } from "./choice-text.ts";
+import type { ChoiceOutput } from "./answer-format.ts";
+import { ChoiceText } from "./choice-text.ts";
 import type { GenerationPlan } from "./generation-plan.ts";
-
-export interface ChoiceOutput extends ChoiceStep {
-  readonly choice: number;
-  /** Null until the choice's last output. */
-  readonly finishReason: FinishReason | null;
-}
 
 export type Pulled =
   | { readonly kind: "outputs"; readonly outputs: readonly ChoiceOutput[] }

@@ -8,7 +8,7 @@ import type {
   ToolCall,
   Usage,
 } from "../../wire/openai/responses.ts";
-import type { ChoiceOutput } from "./answer.ts";
+import type { ChoiceOutput } from "./answer-format.ts";
 import { type AnswerFormat, event } from "./answer-format.ts";
 import type { AnswerHead } from "./generation-plan.ts";
 

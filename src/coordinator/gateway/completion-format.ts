@@ -6,7 +6,7 @@ import type {
   TokenLogprobEntry,
   Usage,
 } from "../../wire/openai/responses.ts";
-import type { ChoiceOutput } from "./answer.ts";
+import type { ChoiceOutput } from "./answer-format.ts";
 import { type AnswerFormat, event } from "./answer-format.ts";
 import type { AnswerHead } from "./generation-plan.ts";
 
