@@ -1,6 +1,7 @@
 /** A settlement over a memory store on virtual time, with real keys, and requests whose nodes sign real statements. */
 import { NodeCrypto } from "../../src/adapters/crypto-node/node-crypto.ts";
-import { Settlement, type SettleRequest } from "../../src/coordinator/settlement/settlement.ts";
+import type { SettleRequest } from "../../src/coordinator/settlement/build-settlement.ts";
+import { Settlement } from "../../src/coordinator/settlement/settlement.ts";
 import type { AttemptEnding, AttemptRecord } from "../../src/domain/attempt.ts";
 import type { FallowError } from "../../src/domain/fault.ts";
 import { microUsd } from "../../src/domain/money.ts";

@@ -1,9 +1,11 @@
 /** From a finished request to what the store writes: transfers, the receipt's body, its leaf. Pure but for the clock's value and a new id. */
 import { assert } from "../../domain/assert.ts";
 import type { AttemptRecord } from "../../domain/attempt.ts";
-import { receiptId, sha256Hex } from "../../domain/ids.ts";
-import type { MicroUsd } from "../../domain/money.ts";
-import type { NodeStatement, ReceiptBody } from "../../domain/receipt.ts";
+import { type KeyId, type RequestId, receiptId, type Sha256Hex, sha256Hex, type TenantId } from "../../domain/ids.ts";
+import type { ModelManifest } from "../../domain/model.ts";
+import type { MicroUsd, TokenPrice } from "../../domain/money.ts";
+import type { NodeStatement, ReceiptBody, ReceiptChoice } from "../../domain/receipt.ts";
+import type { ServiceTier } from "../../domain/tier.ts";
 import { canonicalSignedJson } from "../../market/canonical-json.ts";
 import { toHex } from "../../market/hex.ts";
 import { receiptAttempt, receiptLeaf } from "../../market/receipt.ts";
@@ -13,7 +15,22 @@ import type { Crypto } from "../../ports/crypto.ts";
 import type { Ids } from "../../ports/ids.ts";
 import type { Settlement as StoredSettlement } from "../../ports/store.ts";
 import { parseNodeStatement } from "../../wire/receipt.ts";
-import type { SettleRequest } from "./settlement.ts";
+
+export interface SettleRequest {
+  readonly requestId: RequestId;
+  readonly tenantId: TenantId;
+  readonly keyId: KeyId;
+  readonly model: ModelManifest;
+  readonly tier: ServiceTier;
+  readonly price: TokenPrice;
+  readonly requestSha256: Sha256Hex;
+  readonly seedSha256: Sha256Hex;
+  readonly promptTokens: number;
+  readonly choices: readonly ReceiptChoice[];
+  /** In the order in which they ended; the acknowledged tokens of each choice add up to its output tokens. */
+  readonly attempts: readonly AttemptRecord[];
+  readonly createdAtMs: number;
+}
 
 export interface BuiltSettlement {
   readonly settlement: StoredSettlement;

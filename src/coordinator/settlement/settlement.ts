@@ -12,15 +12,12 @@
  */
 
 import { assert } from "../../domain/assert.ts";
-import type { AttemptRecord } from "../../domain/attempt.ts";
 import { describeFault, FallowError } from "../../domain/fault.ts";
-import type { KeyId, ReceiptId, RequestId, Sha256Hex, TenantId } from "../../domain/ids.ts";
+import type { KeyId, ReceiptId, RequestId, TenantId } from "../../domain/ids.ts";
 import type { LedgerRefusal } from "../../domain/ledger.ts";
-import type { ModelManifest } from "../../domain/model.ts";
-import { formatUsd, type MicroUsd, type TokenPrice, ZERO_USD } from "../../domain/money.ts";
-import type { ReceiptChoice, SignedReceipt } from "../../domain/receipt.ts";
+import { formatUsd, type MicroUsd, ZERO_USD } from "../../domain/money.ts";
+import type { SignedReceipt } from "../../domain/receipt.ts";
 import { type Outcome, ok, type Refusal, refuse } from "../../domain/refusal.ts";
-import type { ServiceTier } from "../../domain/tier.ts";
 import { auditLedger, type LedgerAudit } from "../../market/audit-ledger.ts";
 import { toHex } from "../../market/hex.ts";
 import { holdTransfer, voidTransfer } from "../../market/hold.ts";
@@ -32,7 +29,7 @@ import type { Ids } from "../../ports/ids.ts";
 import type { Log } from "../../ports/log.ts";
 import type { SettlementOutcome, Store, Settlement as StoredSettlement } from "../../ports/store.ts";
 import { receiptBodySchema } from "../../wire/receipt.ts";
-import { buildSettlement } from "./build-settlement.ts";
+import { buildSettlement, type SettleRequest } from "./build-settlement.ts";
 import { KeySpending } from "./key-spending.ts";
 import { ReceiptLog } from "./receipt-log.ts";
 
@@ -60,22 +57,6 @@ export interface HoldRequest {
   readonly budgetMicroUsd: MicroUsd | null;
   readonly amountMicroUsd: MicroUsd;
   readonly atMs: number;
-}
-
-export interface SettleRequest {
-  readonly requestId: RequestId;
-  readonly tenantId: TenantId;
-  readonly keyId: KeyId;
-  readonly model: ModelManifest;
-  readonly tier: ServiceTier;
-  readonly price: TokenPrice;
-  readonly requestSha256: Sha256Hex;
-  readonly seedSha256: Sha256Hex;
-  readonly promptTokens: number;
-  readonly choices: readonly ReceiptChoice[];
-  /** In the order in which they ended; the acknowledged tokens of each choice add up to its output tokens. */
-  readonly attempts: readonly AttemptRecord[];
-  readonly createdAtMs: number;
 }
 
 interface OpenHold {
