@@ -4,8 +4,8 @@
  * arrays, one message per decode step for all sequences.
  */
 import type { EngineVariant } from "../../domain/hardware.ts";
-import type { SamplingOptions, SeedHex, StopReason, TokenLogprob } from "../../domain/sampling.ts";
-import type { EngineFailure, EngineGpu } from "../../ports/engine.ts";
+import type { StopReason, TokenLogprob } from "../../domain/sampling.ts";
+import type { EngineFailure, EngineGpu, GenerateTask } from "../../ports/engine.ts";
 import type { LlamaLibraryFiles } from "./llama-library.ts";
 
 export interface LoadCommand {
@@ -22,20 +22,10 @@ export interface LoadCommand {
   readonly selfTestModelPath: string | null;
 }
 
-export interface GenerateCommand {
+export interface GenerateCommand extends Omit<GenerateTask, "tokenIds"> {
   readonly kind: "generate";
   readonly key: number;
   readonly tokenIds: Int32Array;
-  readonly generatedCount: number;
-  readonly tokensMax: number;
-  readonly sampling: SamplingOptions;
-  readonly seed: SeedHex;
-  readonly choice: number;
-  readonly stopStrings: readonly string[];
-  readonly grammar: string | null;
-  readonly cacheScope: string;
-  readonly ignoreStopTokens: boolean;
-  readonly topLogprobs: number | null;
 }
 
 export interface EmbedCommand {
