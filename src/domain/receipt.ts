@@ -44,7 +44,7 @@ export interface NodeStatement {
   readonly reason: StatementReason;
 }
 
-/** `error`: the choice ended in an error event; what was delivered before is charged. */
+/** `error` is part of the format and this coordinator writes none: what fails on its side is free and has no receipt. */
 export type ReceiptFinish = "stop" | "length" | "tool_calls" | "cancelled" | "error";
 
 export interface ReceiptChoice {
