@@ -134,6 +134,13 @@ describe("a chat request", () => {
     ],
     ["two tools of one name", { tools: [FUNCTION, FUNCTION] }, "tools", "invalid_request", "two tools"],
     [
+      "a tool that may be left alone and whose parameters are no schema",
+      { tools: [FUNCTION, { type: "function", function: { name: "g", parameters: { type: "banana" } } }] },
+      "tools[1].function.parameters",
+      "invalid_request",
+      "is not a JSON schema",
+    ],
+    [
       "an answer to no call",
       { messages: [USER, { role: "tool", tool_call_id: "call_x", content: "1" }] },
       "messages[1].tool_call_id",

@@ -1,9 +1,10 @@
 /**
- * What an answer may look like, as a grammar: `response_format`, and a tool call where one is required.
+ * What an answer may look like, as a grammar: `response_format`, and a tool call where one is required. A tool that the model
+ * may leave alone makes no grammar, but its parameters have to be a JSON schema all the same.
  */
 import { Ajv2020 } from "ajv/dist/2020.js";
 import { assert } from "../../domain/assert.ts";
-import { type Outcome, ok, refuse } from "../../domain/refusal.ts";
+import { no, type Outcome, ok, type Refusal, refuse } from "../../domain/refusal.ts";
 import type { ToolSpec } from "../../inference/chat/conversation.ts";
 import type { ToolFormat } from "../../inference/chat/tool-format.ts";
 import {
@@ -21,9 +22,12 @@ const metaSchema = new Ajv2020({ strict: false, validateFormats: false });
 const DRAFT = "https://json-schema.org/draft/2020-12/schema";
 
 export function answerGrammar(request: GrammarRequest): Outcome<string | null> {
+  const budget = new SchemaBudget();
+  const wrong = wrongTool(request.body, budget);
+  if (wrong !== null) return no(wrong);
   const builder = new GrammarBuilder();
   try {
-    const root = answerRoot(builder, { ...request, budget: new SchemaBudget() });
+    const root = answerRoot(builder, { ...request, budget });
     return root.ok && root.value !== null ? ok(builder.text(root.value)) : root;
   } catch (thrown) {
     if (!(thrown instanceof GrammarTooLarge)) throw thrown;
@@ -32,6 +36,18 @@ export function answerGrammar(request: GrammarRequest): Outcome<string | null> {
     });
   }
 }
+
+/** Of all tools that came, also of those that this answer cannot call, the first whose parameters are no JSON schema. */
+function wrongTool(body: ChatRequest, budget: SchemaBudget): Refusal | null {
+  for (const [index, tool] of (body.tools ?? []).entries()) {
+    const schema = tool.function.parameters ?? null;
+    const wrong = schema === null ? null : wrongSchema({ schema, param: parametersOf(index), budget });
+    if (wrong !== null) return wrong;
+  }
+  return null;
+}
+
+const parametersOf = (toolIndex: number) => `tools[${toolIndex}].function.parameters`;
 
 interface GrammarRequest {
   readonly body: ChatRequest;
@@ -68,8 +84,11 @@ function addAnswer(
   if (wanted.type === "json_object") return ok(builder.base("object"));
   const param = "response_format.json_schema.schema";
   const { schema } = wanted.json_schema;
-  if (schema !== null && schema !== undefined) return compiled(builder, { schema, param, budget });
-  return refuse("invalid-request", `parameter '${param}' is missing`, { param });
+  if (schema === null || schema === undefined) {
+    return refuse("invalid-request", `parameter '${param}' is missing`, { param });
+  }
+  const wrong = wrongSchema({ schema, param, budget });
+  return wrong === null ? compiled(builder, { schema, param }) : no(wrong);
 }
 
 /** The tools of which one has to be called; null when none has to. */
@@ -86,11 +105,10 @@ function addCalls(builder: GrammarBuilder, request: GrammarWork): Outcome<string
   const calls: string[] = [];
   for (const tool of request.tools) {
     const index = (request.body.tools ?? []).findIndex((one) => one.function.name === tool.name);
-    const param = `tools[${index}].function.parameters`;
+    const param = parametersOf(index);
     const values = compiled(builder, {
       schema: tool.parameters ?? { type: "object", properties: {}, additionalProperties: false },
       param,
-      budget: request.budget,
     });
     if (!values.ok) return values;
     calls.push(`${literal(before + tool.name + between)} (${values.value}) ${literal(after)}`);
@@ -98,19 +116,26 @@ function addCalls(builder: GrammarBuilder, request: GrammarWork): Outcome<string
   return ok(calls.join(" | "));
 }
 
-function compiled(
-  builder: GrammarBuilder,
-  source: { schema: unknown; param: string; budget: SchemaBudget },
-): Outcome<string> {
-  const { schema, param } = source;
-  const tooMuch = source.budget.take(schema);
-  if (tooMuch !== null) return refuse("invalid-request", `'${param}' is too large: ${tooMuch}`, { param });
-  const problem = notASchema(schema);
-  if (problem !== null) return refuse("invalid-request", `'${param}' is not a JSON schema: ${problem}`, { param });
+/** Of a schema that `wrongSchema` found to be one. */
+function compiled(builder: GrammarBuilder, { schema, param }: { schema: unknown; param: string }): Outcome<string> {
   const root = addSchema(builder, schema);
   if (root.ok) return root;
   const { pointer, message } = root.reason;
   return refuse("invalid-request", `'${param}' cannot be enforced: ${message} (at ${pointer})`, { param });
+}
+
+interface SchemaSource {
+  readonly schema: unknown;
+  readonly param: string;
+  readonly budget: SchemaBudget;
+}
+
+function wrongSchema({ schema, param, budget }: SchemaSource): Refusal | null {
+  const tooMuch = budget.take(schema);
+  if (tooMuch !== null) return refuse("invalid-request", `'${param}' is too large: ${tooMuch}`, { param }).reason;
+  const problem = notASchema(schema);
+  if (problem === null) return null;
+  return refuse("invalid-request", `'${param}' is not a JSON schema: ${problem}`, { param }).reason;
 }
 
 function notASchema(schema: unknown): string | null {
