@@ -8,7 +8,7 @@
  */
 import { parseArgs } from "node:util";
 import { z } from "zod";
-import { SeededRandom } from "../src/sim/random.ts";
+import { SeededRandom } from "../src/sim/time/random.ts";
 import { type Grid, startGrid } from "../test/support/grid.ts";
 import { type BareLoop, type BareSequence, startBareLoop } from "./lib/bare-loop.ts";
 import { openBench } from "./lib/bench-run.ts";

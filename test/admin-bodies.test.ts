@@ -5,8 +5,8 @@ import { NodeCrypto } from "../src/adapters/crypto-node/node-crypto.ts";
 import { addAdminRoutes } from "../src/coordinator/admin/admin-routes.ts";
 import { KEY_SCOPES } from "../src/ports/store.ts";
 import type { Tokenizer } from "../src/ports/tokenizer.ts";
-import { SeededRandom } from "../src/sim/random.ts";
 import { SimIds } from "../src/sim/sim-ids.ts";
+import { SeededRandom } from "../src/sim/time/random.ts";
 import { GatewayFixture } from "./support/gateway-fixture.ts";
 import { openTiny } from "./support/tokenizer-fixture.ts";
 

@@ -6,7 +6,7 @@ import type { NodeStatement } from "../src/domain/receipt.ts";
 import { canonicalSignedJson } from "../src/market/canonical-json.ts";
 import { toHex } from "../src/market/hex.ts";
 import { statementBytes, tokensSha256 } from "../src/market/receipt.ts";
-import { SCRIPTED_VOCAB_SIZE } from "../src/sim/scripted-model.ts";
+import { SCRIPTED_VOCAB_SIZE } from "../src/sim/engine/scripted-model.ts";
 import type { AttemptStart } from "../src/wire/agent-link.ts";
 import { type Asked, chunk, DispatchGrid, endings, type HandDrivenNode, startsAt } from "./support/dispatch-grid.ts";
 import { GRID_ID } from "./support/membership-grid.ts";

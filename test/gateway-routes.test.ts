@@ -245,6 +245,14 @@ describe("other routes", () => {
     });
   });
 
+  test("say of too many texts for an embedding how many are too many, not that texts are wrong", async () => {
+    const input = Array.from({ length: 2_049 }, () => "a");
+    expect(await refused(grid.request("/v1/embeddings", { model: "tiny", input }))).toMatchObject({
+      param: "input",
+      message: "parameter 'input' is an array of 2049; at most 2048 items is allowed",
+    });
+  });
+
   test("show usage and receipts of the tenant alone", async () => {
     const usage: { data: { requests: number }[] } = JSON.parse(await (await grid.request("/v1/grid/usage")).text());
     expect(usage.data[0]?.requests).toBeGreaterThan(0);

@@ -6,7 +6,7 @@ import { execFileSync } from "node:child_process";
 import { closeSync, ftruncateSync, mkdirSync, openSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { SeededRandom } from "../src/sim/random.ts";
+import { SeededRandom } from "../src/sim/time/random.ts";
 import { exchange, field, parsed, readWhole } from "./support/exchange.ts";
 import { type Grid, makeHome, removeHome, runFallow, startGrid } from "./support/grid.ts";
 import { askText } from "./support/grid-console.ts";

@@ -8,11 +8,11 @@ import { LinkServer } from "../src/adapters/link-websocket/link-server.ts";
 import { WebSocketDialer } from "../src/adapters/link-websocket/websocket-dialer.ts";
 import { keptTlsIdentity, type TlsIdentity } from "../src/adapters/tls-identity/tls-identity.ts";
 import { LINK_CLOSE, LINK_FRAME_BYTES_MAX, type Link, type LinkTarget } from "../src/ports/link.ts";
-import { Host } from "../src/sim/host.ts";
-import { CALM_NETWORK, PacketNetwork } from "../src/sim/packet-network.ts";
-import { SeededRandom } from "../src/sim/random.ts";
-import { SimInternet } from "../src/sim/sim-dialer.ts";
-import { Timeline } from "../src/sim/timeline.ts";
+import { CALM_NETWORK, PacketNetwork } from "../src/sim/network/packet-network.ts";
+import { SimInternet } from "../src/sim/network/sim-dialer.ts";
+import { Host } from "../src/sim/time/host.ts";
+import { SeededRandom } from "../src/sim/time/random.ts";
+import { Timeline } from "../src/sim/time/timeline.ts";
 import { LINK_PATH } from "../src/wire/agent-link.ts";
 
 interface Pair {

@@ -11,8 +11,8 @@ import { LlamaTokenizerHost } from "../src/adapters/tokenizer-llama/tokenizer-ho
 import { idFromPath, ModelCatalogue } from "../src/coordinator/models/model-catalogue.ts";
 import { FallowError } from "../src/domain/fault.ts";
 import { modelId } from "../src/domain/ids.ts";
-import { MemoryStore } from "../src/sim/memory-store.ts";
 import { simLog } from "../src/sim/sim-log.ts";
+import { MemoryStore } from "../src/sim/store/memory-store.ts";
 import { TINY_PATH } from "./support/engine-fixture.ts";
 
 let folder: string;

@@ -16,8 +16,8 @@ import { keptTlsIdentity } from "../src/adapters/tls-identity/tls-identity.ts";
 import { AgentMembership, type MembershipStatus } from "../src/agent/membership/agent-membership.ts";
 import { NodeRegistry } from "../src/coordinator/registry/node-registry.ts";
 import { type NodeId, nodeId } from "../src/domain/ids.ts";
-import { MemoryStore } from "../src/sim/memory-store.ts";
 import { simLog } from "../src/sim/sim-log.ts";
+import { MemoryStore } from "../src/sim/store/memory-store.ts";
 import { LINK_PATH } from "../src/wire/agent-link.ts";
 import { CAPABILITIES, RecordedWork } from "./support/membership-grid.ts";
 

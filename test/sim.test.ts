@@ -5,8 +5,8 @@
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
+import { SABOTAGES, type Sabotage } from "../src/sim/faults/sabotage.ts";
 import { runSimulation, type SimulationResult } from "../src/sim/run-simulation.ts";
-import { SABOTAGES, type Sabotage } from "../src/sim/sabotage.ts";
 
 const SEEDS = 200;
 const SEEDS_PER_TEST = 20;

@@ -1,5 +1,5 @@
 import { SystemClock } from "../src/adapters/clock-system/system-clock.ts";
-import { MemoryStore } from "../src/sim/memory-store.ts";
+import { MemoryStore } from "../src/sim/store/memory-store.ts";
 import { describeStoreContract } from "./support/store-contract.ts";
 
 for (const writeLatencyMs of [0, 1]) {

@@ -14,7 +14,7 @@ import { voidTransfer } from "../src/market/hold.ts";
 import { closeIdOf } from "../src/market/ledger.ts";
 import { releaseTransfer } from "../src/market/release.ts";
 import type { Store } from "../src/ports/store.ts";
-import { MemoryStore } from "../src/sim/memory-store.ts";
+import { MemoryStore } from "../src/sim/store/memory-store.ts";
 import { anApiKey, aTenant, credit, settlementFor } from "./support/store-samples.ts";
 
 type Step =

@@ -5,10 +5,10 @@ import { modelId, type Sha256Hex, sha256Hex } from "../domain/ids.ts";
 import type { ModelManifest } from "../domain/model.ts";
 import { toHex } from "../market/hex.ts";
 import type { Crypto } from "../ports/crypto.ts";
-import type { ModelDraw } from "./load.ts";
-import type { SeededRandom } from "./random.ts";
-import type { ScriptedPace } from "./scripted-engine.ts";
-import { SCRIPTED_VOCAB_SIZE } from "./scripted-model.ts";
+import type { ScriptedPace } from "./engine/scripted-engine.ts";
+import { SCRIPTED_VOCAB_SIZE } from "./engine/scripted-model.ts";
+import type { ModelDraw } from "./load/load.ts";
+import type { SeededRandom } from "./time/random.ts";
 
 export const CONTEXT_TOKENS = 256;
 const GIGABYTE = 1024 ** 3;

@@ -2,12 +2,13 @@
  * One run: seed in, hash and broken laws out. Faults strike while load arrives; then everything is repaired, and after a
  * while probes are asked that have to be answered. A failure is repeated by `fallow sim --seed N` on the same commit.
  */
-import { drawFaults, type FaultKind, NODES_MAX } from "./faults.ts";
-import { DEADLINE_MAX_MS, drawLoad, PROBE_DEADLINE_MS } from "./load.ts";
+
+import { SCRIPTED_VOCAB_SIZE } from "./engine/scripted-model.ts";
+import { drawFaults, type FaultKind, NODES_MAX } from "./faults/faults.ts";
+import { type Sabotage, saboteurFor } from "./faults/sabotage.ts";
+import { DEADLINE_MAX_MS, drawLoad, PROBE_DEADLINE_MS } from "./load/load.ts";
 import type { Violation } from "./observation.ts";
-import { SeededRandom } from "./random.ts";
-import { type Sabotage, saboteurFor } from "./sabotage.ts";
-import { SCRIPTED_VOCAB_SIZE } from "./scripted-model.ts";
+import { SeededRandom } from "./time/random.ts";
 import { Trace } from "./trace.ts";
 import { World } from "./world.ts";
 

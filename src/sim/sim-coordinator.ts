@@ -12,14 +12,14 @@ import type { Dispatch } from "../domain/generation.ts";
 import type { Crypto, KeyPair } from "../ports/crypto.ts";
 import type { Log } from "../ports/log.ts";
 import type { Store } from "../ports/store.ts";
-import { chaoticStore, type StoreConditions } from "./chaotic-store.ts";
-import { type ClockFaults, SimClock } from "./clock.ts";
-import type { Host } from "./host.ts";
+import type { Saboteur } from "./faults/sabotage.ts";
+import type { SimInternet } from "./network/sim-dialer.ts";
 import type { Witness } from "./observation.ts";
-import type { SeededRandom } from "./random.ts";
-import type { Saboteur } from "./sabotage.ts";
-import type { SimInternet } from "./sim-dialer.ts";
 import { SimIds } from "./sim-ids.ts";
+import { chaoticStore, type StoreConditions } from "./store/chaotic-store.ts";
+import { type ClockFaults, SimClock } from "./time/clock.ts";
+import type { Host } from "./time/host.ts";
+import type { SeededRandom } from "./time/random.ts";
 
 export const COORDINATOR = "coordinator";
 /** A supervisor's pause before it starts a process again that ended. */

@@ -2,7 +2,7 @@
 import type { IdPrefix } from "../domain/ids.ts";
 import type { Clock } from "../ports/clock.ts";
 import type { Ids } from "../ports/ids.ts";
-import type { SeededRandom } from "./random.ts";
+import type { SeededRandom } from "./time/random.ts";
 
 const CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ";
 const TIME_DIGITS = 10;

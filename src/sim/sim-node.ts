@@ -9,16 +9,16 @@ import { nodeIdOf } from "../domain/node-id.ts";
 import type { Crypto, KeyPair } from "../ports/crypto.ts";
 import type { EngineHost, EngineLoadSpec } from "../ports/engine.ts";
 import type { Log } from "../ports/log.ts";
-import { SimClock } from "./clock.ts";
-import type { NodeFaults } from "./faults.ts";
-import { Host } from "./host.ts";
-import { Forger } from "./lies.ts";
+import { ObservedEngines } from "./engine/observed-engine.ts";
+import { SimDisk, simWeights } from "./engine/sim-weights.ts";
+import type { NodeFaults } from "./faults/faults.ts";
+import { Forger } from "./faults/lies.ts";
+import type { SimInternet } from "./network/sim-dialer.ts";
 import type { Witness } from "./observation.ts";
-import { ObservedEngines } from "./observed-engine.ts";
-import type { SeededRandom } from "./random.ts";
-import type { SimInternet } from "./sim-dialer.ts";
-import { SimDisk, simWeights } from "./sim-weights.ts";
-import type { Timeline } from "./timeline.ts";
+import { SimClock } from "./time/clock.ts";
+import { Host } from "./time/host.ts";
+import type { SeededRandom } from "./time/random.ts";
+import type { Timeline } from "./time/timeline.ts";
 
 export const COORDINATOR_URL = "http://coordinator:8420";
 /** 2 Gbit/s: the largest model of a run is there in 2.5 s. */

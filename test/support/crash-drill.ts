@@ -10,7 +10,7 @@ import { fromHex, toHex } from "../../src/market/hex.ts";
 import { consistencyPath, isConsistent, nodeHash, type PerfectHash, rootOf } from "../../src/market/merkle-log.ts";
 import { verifyReceipt } from "../../src/market/verify-receipt.ts";
 import type { Store } from "../../src/ports/store.ts";
-import { SeededRandom } from "../../src/sim/random.ts";
+import { SeededRandom } from "../../src/sim/time/random.ts";
 import { parseSignedReceipt } from "../../src/wire/receipt.ts";
 import { readBooks } from "./books.ts";
 import { exchange, field, list, parsed } from "./exchange.ts";

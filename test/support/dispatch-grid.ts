@@ -10,13 +10,13 @@ import type { NodeCapabilities } from "../../src/domain/hardware.ts";
 import { type NodeId, nodeId, requestId, sha256Hex } from "../../src/domain/ids.ts";
 import { DEFAULT_SAMPLING } from "../../src/domain/sampling.ts";
 import type { KeyPair } from "../../src/ports/crypto.ts";
-import { SimClock } from "../../src/sim/clock.ts";
 import { manifestOf } from "../../src/sim/draw-grid.ts";
-import type { Host } from "../../src/sim/host.ts";
-import { SCRIPTED_PACE, ScriptedEngines, type ScriptedPace } from "../../src/sim/scripted-engine.ts";
-import { SCRIPTED_STOP_TOKEN, SCRIPTED_VOCAB_SIZE, ScriptedText } from "../../src/sim/scripted-model.ts";
+import { SCRIPTED_PACE, ScriptedEngines, type ScriptedPace } from "../../src/sim/engine/scripted-engine.ts";
+import { SCRIPTED_STOP_TOKEN, SCRIPTED_VOCAB_SIZE, ScriptedText } from "../../src/sim/engine/scripted-model.ts";
+import { SimDisk, simWeights } from "../../src/sim/engine/sim-weights.ts";
 import { SimIds } from "../../src/sim/sim-ids.ts";
-import { SimDisk, simWeights } from "../../src/sim/sim-weights.ts";
+import { SimClock } from "../../src/sim/time/clock.ts";
+import type { Host } from "../../src/sim/time/host.ts";
 import { type AttemptStart, coordinatorMessageSchema, type ReplicaReport } from "../../src/wire/agent-link.ts";
 import { CAPABILITIES, GRID_ID, type HandDrivenPeer, MembershipGrid, replica, TARGET } from "./membership-grid.ts";
 

@@ -21,12 +21,12 @@ import type { SampledToken, StopReason } from "../../src/domain/sampling.ts";
 import { toHex } from "../../src/market/hex.ts";
 import type { ApiKey } from "../../src/ports/store.ts";
 import type { Tokenizer } from "../../src/ports/tokenizer.ts";
-import { SimClock } from "../../src/sim/clock.ts";
-import { Host } from "../../src/sim/host.ts";
-import { SeededRandom } from "../../src/sim/random.ts";
 import { SimIds } from "../../src/sim/sim-ids.ts";
 import { simLog } from "../../src/sim/sim-log.ts";
-import { Timeline } from "../../src/sim/timeline.ts";
+import { SimClock } from "../../src/sim/time/clock.ts";
+import { Host } from "../../src/sim/time/host.ts";
+import { SeededRandom } from "../../src/sim/time/random.ts";
+import { Timeline } from "../../src/sim/time/timeline.ts";
 import { aManifest, anApiKey, aTenant, credit, madeId, nodeIdOf } from "./store-samples.ts";
 
 const TEMPLATE =

@@ -2,7 +2,7 @@
  * Clients of every kind against one grid, drawn from a seed: streams, whole answers, several choices, embeddings, and clients
  * that leave in mid-stream. They ask one thing after another until they are told to stop or the grid is gone.
  */
-import type { SeededRandom } from "../../src/sim/random.ts";
+import type { SeededRandom } from "../../src/sim/time/random.ts";
 import type { SeenRequest } from "./books.ts";
 import { type Exchange, exchange, readStream, readWhole } from "./exchange.ts";
 

@@ -11,13 +11,13 @@ import { canonicalSignedJson } from "../../src/market/canonical-json.ts";
 import { toHex } from "../../src/market/hex.ts";
 import { statementBytes, tokensSha256 } from "../../src/market/receipt.ts";
 import type { KeyPair } from "../../src/ports/crypto.ts";
-import { SimClock } from "../../src/sim/clock.ts";
-import { Host } from "../../src/sim/host.ts";
-import { MemoryStore } from "../../src/sim/memory-store.ts";
-import { SeededRandom } from "../../src/sim/random.ts";
 import { SimIds } from "../../src/sim/sim-ids.ts";
 import { simLog } from "../../src/sim/sim-log.ts";
-import { Timeline } from "../../src/sim/timeline.ts";
+import { MemoryStore } from "../../src/sim/store/memory-store.ts";
+import { SimClock } from "../../src/sim/time/clock.ts";
+import { Host } from "../../src/sim/time/host.ts";
+import { SeededRandom } from "../../src/sim/time/random.ts";
+import { Timeline } from "../../src/sim/time/timeline.ts";
 import { aManifest, anApiKey, aTenant, credit, digest, madeId } from "./store-samples.ts";
 
 export const GRID_ID = "grid-1";

@@ -1,8 +1,8 @@
 /** A node's cache of weights without bytes: what is fetched takes its time, stays over a restart, and may fail. */
-import { FallowError } from "../domain/fault.ts";
-import type { Sha256Hex } from "../domain/ids.ts";
-import type { WeightsCache, WeightsWant } from "../ports/weights-cache.ts";
-import type { Host } from "./host.ts";
+import { FallowError } from "../../domain/fault.ts";
+import type { Sha256Hex } from "../../domain/ids.ts";
+import type { WeightsCache, WeightsWant } from "../../ports/weights-cache.ts";
+import type { Host } from "../time/host.ts";
 
 export type WeightsFault = "weights-digest-mismatch" | "weights-unreachable" | "disk-full";
 

@@ -1,6 +1,6 @@
 /** Tenants, keys, nodes, models, join tokens and kept answers of the memory store. */
-import { FallowError } from "../domain/fault.ts";
-import { ZERO_USD } from "../domain/money.ts";
+import { FallowError } from "../../domain/fault.ts";
+import { ZERO_USD } from "../../domain/money.ts";
 import type {
   IdempotencyStore,
   JoinTokenStore,
@@ -10,10 +10,9 @@ import type {
   ModelStore,
   NodeStore,
   TenantStore,
-} from "../ports/store.ts";
-import type { MemoryDisk } from "./memory-disk.ts";
+} from "../../ports/store.ts";
+import type { MemoryDisk, MemoryRead, MemoryWrite } from "./memory-disk.ts";
 import { byKey } from "./memory-ledger.ts";
-import type { MemoryRead, MemoryWrite } from "./memory-store.ts";
 
 export function memoryMeta(read: MemoryRead, write: MemoryWrite): MetaStore {
   return {

@@ -11,15 +11,15 @@
  * | restart-in-presence | 4   | the agent takes up work again while its owner is at the machine                          |
  * | no-deadline         | 5   | a request whose attempt fails is forgotten: no end, no refusal                           |
  */
-import type { ServedModel } from "../coordinator/dispatch/served-models.ts";
-import type { Roster, RosterHandlers, WorkMessage } from "../coordinator/roster.ts";
-import type { GenerationEvent, GenerationRequest } from "../domain/generation.ts";
-import { type NodeId, transferId } from "../domain/ids.ts";
-import { microUsd } from "../domain/money.ts";
-import { PLATFORM_REVENUE, tenantAccount } from "../market/accounts.ts";
-import type { Store } from "../ports/store.ts";
-import type { AttemptStart, Chunk } from "../wire/agent-link.ts";
-import type { ServingGrid } from "./sim-coordinator.ts";
+import type { ServedModel } from "../../coordinator/dispatch/served-models.ts";
+import type { Roster, RosterHandlers, WorkMessage } from "../../coordinator/roster.ts";
+import type { GenerationEvent, GenerationRequest } from "../../domain/generation.ts";
+import { type NodeId, transferId } from "../../domain/ids.ts";
+import { microUsd } from "../../domain/money.ts";
+import { PLATFORM_REVENUE, tenantAccount } from "../../market/accounts.ts";
+import type { Store } from "../../ports/store.ts";
+import type { AttemptStart, Chunk } from "../../wire/agent-link.ts";
+import type { ServingGrid } from "../sim-coordinator.ts";
 
 export const SABOTAGES = [
   "double-charge",

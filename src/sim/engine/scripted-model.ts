@@ -3,8 +3,8 @@
  * So every text is different, every token depends on the whole prefix, and what a stream has to be when nothing disturbs it
  * can be computed beside it.
  */
-import type { SamplingOptions, SeedHex } from "../domain/sampling.ts";
-import { SamplerScratch, TokenSampler } from "../inference/sampler.ts";
+import type { SamplingOptions, SeedHex } from "../../domain/sampling.ts";
+import { SamplerScratch, TokenSampler } from "../../inference/sampler.ts";
 
 export const SCRIPTED_VOCAB_SIZE = 64;
 /** Ends a text; about one text in two runs to its full length. */

@@ -5,7 +5,7 @@
  *
  * A killed process gets a new life by `restart`; events of the former life are recognised by their number and dropped.
  */
-import { assert } from "../domain/assert.ts";
+import { assert } from "../../domain/assert.ts";
 import type { Scheduled, Timeline } from "./timeline.ts";
 
 export type HostState = "running" | "frozen" | "dead";

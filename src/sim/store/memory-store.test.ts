@@ -1,9 +1,9 @@
 import { describe, expect, test } from "vitest";
-import { FallowError } from "../domain/fault.ts";
-import { SimClock } from "./clock.ts";
-import { Host } from "./host.ts";
+import { FallowError } from "../../domain/fault.ts";
+import { SimClock } from "../time/clock.ts";
+import { Host } from "../time/host.ts";
+import { Timeline } from "../time/timeline.ts";
 import { MemoryStore } from "./memory-store.ts";
-import { Timeline } from "./timeline.ts";
 
 function world(writeLatencyMs: number) {
   const timeline = new Timeline();

@@ -3,12 +3,12 @@
  * listening on a machine that runs means refused at once; a machine that is off, or a cut path, means no answer and a
  * timeout.
  */
-import { FallowError } from "../domain/fault.ts";
-import type { Link, LinkDialer, LinkTarget } from "../ports/link.ts";
-import type { Host } from "./host.ts";
+import { FallowError } from "../../domain/fault.ts";
+import type { Link, LinkDialer, LinkTarget } from "../../ports/link.ts";
+import type { Host } from "../time/host.ts";
+import type { Scheduled } from "../time/timeline.ts";
 import type { PacketNetwork } from "./packet-network.ts";
 import { type LinkTap, SimLink } from "./sim-link.ts";
-import type { Scheduled } from "./timeline.ts";
 
 export const DIAL_TIMEOUT_MS = 5_000;
 const SYN_BYTES = 60;

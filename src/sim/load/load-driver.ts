@@ -1,7 +1,7 @@
 /** Sends the drawn requests at their times to whichever coordinator is up, and keeps what is on its way. */
-import type { ServedModel } from "../coordinator/dispatch/served-models.ts";
-import { assert } from "../domain/assert.ts";
-import type { GenerationRequest, RequestTerms } from "../domain/generation.ts";
+import type { ServedModel } from "../../coordinator/dispatch/served-models.ts";
+import { assert } from "../../domain/assert.ts";
+import type { GenerationRequest, RequestTerms } from "../../domain/generation.ts";
 import {
   type KeyId,
   keyId,
@@ -11,26 +11,26 @@ import {
   sha256Hex,
   type TenantId,
   tenantId,
-} from "../domain/ids.ts";
-import type { ModelManifest } from "../domain/model.ts";
-import { type MicroUsd, microUsd } from "../domain/money.ts";
-import { toHex } from "../market/hex.ts";
-import { holdAmount } from "../market/hold.ts";
-import { houseCredit } from "../market/house.ts";
-import type { Crypto } from "../ports/crypto.ts";
-import type { Store } from "../ports/store.ts";
+} from "../../domain/ids.ts";
+import type { ModelManifest } from "../../domain/model.ts";
+import { type MicroUsd, microUsd } from "../../domain/money.ts";
+import { toHex } from "../../market/hex.ts";
+import { holdAmount } from "../../market/hold.ts";
+import { houseCredit } from "../../market/house.ts";
+import type { Crypto } from "../../ports/crypto.ts";
+import type { Store } from "../../ports/store.ts";
+import { scriptedEmbedding } from "../engine/scripted-engine.ts";
+import { scriptedAnswer } from "../engine/scripted-model.ts";
+import type { RequestAsked, Witness } from "../observation.ts";
+import type { ServingGrid, SimCoordinator } from "../sim-coordinator.ts";
+import { SimIds } from "../sim-ids.ts";
+import { EPOCH_WALL_MS, SimClock } from "../time/clock.ts";
+import type { Host } from "../time/host.ts";
+import type { SeededRandom } from "../time/random.ts";
+import type { Timeline } from "../time/timeline.ts";
 import { type ClientRequest, SimClient } from "./client.ts";
-import { EPOCH_WALL_MS, SimClock } from "./clock.ts";
 import { EmbeddingClient } from "./embedding-client.ts";
-import type { Host } from "./host.ts";
 import type { EmbeddingDraw, LoadPlan, RequestDraw } from "./load.ts";
-import type { RequestAsked, Witness } from "./observation.ts";
-import type { SeededRandom } from "./random.ts";
-import { scriptedEmbedding } from "./scripted-engine.ts";
-import { scriptedAnswer } from "./scripted-model.ts";
-import type { ServingGrid, SimCoordinator } from "./sim-coordinator.ts";
-import { SimIds } from "./sim-ids.ts";
-import type { Timeline } from "./timeline.ts";
 
 export interface LoadDriverOptions {
   readonly plan: LoadPlan;

@@ -9,9 +9,9 @@ import type {
   Sha256Hex,
   TenantId,
   TransferId,
-} from "../domain/ids.ts";
-import type { Account, Transfer } from "../domain/ledger.ts";
-import type { MicroUsd } from "../domain/money.ts";
+} from "../../domain/ids.ts";
+import type { Account, Transfer } from "../../domain/ledger.ts";
+import type { MicroUsd } from "../../domain/money.ts";
 import type {
   ApiKey,
   IdempotencyRecord,
@@ -20,7 +20,7 @@ import type {
   NodeRecord,
   ReceiptRecord,
   Tenant,
-} from "../ports/store.ts";
+} from "../../ports/store.ts";
 
 export interface MemoryIdempotency {
   readonly scope: string;
@@ -50,6 +50,11 @@ export interface MemoryDisk {
   /** By scope and key as one JSON text. */
   readonly idempotency: Map<string, MemoryIdempotency>;
 }
+
+/** One write: computes everything that may fail before it changes the disk, so that it is whole or not at all. */
+export type MemoryWrite = <T>(work: (disk: MemoryDisk) => T) => Promise<T>;
+/** A read of a dead process never comes back, like its writes. */
+export type MemoryRead = <T>(work: (disk: MemoryDisk) => T) => Promise<T>;
 
 export function createMemoryDisk(): MemoryDisk {
   return {

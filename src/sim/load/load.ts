@@ -2,10 +2,10 @@
  * What tenants ask in a run, drawn from its seed before it starts: models, accounts with much or little money, and requests
  * with a time, a size and a patience. Who carries it out is client.ts.
  */
-import type { SamplingOptions } from "../domain/sampling.ts";
-import { DEFAULT_SAMPLING } from "../domain/sampling.ts";
-import { SERVICE_TIERS, type ServiceTier } from "../domain/tier.ts";
-import type { SeededRandom } from "./random.ts";
+import type { SamplingOptions } from "../../domain/sampling.ts";
+import { DEFAULT_SAMPLING } from "../../domain/sampling.ts";
+import { SERVICE_TIERS, type ServiceTier } from "../../domain/tier.ts";
+import type { SeededRandom } from "../time/random.ts";
 
 export interface ModelDraw {
   readonly name: string;

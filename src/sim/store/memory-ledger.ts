@@ -1,8 +1,8 @@
 /** Ledger and receipts of the memory store; the law is market/ledger.ts, as in the real stores. */
-import type { Transfer } from "../domain/ledger.ts";
-import { addUsd, ZERO_USD } from "../domain/money.ts";
-import { decideBatch, type LedgerChange, type LedgerDecision, NODE_SHARE } from "../market/ledger.ts";
-import { dayOf } from "../market/usage-day.ts";
+import type { Transfer } from "../../domain/ledger.ts";
+import { addUsd, ZERO_USD } from "../../domain/money.ts";
+import { decideBatch, type LedgerChange, type LedgerDecision, NODE_SHARE } from "../../market/ledger.ts";
+import { dayOf } from "../../market/usage-day.ts";
 import type {
   LedgerStore,
   ReceiptRecord,
@@ -10,9 +10,8 @@ import type {
   Settlement,
   SettlementOutcome,
   UsageRow,
-} from "../ports/store.ts";
-import type { MemoryDisk } from "./memory-disk.ts";
-import type { MemoryRead, MemoryWrite } from "./memory-store.ts";
+} from "../../ports/store.ts";
+import type { MemoryDisk, MemoryRead, MemoryWrite } from "./memory-disk.ts";
 
 export function memoryLedger(read: MemoryRead, write: MemoryWrite): LedgerStore {
   return {

@@ -13,12 +13,12 @@
  * | end      | position, close code, reason        | ack; the link is closed at both ends after it  |
  * | reset    | -                                   | -; the other end closes with 1006              |
  */
-import { assert } from "../domain/assert.ts";
-import type { Link, LinkCloseCode, LinkHandlers } from "../ports/link.ts";
-import { LINK_FRAME_BYTES_MAX } from "../ports/link.ts";
-import type { Host } from "./host.ts";
+import { assert } from "../../domain/assert.ts";
+import type { Link, LinkCloseCode, LinkHandlers } from "../../ports/link.ts";
+import { LINK_FRAME_BYTES_MAX } from "../../ports/link.ts";
+import type { Host } from "../time/host.ts";
+import type { Scheduled } from "../time/timeline.ts";
 import type { PacketNetwork } from "./packet-network.ts";
-import type { Scheduled } from "./timeline.ts";
 
 /** Received and not yet read by the process: a usual socket buffer. */
 export const RECEIVE_BUFFER_BYTES_MAX = 262_144;

@@ -5,9 +5,9 @@
  * asymmetric. A packet's delay is the minimum plus an exponential tail, drawn for each packet, so packets overtake each
  * other. A clogged path holds its packets and lets them go when the clog ends; a cut path loses them.
  */
-import { assert } from "../domain/assert.ts";
-import type { SeededRandom } from "./random.ts";
-import type { Timeline } from "./timeline.ts";
+import { assert } from "../../domain/assert.ts";
+import type { SeededRandom } from "../time/random.ts";
+import type { Timeline } from "../time/timeline.ts";
 
 export interface NetworkConditions {
   readonly delayMinMs: number;

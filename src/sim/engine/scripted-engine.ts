@@ -3,9 +3,9 @@
  * for each running sequence at every step, so that a stream which moves between scripted engines goes on as it would have.
  * It can be made slow, hang and crash.
  */
-import { FallowError } from "../domain/fault.ts";
-import type { Clock, Timer } from "../ports/clock.ts";
-import { pause } from "../ports/clock.ts";
+import { FallowError } from "../../domain/fault.ts";
+import type { Clock, Timer } from "../../ports/clock.ts";
+import { pause } from "../../ports/clock.ts";
 import type {
   Engine,
   EngineExit,
@@ -17,7 +17,7 @@ import type {
   EngineStats,
   GenerateEvent,
   GenerateTask,
-} from "../ports/engine.ts";
+} from "../../ports/engine.ts";
 import { SCRIPTED_STOP_TOKEN, SCRIPTED_VOCAB_SIZE, ScriptedText } from "./scripted-model.ts";
 
 export const SCRIPTED_EMBEDDING_LENGTH = 8;

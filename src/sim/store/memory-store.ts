@@ -5,8 +5,8 @@
  *
  * It passes the contract suite of the real stores. It does no input or output, and a write takes its time on the Clock port.
  */
-import { FallowError } from "../domain/fault.ts";
-import type { Clock } from "../ports/clock.ts";
+import { FallowError } from "../../domain/fault.ts";
+import type { Clock } from "../../ports/clock.ts";
 import type {
   IdempotencyStore,
   JoinTokenStore,
@@ -18,8 +18,8 @@ import type {
   ReceiptStore,
   Store,
   TenantStore,
-} from "../ports/store.ts";
-import { createMemoryDisk, type MemoryDisk } from "./memory-disk.ts";
+} from "../../ports/store.ts";
+import { createMemoryDisk, type MemoryDisk, type MemoryRead, type MemoryWrite } from "./memory-disk.ts";
 import { memoryLedger, memoryReceipts } from "./memory-ledger.ts";
 import {
   memoryIdempotency,
@@ -30,11 +30,6 @@ import {
   memoryNodes,
   memoryTenants,
 } from "./memory-records.ts";
-
-/** One write: computes everything that may fail before it changes the disk, so that it is whole or not at all. */
-export type MemoryWrite = <T>(work: (disk: MemoryDisk) => T) => Promise<T>;
-/** A read of a dead process never comes back, like its writes. */
-export type MemoryRead = <T>(work: (disk: MemoryDisk) => T) => Promise<T>;
 
 export interface MemoryStoreOptions {
   /** What a durable write takes on the clock; 0 writes at once. */

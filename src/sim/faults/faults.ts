@@ -4,13 +4,13 @@
  * Everything ends at `faultsEndMs`; what was broken is repaired then, and the checkers ask for answers. Node 0 never lies,
  * so that there is somebody left to answer.
  */
-import { assert } from "../domain/assert.ts";
-import { CALM_STORE, type StoreConditions } from "./chaotic-store.ts";
-import { type ClockFaults, PERFECT_CLOCK } from "./clock.ts";
+import { assert } from "../../domain/assert.ts";
+import type { WeightsFault } from "../engine/sim-weights.ts";
+import { CALM_NETWORK, type NetworkConditions } from "../network/packet-network.ts";
+import { CALM_STORE, type StoreConditions } from "../store/chaotic-store.ts";
+import { type ClockFaults, PERFECT_CLOCK } from "../time/clock.ts";
+import type { SeededRandom } from "../time/random.ts";
 import { LIES, type Lie } from "./lies.ts";
-import { CALM_NETWORK, type NetworkConditions } from "./packet-network.ts";
-import type { SeededRandom } from "./random.ts";
-import type { WeightsFault } from "./sim-weights.ts";
 
 /** New kinds go to the end, so that a seed goes on drawing the others as it did. */
 export const FAULT_KINDS = [

@@ -3,7 +3,7 @@
  * agent and the scripted engine: tells when an engine takes memory and when that is free, and can crash, hang or refuse to
  * load, in the words that the Engine port has for it.
  */
-import { FallowError } from "../domain/fault.ts";
+import { FallowError } from "../../domain/fault.ts";
 import type {
   Engine,
   EngineExit,
@@ -14,9 +14,9 @@ import type {
   EngineSequence,
   GenerateEvent,
   GenerateTask,
-} from "../ports/engine.ts";
-import type { Host } from "./host.ts";
-import type { EngineChange, Witness } from "./observation.ts";
+} from "../../ports/engine.ts";
+import type { EngineChange, Witness } from "../observation.ts";
+import type { Host } from "../time/host.ts";
 
 /** The engine adapter's watchdog ends an engine that made no progress for this long. */
 export const WATCHDOG_MS = 2_000;

@@ -1,13 +1,13 @@
 /** Carries the drawn faults out, repairs each after its time, and everything when the time of faults is over. */
-import { FallowError } from "../domain/fault.ts";
-import { CALM_STORE, type StoreConditions } from "./chaotic-store.ts";
+import { FallowError } from "../../domain/fault.ts";
+import { CALM_NETWORK, type PacketNetwork } from "../network/packet-network.ts";
+import type { Witness } from "../observation.ts";
+import { COORDINATOR, type SimCoordinator } from "../sim-coordinator.ts";
+import type { SimNode } from "../sim-node.ts";
+import { CALM_STORE, type StoreConditions } from "../store/chaotic-store.ts";
+import type { Host } from "../time/host.ts";
+import type { Timeline } from "../time/timeline.ts";
 import type { FaultEvent, FaultPlan } from "./faults.ts";
-import type { Host } from "./host.ts";
-import type { Witness } from "./observation.ts";
-import { CALM_NETWORK, type PacketNetwork } from "./packet-network.ts";
-import { COORDINATOR, type SimCoordinator } from "./sim-coordinator.ts";
-import type { SimNode } from "./sim-node.ts";
-import type { Timeline } from "./timeline.ts";
 
 export interface FaultDriverOptions {
   readonly plan: FaultPlan;

@@ -4,20 +4,20 @@
  *
  * It runs inside the coordinator's process: when that dies, nothing of this goes on, and the world tells the outcome.
  */
-import { assert } from "../domain/assert.ts";
-import type { AttemptRecord } from "../domain/attempt.ts";
-import { FallowError } from "../domain/fault.ts";
-import type { Generation, GenerationEvent, GenerationRequest } from "../domain/generation.ts";
-import type { KeyId, TenantId } from "../domain/ids.ts";
-import type { ModelManifest } from "../domain/model.ts";
-import type { MicroUsd } from "../domain/money.ts";
-import type { ReceiptChoice, ReceiptFinish } from "../domain/receipt.ts";
-import type { StopReason } from "../domain/sampling.ts";
-import { tokensSha256 } from "../market/receipt.ts";
-import type { Crypto } from "../ports/crypto.ts";
+import { assert } from "../../domain/assert.ts";
+import type { AttemptRecord } from "../../domain/attempt.ts";
+import { FallowError } from "../../domain/fault.ts";
+import type { Generation, GenerationEvent, GenerationRequest } from "../../domain/generation.ts";
+import type { KeyId, TenantId } from "../../domain/ids.ts";
+import type { ModelManifest } from "../../domain/model.ts";
+import type { MicroUsd } from "../../domain/money.ts";
+import type { ReceiptChoice, ReceiptFinish } from "../../domain/receipt.ts";
+import type { StopReason } from "../../domain/sampling.ts";
+import { tokensSha256 } from "../../market/receipt.ts";
+import type { Crypto } from "../../ports/crypto.ts";
+import type { RequestAsked, RequestOutcome, Witness } from "../observation.ts";
+import type { ServingGrid } from "../sim-coordinator.ts";
 import type { RequestDraw } from "./load.ts";
-import type { RequestAsked, RequestOutcome, Witness } from "./observation.ts";
-import type { ServingGrid } from "./sim-coordinator.ts";
 
 export interface ClientRequest {
   readonly draw: RequestDraw;

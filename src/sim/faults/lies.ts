@@ -17,15 +17,15 @@
  * | reorder            | sends two frames in the wrong order                                              |
  * | garbage            | sends what is no message of the protocol                                         |
  */
-import { leaseId } from "../domain/ids.ts";
-import { canonicalSignedJson } from "../market/canonical-json.ts";
-import { toHex } from "../market/hex.ts";
-import { statementBytes } from "../market/receipt.ts";
-import type { KeyPair } from "../ports/crypto.ts";
-import type { Link, LinkDialer } from "../ports/link.ts";
-import { type AgentMessage, type AttemptEnd, agentMessageSchema, type Chunk } from "../wire/agent-link.ts";
-import { parseNodeStatement } from "../wire/receipt.ts";
-import type { SeededRandom } from "./random.ts";
+import { leaseId } from "../../domain/ids.ts";
+import { canonicalSignedJson } from "../../market/canonical-json.ts";
+import { toHex } from "../../market/hex.ts";
+import { statementBytes } from "../../market/receipt.ts";
+import type { KeyPair } from "../../ports/crypto.ts";
+import type { Link, LinkDialer } from "../../ports/link.ts";
+import { type AgentMessage, type AttemptEnd, agentMessageSchema, type Chunk } from "../../wire/agent-link.ts";
+import { parseNodeStatement } from "../../wire/receipt.ts";
+import type { SeededRandom } from "../time/random.ts";
 
 export const LIES = [
   "foreign-lease",

@@ -2,8 +2,8 @@
  * A host's clocks. The monotonic one drifts by a constant rate and never steps; the wall clock may also jump either way.
  * Code under test that measures a duration on the wall clock, or compares two hosts' clocks, gets caught by this.
  */
-import { assert } from "../domain/assert.ts";
-import type { Clock, Timer } from "../ports/clock.ts";
+import { assert } from "../../domain/assert.ts";
+import type { Clock, Timer } from "../../ports/clock.ts";
 import type { Host } from "./host.ts";
 
 /** Where virtual time 0 lies: 2026-01-01T00:00:00Z. */

@@ -1,10 +1,10 @@
 /** An embedding request, carried out as the gateway carries it out: hold, one call to dispatch, settle for the prompt. */
-import { FallowError } from "../domain/fault.ts";
-import type { ReceiptChoice } from "../domain/receipt.ts";
-import { tokensSha256 } from "../market/receipt.ts";
-import type { Crypto } from "../ports/crypto.ts";
+import { FallowError } from "../../domain/fault.ts";
+import type { ReceiptChoice } from "../../domain/receipt.ts";
+import { tokensSha256 } from "../../market/receipt.ts";
+import type { Crypto } from "../../ports/crypto.ts";
+import type { RequestOutcome } from "../observation.ts";
 import type { ClientPorts, ClientRequest } from "./client.ts";
-import type { RequestOutcome } from "./observation.ts";
 
 export class EmbeddingClient {
   readonly #request: Omit<ClientRequest, "generations" | "draw">;

@@ -6,8 +6,8 @@
  * a draw added in one component leaves what all others see as it was, and a seed that found a bug keeps finding it.
  */
 import { createHash } from "node:crypto";
-import { assert } from "../domain/assert.ts";
-import type { Random } from "../ports/random.ts";
+import { assert } from "../../domain/assert.ts";
+import type { Random } from "../../ports/random.ts";
 
 export class SeededRandom implements Random {
   readonly #path: string;

@@ -7,7 +7,7 @@
  * fired without the drain and without the checkers.
  */
 import { setImmediate as drained } from "node:timers/promises";
-import { assert } from "../domain/assert.ts";
+import { assert } from "../../domain/assert.ts";
 
 export interface Scheduled {
   /** May be called twice, and after it fired. */

@@ -1,11 +1,11 @@
 import { describe, expect, test } from "vitest";
-import { LINK_CLOSE, type Link } from "../ports/link.ts";
-import { Host } from "./host.ts";
+import { LINK_CLOSE, type Link } from "../../ports/link.ts";
+import { Host } from "../time/host.ts";
+import { SeededRandom } from "../time/random.ts";
+import { Timeline } from "../time/timeline.ts";
 import { CALM_NETWORK, type NetworkConditions, PacketNetwork } from "./packet-network.ts";
-import { SeededRandom } from "./random.ts";
 import { SimInternet } from "./sim-dialer.ts";
 import { GIVE_UP_MS, RECEIVE_BUFFER_BYTES_MAX, RETRANSMIT_MAX_MS } from "./sim-link.ts";
-import { Timeline } from "./timeline.ts";
 
 const TARGET = { url: "http://sim", certificateSha256: null };
 const AWFUL: NetworkConditions = {

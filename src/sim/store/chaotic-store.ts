@@ -5,12 +5,12 @@
  *
  * A failed call fails before it was carried out (`refused`), or after it (`answer-lost`): the caller cannot tell which.
  */
-import { FallowError } from "../domain/fault.ts";
-import type { Transfer } from "../domain/ledger.ts";
-import type { Store } from "../ports/store.ts";
-import type { Host } from "./host.ts";
-import type { Witness } from "./observation.ts";
-import type { SeededRandom } from "./random.ts";
+import { FallowError } from "../../domain/fault.ts";
+import type { Transfer } from "../../domain/ledger.ts";
+import type { Store } from "../../ports/store.ts";
+import type { Witness } from "../observation.ts";
+import type { Host } from "../time/host.ts";
+import type { SeededRandom } from "../time/random.ts";
 
 export interface StoreConditions {
   /** Mean of each of the two ways. */
