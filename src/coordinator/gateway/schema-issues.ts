@@ -62,11 +62,16 @@ function unknownKind(value: unknown, at: { param: string }): Refusal {
   return refuse(value === undefined ? "invalid-request" : "unsupported-parameter", message, { param: at.param }).reason;
 }
 
-/** Of a union's branches, the one that got furthest: its problem is what the caller meant to write. */
+/**
+ * Of a union's branches, the one that got furthest: its problem is what the caller meant to write. A list's length is looked at
+ * when all its items fit, so a branch that minds only the length got further than one that minds an item.
+ */
 function closestIssue(branches: readonly (readonly Issue[])[]): Issue {
   const candidates = branches.flatMap((issues) => issues.slice(0, 1));
-  const depth = (issue: Issue) =>
-    issue.path.length + (issue.code === "invalid_type" && issue.path.length === 0 ? 0 : 1);
+  const depth = (issue: Issue) => {
+    if (issue.code === "too_big" && issue.origin === "array") return issue.path.length + 2;
+    return issue.path.length + (issue.code === "invalid_type" && issue.path.length === 0 ? 0 : 1);
+  };
   const furthest = Math.max(...candidates.map(depth));
   const closest = candidates.filter((issue) => depth(issue) === furthest);
   const [first] = closest;
