@@ -1,8 +1,8 @@
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { writeFileSafely } from "./home-folder.ts";
+import { openHome, writeFileSafely } from "./home-folder.ts";
 
 let folder: string;
 beforeEach(() => {
@@ -32,5 +32,20 @@ describe("a file that is written safely", () => {
     // What is no text makes the write throw after the file was made, as a full disk does.
     expect(() => Reflect.apply(writeFileSafely, null, [join(folder, "home.json"), Symbol("no text")])).toThrow();
     expect(readdirSync(folder)).toEqual([]);
+  });
+});
+
+describe("a home that cannot be made", () => {
+  test("is refused with its fix, also where Node's own recursive mkdir spins for ever", () => {
+    writeFileSync(join(folder, "file"), "");
+    for (const path of [join(folder, "file", "home"), join(folder, "file"), "/proc/fallow-test/home"]) {
+      expect(() => openHome(path)).toThrow(/cannot be used as a home/);
+    }
+  });
+
+  test("is made with all its parents, for its owner only", () => {
+    const { path } = openHome(join(folder, "a", "b"));
+    expect(statSync(path).mode & 0o777).toBe(0o700);
+    expect(openHome(path).path).toBe(path);
   });
 });

@@ -15,12 +15,14 @@ import { randomBytes } from "node:crypto";
 import {
   chmodSync,
   closeSync,
+  existsSync,
   fsyncSync,
   mkdirSync,
   openSync,
   readFileSync,
   renameSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from "node:fs";
 import { homedir } from "node:os";
@@ -50,7 +52,7 @@ export function openHome(path: string | undefined): HomeFolder {
 
 export function makeFolder(path: string): void {
   try {
-    mkdirSync(path, { recursive: true, mode: 0o700 });
+    makeMissing(path);
     chmodSync(path, 0o700);
   } catch (thrown) {
     throw new CliError(`the folder ${path} cannot be used as a home (${systemCode(thrown) ?? "unknown cause"})`, {
@@ -58,6 +60,17 @@ export function makeFolder(path: string): void {
       fix: "choose a folder that you may write to, with --home or FALLOW_HOME",
       cause: thrown,
     });
+  }
+}
+
+/** Not Node's recursive `mkdirSync`: it spins for ever where a parent is there and nothing can be made in it, as in `/proc`. */
+function makeMissing(path: string): void {
+  const parent = dirname(path);
+  if (parent !== path && !existsSync(parent)) makeMissing(parent);
+  try {
+    mkdirSync(path, { mode: 0o700 });
+  } catch (thrown) {
+    if (systemCode(thrown) !== "EEXIST" || !statSync(path).isDirectory()) throw thrown;
   }
 }
 
