@@ -1,8 +1,10 @@
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { chmodSync, existsSync, mkdirSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { makeHome, removeHome, runFallow } from "./support/grid.ts";
+import { MAIN, makeHome, removeHome, runFallow } from "./support/grid.ts";
 
 const COMMANDS = [
   ["up"],
@@ -122,6 +124,31 @@ describe("the command line without a grid", () => {
     const { code, json } = await runFallow(["receipts", "verify", file, "--json"], { home });
     expect(code).toBe(5);
     expect(json).toMatchObject({ isValid: false, checks: [{ name: "schema", isPassed: false }] });
+  });
+
+  test("a file that is not even JSON fails the check and is named, exit code 5", async () => {
+    const file = join(home, "text.json");
+    writeFileSync(file, "hello");
+    const { code, stderr } = await runFallow(["receipts", "verify", file], { home });
+    expect(code).toBe(5);
+    expect(stderr).toContain(`${file} is no receipt: it is not JSON`);
+  });
+
+  test("a reader that leaves early is no error: nothing is on stderr, exit code 0", async () => {
+    const child = spawn(process.execPath, [MAIN, "--help"], { stdio: ["ignore", "pipe", "pipe"] });
+    child.stdout.destroy();
+    child.stderr.setEncoding("utf8");
+    let stderr = "";
+    child.stderr.on("data", (text: string) => {
+      stderr += text;
+    });
+    const [code] = await once(child, "close");
+    expect({ code, stderr }).toEqual({ code: 0, stderr: "" });
+  });
+
+  test("through npm, errors name commands as they are typed there", async () => {
+    const { stderr } = await runFallow(["status"], { home, env: { npm_lifecycle_event: "fallow" } });
+    expect(stderr).toContain("start one with `npm run -s fallow -- up`");
   });
 
   test("a home that cannot be written to is refused with a fix", async () => {

@@ -37,6 +37,16 @@ describe("what people read", () => {
     expect(text).toBe("NAME    TOK/S\na           7\nlonger   1234\n");
   });
 
+  test("a terminal that is too narrow gets whole lines: columns drop in their order, and it is said which", () => {
+    const columns = [{ title: "ID", dropOrder: 2 }, { title: "NAME" }, { title: "SIZE", dropOrder: 1 }];
+    const rows = [["node_0123456789", "a", "7 GiB"]];
+    expect(table(columns, rows, "none", 28)).toBe("ID               NAME  SIZE\nnode_0123456789  a     7 GiB\n");
+    expect(table(columns, rows, "none", 27)).toBe(
+      "NAME  SIZE\na     7 GiB\n(this terminal is too narrow for ID; --json has all)\n",
+    );
+    expect(table(columns, rows, "none", 3)).toMatch(/^NAME\na\n\(this terminal is too narrow for ID, SIZE;/);
+  });
+
   test("an empty table says so", () => {
     expect(table([{ title: "NAME" }], [], "no node has joined")).toBe("no node has joined\n");
   });

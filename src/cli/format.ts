@@ -33,6 +33,11 @@ export function formatTime(atMs: number): string {
   return new Date(atMs).toISOString().replace("T", " ").slice(0, 19);
 }
 
+/** `1 node`, `2 nodes`. */
+export function counted(count: number, noun: string): string {
+  return `${count} ${noun}${count === 1 ? "" : "s"}`;
+}
+
 /** Names come from other machines: control characters could rewrite the terminal, so each becomes a visible mark. */
 export function plain(text: string): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: these are the characters that must not reach a terminal
@@ -42,19 +47,68 @@ export function plain(text: string): string {
 export interface Column {
   readonly title: string;
   readonly isRight?: boolean;
+  /** On a terminal that is too narrow this column is left out, the highest number first; others never. */
+  readonly dropOrder?: number;
 }
 
-/** Left-aligned columns two spaces apart; an empty table says so. */
-export function table(columns: readonly Column[], rows: readonly (readonly string[])[], empty: string): string {
+const COLUMN_GAP = "  ";
+
+/**
+ * Left-aligned columns two spaces apart; an empty table says so. `width` is that of the terminal, null for a file or a pipe,
+ * which gets every column. Lines that a terminal wraps cannot be read as a table.
+ */
+export function table(
+  columns: readonly Column[],
+  rows: readonly (readonly string[])[],
+  empty: string,
+  width: number | null = terminalColumns(),
+): string {
   if (rows.length === 0) return `${empty}\n`;
-  const cells = [columns.map(({ title }) => title), ...rows.map((row) => row.map(plain))];
-  const widths = columns.map((_, at) => Math.max(...cells.map((row) => (row[at] ?? "").length)));
+  const cells = rows.map((row) => row.map(plain));
+  const kept = fitting(columns, cells, width);
+  const text = aligned(
+    kept.map((at) => columns[at] ?? { title: "" }),
+    cells.map((row) => kept.map((at) => row[at] ?? "")),
+  );
+  const dropped = columns.filter((_, at) => !kept.includes(at)).map(({ title }) => title);
+  return dropped.length === 0
+    ? text
+    : `${text}(this terminal is too narrow for ${dropped.join(", ")}; --json has all)\n`;
+}
+
+function terminalColumns(): number | null {
+  return process.stdout.isTTY === true ? process.stdout.columns : null;
+}
+
+function widthsOf(columns: readonly Column[], cells: readonly (readonly string[])[]): readonly number[] {
+  return columns.map(({ title }, at) => Math.max(title.length, ...cells.map((row) => (row[at] ?? "").length)));
+}
+
+/** The places of the columns that stay. */
+function fitting(
+  columns: readonly Column[],
+  cells: readonly (readonly string[])[],
+  width: number | null,
+): readonly number[] {
+  const widths = widthsOf(columns, cells);
+  const kept = new Set(columns.keys());
+  const taken = () => [...kept].reduce((sum, at) => sum + (widths[at] ?? 0), (kept.size - 1) * COLUMN_GAP.length);
+  const droppable = [...columns.keys()]
+    .filter((at) => columns[at]?.dropOrder !== undefined)
+    .sort((left, right) => (columns[right]?.dropOrder ?? 0) - (columns[left]?.dropOrder ?? 0));
+  for (const at of droppable) if (width !== null && taken() > width) kept.delete(at);
+  return [...kept];
+}
+
+function aligned(columns: readonly Column[], rows: readonly (readonly string[])[]): string {
+  const cells = [columns.map(({ title }) => title), ...rows];
+  const widths = widthsOf(columns, rows);
   const line = (row: readonly string[]) =>
     row
       .map((cell, at) =>
         columns[at]?.isRight === true ? cell.padStart(widths[at] ?? 0) : cell.padEnd(widths[at] ?? 0),
       )
-      .join("  ")
+      .join(COLUMN_GAP)
       .trimEnd();
   return `${cells.map(line).join("\n")}\n`;
 }

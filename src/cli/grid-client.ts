@@ -172,6 +172,14 @@ function unreachable(url: string, thrown: Error): Error {
   });
 }
 
+const MODELS_PATH = "/admin/v1/models";
+
+/** The command that lists what the path names one of. */
+function listCommandOf(path: string): string {
+  const noun = ["nodes", "keys", "receipts", "ledger"].find((one) => path.includes(`/${one}`));
+  return noun === undefined ? "models" : `${noun}${noun === "ledger" ? " accounts" : " list"}`;
+}
+
 function refusal(status: number, text: string, path: string): CliError {
   const parsed = errorBodySchema.safeParse(parseJson(text));
   const message = parsed.success ? parsed.data.error.message : `the grid answered ${status} to ${path}`;
@@ -185,8 +193,10 @@ function refusal(status: number, text: string, path: string): CliError {
       : status === 403
         ? "use a key that has the scope named above"
         : status === 404
-          ? "see what there is with the matching `list` command"
-          : "change what the message names; --help says what is possible";
+          ? `see what there is with \`fallow ${listCommandOf(path)}\``
+          : path === MODELS_PATH
+            ? "change what the message names: the file has to be a whole GGUF file on the grid's machine; fetch a damaged one again"
+            : "change what the message names; --help says what is possible";
   return new CliError(message, { exitCode: EXIT.refused, code, fix });
 }
 

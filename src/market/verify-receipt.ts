@@ -170,7 +170,9 @@ function countCheck(body: ReceiptBody): ReceiptCheck {
   return check(
     "attempts",
     isRight,
-    isRight ? `${total} tokens in ${body.attempts.length} attempts` : problems.join("; "),
+    isRight
+      ? `${total} tokens in ${body.attempts.length} attempt${body.attempts.length === 1 ? "" : "s"}`
+      : problems.join("; "),
   );
 }
 

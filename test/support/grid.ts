@@ -10,7 +10,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 
-const MAIN = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url));
+export const MAIN = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url));
 /** Two shared cores with other suites running: the bar for a first start is 60 s. */
 const READY_TIMEOUT_MS = 90_000;
 const STOP_TIMEOUT_MS = 15_000;
@@ -129,7 +129,8 @@ export async function runFallow(
 }
 
 function environment(home: string, more: Readonly<Record<string, string>> = {}): NodeJS.ProcessEnv {
-  const { FALLOW_API_KEY: _key, FALLOW_URL: _url, FALLOW_PORT: _port, NODE_OPTIONS: _node, ...env } = process.env;
+  const { FALLOW_API_KEY: _key, FALLOW_URL: _url, FALLOW_PORT: _port, NODE_OPTIONS: _node, ...rest } = process.env;
+  const { npm_lifecycle_event: _script, ...env } = rest; // a suite may itself be run by npm
   // A suite must not fetch engines where the machine that runs it has a GPU.
   return { ...env, FALLOW_HOME: home, FALLOW_ENGINE: "cpu", ...more };
 }

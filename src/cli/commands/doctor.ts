@@ -16,7 +16,7 @@ import {
   checkPort,
 } from "../doctor/machine-checks.ts";
 import { EXIT } from "../exit-codes.ts";
-import { plain } from "../format.ts";
+import { counted, plain } from "../format.ts";
 import type { GlobalOptions } from "../grid-client.ts";
 import { homeFolder } from "../home/home-folder.ts";
 import { printJson, printLine } from "../terminal.ts";
@@ -47,7 +47,7 @@ export async function runDoctor(options: GlobalOptions & { port: number }): Prom
   const problems = checks.filter(({ state }) => state === "problem").length;
   if (problems > 0) process.exitCode = EXIT.checkFailed;
   if (options.json === true) printJson({ ok: problems === 0, checks });
-  else printLine(problems === 0 ? "\nno problem found" : `\n${problems} problem(s) found`);
+  else printLine(problems === 0 ? "\nno problem found" : `\n${counted(problems, "problem")} found`);
 }
 
 /** A check that itself fails is a finding, and the others still run. */

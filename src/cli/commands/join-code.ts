@@ -1,6 +1,7 @@
 import { joinCodeCreatedSchema } from "../../coordinator/admin/admin-schemas.ts";
-import { formatTime } from "../format.ts";
+import { counted, formatTime } from "../format.ts";
 import { connectGrid, type GlobalOptions } from "../grid-client.ts";
+import { runnerName } from "../runner-name.ts";
 import { note, printJson, printLine } from "../terminal.ts";
 
 const HOUR_MS = 3_600_000;
@@ -11,7 +12,7 @@ export async function createJoinCode(options: GlobalOptions & { uses: number; ho
   });
   if (options.json === true) return printJson(made);
   note(
-    `for ${made.usesMax} machine(s), until ${formatTime(made.expiresAtMs)} UTC; on the other machine: fallow join CODE`,
+    `for ${counted(made.usesMax, "machine")}, until ${formatTime(made.expiresAtMs)} UTC; there: ${runnerName()} join CODE`,
   );
   printLine(made.joinCode);
 }

@@ -41,7 +41,7 @@ export async function runJoin(code: string | null, options: JoinOptions): Promis
   const tell = (event: AgentEvent) => {
     const text = describeAgentEvent(event);
     if (options.json === true) printJson(event);
-    else if (text !== null) note(`fallow: ${text}`);
+    else if (text !== null && event.event !== "refused") note(`fallow: ${text}`); // a refusal is this command's error
   };
   let refusal: CliError | null = null;
   try {
@@ -98,7 +98,7 @@ function savedGrid(home: HomeFolder): Invitation {
   throw new CliError(`the agent in ${home.path} has not joined a grid yet`, {
     exitCode: EXIT.usage,
     code: "usage",
-    fix: "give the join code that the grid's operator sent: fallow join CODE",
+    fix: "give the join code that the grid's operator sent: `fallow join CODE`",
   });
 }
 

@@ -26,8 +26,8 @@ export async function listKeys(options: GlobalOptions): Promise<void> {
       [
         { title: "KEY" },
         { title: "NAME" },
-        { title: "SECRET" },
-        { title: "SCOPES" },
+        { title: "SECRET", dropOrder: 1 },
+        { title: "SCOPES", dropOrder: 2 },
         { title: "SPENT USD", isRight: true },
         { title: "BUDGET USD", isRight: true },
         { title: "STATE" },

@@ -20,8 +20,8 @@ export async function listAccounts(options: GlobalOptions): Promise<void> {
         { title: "ACCOUNT" },
         { title: "AVAILABLE USD", isRight: true },
         { title: "HELD", isRight: true },
-        { title: "DEBITED", isRight: true },
-        { title: "CREDITED", isRight: true },
+        { title: "DEBITED", isRight: true, dropOrder: 1 },
+        { title: "CREDITED", isRight: true, dropOrder: 2 },
       ],
       accounts.map((account) => [
         account.accountId,
@@ -44,12 +44,12 @@ export async function listTransfers(options: GlobalOptions & { account?: string;
     table(
       [
         { title: "TIME" },
-        { title: "KIND" },
+        { title: "KIND", dropOrder: 1 },
         { title: "REASON" },
         { title: "FROM" },
         { title: "TO" },
         { title: "USD", isRight: true },
-        { title: "REQUEST" },
+        { title: "REQUEST", dropOrder: 2 },
       ],
       transfers.map((transfer) => [
         formatTime(transfer.atMs),

@@ -5,7 +5,7 @@ import {
   modelAnswerSchema,
   modelListSchema,
 } from "../../coordinator/admin/admin-schemas.ts";
-import { fields, formatBytes, formatCount } from "../format.ts";
+import { counted, fields, formatBytes, formatCount } from "../format.ts";
 import { connectGrid, type GlobalOptions } from "../grid-client.ts";
 import { note, printJson, printText } from "../terminal.ts";
 import { modelTable, usd } from "./tables.ts";
@@ -59,7 +59,7 @@ function describe(model: ModelRow): string {
     ["name", model.name],
     [
       "architecture",
-      `${model.architecture}, ${model.layerCount} layers, ${formatCount(model.parameterCount)} parameters`,
+      `${model.architecture}, ${counted(model.layerCount, "layer")}, ${formatCount(model.parameterCount)} parameters`,
     ],
     ["quantisation", model.quantisation],
     ["size", formatBytes(model.fileBytes)],

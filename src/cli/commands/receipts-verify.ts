@@ -9,12 +9,13 @@ import { plain } from "../format.ts";
 import { printJson, printLine } from "../terminal.ts";
 
 const STDIN = 0;
+const RECEIPT_FILE_FIX = "name a file that `fallow receipts get ID --out FILE` wrote";
 
 export async function verifyReceiptFile(
   file: string,
   options: { json?: boolean; coordinatorKey?: string },
 ): Promise<void> {
-  const { isValid, checks } = verifyReceipt(parse(read(file)), {
+  const { isValid, checks } = verifyReceipt(parse(file, read(file)), {
     parse: parseSignedReceipt,
     crypto: new NodeCrypto(),
     trustedPublicKeyHex: options.coordinatorKey ?? null,
@@ -38,7 +39,7 @@ function read(file: string): string {
     text = readFileSync(file === "-" ? STDIN : file, "utf8");
   } catch (thrown) {
     throw new CliError(`${file} cannot be read`, {
-      fix: "name a file that `fallow receipts get --out FILE` wrote",
+      fix: RECEIPT_FILE_FIX,
       cause: thrown,
     });
   }
@@ -46,11 +47,15 @@ function read(file: string): string {
   throw new CliError(`${file} has ${text.length} characters, a receipt at most ${RECEIPT_BOUNDS.receiptCharsMax}`);
 }
 
-/** What is no JSON becomes a value that the schema check refuses, so that it is reported like any other bad receipt. */
-function parse(text: string): unknown {
+function parse(file: string, text: string): unknown {
   try {
     return JSON.parse(text);
-  } catch {
-    return null;
+  } catch (thrown) {
+    throw new CliError(`${file} is no receipt: it is not JSON`, {
+      exitCode: EXIT.checkFailed,
+      code: "receipt-malformed",
+      fix: RECEIPT_FILE_FIX,
+      cause: thrown,
+    });
   }
 }

@@ -2,6 +2,7 @@ import { writeFileSync } from "node:fs";
 import { z } from "zod";
 import { formatTime, table } from "../format.ts";
 import { connectGrid, type GlobalOptions } from "../grid-client.ts";
+import { runnerName } from "../runner-name.ts";
 import { note, printJson, printLine, printText } from "../terminal.ts";
 
 /** What the API says of a receipt in a list. */
@@ -31,10 +32,10 @@ export async function listReceipts(options: GlobalOptions & { limit: number }): 
     table(
       [
         { title: "RECEIPT" },
-        { title: "REQUEST" },
+        { title: "REQUEST", dropOrder: 2 },
         { title: "TIME" },
         { title: "MODEL" },
-        { title: "TIER" },
+        { title: "TIER", dropOrder: 1 },
         { title: "IN", isRight: true },
         { title: "OUT", isRight: true },
         { title: "USD", isRight: true },
@@ -64,5 +65,5 @@ export async function getReceipt(id: string, options: GlobalOptions & { out?: st
   }
   writeFileSync(options.out, `${JSON.stringify(receipt, null, 2)}\n`);
   if (options.json === true) return printJson({ file: options.out });
-  note(`written to ${options.out}; check it with: fallow receipts verify ${options.out}`);
+  note(`written to ${options.out}; check it with: ${runnerName()} receipts verify ${options.out}`);
 }

@@ -11,12 +11,12 @@ export function usd(amount: number): string {
 export function nodeTable(nodes: readonly NodeRow[]): string {
   return table(
     [
-      { title: "NODE" },
+      { title: "NODE", dropOrder: 2 },
       { title: "NAME" },
       { title: "STATE" },
       { title: "ENGINE" },
       { title: "MEMORY", isRight: true },
-      { title: "TOK/S", isRight: true },
+      { title: "TOK/S", isRight: true, dropOrder: 1 },
       { title: "REPLICAS", isRight: true },
       { title: "EARNED USD", isRight: true },
     ],
@@ -37,13 +37,13 @@ export function nodeTable(nodes: readonly NodeRow[]): string {
 export function replicaTable(replicas: readonly ReplicaRow[]): string {
   return table(
     [
-      { title: "REPLICA" },
+      { title: "REPLICA", dropOrder: 2 },
       { title: "MODEL" },
       { title: "NODE" },
       { title: "STATE" },
       { title: "BUSY", isRight: true },
       { title: "CONTEXT", isRight: true },
-      { title: "MEMORY", isRight: true },
+      { title: "MEMORY", isRight: true, dropOrder: 1 },
     ],
     replicas.map((replica) => [
       replica.replicaId,
@@ -67,10 +67,10 @@ export function modelTable(models: readonly ModelRow[]): string {
   return table(
     [
       { title: "MODEL" },
-      { title: "ARCHITECTURE" },
+      { title: "ARCHITECTURE", dropOrder: 3 },
       { title: "QUANTISATION" },
-      { title: "PARAMETERS", isRight: true },
-      { title: "SIZE", isRight: true },
+      { title: "PARAMETERS", isRight: true, dropOrder: 2 },
+      { title: "SIZE", isRight: true, dropOrder: 1 },
       { title: "CONTEXT", isRight: true },
       { title: "USD/MTOK IN", isRight: true },
       { title: "OUT", isRight: true },

@@ -1,5 +1,6 @@
 /** What `fallow up` says once it answers. */
 import { isLoopback } from "../../adapters/tls-identity/loopback.ts";
+import { runnerName } from "../runner-name.ts";
 import { printJson, printText } from "../terminal.ts";
 
 export interface ReadyFacts {
@@ -64,9 +65,4 @@ function certificateNote(facts: ReadyFacts): string {
 Clients on other machines use ${facts.remoteUrls[0] ?? ""}/v1 and trust the grid's own certificate:
 ${facts.certificatePath} (curl --cacert, NODE_EXTRA_CA_CERTS, SSL_CERT_FILE)
 `;
-}
-
-/** How this very program is called from here: through npm in a clone, by name once installed. */
-function runnerName(): string {
-  return process.env["npm_lifecycle_event"] === undefined ? "fallow" : "npm run -s fallow --";
 }

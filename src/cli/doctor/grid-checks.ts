@@ -2,7 +2,7 @@
 import { statusSchema } from "../../coordinator/admin/admin-schemas.ts";
 import { CliError } from "../cli-error.ts";
 import { EXIT } from "../exit-codes.ts";
-import { formatDuration } from "../format.ts";
+import { counted, formatDuration } from "../format.ts";
 import { connectGrid, type GlobalOptions, type GridClient } from "../grid-client.ts";
 import { type Check, fine, problem, skipped } from "./check.ts";
 
@@ -61,7 +61,7 @@ async function checkServing(grid: GridClient): Promise<Check> {
     }
     const online = nodes.filter(({ state }) => state === "online").length;
     const ready = replicas.filter(({ state }) => state === "ready").length;
-    const detail = `${online} nodes online, ${ready} replicas ready`;
+    const detail = `${counted(online, "node")} online, ${counted(ready, "replica")} ready`;
     return online > 0 ? fine("serving", detail) : problem("serving", detail, "let a machine join: `fallow join-code`");
   } catch (thrown) {
     if (thrown instanceof CliError && thrown.exitCode === EXIT.refused) return skipped("serving", thrown.message);
