@@ -63,13 +63,13 @@ function rewrittenLine(): ProgressLine {
   };
 }
 
-/** A percentage that moves would fill a log file, and steps of several parts alternate: each wording appears once. */
+/** A percentage that moves would fill a log file, and steps of several parts alternate: each wording appears once, without it. */
 function plainLines(): ProgressLine {
   const said = new Set<string>();
   return {
     step: (text) => {
       const words = text.replace(/\s*\d[\d.,]*\s*(%|s\b).*$/, "");
-      if (!said.has(words)) process.stderr.write(`fallow: ${plain(text)}\n`);
+      if (!said.has(words)) process.stderr.write(`fallow: ${plain(words)}\n`);
       said.add(words);
     },
     end: () => undefined,

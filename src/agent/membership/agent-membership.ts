@@ -127,7 +127,7 @@ export class AgentMembership {
       const { end, onlineMs } = await this.#connectOnce(signal);
       if (signal.aborted) return;
       if (end.kind === "refused") {
-        this.#ports.log.error({ code: end.code, reason: end.message }, "refused by the grid");
+        this.#ports.log.info({ code: end.code, reason: end.message }, "refused by the grid");
         this.#tell(end);
         return;
       }

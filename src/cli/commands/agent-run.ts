@@ -45,7 +45,8 @@ export async function runAgentChild(): Promise<void> {
         if (event.event === "online") tell({ kind: "online", nodeId: event.nodeId });
         if (event.event === "refused") tell({ kind: "failed", code: event.code, message: event.message, fix: null });
         const text = describeAgentEvent(event);
-        if (text !== null) tell({ kind: isLasting(event) ? "note" : "step", text });
+        // The parent sees its replicas load through the grid, with the models' names.
+        if (text !== null && event.event !== "loading") tell({ kind: isLasting(event) ? "note" : "step", text });
       },
     });
     await host.ended;

@@ -55,13 +55,13 @@ export function describeAgentEvent(event: AgentEvent): string | null {
     case "waiting":
       return `no link (${event.cause}); next try in ${formatDuration(event.retryInMs)}`;
     case "loading":
-      return `loading ${event.replicaId} ${Math.round(event.progress * 100)} %`;
+      return `loading replica ${event.replicaId} ${Math.round(event.progress * 100)} %`;
     case "serving":
-      return `serving ${event.replicaId}: ${event.slots} sequences of ${event.contextTokens} tokens`;
+      return `serving replica ${event.replicaId}: ${event.slots} sequences of ${event.contextTokens} tokens`;
     case "replica-failed":
-      return `${event.replicaId} failed: ${event.cause}`;
+      return `replica ${event.replicaId} failed: ${event.cause}`;
     case "unloaded":
-      return `unloaded ${event.replicaId}`;
+      return `unloaded replica ${event.replicaId}`;
     case "note":
       return `${event.subject}: ${event.problem}; ${event.fix}`;
     case "refused":
