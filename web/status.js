@@ -107,7 +107,7 @@ function showTables(status) {
     ["Name", "State", "Engine", "CPU", "Memory#", "Round trip#", "Tokens/s#", "Replicas#", "Earned, USD#", "Id"],
     status.nodes.map((node) => [
       name(node.name),
-      state(node.isYielding ? "draining" : node.state),
+      state(node.isYielding ? "yielding" : node.state),
       name(`${node.engineVariant} ${node.engineVersion}`),
       name(`${node.cpuCores} × ${node.cpuModel}`),
       number(gib(node.memoryBytes)),
