@@ -73,7 +73,7 @@ async function npm(dir, label, ...args) {
   const [program, argv] = npmCli ? [hostNode, [npmCli, ...args, ...flags]] : ["npm", [...args, ...flags]];
   const shown = progress(label, () => {
     const count = countInstalled(dir);
-    return count > 0 ? `${count} folders in node_modules` : "resolving";
+    return count > 0 ? `${count} folder${count === 1 ? "" : "s"} in node_modules` : "resolving";
   });
   const child = spawn(program, argv, { cwd: dir, stdio: ["ignore", "ignore", "inherit"] });
   if (child.pid !== undefined) writeFileSync(join(lockDir, "npm-pid"), String(child.pid));
