@@ -27,6 +27,7 @@ beforeEach(async () => {
   const { clock, store, gateway } = grid;
   const nothing = () => Promise.resolve(false);
   addAdminRoutes(gateway.app, {
+    publicKeyHex: "00".repeat(32),
     gridId: "grid-1",
     version: "0.0.0",
     startedAtMs: 0,

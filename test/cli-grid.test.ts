@@ -209,6 +209,11 @@ describe("chat, receipts and ledger", () => {
     const good = await runFallow(["receipts", "verify", file, "--json"]);
     expect(good.json).toMatchObject({ isValid: true });
     expect(good.code).toBe(0);
+    const { publicKeyHex } = (await fallow("status", "--json")).json as { publicKeyHex: string };
+    expect((await runFallow(["receipts", "verify", file, "--coordinator-key", publicKeyHex])).code).toBe(0);
+    const foreign = await runFallow(["receipts", "verify", file, "--coordinator-key", "00".repeat(32)]);
+    expect(foreign.stdout).toMatch(/FAILED {2}coordinator-key/);
+    expect(foreign.code).toBe(5);
     const receipt = JSON.parse(readFileSync(file, "utf8"));
     expect(receipt.body.costMicroUsd).toBe(costMicroUsd);
     receipt.body.costMicroUsd += 1;

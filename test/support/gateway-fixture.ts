@@ -173,6 +173,7 @@ export class GatewayFixture {
           settle: (request) => this.settlement.settle(request),
           voidHold: (requestId) => this.settlement.voidHold(requestId),
           signedReceipt: (receiptId) => this.settlement.signedReceipt(receiptId),
+          publicKeyHex: this.settlement.publicKeyHex,
           checkpoint: () => this.settlement.checkpoint(),
         },
         models: {

@@ -6,6 +6,7 @@ import { parseSignedReceipt, RECEIPT_BOUNDS } from "../../wire/receipt.ts";
 import { CliError } from "../cli-error.ts";
 import { EXIT } from "../exit-codes.ts";
 import { plain } from "../format.ts";
+import { asTypedHere } from "../runner-name.ts";
 import { printJson, printLine } from "../terminal.ts";
 
 const STDIN = 0;
@@ -29,7 +30,11 @@ export async function verifyReceiptFile(
     printLine(`${isPassed ? "ok    " : "FAILED"}  ${plain(`${name}: ${detail}`)}`);
   printLine(isValid ? "the receipt is valid" : "the receipt is NOT valid");
   if (isValid && options.coordinatorKey === undefined) {
-    printLine("(signed by the key that it names; give --coordinator-key to check whose key that is)");
+    printLine(
+      asTypedHere(
+        '(signed by the key that it names; give --coordinator-key, the "public key" of `fallow status`, to check whose that is)',
+      ),
+    );
   }
 }
 

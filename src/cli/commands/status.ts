@@ -13,6 +13,7 @@ export async function showStatus(options: GlobalOptions): Promise<void> {
   printText(
     fields([
       ["grid", status.gridId],
+      ["public key", status.publicKeyHex],
       ["address", grid.url],
       ["version", status.version],
       ["up for", formatDuration(status.nowMs - status.startedAtMs)],

@@ -139,6 +139,7 @@ export const joinCodeRowSchema = z.object({
 
 export const statusSchema = z.object({
   gridId: z.string(),
+  publicKeyHex: z.string(),
   version: z.string(),
   startedAtMs: z.number(),
   nowMs: z.number(),

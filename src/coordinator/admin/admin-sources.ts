@@ -12,6 +12,7 @@ import type { AddModel, LedgerCheck } from "./admin-schemas.ts";
 
 export interface AdminSources {
   readonly gridId: string;
+  readonly publicKeyHex: string;
   readonly version: string;
   readonly startedAtMs: number;
   readonly clock: Clock;

@@ -20,6 +20,7 @@ export async function gridStatus(sources: AdminSources): Promise<GridStatus> {
   const ready = readyReplicas(sources);
   return {
     gridId: sources.gridId,
+    publicKeyHex: sources.publicKeyHex,
     version: sources.version,
     startedAtMs: sources.startedAtMs,
     nowMs: sources.clock.wallMs(),

@@ -16,6 +16,7 @@ export function adminSources(
   return {
     ...ports,
     gridId,
+    publicKeyHex: settlement.publicKeyHex,
     startedAtMs,
     version: options.version,
     roster: registry,

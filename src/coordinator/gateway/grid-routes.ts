@@ -46,7 +46,7 @@ export function addGridRoutes(app: Hono, state: GatewayState): void {
   const { store, settlement } = state.deps;
   const usage = state.gate.requireKey("usage");
   app.get("/v1/grid/checkpoint", usage, async () => {
-    const headers = { "content-type": "text/plain; charset=utf-8" };
+    const headers = { "content-type": "text/plain; charset=utf-8", "x-grid-public-key": settlement.publicKeyHex };
     return new Response(await settlement.checkpoint(), { headers });
   });
   app.get("/v1/grid/receipts", usage, async (context) => {

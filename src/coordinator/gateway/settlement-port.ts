@@ -47,6 +47,8 @@ export interface GatewaySettlement {
   /** Gives the whole hold back: nothing was delivered. May be called without a hold. */
   voidHold(requestId: RequestId): Promise<void>;
   signedReceipt(receiptId: ReceiptId): Promise<SignedReceipt | null>;
+  /** The grid's Ed25519 key, which signs receipts and checkpoints; 64 hex. */
+  readonly publicKeyHex: string;
   /** The log's newest signed tree head, as text. */
   checkpoint(): Promise<string>;
 }

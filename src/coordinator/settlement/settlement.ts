@@ -178,10 +178,15 @@ export class Settlement {
     const body = receiptBodySchema.parse(JSON.parse(record.bodyJson));
     return {
       body,
-      coordinatorPublicKey: toHex(keyPair.publicKey),
+      coordinatorPublicKey: this.publicKeyHex,
       coordinatorSignature: toHex(keyPair.sign(receiptBytes(body))),
       inclusion: await this.log.inclusion(record.leafIndex),
     };
+  }
+
+  /** Whose signature receipts and checkpoints carry. */
+  get publicKeyHex(): string {
+    return toHex(this.#ports.keyPair.publicKey);
   }
 
   /** The log's signed head, after reading what was written last. */

@@ -71,6 +71,7 @@ function chargingTwice(grid: ServingGrid, store: Store): ServingGrid {
       hold: (request) => settlement.hold(request),
       voidHold: (requestId) => settlement.voidHold(requestId),
       signedReceipt: (receiptId) => settlement.signedReceipt(receiptId),
+      publicKeyHex: settlement.publicKeyHex,
       checkpoint: () => settlement.checkpoint(),
       settle: async (request) => {
         const settled = await settlement.settle(request);
