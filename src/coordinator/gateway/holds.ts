@@ -18,7 +18,8 @@ import type { Outcome } from "../../domain/refusal.ts";
 import { tenantAccount } from "../../market/accounts.ts";
 import type { Clock } from "../../ports/clock.ts";
 import type { LedgerStore } from "../../ports/store.ts";
-import type { GatewaySettlement, HoldRequest } from "./settlement-port.ts";
+import type { HoldRequest } from "../settlement/settlement.ts";
+import type { GatewaySettlement } from "./settlement-port.ts";
 
 /** Keys and tenants that are remembered; a forgotten one waits once. */
 const KEPT_MAX = 10_000;

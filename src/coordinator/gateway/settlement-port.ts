@@ -1,38 +1,10 @@
 /** What the gateway needs of settlement: reserve before, settle after, show receipts. */
-import type { AttemptRecord } from "../../domain/attempt.ts";
-import type { KeyId, ReceiptId, RequestId, Sha256Hex, TenantId } from "../../domain/ids.ts";
-import type { ModelManifest } from "../../domain/model.ts";
-import type { MicroUsd, TokenPrice } from "../../domain/money.ts";
-import type { ReceiptChoice, SignedReceipt } from "../../domain/receipt.ts";
+import type { ReceiptId, RequestId } from "../../domain/ids.ts";
+import type { MicroUsd } from "../../domain/money.ts";
+import type { SignedReceipt } from "../../domain/receipt.ts";
 import type { Outcome } from "../../domain/refusal.ts";
-import type { ServiceTier } from "../../domain/tier.ts";
-
-export interface HoldRequest {
-  readonly requestId: RequestId;
-  readonly tenantId: TenantId;
-  readonly keyId: KeyId;
-  /** What the key may spend in all; null: no bound of its own. */
-  readonly budgetMicroUsd: MicroUsd | null;
-  /** The most that the request can cost. */
-  readonly amountMicroUsd: MicroUsd;
-  readonly atMs: number;
-}
-
-export interface SettleRequest {
-  readonly requestId: RequestId;
-  readonly tenantId: TenantId;
-  readonly keyId: KeyId;
-  readonly model: ModelManifest;
-  readonly tier: ServiceTier;
-  readonly price: TokenPrice;
-  readonly requestSha256: Sha256Hex;
-  readonly seedSha256: Sha256Hex;
-  readonly promptTokens: number;
-  readonly choices: readonly ReceiptChoice[];
-  /** `acknowledgedTokens` of each is what was delivered of it: what the tenant pays and the node is paid for. */
-  readonly attempts: readonly AttemptRecord[];
-  readonly createdAtMs: number;
-}
+import type { SettleRequest } from "../settlement/build-settlement.ts";
+import type { HoldRequest } from "../settlement/settlement.ts";
 
 export interface Settled {
   readonly receiptId: ReceiptId;
