@@ -20,7 +20,14 @@ import type { Clock, Timer } from "../../ports/clock.ts";
 import type { Crypto, KeyPair } from "../../ports/crypto.ts";
 import { LINK_CLOSE, type Link } from "../../ports/link.ts";
 import { FAULT_AT_LINK, type Log } from "../../ports/log.ts";
-import { bornPulse, credited, heard, judged, ownPauseMs, type Pulse } from "../../scheduler/failure-detector.ts";
+import {
+  bornPulse,
+  credited,
+  heard,
+  judged,
+  ownPauseMs,
+  type Pulse,
+} from "../../scheduler/liveness/failure-detector.ts";
 import {
   type AgentMessage,
   type Challenge,

@@ -21,7 +21,7 @@ import type { Crypto, KeyPair } from "../../ports/crypto.ts";
 import type { Link, LinkDialer, LinkTarget } from "../../ports/link.ts";
 import type { Log } from "../../ports/log.ts";
 import type { Random } from "../../ports/random.ts";
-import { backoffMs } from "../../scheduler/backoff.ts";
+import { backoffMs } from "../../scheduler/retries/backoff.ts";
 import type { WorkHandler } from "../session.ts";
 import { AgentLinkSession } from "./agent-link-session.ts";
 import type { LinkEnd } from "./link-end.ts";

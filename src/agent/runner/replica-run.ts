@@ -18,7 +18,7 @@ import type { Engine, EngineHost } from "../../ports/engine.ts";
 import type { Log } from "../../ports/log.ts";
 import type { Random } from "../../ports/random.ts";
 import type { WeightsCache } from "../../ports/weights-cache.ts";
-import { backoffMs } from "../../scheduler/backoff.ts";
+import { backoffMs } from "../../scheduler/retries/backoff.ts";
 import { type ReplicaLoad, type ReplicaReport, WEIGHTS_PATH, WIRE_BOUNDS } from "../../wire/agent-link.ts";
 
 export interface ReplicaRunPorts {

@@ -1,4 +1,4 @@
-import { STALL_BOUNDS, type StallBounds } from "../../scheduler/stall.ts";
+import { STALL_BOUNDS, type StallBounds } from "../../scheduler/attempts/stall.ts";
 
 /** Bounds of dispatch and the replica pool; all of them in docs/dispatch.md. */
 export interface DispatchOptions {

@@ -16,10 +16,10 @@ import { modelId as asModelId, replicaId as asReplicaId, sha256Hex } from "../..
 import type { Clock, Timer } from "../../ports/clock.ts";
 import type { Ids } from "../../ports/ids.ts";
 import type { Log } from "../../ports/log.ts";
-import { backoffCeilingMs } from "../../scheduler/backoff.ts";
-import { type Demand, pairKey, planReplicas, type ReplicaOrder } from "../../scheduler/replica-plan.ts";
-import { replicaBytes, SLOTS_MAX } from "../../scheduler/slots.ts";
-import { describeLosers, type NodeFact, nodeObstacle, type ReplicaFact } from "../../scheduler/snapshot.ts";
+import { type Demand, pairKey, planReplicas, type ReplicaOrder } from "../../scheduler/placement/replica-plan.ts";
+import { replicaBytes, SLOTS_MAX } from "../../scheduler/placement/slots.ts";
+import { describeLosers, type NodeFact, nodeObstacle, type ReplicaFact } from "../../scheduler/placement/snapshot.ts";
+import { backoffCeilingMs } from "../../scheduler/retries/backoff.ts";
 import type { ReplicaReport } from "../../wire/agent-link.ts";
 import type { NodeView, Roster } from "../roster.ts";
 import type { DispatchOptions } from "./dispatch-options.ts";

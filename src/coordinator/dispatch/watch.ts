@@ -7,10 +7,10 @@
  */
 import type { Refusal } from "../../domain/refusal.ts";
 import type { Clock, Timer } from "../../ports/clock.ts";
-import type { Trouble } from "../../scheduler/failover.ts";
-import { ownPauseMs } from "../../scheduler/failure-detector.ts";
-import type { LeaseTable } from "../../scheduler/lease-table.ts";
-import { stalledAtMs } from "../../scheduler/stall.ts";
+import type { Trouble } from "../../scheduler/attempts/failover.ts";
+import type { LeaseTable } from "../../scheduler/attempts/lease-table.ts";
+import { stalledAtMs } from "../../scheduler/attempts/stall.ts";
+import { ownPauseMs } from "../../scheduler/liveness/failure-detector.ts";
 import type { DispatchOptions } from "./dispatch-options.ts";
 import type { RunningAttempt, Work } from "./work.ts";
 

@@ -17,9 +17,9 @@ import type { Lease } from "../../domain/lease.ts";
 import type { Refusal } from "../../domain/refusal.ts";
 import type { SampledToken, StopReason } from "../../domain/sampling.ts";
 import type { ServiceTier } from "../../domain/tier.ts";
-import type { QueueEntry } from "../../scheduler/admission.ts";
-import { isEngineDeath, isRequestFault, type Trouble } from "../../scheduler/failover.ts";
-import { startPace, type TokenPace } from "../../scheduler/stall.ts";
+import type { QueueEntry } from "../../scheduler/admission/admission.ts";
+import { isEngineDeath, isRequestFault, type Trouble } from "../../scheduler/attempts/failover.ts";
+import { startPace, type TokenPace } from "../../scheduler/attempts/stall.ts";
 import type { AttemptStart } from "../../wire/agent-link.ts";
 
 export type WorkPhase = "waiting" | "running" | "closing" | "done";

@@ -19,7 +19,7 @@ import { LINK_CLOSE, type Link } from "../../ports/link.ts";
 import { FAULT_AT_LINK, type Log } from "../../ports/log.ts";
 import type { Random } from "../../ports/random.ts";
 import type { NodeRecord, Store } from "../../ports/store.ts";
-import { ownPauseMs } from "../../scheduler/failure-detector.ts";
+import { ownPauseMs } from "../../scheduler/liveness/failure-detector.ts";
 import { type AgentMessage, agentMessageSchema, type CoordinatorMessage } from "../../wire/agent-link.ts";
 import { GRID_ID_PATTERN } from "../../wire/join-code.ts";
 import { parseJson, whyNot } from "../../wire/json-frame.ts";

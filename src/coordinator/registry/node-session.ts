@@ -2,7 +2,14 @@
 import type { NodeId } from "../../domain/ids.ts";
 import { LIVENESS } from "../../domain/node.ts";
 import type { Link } from "../../ports/link.ts";
-import { bornPulse, credited, heard, judged, type Pulse, type Verdict } from "../../scheduler/failure-detector.ts";
+import {
+  bornPulse,
+  credited,
+  heard,
+  judged,
+  type Pulse,
+  type Verdict,
+} from "../../scheduler/liveness/failure-detector.ts";
 import { type CoordinatorMessage, type Heartbeat, type ReplicaReport, WIRE_BOUNDS } from "../../wire/agent-link.ts";
 import { type FrameBudget, fullBudget, takeFrame } from "./frame-budget.ts";
 

@@ -11,7 +11,7 @@
  * One breach alone closes nothing: a chunk of a lease that was just cancelled crosses the order on its way.
  */
 import type { NodeId } from "../../domain/ids.ts";
-import { backoffCeilingMs } from "../../scheduler/backoff.ts";
+import { backoffCeilingMs } from "../../scheduler/retries/backoff.ts";
 
 export const BREACHES_MAX = 3;
 export const BREACH_WINDOW_MS = 10_000;

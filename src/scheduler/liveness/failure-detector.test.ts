@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { LIVENESS } from "../domain/node.ts";
+import { LIVENESS } from "../../domain/node.ts";
 import { bornPulse, credited, heard, judged, LOOK_NOISE_MS, ownPauseMs, type Pulse } from "./failure-detector.ts";
 
 const PLANNED_MS = LIVENESS.checkMs;

@@ -6,10 +6,10 @@
  * refused when either has changed since. Epochs only grow, within a start of the coordinator by the counter and across
  * starts by the boot number.
  */
-import { assert } from "../domain/assert.ts";
-import type { AttemptId, LeaseId, NodeId, ReplicaId } from "../domain/ids.ts";
-import { EPOCHS_PER_BOOT, type Lease, type LeaseState } from "../domain/lease.ts";
-import { no, type Outcome, ok } from "../domain/refusal.ts";
+import { assert } from "../../domain/assert.ts";
+import type { AttemptId, LeaseId, NodeId, ReplicaId } from "../../domain/ids.ts";
+import { EPOCHS_PER_BOOT, type Lease, type LeaseState } from "../../domain/lease.ts";
+import { no, type Outcome, ok } from "../../domain/refusal.ts";
 
 /** Late chunks of this many past leases are told from foreign ones; at 1,000 leases a second that is the last minute. */
 export const PAST_LEASES_MAX = 65_536;

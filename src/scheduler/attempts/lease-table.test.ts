@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { attemptId, leaseId, nodeId, replicaId } from "../domain/ids.ts";
-import { EPOCHS_PER_BOOT } from "../domain/lease.ts";
+import { attemptId, leaseId, nodeId, replicaId } from "../../domain/ids.ts";
+import { EPOCHS_PER_BOOT } from "../../domain/lease.ts";
 import { judgeChunk, judgeLease } from "./accept-chunk.ts";
 import { type GrantCheck, LeaseTable } from "./lease-table.ts";
 

@@ -1,10 +1,10 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { modelId, replicaId } from "../domain/ids.ts";
-import { SERVICE_TIERS, type ServiceTier } from "../domain/tier.ts";
+import { modelId, replicaId } from "../../domain/ids.ts";
+import { SERVICE_TIERS, type ServiceTier } from "../../domain/tier.ts";
+import { PrefixHints } from "../matching/prefix-hints.ts";
+import { RETRY_BURST, RetryBudget } from "../retries/retry-budget.ts";
 import { type QueueEntry, ServiceTimes, WaitingRoom } from "./admission.ts";
-import { PrefixHints } from "./prefix-hints.ts";
-import { RETRY_BURST, RetryBudget } from "./retry-budget.ts";
 
 const MODEL = modelId("tiny");
 interface Named extends QueueEntry {

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { type Device, usableBytes } from "../domain/hardware.ts";
-import { type ModelId, modelId, nodeId, replicaId } from "../domain/ids.ts";
+import { type Device, usableBytes } from "../../domain/hardware.ts";
+import { type ModelId, modelId, nodeId, replicaId } from "../../domain/ids.ts";
 import {
   capableNodes,
   type Demand,

@@ -3,7 +3,7 @@
  * is hashed at every `BLOCK_TOKENS` tokens, each hash over all tokens before it; the longest block that was seen wins. A hint
  * is only a preference: forgetting one, or a collision of hashes, costs a prefill and nothing else.
  */
-import type { ModelId, ReplicaId } from "../domain/ids.ts";
+import type { ModelId, ReplicaId } from "../../domain/ids.ts";
 
 export const BLOCK_TOKENS = 32;
 /** Longer heads are not hashed: 64 blocks tell conversations apart. */

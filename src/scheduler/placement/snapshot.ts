@@ -2,9 +2,9 @@
  * What a plan is made from: the nodes and replicas as the coordinator knows them at one version. Plans are pure functions of
  * a snapshot; whoever carries one out first checks that the version still stands.
  */
-import type { Device } from "../domain/hardware.ts";
-import type { ModelId, NodeId, ReplicaId } from "../domain/ids.ts";
-import type { NodeState, ReplicaState } from "../domain/node.ts";
+import type { Device } from "../../domain/hardware.ts";
+import type { ModelId, NodeId, ReplicaId } from "../../domain/ids.ts";
+import type { NodeState, ReplicaState } from "../../domain/node.ts";
 
 export interface NodeFact {
   readonly nodeId: NodeId;

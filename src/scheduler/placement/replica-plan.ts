@@ -12,9 +12,9 @@
  * back-off.
  * Not handled: owners (the roster does not know them), cached weights, moving a replica to make room.
  */
-import { usableBytes } from "../domain/hardware.ts";
-import type { ModelId, NodeId, ReplicaId } from "../domain/ids.ts";
-import type { ModelManifest } from "../domain/model.ts";
+import { usableBytes } from "../../domain/hardware.ts";
+import type { ModelId, NodeId, ReplicaId } from "../../domain/ids.ts";
+import type { ModelManifest } from "../../domain/model.ts";
 import { type ReplicaSize, sizeReplica } from "./slots.ts";
 import {
   countLoser,

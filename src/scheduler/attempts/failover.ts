@@ -13,8 +13,8 @@
  *
  * "Avoided" is not "forbidden": when no other node appears, the back-off ends and the same node is tried again.
  */
-import type { AttemptEnding } from "../domain/attempt.ts";
-import type { Refusal } from "../domain/refusal.ts";
+import type { AttemptEnding } from "../../domain/attempt.ts";
+import type { Refusal } from "../../domain/refusal.ts";
 
 export type Trouble =
   | {

@@ -3,8 +3,8 @@
  * that are usable and not yet planned. Context comes before slots: a request that does not fit can never run, while a request
  * without a slot only waits. So the context is halved only while fewer than `SLOTS_WANTED` sequences fit beside the weights.
  */
-import type { ModelManifest } from "../domain/model.ts";
-import { no, type Outcome, ok } from "../domain/refusal.ts";
+import type { ModelManifest } from "../../domain/model.ts";
+import { no, type Outcome, ok } from "../../domain/refusal.ts";
 
 export type ModelSize = Pick<ModelManifest, "fileBytes" | "kvBytesPerToken" | "contextTokensMax">;
 

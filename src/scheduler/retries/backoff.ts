@@ -3,7 +3,7 @@
  * failure up to a cap, so that peers that failed together do not come back together (M. Brooker, "Exponential Backoff And
  * Jitter", AWS Architecture Blog, 2015).
  */
-import { assert } from "../domain/assert.ts";
+import { assert } from "../../domain/assert.ts";
 
 export interface BackoffBounds {
   /** Ceiling of the first wait. */

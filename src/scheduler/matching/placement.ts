@@ -11,8 +11,8 @@
  * smaller replica id, so one snapshot has one answer.
  * Not handled: price, region, trust, hedging.
  */
-import type { ModelId, NodeId, ReplicaId } from "../domain/ids.ts";
-import { no, type Outcome, ok } from "../domain/refusal.ts";
+import type { ModelId, NodeId, ReplicaId } from "../../domain/ids.ts";
+import { no, type Outcome, ok } from "../../domain/refusal.ts";
 import {
   countLoser,
   type LoserCounts,
@@ -21,7 +21,7 @@ import {
   nodeObstacle,
   type ReplicaFact,
   type Snapshot,
-} from "./snapshot.ts";
+} from "../placement/snapshot.ts";
 
 export interface PlacementRequest {
   readonly modelId: ModelId;

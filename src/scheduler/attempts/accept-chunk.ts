@@ -18,8 +18,8 @@
  *
  * A spoilt attempt has a gap or a lie in it: it moves to another node from the last accepted token.
  */
-import type { LeaseId, NodeId } from "../domain/ids.ts";
-import { EPOCHS_PER_BOOT } from "../domain/lease.ts";
+import type { LeaseId, NodeId } from "../../domain/ids.ts";
+import { EPOCHS_PER_BOOT } from "../../domain/lease.ts";
 import type { LeaseRecord } from "./lease-table.ts";
 
 export interface ChunkClaim {

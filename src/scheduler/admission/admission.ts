@@ -6,9 +6,9 @@
  * What a newcomer is told: the expected wait = requests before him × mean service time / slots of that model.
  * Not handled: fair shares between tenants, deadlines inside the queue order.
  */
-import { assert } from "../domain/assert.ts";
-import type { ModelId } from "../domain/ids.ts";
-import { SERVICE_TIERS, type ServiceTier } from "../domain/tier.ts";
+import { assert } from "../../domain/assert.ts";
+import type { ModelId } from "../../domain/ids.ts";
+import { SERVICE_TIERS, type ServiceTier } from "../../domain/tier.ts";
 
 /** Waiting requests of one tier: at 64 slots and 2 s each, the last one waits half a minute. */
 export const QUEUE_LENGTH_MAX = 1_024;

@@ -14,7 +14,7 @@
  *
  * Not handled: a node that sends and does no work. Attempts have deadlines of their own.
  */
-import { assert } from "../domain/assert.ts";
+import { assert } from "../../domain/assert.ts";
 
 export type Verdict = "alive" | "suspect" | "dead";
 

@@ -1,10 +1,10 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { Device } from "../domain/hardware.ts";
-import { modelId, type NodeId, nodeId, type ReplicaId, replicaId } from "../domain/ids.ts";
-import type { NodeState, ReplicaState } from "../domain/node.ts";
+import type { Device } from "../../domain/hardware.ts";
+import { modelId, type NodeId, nodeId, type ReplicaId, replicaId } from "../../domain/ids.ts";
+import type { NodeState, ReplicaState } from "../../domain/node.ts";
+import type { NodeFact, ReplicaFact, Snapshot } from "../placement/snapshot.ts";
 import { chooseReplica, type PlacementRequest } from "./placement.ts";
-import type { NodeFact, ReplicaFact, Snapshot } from "./snapshot.ts";
 
 const MODEL = modelId("tiny");
 const nodeNamed = (index: number): NodeId => nodeId(`node_${index.toString(16).padStart(32, "0")}`);
