@@ -13,7 +13,7 @@ import type { WaitingRoom } from "../../scheduler/admission/admission.ts";
 import type { LeaseTable } from "../../scheduler/attempts/lease-table.ts";
 import { chooseReplica, type Placement, type PlacementRequest } from "../../scheduler/matching/placement.ts";
 import { PrefixHints } from "../../scheduler/matching/prefix-hints.ts";
-import { capableNodes } from "../../scheduler/placement/replica-plan.ts";
+import { capableNodes } from "../../scheduler/placement/capable-nodes.ts";
 import { describeLosers, type LoserCounts, type ReplicaFact } from "../../scheduler/placement/snapshot.ts";
 import type { AttemptStart } from "../../wire/agent-link.ts";
 import type { NodeView, Roster } from "../roster.ts";

@@ -2,14 +2,8 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { type Device, usableBytes } from "../../domain/hardware.ts";
 import { type ModelId, modelId, nodeId, replicaId } from "../../domain/ids.ts";
-import {
-  capableNodes,
-  type Demand,
-  type PlannedModel,
-  type PlanQuestion,
-  pairKey,
-  planReplicas,
-} from "./replica-plan.ts";
+import { capableNodes } from "./capable-nodes.ts";
+import { type Demand, type PlannedModel, type PlanQuestion, pairKey, planReplicas } from "./replica-plan.ts";
 import { COMPUTE_BYTES, replicaBytes, SLOTS_MAX, sizeReplica } from "./slots.ts";
 import type { NodeFact, ReplicaFact } from "./snapshot.ts";
 

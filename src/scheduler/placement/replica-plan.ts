@@ -69,14 +69,6 @@ export interface ReplicaPlan {
   readonly shortages: ReadonlyMap<ModelId, LoserCounts>;
 }
 
-export interface CapableNodes {
-  /** Take work, and have a device that is large enough when nothing else is on it. */
-  readonly capable: number;
-  /** Large enough, silent for the moment. */
-  readonly mayReturn: number;
-  readonly losers: LoserCounts;
-}
-
 export function pairKey(nodeId: NodeId, modelId: ModelId): string {
   return `${nodeId} ${modelId}`;
 }
@@ -105,32 +97,6 @@ export function planReplicas(question: PlanQuestion): ReplicaPlan {
     }
   }
   return { orders, shortages };
-}
-
-/** Which nodes could ever hold this model with room for `tokensNeeded`, and why the others cannot. */
-export function capableNodes(question: {
-  readonly nodes: ReadonlyMap<NodeId, NodeFact>;
-  readonly model: PlannedModel;
-  readonly tokensNeeded: number;
-}): CapableNodes {
-  const losers = new Map<LoserReason, number>();
-  let capable = 0;
-  let mayReturn = 0;
-  for (const node of question.nodes.values()) {
-    const obstacle = nodeObstacle(node) ?? roomObstacle(node, question);
-    if (obstacle === null) capable += 1;
-    else countLoser(losers, obstacle);
-    if (obstacle === "node-suspect" && roomObstacle(node, question) === null) mayReturn += 1;
-  }
-  if (question.nodes.size === 0) countLoser(losers, "no-node");
-  return { capable, mayReturn, losers };
-}
-
-function roomObstacle(node: NodeFact, want: { model: PlannedModel; tokensNeeded: number }): LoserReason | null {
-  const sizes = node.devices.map((device) => sizeReplica(want.model, usableBytes(device)));
-  const fits = sizes.filter((size) => size.ok);
-  if (fits.length === 0) return "memory-too-small";
-  return fits.some((size) => size.value.contextTokens >= want.tokensNeeded) ? null : "context-too-small";
 }
 
 function wantedReplicas(model: PlannedModel, serving: readonly ReplicaFact[], question: PlanQuestion): number {

@@ -3,9 +3,10 @@
  * a snapshot; whoever carries one out first checks that the version still stands.
  */
 import type { Device } from "../../domain/hardware.ts";
-import type { ModelId, NodeId, ReplicaId } from "../../domain/ids.ts";
+import type { ModelId, NodeId, ReplicaId, Sha256Hex } from "../../domain/ids.ts";
 import type { NodeState, ReplicaState } from "../../domain/node.ts";
 
+/** What is absent or null is not known, and neutral wherever a rule does not demand it. */
 export interface NodeFact {
   readonly nodeId: NodeId;
   readonly state: NodeState;
@@ -13,6 +14,30 @@ export interface NodeFact {
   readonly devices: readonly Device[];
   /** On the reference load; null when the node has not measured it. */
   readonly decodeTokPerSecond: number | null;
+  /** As the node's operator named it. A rule that demands a region is met by no node of unknown region. */
+  readonly region?: string | null;
+  /** Failure domains: who owns it, and the network prefix that its link comes from. Null: a domain of its own. */
+  readonly owner?: string | null;
+  readonly network?: string | null;
+  /** 0 to 1; unknown is 1. */
+  readonly trust?: number;
+  /** Of the whole machine; unknown is 0. */
+  readonly priceMicroUsdPerHour?: number;
+  readonly gramsCo2PerHour?: number;
+  /** Chance that it stays for the planner's horizon; unknown is 1. */
+  readonly stayChance?: number;
+  /** Digests of the weights that lie on its disk. */
+  readonly cachedWeights?: ReadonlySet<Sha256Hex>;
+  /** It can run some layers of a model, as a stage of a chain. */
+  readonly hasStageServing?: boolean;
+  /** Measured links to other nodes. */
+  readonly links?: readonly LinkFact[];
+}
+
+export interface LinkFact {
+  readonly to: NodeId;
+  readonly rttMs: number;
+  readonly bytesPerSecond: number;
 }
 
 export interface ReplicaFact {
@@ -53,7 +78,15 @@ export type LoserReason =
   | "context-too-small"
   | "memory-too-small"
   | "load-failed-recently"
-  | "slots-full";
+  | "slots-full"
+  | "region-not-allowed"
+  | "trust-too-low"
+  | "price-too-high"
+  | "too-many-hops"
+  | "serves-no-stages"
+  | "replica-here-already"
+  | "shares-failure-domain"
+  | "not-worth-it";
 
 export type LoserCounts = ReadonlyMap<LoserReason, number>;
 
