@@ -80,7 +80,7 @@ export function showPath(path: readonly PathPart[]): string {
 
 function quoteUnlessPlain(part: string): string {
   const short = part.length > PART_CHARS_MAX ? `${part.slice(0, PART_CHARS_MAX)}…` : part;
-  return /^[\w.+-]+$/.test(short) ? short : `[${JSON.stringify(short)}]`;
+  return /^[\w .+-]+$/.test(short) ? short : `[${JSON.stringify(short)}]`;
 }
 
 /** JSON's way of writing, so that control characters of the file cannot reach a terminal. */
