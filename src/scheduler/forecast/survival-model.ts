@@ -1,0 +1,257 @@
+/**
+ * Whether a node stays. The hazard of its leaving is that of its age in state (`life-table.ts`), of the node itself as far as
+ * it was seen leave, shrunk to its cohort (the same class of device in the same time zone) and the cohort to the whole grid;
+ * times the factor of the hour of the week where that helps (`season.ts`). The chance to stay for a horizon is the exponential
+ * of minus the hazard summed over it.
+ *
+ * | event                     | node unknown or down | node up                                        |
+ * | ------------------------- | -------------------- | ---------------------------------------------- |
+ * | `up`                      | up, age 0            | ignored: it is up                              |
+ * | `left`                    | ignored              | a departure at its age; down                   |
+ * | `unseen`                  | ignored              | down; no departure: an order, or we were away  |
+ *
+ * Time is that of the caller's wall clock, ascending: an event from before the last one counts as at the last one.
+ * Not handled: nodes that leave together (a power cut, a spot zone that dries up) are taken as independent.
+ */
+import { assert } from "../../domain/assert.ts";
+import { AGE_BINS, ageBin, ageBinEndMs, type Hazards, HOUR_MS, LifeTable, type LifeTableData } from "./life-table.ts";
+import { hourEndMs, hourOfWeek, type SeasonData, SeasonTable } from "./season.ts";
+
+/**
+ * Departures as if seen at the prior's hazard, in each bin of age: so many of its own make a node believed half. 10, 20, 30 and 60
+ * score alike on the first half of the spot series; 20 believes a flighty node in days rather than weeks.
+ */
+const NODE_PSEUDO_DEPARTURES = 20;
+const COHORT_PSEUDO_DEPARTURES = 60;
+const GRID_PSEUDO_DEPARTURES = 0.5;
+/** Of a grid that has seen nothing: one departure a day. */
+const PRIOR_LIFE_HOURS = 24;
+/** What was seen eight weeks ago counts half. */
+const FADE_HALF_LIFE_DAYS = 56;
+const DAY_MS = 24 * HOUR_MS;
+/** As many nodes as the matcher is built for; the one that was heard of longest ago is forgotten. */
+export const NODES_MAX = 100_000;
+/** More classes of nodes than this share one table. */
+export const COHORTS_MAX = 1_024;
+const OTHER_COHORT = "other";
+/** No forecast looks farther; a longer remaining life is told as this. */
+export const LIFE_MS_MAX = 14 * DAY_MS;
+
+export interface SurvivalNode {
+  readonly nodeId: string;
+  /** Class of device and time zone: nodes that may be expected to behave alike. */
+  readonly cohort: string;
+  readonly utcOffsetMinutes: number;
+}
+
+export type Transition = "up" | "left" | "unseen";
+
+interface KnownNode {
+  readonly utcOffsetMinutes: number;
+  readonly cohort: string;
+  readonly table: LifeTable;
+  isUp: boolean;
+  sinceMs: number;
+  /** Its exposure is counted up to here. */
+  countedMs: number;
+}
+
+/** What is kept of one node. */
+export interface SurvivalNodeRow extends LifeTableData, SurvivalNode {
+  readonly isUp: boolean;
+  readonly sinceMs: number;
+  readonly countedMs: number;
+}
+
+/** What is kept beside the nodes. */
+export interface SurvivalCore {
+  readonly grid: LifeTableData;
+  readonly cohorts: readonly (LifeTableData & { readonly cohort: string })[];
+  readonly season: SeasonData;
+  readonly fadedMs: number;
+}
+
+export class SurvivalModel {
+  readonly #nodes = new Map<string, KnownNode>();
+  readonly #cohorts = new Map<string, LifeTable>();
+  readonly #grid: LifeTable;
+  readonly #season: SeasonTable;
+  #fadedMs: number;
+  /** Of the grid and its hours; made again after the next count. */
+  #prior: { readonly hazards: Hazards; readonly factors: readonly number[] } | null = null;
+  /** Whether the hour of the week has a say. */
+  isSeasonal = false;
+
+  constructor(kept: { core: SurvivalCore; nodes: readonly SurvivalNodeRow[] } | null = null) {
+    this.#grid = new LifeTable(kept?.core.grid);
+    this.#season = new SeasonTable(kept?.core.season);
+    this.#fadedMs = kept?.core.fadedMs ?? 0;
+    for (const row of kept?.core.cohorts.slice(0, COHORTS_MAX) ?? []) this.#cohorts.set(row.cohort, new LifeTable(row));
+    for (const row of kept?.nodes.slice(0, NODES_MAX) ?? []) {
+      const { nodeId, utcOffsetMinutes, cohort, isUp, sinceMs, countedMs } = row;
+      this.#nodes.set(nodeId, { utcOffsetMinutes, cohort, table: new LifeTable(row), isUp, sinceMs, countedMs });
+    }
+  }
+
+  get size(): number {
+    return this.#nodes.size;
+  }
+
+  observe(node: SurvivalNode, transition: Transition, atMs: number): void {
+    const known = this.#nodes.get(node.nodeId) ?? null;
+    if (transition === "up") {
+      if (known?.isUp === true) return;
+      const table = known?.table ?? new LifeTable();
+      const cohort = this.#cohortNamed(node.cohort);
+      const { utcOffsetMinutes } = node;
+      this.#nodes.delete(node.nodeId);
+      this.#nodes.set(node.nodeId, { utcOffsetMinutes, cohort, table, isUp: true, sinceMs: atMs, countedMs: atMs });
+      this.#forgetOldest();
+      return;
+    }
+    if (known === null || !known.isUp) return;
+    this.#count(known, atMs);
+    if (transition === "left") this.#depart(known);
+    known.isUp = false;
+    known.sinceMs = known.countedMs;
+  }
+
+  /** Counts the time that nodes have been up until now. Between calls the age is known, the evidence of having stayed is not. */
+  advance(nowMs: number): void {
+    for (const node of this.#nodes.values()) if (node.isUp) this.#count(node, nowMs);
+    if (this.#fadedMs === 0 || nowMs < this.#fadedMs) this.#fadedMs = nowMs;
+    const days = Math.floor((nowMs - this.#fadedMs) / DAY_MS);
+    if (days < 1) return;
+    this.#fadedMs += days * DAY_MS;
+    const factor = 0.5 ** (days / FADE_HALF_LIFE_DAYS);
+    this.#grid.fade(factor);
+    this.#season.fade(factor);
+    for (const table of this.#cohorts.values()) table.fade(factor);
+    for (const { table } of this.#nodes.values()) table.fade(factor);
+  }
+
+  /** Since when the node is up; null when it is not, or is not known. */
+  upSinceMs(nodeId: string): number | null {
+    const node = this.#nodes.get(nodeId);
+    return node?.isUp === true ? node.sinceMs : null;
+  }
+
+  /** Chance that the node is up without a break from now to the end of the horizon. 0 when it is down or unknown. */
+  stayChance(nodeId: string, nowMs: number, horizonMs: number, options: { isSeasonal?: boolean } = {}): number {
+    const node = this.#nodes.get(nodeId);
+    if (node === undefined || !node.isUp) return 0;
+    const isSeasonal = options.isSeasonal ?? this.isSeasonal;
+    const spanMs = Math.min(Math.max(0, horizonMs), LIFE_MS_MAX);
+    let hazard = 0;
+    this.#walk(node, { fromMs: nowMs, toMs: nowMs + spanMs, isSeasonal }, (rate, hours) => {
+      hazard += rate * hours;
+      return true;
+    });
+    return Math.exp(-hazard);
+  }
+
+  /** The time within which the node leaves with the chance given; at most `LIFE_MS_MAX`, and 0 when it is down or unknown. */
+  remainingLifeMs(nodeId: string, nowMs: number, quantile: number): number {
+    assert(quantile > 0 && quantile < 1, `a quantile is between 0 and 1, not ${quantile}`);
+    const node = this.#nodes.get(nodeId);
+    if (node === undefined || !node.isUp) return 0;
+    let left = -Math.log1p(-quantile);
+    let lifeHours = 0;
+    const { isSeasonal } = this;
+    this.#walk(node, { fromMs: nowMs, toMs: nowMs + LIFE_MS_MAX, isSeasonal }, (rate, hours) => {
+      const isEnough = rate * hours >= left;
+      lifeHours += isEnough ? left / rate : hours;
+      left -= rate * hours;
+      return !isEnough;
+    });
+    return Math.min(LIFE_MS_MAX, lifeHours * HOUR_MS);
+  }
+
+  /** Nodes that are up, in the order in which they came. */
+  *upNodes(): Iterable<string> {
+    for (const [nodeId, node] of this.#nodes) if (node.isUp) yield nodeId;
+  }
+
+  core(): SurvivalCore {
+    return {
+      grid: this.#grid.data(),
+      cohorts: [...this.#cohorts].map(([cohort, table]) => ({ cohort, ...table.data() })),
+      season: this.#season.data(),
+      fadedMs: this.#fadedMs,
+    };
+  }
+
+  /** In the order in which they were heard of, in pieces: a large grid is not written in one go. */
+  *rows(): Iterable<SurvivalNodeRow> {
+    for (const [nodeId, { table, ...node }] of this.#nodes) yield { nodeId, ...node, ...table.data() };
+  }
+
+  /** Stretches within one bin of age and one hour, in order, until `take` answers false. */
+  #walk(
+    node: KnownNode,
+    span: { fromMs: number; toMs: number; isSeasonal: boolean },
+    take: (ratePerHour: number, hours: number) => boolean,
+  ): void {
+    const hazards = this.#hazardsOf(node);
+    const { factors } = this.#priors();
+    for (let atMs = span.fromMs; atMs < span.toMs; ) {
+      const ageMs = Math.max(0, atMs - node.sinceMs);
+      const binEndMs = atMs + (ageBinEndMs(ageMs) - ageMs);
+      const hourMs = span.isSeasonal ? hourEndMs(atMs, node.utcOffsetMinutes) : Number.POSITIVE_INFINITY;
+      const nextMs = Math.min(span.toMs, binEndMs, hourMs);
+      const factor = span.isSeasonal ? (factors[hourOfWeek(atMs, node.utcOffsetMinutes)] ?? 1) : 1;
+      if (!take((hazards[ageBin(ageMs)] ?? 0) * factor, (nextMs - atMs) / HOUR_MS)) return;
+      atMs = nextMs;
+    }
+  }
+
+  #hazardsOf(node: KnownNode): Hazards {
+    const { hazards } = this.#priors();
+    const cohort = this.#cohorts.get(node.cohort)?.shrunkTo(hazards, COHORT_PSEUDO_DEPARTURES) ?? hazards;
+    return node.table.shrunkTo(cohort, NODE_PSEUDO_DEPARTURES);
+  }
+
+  #priors(): { readonly hazards: Hazards; readonly factors: readonly number[] } {
+    if (this.#prior === null) {
+      const flat = new Array<number>(AGE_BINS).fill(1 / this.#grid.meanLifeHours(PRIOR_LIFE_HOURS));
+      const hazards = this.#grid.shrunkTo(flat, GRID_PSEUDO_DEPARTURES);
+      this.#prior = { hazards, factors: this.#season.factors(hazards) };
+    }
+    return this.#prior;
+  }
+
+  #count(node: KnownNode, nowMs: number): void {
+    const cohort = this.#cohorts.get(node.cohort);
+    while (node.countedMs < nowMs) {
+      const ageMs = node.countedMs - node.sinceMs;
+      const binEndMs = node.countedMs + (ageBinEndMs(ageMs) - ageMs);
+      const nextMs = Math.min(nowMs, binEndMs, hourEndMs(node.countedMs, node.utcOffsetMinutes));
+      const hours = (nextMs - node.countedMs) / HOUR_MS;
+      const bin = ageBin(ageMs);
+      for (const table of [node.table, cohort, this.#grid]) table?.addExposure(bin, hours);
+      this.#season.addExposure({ hour: hourOfWeek(node.countedMs, node.utcOffsetMinutes), bin }, hours);
+      node.countedMs = nextMs;
+      this.#prior = null;
+    }
+  }
+
+  #depart(node: KnownNode): void {
+    // The stretch that ended here: an age exactly at an edge belongs to the bin before it.
+    const bin = ageBin(Math.max(0, node.countedMs - node.sinceMs - 1));
+    for (const table of [node.table, this.#cohorts.get(node.cohort), this.#grid]) table?.addDeparture(bin);
+    this.#season.addDeparture(hourOfWeek(node.countedMs - 1, node.utcOffsetMinutes));
+    this.#prior = null;
+  }
+
+  #cohortNamed(wanted: string): string {
+    const cohort = this.#cohorts.has(wanted) || this.#cohorts.size < COHORTS_MAX - 1 ? wanted : OTHER_COHORT;
+    if (!this.#cohorts.has(cohort)) this.#cohorts.set(cohort, new LifeTable());
+    return cohort;
+  }
+
+  #forgetOldest(): void {
+    if (this.#nodes.size <= NODES_MAX) return;
+    const [oldest] = this.#nodes.keys();
+    if (oldest !== undefined) this.#nodes.delete(oldest);
+  }
+}
