@@ -37,7 +37,7 @@ export interface ClusterFile {
 export function parseClusterFile(text: string, more: { readonly name: string }): Outcome<ClusterFile, FileRefusal> {
   const problems = new ProblemList();
   if (text.length > CLUSTER_FILE_BYTES_MAX) {
-    problems.add([], `${text.length} characters long`, `must have at most ${CLUSTER_FILE_BYTES_MAX}`);
+    problems.addSaid([], `${text.length} characters long`, `must have at most ${CLUSTER_FILE_BYTES_MAX}`);
     return no(problems.refusal(REFUSED));
   }
   const json = readJsonFile(text);
@@ -71,7 +71,7 @@ function readHead(raw: unknown, problems: ProblemList): ClusterHead | null {
     return null;
   }
   if (headValues(raw) > HEAD_VALUES_MAX) {
-    problems.add([], "too long", `must have at most ${HEAD_VALUES_MAX} values beside links and layouts`);
+    problems.addSaid([], "too long", `must have at most ${HEAD_VALUES_MAX} values beside links and layouts`);
     return null;
   }
   const parsed = clusterHeadSchema.safeParse(raw);

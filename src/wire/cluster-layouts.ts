@@ -23,7 +23,7 @@ export function readLayouts(raw: unknown, bounds: LayoutBounds, problems: Proble
   }
   const entries = Object.entries(raw);
   if (entries.length > LAYOUTS_MAX) {
-    problems.add(["layouts"], `${entries.length} layouts`, `must hold at most ${LAYOUTS_MAX} layouts`);
+    problems.addSaid(["layouts"], `${entries.length} layouts`, `must hold at most ${LAYOUTS_MAX} layouts`);
     return layouts;
   }
   for (const [name, layout] of entries) {
@@ -51,9 +51,13 @@ export function readLayout(
     if (layersMax === undefined) problems.add(here, layers, "must be the id of a node of the cluster");
     else if (typeof interval === "string") problems.add(here, layers, interval);
     else if (interval !== null && interval.end > bounds.layerCount)
-      problems.add(here, `layer ${interval.end - 1}`, `must be a layer of the model: 0 to ${bounds.layerCount - 1}`);
+      problems.addSaid(
+        here,
+        `layer ${interval.end - 1}`,
+        `must be a layer of the model: 0 to ${bounds.layerCount - 1}`,
+      );
     else if (interval !== null && interval.end - interval.first > layersMax)
-      problems.add(
+      problems.addSaid(
         here,
         `${interval.end - interval.first} layers`,
         `must be at most ${layersMax}, which is what the node can hold`,

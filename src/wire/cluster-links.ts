@@ -40,7 +40,8 @@ export function readLinks(raw: unknown, known: ReadonlySet<string>, problems: Pr
     const entry = readLink(one, { at, known, problems });
     if (entry === null) return;
     const seen = mapped(given, entry.from, () => new Set<string>());
-    if (seen.has(entry.to)) problems.add(["links", at], `${entry.from} to ${entry.to}`, "stands there a second time");
+    if (seen.has(entry.to))
+      problems.addSaid(["links", at], `${entry.from} to ${entry.to}`, "stands there a second time");
     seen.add(entry.to);
     keepFaster(
       mapped(halves, entry.from, () => new Map()),

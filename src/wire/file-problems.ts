@@ -40,10 +40,13 @@ export class ProblemList {
   }
 
   add(path: readonly PathPart[], value: unknown, rule: string): void {
+    this.addSaid(path, showValue(value), rule);
+  }
+
+  /** The same with words of our own for what stands there. */
+  addSaid(path: readonly PathPart[], said: string, rule: string): void {
     this.#count++;
-    if (this.problems.length < PROBLEMS_SHOWN_MAX) {
-      this.problems.push({ path: showPath(path), value: showValue(value), rule });
-    }
+    if (this.problems.length < PROBLEMS_SHOWN_MAX) this.problems.push({ path: showPath(path), value: said, rule });
   }
 
   /** All that a schema found, with the values that it looked at. */

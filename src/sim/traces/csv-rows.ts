@@ -23,7 +23,7 @@ export function readCsvRows(text: string, columns: readonly string[], problems: 
   const places = columns.map((name) => header.indexOf(name));
   for (const [at, name] of columns.entries())
     if (places[at] === -1) problems.add(["line 1"], lines[0], `must name the column ${name}`);
-  if (lines.length > ROWS_MAX) problems.add([], `${lines.length} lines long`, `must have at most ${ROWS_MAX}`);
+  if (lines.length > ROWS_MAX) problems.addSaid([], `${lines.length} lines long`, `must have at most ${ROWS_MAX}`);
   if (problems.count > 0) return [];
   const rows: CsvRow[] = [];
   for (let at = 1; at < lines.length; at++) {

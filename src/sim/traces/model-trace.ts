@@ -39,7 +39,7 @@ export function readModelTrace(text: string): Outcome<ModelTrace, FileRefusal> {
       requests.push({ atMs, modelId, execSeconds, hasSucceeded: status === "SUCCEED" });
   }
   if (requests.length === 0 && problems.count === 0)
-    problems.add([], "empty", "must hold at least one request with a model");
+    problems.addSaid([], "empty", "must hold at least one request with a model");
   if (problems.count > 0) return no(problems.refusal({ code: "trace-invalid", title: "the model trace" }));
   return ok({ requests: requests.toSorted((a, b) => a.atMs - b.atMs), skippedCount });
 }
@@ -59,7 +59,7 @@ export function readLoadLatencies(text: string): Outcome<readonly ModelLoad[], F
     const loadMs = numberAt(row, { at: 1, column: LOAD_COLUMNS[1], min: 0, max: DAY_SECONDS * 1_000, problems });
     if (atSeconds !== null && loadMs !== null) loads.push({ atSeconds, loadMs, containerId: row.cells[2] ?? "" });
   }
-  if (loads.length === 0 && problems.count === 0) problems.add([], "empty", "must hold at least one load");
+  if (loads.length === 0 && problems.count === 0) problems.addSaid([], "empty", "must hold at least one load");
   if (problems.count > 0) return no(problems.refusal({ code: "trace-invalid", title: "the table of load latencies" }));
   return ok(loads.toSorted((a, b) => a.atSeconds - b.atSeconds));
 }

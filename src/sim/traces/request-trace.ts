@@ -69,7 +69,7 @@ export function readMooncakeTrace(text: string): Outcome<RequestTrace, FileRefus
   const arrivals: Arrival[] = [];
   const lines = text.split("\n");
   if (lines.length > ROWS_MAX) {
-    problems.add([], `${lines.length} lines long`, `must have at most ${ROWS_MAX}`);
+    problems.addSaid([], `${lines.length} lines long`, `must have at most ${ROWS_MAX}`);
     return no(problems.refusal(REFUSED));
   }
   for (const [at, line] of lines.entries()) {
@@ -100,7 +100,7 @@ function traceOf(
   const sorted = arrivals.toSorted((a, b) => a.atMs - b.atMs); // stable: equal times keep the file's order
   const first = sorted[0];
   if (first === undefined && more.problems.count === 0)
-    more.problems.add([], "empty", "must hold at least one request");
+    more.problems.addSaid([], "empty", "must hold at least one request");
   if (more.problems.count > 0 || first === undefined) return no(more.problems.refusal(REFUSED));
   const requests = sorted.map(({ atMs, ...request }) => ({ ...request, atSeconds: (atMs - first.atMs) / SECOND_MS }));
   return ok({ requests, startMs: more.hasClock ? first.atMs : null });
