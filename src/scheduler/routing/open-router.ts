@@ -1,0 +1,24 @@
+/** Routers by name. */
+import { absurd } from "../../domain/assert.ts";
+import { HelixRouter } from "./helix-router.ts";
+import type { Router, RouterName, RouterSettings } from "./router.ts";
+import { RandomRouter, ShortestQueueRouter } from "./simple-routers.ts";
+import { SwarmRouter } from "./swarm-router.ts";
+
+export function openRouter(name: RouterName, settings: RouterSettings): Router {
+  switch (name) {
+    case "ours":
+    case "petals":
+    case "parallax":
+    case "helix":
+      return new HelixRouter(settings);
+    case "swarm":
+      return new SwarmRouter(settings);
+    case "random":
+      return new RandomRouter(settings);
+    case "shortest-queue":
+      return new ShortestQueueRouter(settings);
+    default:
+      return absurd(name);
+  }
+}
