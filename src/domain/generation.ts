@@ -4,7 +4,7 @@
  */
 
 import type { AttemptRecord } from "./attempt.ts";
-import type { ModelId, NodeId, RequestId, Sha256Hex } from "./ids.ts";
+import type { ModelId, NodeId, RequestId, Sha256Hex, TenantId } from "./ids.ts";
 import type { TokenPrice } from "./money.ts";
 import type { Refusal } from "./refusal.ts";
 import type { SampledToken, SamplingOptions, SeedHex, StopReason } from "./sampling.ts";
@@ -13,6 +13,8 @@ import type { ServiceTier } from "./tier.ts";
 /** What is fixed for all choices of a request. */
 export interface RequestTerms {
   readonly requestId: RequestId;
+  /** Whose share of the grid it takes; a request without one shares with all others that have none. */
+  readonly tenantId?: TenantId;
   /** SHA-256 of the canonical request body as the tenant sent it. */
   readonly requestSha256: Sha256Hex;
   readonly modelId: ModelId;

@@ -6,12 +6,14 @@
  * Everything happens in one turn of the event loop or in a tick: no promise is awaited between a plan and its lease.
  */
 import type {
+  Cancellation,
   Dispatch,
   EmbeddingOutcome,
   EmbeddingRequest,
   Generation,
   GenerationEvent,
   GenerationRequest,
+  RequestTerms,
 } from "../../domain/generation.ts";
 import type { NodeId } from "../../domain/ids.ts";
 import { leaseId as asLeaseId, type LeaseId } from "../../domain/ids.ts";
@@ -21,16 +23,17 @@ import type { Clock } from "../../ports/clock.ts";
 import type { Crypto } from "../../ports/crypto.ts";
 import type { Ids } from "../../ports/ids.ts";
 import type { Log } from "../../ports/log.ts";
-import { ServiceTimes, WaitingRoom } from "../../scheduler/admission/admission.ts";
+import { WaitingRoom } from "../../scheduler/admission/admission.ts";
+import type { SharesSummary } from "../../scheduler/admission/tenant-shares.ts";
 import { decideFailover, describeTrouble, type Trouble } from "../../scheduler/attempts/failover.ts";
 import { LeaseTable } from "../../scheduler/attempts/lease-table.ts";
 import { RetryBudget } from "../../scheduler/retries/retry-budget.ts";
 import type { AttemptEnd } from "../../wire/agent-link.ts";
 import type { NodeView, Roster } from "../roster.ts";
+import { acceptEmbedding, acceptGeneration, type WorkDoor } from "./accept-request.ts";
+import { AdmissionDesk, type WaitListener } from "./admission-desk.ts";
 import { demandOf } from "./demand.ts";
 import { DISPATCH_OPTIONS, type DispatchOptions } from "./dispatch-options.ts";
-import { EmbeddingWork } from "./embedding-work.ts";
-import { GenerationWork } from "./generation-work.ts";
 import { Matcher } from "./matcher.ts";
 import { ReplicaPool } from "./replica-pool.ts";
 import type { ServedModels } from "./served-models.ts";
@@ -70,7 +73,7 @@ export class Dispatcher implements Dispatch {
   readonly #matcher: Matcher;
   readonly #inbox: WorkInbox;
   readonly #watch: Watch;
-  readonly #services = new ServiceTimes();
+  readonly #desk: AdmissionDesk;
   readonly #budget: RetryBudget;
   readonly #idleWaiters: (() => void)[] = [];
   #counts = { started: 0, moved: 0, failed: 0 };
@@ -90,13 +93,14 @@ export class Dispatcher implements Dispatch {
       {
         ...ports,
         leasedOn: (replicaId) => leases.leasedOn(replicaId),
-        demand: () => demandOf(this.#waiting.inOrder()),
+        demand: () => demandOf(this.#waiting.all()),
         onChange: () => this.#matchSoon(),
       },
       this.#options,
     );
     this.#watch = new Watch(this.#watchPorts(), this.#options);
     const patientMs = () => this.#watch.patientMs();
+    this.#desk = new AdmissionDesk({ clock, waiting: this.#waiting, pool: this.pool, patientMs });
     this.#matcher = new Matcher(
       { ...ports, leases, pool: this.pool, waiting: this.#waiting, patientMs },
       this.#options,
@@ -116,7 +120,7 @@ export class Dispatcher implements Dispatch {
       clock: this.#ports.clock,
       leases: this.#leases,
       running: () => [...this.#running.values()],
-      waiting: () => this.#waiting.inOrder(),
+      waiting: () => this.#waiting.all(),
       hasAlternative: (work) => this.#matcher.hasAlternative(work),
       impossibility: (work) => this.#matcher.impossibility(work),
       onTrouble: (work, trouble) => this.#lose(work, trouble),
@@ -174,42 +178,31 @@ export class Dispatcher implements Dispatch {
     return { ...this.#counts, running: this.#running.size, waiting: this.#waiting.size, breaches, lateMessages };
   }
 
-  generate(request: GenerationRequest, onEvent: (event: GenerationEvent) => void): Generation {
-    const model = this.#ports.models.get(request.terms.modelId);
-    const work = new GenerationWork(request, {
-      nowMs: this.#ports.clock.monoMs(),
-      vocabSize: model?.tokenizer.vocabSize ?? 0,
-      stopTokenIds: model?.tokenizer.stopTokenIds ?? [],
-      onEvent,
-    });
-    queueMicrotask(() => this.#admit(work));
-    return {
-      attempts: () => work.records(),
-      finish: (reason) => {
-        work.finishReason ??= reason;
-        return this.#finish(work);
-      },
-    };
+  /** Who used the grid lately. */
+  shares(): SharesSummary {
+    return this.#desk.shares();
   }
 
-  embed(request: EmbeddingRequest, signal: AbortSignal): Promise<EmbeddingOutcome> {
-    const model = this.#ports.models.get(request.terms.modelId);
-    return new Promise((resolve) => {
-      const work = new EmbeddingWork(request, {
-        nowMs: this.#ports.clock.monoMs(),
-        vocabSize: model?.tokenizer.vocabSize ?? 0,
-        embeddingLength: model?.manifest.embeddingLength ?? 0,
-        onOutcome: resolve,
-      });
-      const cancel = async () => {
-        const attempts = await this.#finish(work);
-        const reason: Refusal = { code: "cancelled", message: "the caller went away", param: null, retryAfterMs: null };
-        resolve({ ok: false, reason, attempts });
-      };
-      signal.addEventListener("abort", () => void cancel(), { once: true });
-      queueMicrotask(() => this.#admit(work));
-      if (signal.aborted) void cancel();
-    });
+  /** Waits are told as they end. */
+  onWait(listener: WaitListener): void {
+    this.#desk.subscribe(listener);
+  }
+
+  generate(request: GenerationRequest, onEvent: (event: GenerationEvent) => void): Generation {
+    return acceptGeneration(request, onEvent, this.#door(request.terms));
+  }
+
+  embed(request: EmbeddingRequest, signal: Cancellation): Promise<EmbeddingOutcome> {
+    return acceptEmbedding(request, signal, this.#door(request.terms));
+  }
+
+  #door(terms: RequestTerms): WorkDoor {
+    return {
+      model: this.#ports.models.get(terms.modelId),
+      nowMs: this.#ports.clock.monoMs(),
+      admit: (work) => this.#admit(work),
+      finish: (work) => this.#finish(work),
+    };
   }
 
   #admit(work: Work): void {
@@ -223,18 +216,14 @@ export class Dispatcher implements Dispatch {
     }
     this.#watch.keepTicking();
     this.#match();
+    this.#desk.promise(work);
   }
 
   /** Null once the work waits in its queue. */
   #refusalFor(work: Work): Refusal | null {
     if (this.#isDraining) return draining("takes no new requests");
     const impossible = this.#matcher.impossibility(work);
-    if (impossible !== null) return impossible;
-    if (this.#waiting.enter(work)) return null;
-    const { modelId } = work;
-    const line = { modelId, before: this.#waiting.size, slots: this.pool.slotsOf(modelId) };
-    const message = `${this.#options.queueLengthMax} requests of tier ${work.tier} are waiting already`;
-    return { code: "queue-full", message, param: null, retryAfterMs: this.#services.retryAfterMs(line) };
+    return impossible ?? this.#desk.enter(work);
   }
 
   async #finish(work: Work): Promise<ReturnType<Work["records"]>> {
@@ -271,6 +260,8 @@ export class Dispatcher implements Dispatch {
     if (attempt === null) return;
     this.#running.set(attempt.lease.leaseId, work);
     this.#counts.started += 1;
+    if (work.counts.troubles === 0) this.#budget.started();
+    this.#desk.started(work, attempt);
     work.orphanSinceMs = null;
     const { leaseId, attemptId, replicaId } = attempt.lease;
     const waitedMs = Math.round(nowMs - work.queuedAtMs);
@@ -292,9 +283,8 @@ export class Dispatcher implements Dispatch {
     if (attempt === null) return;
     const isClosing = work.phase === "closing";
     this.#leases.end(attempt.lease.leaseId);
-    const { grantedAtMs } = attempt.lease;
-    this.#services.record(work.modelId, this.#watch.patientMs() - grantedAtMs);
     this.#release(work, {
+      isWhole: true,
       ending: isClosing ? work.finishEnding() : "finished",
       detail: null,
       statement: end.statement,
@@ -317,7 +307,7 @@ export class Dispatcher implements Dispatch {
     if (!isOver) work.countTrouble(trouble);
     const decision = decideFailover(trouble, work.counts);
     const ending = isClosing ? work.finishEnding() : completion !== null ? "finished" : decision.ending;
-    this.#release(work, { ending, detail, statement: null });
+    this.#release(work, { ending, detail, statement: null, isWhole: false });
     if (trouble.kind !== "node-gone" && trouble.kind !== "failed") {
       this.#ports.roster.send(nodeId, { type: "attempt.cancel", leaseId, epoch });
     }
@@ -340,6 +330,7 @@ export class Dispatcher implements Dispatch {
     }
     this.#counts.moved += 1;
     work.phase = "waiting";
+    this.#desk.reprice(work);
     this.#waiting.enterMoved(work);
     this.#matchSoon();
   }
@@ -353,7 +344,7 @@ export class Dispatcher implements Dispatch {
       const { leaseId, epoch, nodeId } = current.lease;
       this.#leases.revoke(leaseId);
       const ending = isClosing ? work.finishEnding() : reason.code === "deadline-exceeded" ? "timed-out" : "cancelled";
-      this.#release(work, { ending, detail: reason.message, statement: null });
+      this.#release(work, { ending, detail: reason.message, statement: null, isWhole: false });
       this.#ports.roster.send(nodeId, { type: "attempt.cancel", leaseId, epoch });
     }
     this.#waiting.leave(work);
@@ -364,12 +355,13 @@ export class Dispatcher implements Dispatch {
     this.#matchSoon();
   }
 
-  #release(work: Work, end: Parameters<Work["close"]>[0]): void {
-    const leaseId = work.current?.lease.leaseId;
-    const replicaId = work.current?.lease.replicaId;
+  #release(work: Work, end: Parameters<Work["close"]>[0] & { readonly isWhole: boolean }): void {
+    const { current } = work;
     work.close(end);
-    if (leaseId !== undefined) this.#running.delete(leaseId);
-    if (replicaId !== undefined) this.pool.touch(replicaId);
+    if (current === null) return;
+    this.#running.delete(current.lease.leaseId);
+    this.pool.touch(current.lease.replicaId);
+    this.#desk.ended(work, current, end.isWhole);
   }
 
   #settle(work: Work): void {
@@ -386,7 +378,7 @@ export class Dispatcher implements Dispatch {
   }
 
   #all(): readonly Work[] {
-    return [...this.#running.values(), ...this.#waiting.inOrder()];
+    return [...this.#running.values(), ...this.#waiting.all()];
   }
 }
 

@@ -39,6 +39,9 @@ export interface RunningAttempt {
   completedAtMs: number | null;
 }
 
+/** Requests without a tenant share as one. */
+const NO_TENANT = "none";
+
 export abstract class Work implements QueueEntry {
   readonly terms: RequestTerms;
   readonly choice: number;
@@ -46,6 +49,18 @@ export abstract class Work implements QueueEntry {
   readonly deadlineAtMs: number;
   /** Bounds what may come: ids at or above it are no tokens. */
   readonly vocabSize: number;
+  /** Names it in the queue's order. */
+  readonly entryId: string;
+  /** Normalised device-seconds that its next attempt is expected to take. */
+  shareCost = 0;
+  /** When it was expected to start, as told when it began to wait; null when it did not have to. */
+  expectedStartMs: number | null = null;
+  /** No replica of its model was ready when it began to wait. */
+  isColdStart = false;
+  /** Its wait was told. */
+  isTold = false;
+  /** How often it gave its slot to a request of a higher tier. */
+  preemptions = 0;
   phase: WorkPhase = "waiting";
   current: RunningAttempt | null = null;
   /** Of the attempts that ended badly; what bounds the moves. */
@@ -64,6 +79,7 @@ export abstract class Work implements QueueEntry {
     this.terms = start.terms;
     this.choice = start.choice;
     this.vocabSize = start.vocabSize;
+    this.entryId = `${start.terms.requestId}#${start.choice}`;
     this.queuedAtMs = start.nowMs;
     this.deadlineAtMs = start.nowMs + start.terms.deadlineMs;
   }
@@ -73,6 +89,9 @@ export abstract class Work implements QueueEntry {
   }
   get tier(): ServiceTier {
     return this.terms.tier;
+  }
+  get tenantId(): string {
+    return this.terms.tenantId ?? NO_TENANT;
   }
 
   /** Context that a replica must have. */

@@ -83,6 +83,7 @@ export async function runEmbeddings(runner: GenerationRunner, context: Embedding
   const { manifest } = plan.model;
   const terms = {
     requestId: ticket.requestId,
+    tenantId: ticket.key.tenantId,
     requestSha256: ticket.requestSha256,
     modelId: manifest.modelId,
     weightsSha256: manifest.weightsSha256,

@@ -36,6 +36,7 @@ export async function runGeneration(runner: GenerationRunner, context: RunContex
   const { manifest } = plan.model;
   const terms: RequestTerms = {
     requestId,
+    tenantId: key.tenantId,
     requestSha256: ticket.requestSha256,
     modelId: manifest.modelId,
     weightsSha256: manifest.weightsSha256,

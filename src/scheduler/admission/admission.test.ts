@@ -1,111 +1,87 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { modelId, replicaId } from "../../domain/ids.ts";
+import { modelId } from "../../domain/ids.ts";
 import { SERVICE_TIERS, type ServiceTier } from "../../domain/tier.ts";
-import { PrefixHints } from "../matching/prefix-hints.ts";
-import { RETRY_BURST, RetryBudget } from "../retries/retry-budget.ts";
-import { type QueueEntry, ServiceTimes, WaitingRoom } from "./admission.ts";
+import { type QueueEntry, WaitingRoom } from "./admission.ts";
 
 const MODEL = modelId("tiny");
-interface Named extends QueueEntry {
-  readonly name: string;
-}
-const entry = (name: string, tier: ServiceTier): Named => ({ name, tier, modelId: MODEL });
+const entry = (name: string, tier: ServiceTier, more: Partial<QueueEntry> = {}): QueueEntry => ({
+  entryId: name,
+  tier,
+  modelId: MODEL,
+  tenantId: "one",
+  queuedAtMs: 0,
+  shareCost: 1,
+  ...more,
+});
+const names = (entries: readonly QueueEntry[]) => entries.map(({ entryId }) => entryId);
 
 describe("the waiting room", () => {
-  test("serves moved streams, then priority, default and flex, each first come first served", () => {
-    const room = new WaitingRoom<Named>();
+  test("serves moved streams, then priority, default and flex, a tenant's own first come first served", () => {
+    const room = new WaitingRoom<QueueEntry>();
     const tiers = ["flex", "default", "priority", "default"] as const;
-    for (const [at, tier] of tiers.entries()) room.enter(entry(`${tier} ${at}`, tier));
+    for (const [at, tier] of tiers.entries()) room.enter(entry(`${tier} ${at}`, tier, { queuedAtMs: at }));
     room.enterMoved(entry("moved", "flex"));
-    expect(room.inOrder().map(({ name }) => name)).toEqual(["moved", "priority 2", "default 1", "default 3", "flex 0"]);
+    expect(names(room.inOrder())).toEqual(["moved", "priority 2", "default 1", "default 3", "flex 0"]);
   });
 
-  test("turns away when a tier is full, but never a moved stream, and other tiers are not affected", () => {
-    const room = new WaitingRoom<Named>({ lengthMax: 1 });
-    expect(room.enter(entry("first", "default"))).toBe(true);
-    expect(room.enter(entry("second", "default"))).toBe(false);
-    expect(room.enter(entry("other", "flex"))).toBe(true);
+  test("a preempted stream goes on before its tier, and not before the tiers above", () => {
+    const room = new WaitingRoom<QueueEntry>();
+    room.enter(entry("priority", "priority"));
+    room.enter(entry("default", "default"));
+    room.enter(entry("flex", "flex"));
+    room.enterPreempted(entry("preempted flex", "flex", { queuedAtMs: 9 }));
+    room.enterPreempted(entry("preempted default", "default", { queuedAtMs: 9 }));
+    const order = ["priority", "preempted default", "default", "preempted flex", "flex"];
+    expect(names(room.inOrder())).toEqual(order);
+  });
+
+  test("turns away when a tier is full, but never a moved or a preempted stream, and other tiers are not affected", () => {
+    const room = new WaitingRoom<QueueEntry>({ lengthMax: 1 });
+    expect(room.enter(entry("first", "default"))).toBe("entered");
+    expect(room.enter(entry("second", "default"))).toBe("tier-full");
+    expect(room.enter(entry("other", "flex"))).toBe("entered");
     room.enterMoved(entry("moved", "default"));
-    expect(room.size).toBe(3);
+    room.enterPreempted(entry("preempted", "default"));
+    expect(room.size).toBe(4);
+    expect(room.all()).toHaveLength(4);
+  });
+
+  test("one tenant cannot fill a tier: the last quarter is for others", () => {
+    const room = new WaitingRoom<QueueEntry>({ lengthMax: 8 });
+    const entrances = Array.from({ length: 8 }, (_, at) => room.enter(entry(`greedy ${at}`, "default")));
+    expect(entrances.filter((entrance) => entrance === "entered")).toHaveLength(6);
+    expect(entrances.at(-1)).toBe("tenant-full");
+    expect(room.enter(entry("modest", "default", { tenantId: "two" }))).toBe("entered");
+    expect(room.enter(entry("greedy flex", "flex"))).toBe("entered");
   });
 
   test("an entry that left is in no queue, and may leave twice", () => {
-    const room = new WaitingRoom<Named>();
+    const room = new WaitingRoom<QueueEntry>();
     const one = entry("one", "default");
-    room.enter(one);
-    room.leave(one);
-    room.leave(one);
-    expect(room.inOrder()).toEqual([]);
-    expect(room.enter(one)).toBe(true);
+    for (const enter of [() => room.enter(one), () => room.enterMoved(one), () => room.enterPreempted(one)]) {
+      enter();
+      room.leave(one);
+      room.leave(one);
+      expect(room.inOrder()).toEqual([]);
+    }
+    expect(room.enter(one)).toBe("entered");
   });
 
-  test("law: whoever enters first of a tier is served first", () => {
-    const arrivals = fc.array(fc.constantFrom(...SERVICE_TIERS), { maxLength: 40 });
+  test("law: nobody of a lower tier is served before a new request of a higher one", () => {
+    const arrivals = fc.array(fc.tuple(fc.constantFrom(...SERVICE_TIERS), fc.constantFrom("a", "b")), {
+      maxLength: 40,
+    });
     fc.assert(
-      fc.property(arrivals, (tiers) => {
-        const room = new WaitingRoom<Named>();
-        const entries = tiers.map((tier, at) => entry(String(at), tier));
-        for (const one of entries) room.enter(one);
-        for (const tier of SERVICE_TIERS) {
-          const served = room.inOrder().filter((one) => one.tier === tier);
-          expect(served).toEqual(entries.filter((one) => one.tier === tier));
-        }
-        expect(room.size).toBe(entries.length);
+      fc.property(arrivals, (drawn) => {
+        const room = new WaitingRoom<QueueEntry>();
+        for (const [at, [tier, tenantId]] of drawn.entries()) room.enter(entry(String(at), tier, { tenantId }));
+        const order = room.inOrder();
+        expect(order).toHaveLength(drawn.length);
+        const ranks = order.map(({ tier }) => SERVICE_TIERS.indexOf(tier));
+        expect(ranks).toEqual([...ranks].sort((a, b) => a - b));
+        for (const [at, one] of order.entries()) expect(new Set(room.before(one))).toEqual(new Set(order.slice(0, at)));
       }),
     );
-  });
-});
-
-describe("retry-after", () => {
-  test("is the queue's length times the mean service time over the slots", () => {
-    const times = new ServiceTimes();
-    for (let count = 0; count < 50; count++) times.record(MODEL, 4_000);
-    expect(times.retryAfterMs({ modelId: MODEL, before: 15, slots: 4 })).toBe(16_000);
-  });
-
-  test("is never shorter than a second nor longer than two minutes", () => {
-    const times = new ServiceTimes();
-    expect(times.retryAfterMs({ modelId: MODEL, before: 0, slots: 64 })).toBe(1_000);
-    expect(times.retryAfterMs({ modelId: MODEL, before: 10_000, slots: 0 })).toBe(120_000);
-  });
-});
-
-describe("the retry budget", () => {
-  test("lets a burst through at once, then spaces retries out", () => {
-    const budget = new RetryBudget(0);
-    const atMs = Array.from({ length: RETRY_BURST + 2 }, () => budget.take(0));
-    expect(atMs.slice(0, RETRY_BURST).every((at) => at === 0)).toBe(true);
-    expect(atMs.slice(RETRY_BURST)).toEqual([50, 100]);
-  });
-
-  test("refills with time, up to the burst", () => {
-    const budget = new RetryBudget(0);
-    for (let count = 0; count < RETRY_BURST; count++) budget.take(0);
-    expect(budget.take(1_000)).toBe(1_000);
-    for (let count = 0; count < RETRY_BURST; count++) expect(budget.take(1e9)).toBe(1e9);
-    expect(budget.take(1e9)).toBeGreaterThan(1e9);
-  });
-});
-
-describe("prefix hints", () => {
-  const A = replicaId(`rep_${"0".repeat(26)}`);
-  const B = replicaId(`rep_${"1".repeat(26)}`);
-  const turn = (length: number) => Array.from({ length }, (_, at) => (at * 31) % 97);
-
-  test("the next turn of a conversation finds the replica of the turn before", () => {
-    const hints = new PrefixHints();
-    hints.remember(MODEL, turn(100), A);
-    expect(hints.find(MODEL, turn(200))).toBe(A);
-    expect(hints.find(modelId("other"), turn(200))).toBeNull();
-    expect(hints.find(MODEL, turn(31))).toBeNull();
-  });
-
-  test("the longest head that was seen wins", () => {
-    const hints = new PrefixHints();
-    hints.remember(MODEL, turn(200), A);
-    hints.remember(MODEL, [...turn(64), ...Array.from({ length: 64 }, () => 5)], B);
-    expect(hints.find(MODEL, turn(300))).toBe(A);
-    expect(hints.find(MODEL, turn(64))).toBe(B);
   });
 });

@@ -1,46 +1,56 @@
 /**
- * The waiting room: one bounded queue for each tier, first come first served within it, priority before default before flex.
- * Moved attempts (their stream already runs) wait before everybody else and are never turned away. A request enters only if
- * some node could ever run it; the caller checks that first (`capableNodes`).
+ * The waiting room: a bounded queue for each tier, priority before default before flex, fair between the tenants of a tier
+ * (fair-queue.ts). A request enters only if some node could ever run it; the caller checks that first (`capableNodes`).
  *
- * What a newcomer is told: the expected wait = requests before him × mean service time / slots of that model.
- * Not handled: fair shares between tenants, deadlines inside the queue order.
+ * | who                                            | waits                                   | may be turned away            |
+ * | ---------------------------------------------- | --------------------------------------- | ----------------------------- |
+ * | a stream that lost its node                    | before everybody                        | never                         |
+ * | a stream that was preempted for a priority one | first of its tier, not before the tier above | never                    |
+ * | a new request                                  | in its tier, by its tenant's share      | tier full, or tenant's part of it full |
  */
 import { assert } from "../../domain/assert.ts";
 import type { ModelId } from "../../domain/ids.ts";
 import { SERVICE_TIERS, type ServiceTier } from "../../domain/tier.ts";
+import { comesBefore, type FairEntry, FairQueue } from "./fair-queue.ts";
 
 /** Waiting requests of one tier: at 64 slots and 2 s each, the last one waits half a minute. */
 export const QUEUE_LENGTH_MAX = 1_024;
-/** Retry-After is at least a second and at most two minutes, however wrong the estimate is. */
-const RETRY_AFTER_MIN_MS = 1_000;
-const RETRY_AFTER_MAX_MS = 120_000;
-/** Before any request of a model has ended. */
-const SERVICE_GUESS_MS = 2_000;
-/** Weight of the newest service time: the mean follows the last ten or so. */
-const SERVICE_WEIGHT = 0.2;
+/** One tenant's part of a tier's queue, rounded up: others find room whatever one tenant sends. */
+const TENANT_PART_MAX = 0.75;
 
-export interface QueueEntry {
+export interface QueueEntry extends FairEntry {
   readonly modelId: ModelId;
   readonly tier: ServiceTier;
 }
 
+export type Entrance = "entered" | "tier-full" | "tenant-full";
+
+interface TierQueue<Entry extends QueueEntry> {
+  /** Streams that were preempted. */
+  readonly resumed: Set<Entry>;
+  readonly fair: FairQueue<Entry>;
+}
+
 export class WaitingRoom<Entry extends QueueEntry> {
   readonly #moved = new Set<Entry>();
-  readonly #queues: ReadonlyMap<ServiceTier, Set<Entry>> = new Map(SERVICE_TIERS.map((tier) => [tier, new Set()]));
-  readonly #lengthMax: number;
+  readonly #tiers: ReadonlyMap<ServiceTier, TierQueue<Entry>>;
+  readonly lengthMax: number;
+  readonly tenantLengthMax: number;
 
-  constructor(options: { lengthMax?: number } = {}) {
-    this.#lengthMax = options.lengthMax ?? QUEUE_LENGTH_MAX;
+  constructor(options: { lengthMax?: number; weightOf?: (tenantId: string) => number } = {}) {
+    const { lengthMax = QUEUE_LENGTH_MAX, ...shares } = options;
+    this.lengthMax = lengthMax;
+    this.tenantLengthMax = Math.ceil(lengthMax * TENANT_PART_MAX);
+    this.#tiers = new Map(SERVICE_TIERS.map((tier) => [tier, { resumed: new Set(), fair: new FairQueue(shares) }]));
   }
 
-  /** False when the tier's queue is full: the caller refuses with `queue-full`. */
-  enter(entry: Entry): boolean {
-    const queue = this.#queue(entry.tier);
-    assert(!queue.has(entry), "an entry waits once");
-    if (queue.size >= this.#lengthMax) return false;
-    queue.add(entry);
-    return true;
+  /** When it is not `entered` the caller refuses with `queue-full`. */
+  enter(entry: Entry): Entrance {
+    const { fair } = this.#tier(entry.tier);
+    if (fair.size >= this.lengthMax) return "tier-full";
+    if (fair.waitingOf(entry.tenantId) >= this.tenantLengthMax) return "tenant-full";
+    fair.enter(entry);
+    return "entered";
   }
 
   /** A stream that already runs and lost its node. */
@@ -48,42 +58,62 @@ export class WaitingRoom<Entry extends QueueEntry> {
     this.#moved.add(entry);
   }
 
+  /** A stream that already runs and gave its slot to a request of a higher tier. */
+  enterPreempted(entry: Entry): void {
+    this.#tier(entry.tier).resumed.add(entry);
+  }
+
   leave(entry: Entry): void {
-    this.#moved.delete(entry);
-    this.#queue(entry.tier).delete(entry);
+    const { resumed, fair } = this.#tier(entry.tier);
+    if (!this.#moved.delete(entry) && !resumed.delete(entry)) fair.leave(entry);
+  }
+
+  /** Normalised device-seconds that a tenant takes of a tier: expected ones at the start, the difference at the end. */
+  charge(entry: { readonly tier: ServiceTier; readonly tenantId: string }, deviceSeconds: number): void {
+    this.#tier(entry.tier).fair.charge(entry.tenantId, deviceSeconds);
   }
 
   /** A copy, in the order in which they are to be served. */
   inOrder(): readonly Entry[] {
-    return [...this.#moved, ...SERVICE_TIERS.flatMap((tier) => [...this.#queue(tier)])];
+    const order = byAge(this.#moved);
+    for (const { resumed, fair } of this.#tiers.values()) order.push(...byAge(resumed), ...fair.inOrder());
+    return order;
+  }
+
+  /** A copy, in no order that matters: cheaper than `inOrder`. */
+  all(): readonly Entry[] {
+    const all = [...this.#moved];
+    for (const { resumed, fair } of this.#tiers.values()) all.push(...resumed, ...fair.entries());
+    return all;
+  }
+
+  /** Who is served before a request that waits, or would now begin to; in no order that matters. */
+  before(entry: Entry): readonly Entry[] {
+    const ahead = [...this.#moved];
+    for (const tier of SERVICE_TIERS) {
+      const { resumed, fair } = this.#tier(tier);
+      ahead.push(...resumed);
+      if (tier === entry.tier) return [...ahead, ...fair.before(entry)];
+      ahead.push(...fair.entries());
+    }
+    return ahead;
   }
 
   get size(): number {
     let waiting = this.#moved.size;
-    for (const queue of this.#queues.values()) waiting += queue.size;
+    for (const { resumed, fair } of this.#tiers.values()) waiting += resumed.size + fair.size;
     return waiting;
   }
 
-  #queue(tier: ServiceTier): Set<Entry> {
-    const queue = this.#queues.get(tier);
+  #tier(tier: ServiceTier): TierQueue<Entry> {
+    const queue = this.#tiers.get(tier);
     assert(queue !== undefined, `${tier} has a queue`);
     return queue;
   }
 }
 
-/** How long attempts of a model held their slot lately. */
-export class ServiceTimes {
-  readonly #meanMs = new Map<ModelId, number>();
-
-  record(modelId: ModelId, heldMs: number): void {
-    const before = this.#meanMs.get(modelId);
-    this.#meanMs.set(modelId, before === undefined ? heldMs : before + SERVICE_WEIGHT * (heldMs - before));
-  }
-
-  /** When a request that is turned away may try again. */
-  retryAfterMs(line: { modelId: ModelId; before: number; slots: number }): number {
-    const meanMs = this.#meanMs.get(line.modelId) ?? SERVICE_GUESS_MS;
-    const waitMs = ((line.before + 1) * meanMs) / Math.max(1, line.slots);
-    return Math.round(Math.min(RETRY_AFTER_MAX_MS, Math.max(RETRY_AFTER_MIN_MS, waitMs)));
-  }
+/** Higher tiers first, then the oldest. */
+function byAge<Entry extends QueueEntry>(entries: ReadonlySet<Entry>): Entry[] {
+  const rank = (entry: Entry) => SERVICE_TIERS.indexOf(entry.tier);
+  return [...entries].sort((a, b) => rank(a) - rank(b) || (comesBefore(a, b) ? -1 : 1));
 }

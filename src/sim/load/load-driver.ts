@@ -206,6 +206,7 @@ export class LoadDriver {
     const id = requestId(grid.ids.make("req"));
     const terms: RequestTerms = {
       requestId: id,
+      tenantId: buyer.tenantId,
       requestSha256: this.#digest(`${id} body`),
       modelId: manifest.modelId,
       weightsSha256: manifest.weightsSha256,

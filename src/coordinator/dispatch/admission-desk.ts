@@ -1,0 +1,202 @@
+/**
+ * Lets requests into the waiting room or says why not, and keeps the books that this takes: how long attempts of each model
+ * last, what each tenant used, when a request that waits should start, and how far that was off.
+ */
+import type { LeaseId, ModelId, NodeId, ReplicaId } from "../../domain/ids.ts";
+import { formatUsd } from "../../domain/money.ts";
+import type { Refusal } from "../../domain/refusal.ts";
+import type { ServiceTier } from "../../domain/tier.ts";
+import type { Clock } from "../../ports/clock.ts";
+import type { WaitingRoom } from "../../scheduler/admission/admission.ts";
+import { COLD_START_GUESS_MS, expectedWaitMs, retryAfterMs } from "../../scheduler/admission/eta.ts";
+import { priceBound } from "../../scheduler/admission/price-bound.ts";
+import { type RequestSize, ServiceTimes, slotWorth } from "../../scheduler/admission/service-times.ts";
+import { type SharesSummary, TenantShares } from "../../scheduler/admission/tenant-shares.ts";
+import type { NodeFact, ReplicaFact } from "../../scheduler/placement/snapshot.ts";
+import type { RunningAttempt, Work } from "./work.ts";
+
+export interface AdmissionPorts {
+  readonly clock: Clock;
+  readonly waiting: WaitingRoom<Work>;
+  readonly pool: {
+    ready(modelId: ModelId): readonly ReplicaFact[];
+    replica(replicaId: ReplicaId): ReplicaFact | null;
+    nodes(): ReadonlyMap<NodeId, NodeFact>;
+  };
+  /** The clock of leases. */
+  patientMs(): number;
+}
+
+/** Told once for each attempt that starts. */
+export interface WaitListener {
+  onWait(wait: { readonly tier: ServiceTier; readonly waitedMs: number; readonly etaErrorMs: number | null }): void;
+}
+
+interface HeldSlot {
+  readonly modelId: ModelId;
+  readonly worth: number;
+  readonly chargedSeconds: number;
+  readonly expectedMs: number;
+  readonly startedAtMs: number;
+  readonly size: RequestSize;
+}
+
+/** A flex request may be refused: when it would start at twice its deadline, by what was measured, waiting is in vain. */
+const HOPELESS_FACTOR = 2;
+/** An attempt that lasts longer than expected is taken to need this part of the expectation still. */
+const OVERDUE_REST = 0.1;
+/** Weight of the newest cold start. */
+const COLD_WEIGHT = 0.3;
+
+export class AdmissionDesk {
+  readonly #ports: AdmissionPorts;
+  readonly #services = new ServiceTimes();
+  readonly #shares = new TenantShares();
+  readonly #held = new Map<LeaseId, HeldSlot>();
+  readonly #coldMs = new Map<ModelId, number>();
+  readonly #listeners: WaitListener[] = [];
+
+  constructor(ports: AdmissionPorts) {
+    this.#ports = ports;
+  }
+
+  subscribe(listener: WaitListener): void {
+    this.#listeners.push(listener);
+  }
+
+  shares(): SharesSummary {
+    return this.#shares.summary(this.#ports.clock.monoMs());
+  }
+
+  /** Null once the work waits in its queue. */
+  enter(work: Work): Refusal | null {
+    const { waiting } = this.#ports;
+    work.shareCost = this.#services.expectedCost(sizeOf(work));
+    const hopeless = this.#hopeless(work);
+    if (hopeless !== null) return hopeless;
+    const entrance = waiting.enter(work);
+    if (entrance === "entered") return null;
+    const full =
+      entrance === "tier-full"
+        ? `${waiting.lengthMax} requests of tier ${work.tier} are waiting already`
+        : `${waiting.tenantLengthMax} requests of this tenant are waiting in tier ${work.tier} already, which is one tenant's part of the queue`;
+    const waitMs = this.#expectedWaitMs(work);
+    const message = `${full}; this one would start in about ${seconds(waitMs)} s and cost at most ${this.#mostUsd(work)} USD`;
+    return { code: "queue-full", message, param: null, retryAfterMs: retryAfterMs(waitMs) };
+  }
+
+  /** After a match: whoever still waits is told by the books when it should start. */
+  promise(work: Work): void {
+    if (work.phase !== "waiting" || work.expectedStartMs !== null) return;
+    work.expectedStartMs = this.#ports.clock.monoMs() + this.#expectedWaitMs(work);
+    work.isColdStart = this.#ports.pool.ready(work.modelId).length === 0;
+  }
+
+  /** A stream that waits again costs what is left of it. */
+  reprice(work: Work): void {
+    work.shareCost = this.#services.expectedCost(sizeOf(work));
+  }
+
+  /** Before the attempt's first token. */
+  started(work: Work, attempt: RunningAttempt): void {
+    const { clock, pool, waiting } = this.#ports;
+    const replica = pool.replica(attempt.lease.replicaId);
+    const decodeTokPerSecond = pool.nodes().get(attempt.lease.nodeId)?.decodeTokPerSecond ?? null;
+    const size = sizeOf(work);
+    this.#held.set(attempt.lease.leaseId, {
+      modelId: work.modelId,
+      worth: slotWorth({ slots: replica?.slots ?? 1, decodeTokPerSecond }),
+      chargedSeconds: work.shareCost,
+      expectedMs: this.#services.expectedMs(size),
+      startedAtMs: this.#ports.patientMs(),
+      size,
+    });
+    waiting.charge(work, work.shareCost);
+    this.#tellWait(work, clock.monoMs());
+  }
+
+  /** The slot is free again. `isWhole`: it ran to its end, so that others may be expected to take as long. */
+  ended(work: Work, attempt: RunningAttempt, isWhole: boolean): void {
+    const { leaseId } = attempt.lease;
+    const held = this.#held.get(leaseId);
+    if (held === undefined) return;
+    this.#held.delete(leaseId);
+    const heldMs = Math.max(0, this.#ports.patientMs() - held.startedAtMs);
+    const deviceSeconds = (heldMs / 1_000) * held.worth;
+    this.#ports.waiting.charge(work, deviceSeconds - held.chargedSeconds);
+    this.#shares.record({ tenantId: work.tenantId, deviceSeconds, nowMs: this.#ports.clock.monoMs() });
+    if (!isWhole) return;
+    this.#services.record({ ...held.size, heldMs, outputTokens: attempt.acknowledgedTokens, worth: held.worth });
+  }
+
+  /** What a running attempt still needs, if left alone. */
+  restMs(attempt: RunningAttempt): number {
+    const held = this.#held.get(attempt.lease.leaseId);
+    return held === undefined ? 0 : this.#restOf(held);
+  }
+
+  /** Time to decode so many tokens of a prompt of this model, by what was measured. */
+  prefillMs(modelId: ModelId, promptTokens: number): number {
+    return this.#services.expectedMs({ modelId, promptTokens, outputTokensMax: 0 });
+  }
+
+  #restOf(held: HeldSlot): number {
+    const heldMs = this.#ports.patientMs() - held.startedAtMs;
+    return Math.max(held.expectedMs - heldMs, held.expectedMs * OVERDUE_REST);
+  }
+
+  #expectedWaitMs(work: Work): number {
+    const { pool, waiting } = this.#ports;
+    const fitting = pool.ready(work.modelId).filter(({ contextTokens }) => contextTokens >= work.tokensNeeded());
+    const aheadMs: number[] = [];
+    for (const other of waiting.before(work)) {
+      if (other.modelId === work.modelId) aheadMs.push(this.#services.expectedMs(sizeOf(other)));
+    }
+    const runningRestMs: number[] = [];
+    for (const held of this.#held.values()) {
+      if (held.modelId === work.modelId) runningRestMs.push(this.#restOf(held));
+    }
+    return expectedWaitMs({
+      slots: fitting.reduce((sum, { slots }) => sum + slots, 0),
+      slotsFree: fitting.reduce((sum, { slots, slotsLeased }) => sum + Math.max(0, slots - slotsLeased), 0),
+      aheadMs,
+      runningRestMs,
+      coldStartMs: this.#coldMs.get(work.modelId) ?? COLD_START_GUESS_MS,
+    });
+  }
+
+  #hopeless(work: Work): Refusal | null {
+    if (work.tier !== "flex" || !this.#services.isMeasured(work.modelId)) return null;
+    if (this.#ports.pool.ready(work.modelId).length === 0) return null;
+    const waitMs = this.#expectedWaitMs(work);
+    const patienceMs = work.deadlineAtMs - this.#ports.clock.monoMs();
+    if (waitMs < HOPELESS_FACTOR * patienceMs) return null;
+    const message = `a flex request would start in about ${seconds(waitMs)} s, and its deadline is ${seconds(patienceMs)} s; it would cost at most ${this.#mostUsd(work)} USD`;
+    return { code: "no-capacity", message, param: null, retryAfterMs: retryAfterMs(waitMs) };
+  }
+
+  #mostUsd(work: Work): string {
+    const { modelId: _, ...tokens } = sizeOf(work);
+    return formatUsd(priceBound({ ...tokens, price: work.terms.price, choices: 1 }));
+  }
+
+  #tellWait(work: Work, nowMs: number): void {
+    if (work.isTold) return;
+    work.isTold = true;
+    const waitedMs = nowMs - work.queuedAtMs;
+    const etaErrorMs = work.expectedStartMs === null ? null : Math.abs(nowMs - work.expectedStartMs);
+    if (work.isColdStart) {
+      const before = this.#coldMs.get(work.modelId) ?? waitedMs;
+      this.#coldMs.set(work.modelId, before + COLD_WEIGHT * (waitedMs - before));
+    }
+    for (const listener of this.#listeners) listener.onWait({ tier: work.tier, waitedMs, etaErrorMs });
+  }
+}
+
+function sizeOf(work: Work): RequestSize {
+  return { modelId: work.modelId, promptTokens: work.promptTokens(), outputTokensMax: work.tokensLeft() };
+}
+
+function seconds(ms: number): string {
+  return (ms / 1_000).toFixed(ms < 10_000 ? 1 : 0);
+}
