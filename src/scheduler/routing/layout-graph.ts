@@ -9,6 +9,7 @@
 import type { BatchLimits, Cluster, Layout, MachineProfile } from "../../domain/cluster.ts";
 import { SINK, SOURCE } from "../../domain/cluster.ts";
 import { evaluateFlow, type FlowReport } from "../layout/flow.ts";
+import { widestFlow } from "./widest-flow.ts";
 
 export interface GraphNode {
   readonly id: string;
@@ -31,7 +32,7 @@ export interface GraphEdge {
   readonly latencyS: number;
   /** First layer that is run at `to`; the model's layer count for the sink. */
   readonly firstLayer: number;
-  /** What the maximum flow sends over it. */
+  /** What a maximum flow sends over it, wide ways first. */
   readonly flowTokensPerSecond: number;
 }
 
@@ -66,7 +67,9 @@ export function layoutGraph(cluster: Cluster, layout: Layout, options: LayoutGra
   });
   const source = nodes.length;
   const sink = source + 1;
-  const edges = shareNics(nodes, findEdges(cluster, nodes, isPartial, flow, options.pipelines ?? null));
+  const bare = shareNics(nodes, findEdges(cluster, nodes, isPartial, options.pipelines ?? null));
+  const flows = widestFlow(nodes, bare);
+  const edges = bare.map((edge) => ({ ...edge, flowTokensPerSecond: flows[edge.index] ?? 0 }));
   const outEdges: number[][] = Array.from({ length: sink + 1 }, () => []);
   const inEdges: number[][] = Array.from({ length: sink + 1 }, () => []);
   for (const edge of edges) {
@@ -111,6 +114,8 @@ function chooseFlow(cluster: Cluster, layout: Layout, asked: boolean | null): { 
   return { isPartial, flow: isPartial ? partial : exact };
 }
 
+type BareEdge = Omit<GraphEdge, "flowTokensPerSecond">;
+
 type NodeTables = Pick<GraphNode, "machine" | "kvTokenLayers" | "limits">;
 
 /** Beyond the profile's tables the KV room goes on as its last two entries do, the batch bounds stay as the last ones are. */
@@ -128,15 +133,13 @@ function findEdges(
   cluster: Cluster,
   nodes: readonly GraphNode[],
   isPartial: boolean,
-  flow: FlowReport,
   pipelines: readonly (readonly string[])[] | null,
-): GraphEdge[] {
+): BareEdge[] {
   const { layerCount, tokenBytes, activationBytes } = cluster.model;
   const source = nodes.length;
   const vertexById = new Map(nodes.map((node, vertex) => [node.id, vertex]));
   const groupById = new Map((pipelines ?? []).flatMap((ids, group) => ids.map((id): [string, number] => [id, group])));
-  const flowByEnds = new Map(flow.edges.map((edge) => [`${edge.from}>${edge.to}`, edge.tokensPerSecond]));
-  const found: Omit<GraphEdge, "index">[] = [];
+  const found: Omit<BareEdge, "index">[] = [];
   for (const link of cluster.links) {
     if (link.bytesPerSecond <= 0) continue;
     const from = link.from === SOURCE ? source : vertexById.get(link.from);
@@ -159,7 +162,6 @@ function findEdges(
       bytesPerSecond: link.bytesPerSecond,
       latencyS: link.latencySeconds,
       firstLayer,
-      flowTokensPerSecond: flowByEnds.get(`${link.from}>${link.to}`) ?? 0,
     });
   }
   // Full order, so that nothing depends on the order of links in a file.
@@ -168,7 +170,7 @@ function findEdges(
 }
 
 /** A NIC that cannot feed all its links at once gives each its share. */
-function shareNics(nodes: readonly GraphNode[], edges: readonly GraphEdge[]): GraphEdge[] {
+function shareNics(nodes: readonly GraphNode[], edges: readonly BareEdge[]): BareEdge[] {
   const out = new Float64Array(nodes.length + 2);
   const into = new Float64Array(nodes.length + 2);
   for (const edge of edges) {
