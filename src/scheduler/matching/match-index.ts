@@ -1,0 +1,212 @@
+/**
+ * The matcher's index: node and replica tables, and posting lists over them, kept up to date change by change. Nothing is copied for a
+ * decision; a lease, a heartbeat or a node that falls silent writes a few numbers.
+ *
+ * | change                              | cost                                                              |
+ * | ----------------------------------- | ----------------------------------------------------------------- |
+ * | a lease starts or ends              | one number, one line in its list's log                            |
+ * | a node stops or starts taking work  | one number, one line in the log of each of its entries            |
+ * | round trip, price, trust, free VRAM | the same                                                          |
+ * | a replica or node comes             | the same                                                          |
+ * | a replica or node goes              | its entries are taken out of their lists at once                  |
+ *
+ * Lines are taken in when a list is next read (posting-list.ts).
+ */
+import { assert } from "../../domain/assert.ts";
+import type { ModelId, NodeId, ReplicaId } from "../../domain/ids.ts";
+import { type NodeAvailability, type NodeChange, NodeTable, type NodeTraits } from "./node-table.ts";
+import { FiledBounds, horizonMs, PostingList, type Ranking } from "./posting-list.ts";
+import { ReplicaTable, type ReplicaTraits } from "./replica-table.ts";
+import { riskScore, SCORE_WEIGHTS } from "./score.ts";
+
+/** VRAM buckets are powers of two of this: 0 to 1 GiB, 1 to 2, 2 to 4 … */
+const BUCKET_BYTES = 2 ** 30;
+export const VRAM_BUCKETS = 12;
+
+/** The bucket in which a node with this much free memory is; a load of so many bytes fits no node of a lower one. */
+export function vramBucket(bytes: number): number {
+  if (bytes < BUCKET_BYTES) return 0;
+  return Math.min(VRAM_BUCKETS - 1, 1 + Math.floor(Math.log2(bytes / BUCKET_BYTES)));
+}
+
+export class MatchIndex {
+  readonly nodes = new NodeTable();
+  readonly replicas = new ReplicaTable();
+  /** By model, then by region code + 1 (0: region not known). */
+  readonly #replicaLists: (PostingList | undefined)[][] = [];
+  /** By VRAM bucket, then by region code + 1. */
+  readonly #nodeLists: (PostingList | undefined)[][] = Array.from({ length: VRAM_BUCKETS }, () => []);
+  /** By node: the bucket and list it is in. */
+  readonly #bucketOf: number[] = [];
+  /** By the caller's region code, then by the node's. */
+  readonly #distancesMs: number[][] = [];
+  readonly #replicaRanking: Ranking;
+  readonly #filedReplicas = new FiledBounds();
+  readonly #filedNodes = new FiledBounds();
+  readonly #nodeRanking: Ranking;
+
+  constructor() {
+    const { nodes, replicas } = this;
+    const nodeBoundMs = (node: number, horizon: number) =>
+      (nodes.staticMs[node] ?? 0) + riskScore(nodes.hazardPerMs[node] ?? 0, horizonMs(horizon));
+    this.#nodeRanking = {
+      boundMs: (node, horizon) => (nodes.state[node] === 0 ? nodeBoundMs(node, horizon) : Number.NaN),
+      compare: (one, other) => (nodes.ids.key(one) < nodes.ids.key(other) ? -1 : 1),
+    };
+    this.#replicaRanking = {
+      boundMs: (replica, horizon) => {
+        const node = replicas.node[replica] ?? 0;
+        const load = (replicas.slotsLeased[replica] ?? 0) / (replicas.slots[replica] ?? 0);
+        // A replica without slots has no load, and is as good as full.
+        if (nodes.state[node] !== 0 || replicas.isReady[replica] !== 1 || !(load < 1)) return Number.NaN;
+        return nodeBoundMs(node, horizon) + (replicas.warmthMs[replica] ?? 0) - SCORE_WEIGHTS.loadMs * load;
+      },
+      compare: (one, other) => (replicas.ids.key(one) < replicas.ids.key(other) ? -1 : 1),
+    };
+  }
+
+  // -------------------------------------------------------------- nodes
+
+  /** A node is new, or anything of it changed. */
+  upsertNode(traits: NodeTraits): void {
+    const known = this.nodes.find(traits.nodeId);
+    const regionBefore = known === -1 ? -1 : (this.nodes.region[known] ?? -1);
+    const change = this.nodes.upsert(traits);
+    if (change.isMoved && known !== -1) this.#moveReplicas(known, regionBefore);
+    this.#fileNode(change, regionBefore, known !== -1);
+    if (!change.isMoved) this.#touchReplicas(change.node);
+  }
+
+  /** A heartbeat's own news; a node that is not in the index is left out. */
+  heartbeat(nodeId: NodeId, beat: { readonly rttMs: number }): void {
+    const node = this.nodes.find(nodeId);
+    if (node !== -1 && this.nodes.heartbeat(node, beat)) this.#touch(node);
+  }
+
+  setAvailability(nodeId: NodeId, availability: NodeAvailability): void {
+    const node = this.nodes.find(nodeId);
+    if (node !== -1 && this.nodes.setAvailability(node, availability)) this.#touch(node);
+  }
+
+  /** With all its replicas. */
+  removeNode(nodeId: NodeId): void {
+    const node = this.nodes.find(nodeId);
+    if (node === -1) return;
+    for (let at = this.replicas.firstOnNode(node); at !== -1; at = this.replicas.firstOnNode(node)) {
+      this.removeReplica(this.replicas.ids.key(at));
+    }
+    this.#nodeList(this.#bucketOf[node] ?? 0, this.nodes.region[node] ?? -1).remove(node);
+    this.nodes.remove(nodeId);
+  }
+
+  // -------------------------------------------------------------- replicas
+
+  /** Its node is in the index. A replica never changes its node or model. */
+  upsertReplica(traits: ReplicaTraits): void {
+    const known = this.replicas.find(traits.replicaId);
+    const node = this.nodes.find(traits.nodeId);
+    assert(node !== -1, `the node of ${traits.replicaId} is in the index`);
+    if (known === -1) {
+      const replica = this.replicas.add(traits, node);
+      this.#listOf(replica).add(replica);
+      return;
+    }
+    assert(this.replicas.node[known] === node, `${traits.replicaId} stays on its node`);
+    this.replicas.update(known, traits);
+    this.#listOf(known).touch(known);
+  }
+
+  setLeased(replicaId: ReplicaId, slotsLeased: number): void {
+    const replica = this.replicas.find(replicaId);
+    if (replica === -1 || this.replicas.slotsLeased[replica] === slotsLeased) return;
+    this.replicas.slotsLeased[replica] = slotsLeased;
+    this.#listOf(replica).touch(replica);
+  }
+
+  removeReplica(replicaId: ReplicaId): void {
+    const replica = this.replicas.find(replicaId);
+    if (replica === -1) return;
+    this.#listOf(replica).remove(replica);
+    this.replicas.remove(replicaId);
+  }
+
+  // -------------------------------------------------------------- regions
+
+  /** Round trip between two regions, one way of asking it; neither direction is known until it is set. */
+  setDistance(way: { readonly from: string; readonly to: string; readonly rttMs: number }): void {
+    const from = this.nodes.regions.code(way.from);
+    const to = this.nodes.regions.code(way.to);
+    const row = this.#distancesMs[from] ?? [];
+    row[to] = way.rttMs;
+    this.#distancesMs[from] = row;
+  }
+
+  /** 0 when either is not known: then distance tells no two nodes apart. */
+  distanceMs(callerRegion: number, region: number): number {
+    return this.#distancesMs[callerRegion]?.[region] ?? 0;
+  }
+
+  // -------------------------------------------------------------- lists
+
+  /** By region code + 1, gaps where a region has none. */
+  replicaLists(modelId: ModelId): readonly (PostingList | undefined)[] {
+    return this.#replicaLists[this.replicas.models.find(modelId)] ?? [];
+  }
+
+  /** By region code + 1, gaps where a region has none. */
+  nodeLists(bucket: number): readonly (PostingList | undefined)[] {
+    return this.#nodeLists[bucket] ?? [];
+  }
+
+  #listOf(replica: number): PostingList {
+    const region = this.nodes.region[this.replicas.node[replica] ?? 0] ?? -1;
+    return this.#replicaList(this.replicas.model[replica] ?? 0, region);
+  }
+
+  #replicaList(model: number, region: number): PostingList {
+    const lists = this.#replicaLists[model] ?? [];
+    this.#replicaLists[model] = lists;
+    const list = lists[region + 1] ?? new PostingList(this.#replicaRanking, this.#filedReplicas);
+    lists[region + 1] = list;
+    return list;
+  }
+
+  #nodeList(bucket: number, region: number): PostingList {
+    const lists = this.#nodeLists[bucket] ?? [];
+    const list = lists[region + 1] ?? new PostingList(this.#nodeRanking, this.#filedNodes);
+    lists[region + 1] = list;
+    return list;
+  }
+
+  #fileNode(change: NodeChange, regionBefore: number, isKnown: boolean): void {
+    const { node } = change;
+    const region = this.nodes.region[node] ?? -1;
+    const bucket = vramBucket(this.nodes.vramFreeBytes[node] ?? 0);
+    const bucketBefore = this.#bucketOf[node] ?? 0;
+    this.#bucketOf[node] = bucket;
+    if (isKnown && bucket === bucketBefore && region === regionBefore) {
+      this.#nodeList(bucket, region).touch(node);
+      return;
+    }
+    if (isKnown) this.#nodeList(bucketBefore, regionBefore).remove(node);
+    this.#nodeList(bucket, region).add(node);
+  }
+
+  #moveReplicas(node: number, regionBefore: number): void {
+    for (let at = this.replicas.firstOnNode(node); at !== -1; at = this.replicas.nextOnNode[at] ?? -1) {
+      this.#replicaList(this.replicas.model[at] ?? 0, regionBefore).remove(at);
+      this.#listOf(at).add(at);
+    }
+  }
+
+  #touch(node: number): void {
+    this.#nodeList(this.#bucketOf[node] ?? 0, this.nodes.region[node] ?? -1).touch(node);
+    this.#touchReplicas(node);
+  }
+
+  #touchReplicas(node: number): void {
+    for (let at = this.replicas.firstOnNode(node); at !== -1; at = this.replicas.nextOnNode[at] ?? -1) {
+      this.#listOf(at).touch(at);
+    }
+  }
+}

@@ -1,0 +1,170 @@
+/** A request in the index's own numbers, made once for each decision, and the hard rules over them. */
+
+import type { MatchIndex } from "./match-index.ts";
+import { type MatchConstraints, type MatchRequest, OBSTACLES } from "./match-request.ts";
+import { nodeParts, riskScore, SCORE_WEIGHTS, type ScoreParts } from "./score.ts";
+
+const [NOT_READY, FAILED_BEFORE, REGION, TRUST, PRICE, FAR, SLOW, GPU_CLASS, OWNER, CONTEXT, MEMORY, FULL] = [
+  OBSTACLES.indexOf("replica-not-ready"),
+  OBSTACLES.indexOf("node-failed-before"),
+  OBSTACLES.indexOf("region-not-allowed"),
+  OBSTACLES.indexOf("trust-too-low"),
+  OBSTACLES.indexOf("price-too-high"),
+  OBSTACLES.indexOf("too-far"),
+  OBSTACLES.indexOf("too-slow"),
+  OBSTACLES.indexOf("gpu-class-not-allowed"),
+  OBSTACLES.indexOf("owner-excluded"),
+  OBSTACLES.indexOf("context-too-small"),
+  OBSTACLES.indexOf("memory-too-small"),
+  OBSTACLES.indexOf("slots-full"),
+] as const;
+
+/** No rule is broken. */
+export const NO_OBSTACLE = -1;
+
+export interface MatchQuery {
+  readonly request: MatchRequest;
+  /** Region codes; null: any. */
+  readonly regions: ReadonlySet<number> | null;
+  readonly callerRegion: number;
+  /** Dense ids of excluded nodes; null when none is. */
+  readonly excluded: ReadonlySet<number> | null;
+  readonly owners: ReadonlySet<number> | null;
+  readonly gpuClasses: ReadonlySet<number> | null;
+  readonly hintReplica: number;
+}
+
+export function queryOf(index: MatchIndex, request: MatchRequest): MatchQuery {
+  const { nodes, replicas } = index;
+  const { constraints, callerRegion, hint } = request;
+  return {
+    request,
+    regions: codes(constraints.regions, (name) => nodes.regions.find(name)),
+    callerRegion: callerRegion === null ? -1 : nodes.regions.find(callerRegion),
+    excluded: request.excludedNodeIds.size === 0 ? null : codes(request.excludedNodeIds, (id) => nodes.find(id)),
+    owners:
+      constraints.excludedOwners.size === 0
+        ? null
+        : codes(constraints.excludedOwners, (name) => nodes.owners.find(name)),
+    gpuClasses: codes(constraints.gpuClasses, (name) => nodes.gpuClasses.find(name)),
+    hintReplica: hint === null ? -1 : replicas.find(hint.replicaId),
+  };
+}
+
+function codes<Name>(names: Iterable<Name> | null, find: (name: Name) => number): ReadonlySet<number> | null {
+  if (names === null) return null;
+  const found = new Set<number>();
+  for (const name of names) found.add(find(name));
+  return found;
+}
+
+/** The first rule that this node breaks, as a place in `OBSTACLES`; `NO_OBSTACLE` when it takes the work. */
+export function nodeObstacle(index: MatchIndex, query: MatchQuery, node: number): number {
+  const { nodes } = index;
+  const state = nodes.state[node] ?? 1;
+  if (state !== 0) return state - 1;
+  if (query.excluded?.has(node) === true) return FAILED_BEFORE;
+  if (query.regions !== null && !query.regions.has(nodes.region[node] ?? -1)) return REGION;
+  return ruleObstacle(index, query, node);
+}
+
+function ruleObstacle(index: MatchIndex, query: MatchQuery, node: number): number {
+  const { nodes } = index;
+  const rules: MatchConstraints = query.request.constraints;
+  if ((nodes.trust[node] ?? 0) < rules.trustMin) return TRUST;
+  if ((nodes.priceMicroUsdPerHour[node] ?? 0) > rules.priceMicroUsdPerHourMax) return PRICE;
+  if ((nodes.rttMs[node] ?? 0) > rules.rttMsMax) return FAR;
+  if ((nodes.decodeTokPerSecond[node] ?? 0) < rules.decodeTokPerSecondMin) return SLOW;
+  if (query.gpuClasses !== null && !query.gpuClasses.has(nodes.gpuClass[node] ?? -1)) return GPU_CLASS;
+  if (query.owners?.has(nodes.owner[node] ?? -1) === true) return OWNER;
+  return NO_OBSTACLE;
+}
+
+export function replicaObstacle(index: MatchIndex, query: MatchQuery, replica: number): number {
+  const { replicas } = index;
+  const node = replicas.node[replica] ?? 0;
+  const state = index.nodes.state[node] ?? 1;
+  if (state !== 0) return state - 1;
+  if (replicas.isReady[replica] !== 1) return NOT_READY;
+  if ((replicas.contextTokens[replica] ?? 0) < query.request.tokensNeeded) return CONTEXT;
+  if ((replicas.slotsLeased[replica] ?? 0) >= (replicas.slots[replica] ?? 0)) return FULL;
+  return nodeObstacle(index, query, node);
+}
+
+/** `neededBytes`: free on one device. A node that holds the model already is passed over by the caller. */
+export function loadObstacle(
+  index: MatchIndex,
+  query: MatchQuery,
+  load: { node: number; neededBytes: number },
+): number {
+  const obstacle = nodeObstacle(index, query, load.node);
+  if (obstacle !== NO_OBSTACLE) return obstacle;
+  return (index.nodes.vramFreeBytes[load.node] ?? 0) < load.neededBytes ? MEMORY : NO_OBSTACLE;
+}
+
+export const REGION_OBSTACLE = REGION;
+/** A load is looked for where the model is not; a node that holds it is counted so. */
+export const HELD_OBSTACLE = NOT_READY;
+
+// -------------------------------------------------------------- scores
+
+export function replicaScore(index: MatchIndex, query: MatchQuery, replica: number): number {
+  const { replicas, nodes } = index;
+  const node = replicas.node[replica] ?? 0;
+  const prefix = replica === query.hintReplica ? prefixScore(query) : 0;
+  return (
+    (nodes.staticMs[node] ?? 0) +
+    (replicas.warmthMs[replica] ?? 0) +
+    riskScore(nodes.hazardPerMs[node] ?? 0, query.request.remainingMs) -
+    index.distanceMs(query.callerRegion, nodes.region[node] ?? -1) -
+    SCORE_WEIGHTS.loadMs * loadShare(index, replica) +
+    prefix
+  );
+}
+
+/** 0 to 1. */
+export function loadShare(index: MatchIndex, replica: number): number {
+  return (index.replicas.slotsLeased[replica] ?? 0) / Math.max(1, index.replicas.slots[replica] ?? 1);
+}
+
+function prefixScore(query: MatchQuery): number {
+  return SCORE_WEIGHTS.prefixMs * (query.request.hint?.promptShare ?? 0);
+}
+
+/** The score again, part by part. */
+export function replicaParts(index: MatchIndex, query: MatchQuery, replica: number): ScoreParts {
+  const { replicas } = index;
+  return {
+    ...partsOfNode(index, query, replicas.node[replica] ?? 0),
+    warmth: replicas.warmthMs[replica] ?? 0,
+    prefix: replica === query.hintReplica ? prefixScore(query) : 0,
+    load: 0 - SCORE_WEIGHTS.loadMs * loadShare(index, replica),
+  };
+}
+
+/** Of a node that would have to load the model: nothing is warm, and load is the share of its memory that is taken. */
+export function loadScore(index: MatchIndex, query: MatchQuery, node: number): number {
+  const { nodes } = index;
+  const usable = nodes.vramUsableBytes[node] ?? 0;
+  const taken = usable === 0 ? 0 : 1 - (nodes.vramFreeBytes[node] ?? 0) / usable;
+  return (
+    (nodes.staticMs[node] ?? 0) +
+    riskScore(nodes.hazardPerMs[node] ?? 0, query.request.remainingMs) -
+    index.distanceMs(query.callerRegion, nodes.region[node] ?? -1) -
+    SCORE_WEIGHTS.loadMs * taken
+  );
+}
+
+function partsOfNode(
+  index: MatchIndex,
+  query: MatchQuery,
+  node: number,
+): Omit<ScoreParts, "warmth" | "prefix" | "load"> {
+  const { nodes } = index;
+  const own = nodeParts(nodes.qualities(node));
+  return {
+    ...own,
+    rtt: own.rtt - index.distanceMs(query.callerRegion, nodes.region[node] ?? -1),
+    risk: riskScore(nodes.hazardPerMs[node] ?? 0, query.request.remainingMs),
+  };
+}

@@ -1,0 +1,188 @@
+/**
+ * One decision: which replica takes this request; or, when none can, which node could load the model.
+ *
+ * Walk the posting lists of the allowed regions best bound first. An entry that breaks a hard rule is counted and passed over; one that
+ * holds is scored and kept. Stop when no later entry can come within `TIE_BAND_MS` of the best (then the best is the exhaustive
+ * optimum), or when `PROBES_MAX` entries were scored (then almost always). Among the kept ones within the band two are drawn by the
+ * request's seed, and the one with the smaller live load wins: power of two choices, so that equal replicas share a burst.
+ *
+ * Full tie-break: smaller load share, higher score, smaller id. Equal facts and an equal seed give an equal answer, in whatever order
+ * the facts arrived.
+ */
+import type { MatchIndex } from "./match-index.ts";
+import { VRAM_BUCKETS, vramBucket } from "./match-index.ts";
+import {
+  HELD_OBSTACLE,
+  loadObstacle,
+  loadScore,
+  loadShare,
+  type MatchQuery,
+  NO_OBSTACLE,
+  queryOf,
+  REGION_OBSTACLE,
+  replicaObstacle,
+  replicaScore,
+} from "./match-query.ts";
+import { type MatchRequest, mixed, OBSTACLES } from "./match-request.ts";
+import { horizonOf, type PostingList } from "./posting-list.ts";
+import { TIE_BAND_MS } from "./score.ts";
+import { Walk } from "./walk.ts";
+
+/** Entries that are scored in one decision: bench matching finds the optimum within them in 99 of 100 crowded pools. */
+export const PROBES_MAX = 64;
+
+/** What one decision saw; made once and used for every decision. Valid until the next one. */
+export class MatchScratch {
+  /** Scored entries in the order in which they were met. */
+  readonly candidates = new Int32Array(PROBES_MAX + 1);
+  readonly scores = new Float64Array(PROBES_MAX + 1);
+  readonly near = new Int32Array(PROBES_MAX + 1);
+  /** By place in `OBSTACLES`. */
+  readonly turnedAway = new Int32Array(OBSTACLES.length);
+  readonly walk = new Walk();
+  scored = 0;
+  looked = 0;
+  /** Entries of all lists that were to be searched. */
+  entries = 0;
+  /** -Infinity while nothing is scored. */
+  bestMs = Number.NEGATIVE_INFINITY;
+  query: MatchQuery | null = null;
+
+  begin(query: MatchQuery): void {
+    this.turnedAway.fill(0);
+    this.scored = 0;
+    this.looked = 0;
+    this.entries = 0;
+    this.bestMs = Number.NEGATIVE_INFINITY;
+    this.query = query;
+    this.walk.begin(query.request.seed);
+  }
+
+  keep(entry: number, scoreMs: number): void {
+    this.candidates[this.scored] = entry;
+    this.scores[this.scored] = scoreMs;
+    this.scored += 1;
+    if (scoreMs > this.bestMs) this.bestMs = scoreMs;
+  }
+
+  turnAway(obstacle: number, count = 1): void {
+    this.turnedAway[obstacle] = (this.turnedAway[obstacle] ?? 0) + count;
+  }
+}
+
+/** A dense replica id, or -1 when no replica of the model can take the request. */
+export function matchReplica(index: MatchIndex, request: MatchRequest, scratch: MatchScratch): number {
+  const query = queryOf(index, request);
+  scratch.begin(query);
+  addLists(index, scratch, index.replicaLists(request.modelId));
+  const hint = hintOf(index, query);
+  // The replica that knows the prompt's head may stand anywhere in its list: looked at first, it is never missed.
+  if (hint !== -1 && replicaObstacle(index, query, hint) === NO_OBSTACLE) {
+    scratch.keep(hint, replicaScore(index, query, hint));
+  }
+  const { walk } = scratch;
+  while (walk.headMs >= scratch.bestMs - TIE_BAND_MS && scratch.scored < PROBES_MAX && walk.hasNext) {
+    const replica = walk.next();
+    if (replica === hint && scratch.scored > 0 && scratch.candidates[0] === hint) continue;
+    scratch.looked += 1;
+    const obstacle = replicaObstacle(index, query, replica);
+    if (obstacle === NO_OBSTACLE) scratch.keep(replica, replicaScore(index, query, replica));
+    else scratch.turnAway(obstacle);
+  }
+  const { replicas } = index;
+  return chosen(scratch, {
+    load: (replica) => loadShare(index, replica),
+    compare: (one, other) => (replicas.ids.key(one) < replicas.ids.key(other) ? -1 : 1),
+  });
+}
+
+/** A dense node id, or -1: where the model could be loaded beside what is there. `neededBytes` free on one device. */
+export function matchLoad(
+  index: MatchIndex,
+  load: { readonly request: MatchRequest; readonly neededBytes: number },
+  scratch: MatchScratch,
+): number {
+  const { request, neededBytes } = load;
+  const query = queryOf(index, request);
+  scratch.begin(query);
+  for (let bucket = vramBucket(neededBytes); bucket < VRAM_BUCKETS; bucket++) {
+    addLists(index, scratch, index.nodeLists(bucket), bucket);
+  }
+  const model = index.replicas.models.find(request.modelId);
+  const { walk } = scratch;
+  while (walk.headMs >= scratch.bestMs - TIE_BAND_MS && scratch.scored < PROBES_MAX && walk.hasNext) {
+    const node = walk.next();
+    scratch.looked += 1;
+    const obstacle = holds(index, node, model) ? HELD_OBSTACLE : loadObstacle(index, query, { node, neededBytes });
+    if (obstacle === NO_OBSTACLE) scratch.keep(node, loadScore(index, query, node));
+    else scratch.turnAway(obstacle);
+  }
+  const { nodes } = index;
+  return chosen(scratch, {
+    load: (node) => 1 - (nodes.vramFreeBytes[node] ?? 0) / Math.max(1, nodes.vramUsableBytes[node] ?? 1),
+    compare: (one, other) => (nodes.ids.key(one) < nodes.ids.key(other) ? -1 : 1),
+  });
+}
+
+export function holds(index: MatchIndex, node: number, model: number): boolean {
+  const { replicas } = index;
+  for (let at = replicas.firstOnNode(node); at !== -1; at = replicas.nextOnNode[at] ?? -1) {
+    if (replicas.model[at] === model) return true;
+  }
+  return false;
+}
+
+/** The hinted replica when it is one of this model in the index. */
+function hintOf(index: MatchIndex, query: MatchQuery): number {
+  const { hintReplica, request } = query;
+  const model = index.replicas.models.find(request.modelId);
+  return hintReplica !== -1 && index.replicas.model[hintReplica] === model ? hintReplica : -1;
+}
+
+/** Lists by region code + 1; those of regions that are not allowed are counted and left out. */
+function addLists(
+  index: MatchIndex,
+  scratch: MatchScratch,
+  lists: readonly (PostingList | undefined)[],
+  bucket = 0,
+): void {
+  const { query } = scratch;
+  if (query === null) return;
+  const horizon = horizonOf(query.request.remainingMs);
+  for (let at = 0; at < lists.length; at++) {
+    const list = lists[at];
+    if (list === undefined || list.size === 0) continue;
+    const region = at - 1;
+    scratch.entries += list.size;
+    if (query.regions !== null && !query.regions.has(region)) {
+      scratch.turnAway(REGION_OBSTACLE, list.size);
+      continue;
+    }
+    const offsetMs = -index.distanceMs(query.callerRegion, region);
+    const rank = (index.nodes.regionRank(region) + 1) * VRAM_BUCKETS + bucket;
+    scratch.walk.add(list.order(horizon), { offsetMs, rank });
+  }
+}
+
+interface LoadedEntries {
+  load(entry: number): number;
+  compare(one: number, other: number): number;
+}
+
+/** Power of two choices among the candidates near the best. */
+function chosen(scratch: MatchScratch, of: LoadedEntries): number {
+  const { candidates, scores, near, scored } = scratch;
+  let nearCount = 0;
+  for (let at = 0; at < scored; at++) {
+    if ((scores[at] ?? 0) >= scratch.bestMs - TIE_BAND_MS) near[nearCount++] = at;
+  }
+  if (nearCount === 0) return -1;
+  const seed = mixed(scratch.query?.request.seed ?? 0);
+  const first = seed % nearCount;
+  const second = nearCount === 1 ? first : (first + 1 + (mixed(seed) % (nearCount - 1))) % nearCount;
+  const [one, other] = [near[first] ?? 0, near[second] ?? 0];
+  const [entry, rival] = [candidates[one] ?? 0, candidates[other] ?? 0];
+  const order =
+    of.load(entry) - of.load(rival) || (scores[other] ?? 0) - (scores[one] ?? 0) || of.compare(entry, rival);
+  return order <= 0 ? entry : rival;
+}
