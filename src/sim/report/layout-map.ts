@@ -1,0 +1,144 @@
+/** Which node holds which layers: a row for each node, layers from left to right; below, how many nodes hold each layer. */
+import type { Cluster, ClusterNode, Layout } from "../../domain/cluster.ts";
+import { el, type Markup } from "./markup.ts";
+import { COLOURS, legend } from "./page.ts";
+import { linearScale, tickText } from "./scale.ts";
+
+const WIDTH = 980;
+const LEFT = 190;
+const RIGHT = 14;
+const TOP = 26;
+const ROW = 22;
+const COPIES_HEIGHT = 64;
+const BOTTOM = 46;
+/** More rows are no picture any more; the note says how many are left out. */
+export const ROWS_MAX = 300;
+const LABEL_CHARS_MAX = 26;
+/** Room for `12–24` in a bar. */
+const BAR_TEXT_WIDTH = 44;
+
+export interface LayoutPicture {
+  readonly cluster: Cluster;
+  readonly layout: Layout;
+  /** Groups of nodes that a planner found, by node id, where the file says no regions. */
+  readonly groupOf?: ReadonlyMap<string, string>;
+}
+
+export function layoutMap(picture: LayoutPicture): Markup {
+  const { cluster, layout } = picture;
+  const groups = [...new Set(cluster.nodes.map((node) => groupName(node, picture)))].sort();
+  const rows = cluster.nodes
+    .map((node, at) => ({
+      node,
+      at,
+      held: layout.get(node.id) ?? null,
+      group: groups.indexOf(groupName(node, picture)),
+    }))
+    .sort((a, b) => a.group - b.group || (a.held?.first ?? 1e9) - (b.held?.first ?? 1e9) || a.at - b.at);
+  const shown = rows.slice(0, ROWS_MAX);
+  const { layerCount } = cluster.model;
+  const x = linearScale({ from: 0, to: layerCount, range: [LEFT, WIDTH - RIGHT], isWhole: true });
+  // The scale widens to whole ticks; layers end where the model does.
+  const width = (WIDTH - RIGHT - LEFT) / layerCount;
+  const at = (layer: number) => LEFT + layer * width;
+  const ticks = x.ticks.filter((tick) => tick <= layerCount);
+  const mapHeight = TOP + shown.length * ROW;
+  const height = mapHeight + COPIES_HEIGHT + BOTTOM;
+  const drawing = el(
+    "svg",
+    { viewBox: `0 0 ${WIDTH} ${height}`, role: "img", "aria-label": "layers held by each node" },
+    ...ticks.flatMap((tick) => [
+      el("line", { class: "grid", x1: at(tick), x2: at(tick), y1: TOP, y2: mapHeight + COPIES_HEIGHT }),
+      el("text", { class: "axis middle", x: at(tick), y: TOP - 9 }, tickText(tick, ticks)),
+    ]),
+    ...shown.flatMap(({ node, held, group }, row) => nodeRow({ node, held, group, top: TOP + row * ROW, at })),
+    ...copies(cluster, layout, { top: mapHeight, at }),
+    el("text", { class: "axis middle", x: (LEFT + WIDTH - RIGHT) / 2, y: height - 6 }, "layer of the model"),
+  );
+  const rest = rows.length - shown.length;
+  return el(
+    "figure",
+    {},
+    legend(groups),
+    drawing,
+    ...(rest > 0 ? [el("figcaption", {}, `${rest} further nodes are not drawn.`)] : []),
+  );
+}
+
+function groupName(node: ClusterNode, picture: LayoutPicture): string {
+  const place = node.region ?? picture.groupOf?.get(node.id) ?? null;
+  return place === null ? node.machine.name : `${place} · ${node.machine.name}`;
+}
+
+interface Row {
+  readonly node: ClusterNode;
+  readonly held: { readonly first: number; readonly end: number } | null;
+  readonly group: number;
+  readonly top: number;
+  readonly at: (layer: number) => number;
+}
+
+function nodeRow({ node, held, group, top, at }: Row): Markup[] {
+  const label = `${node.id} · ${node.machine.name}`;
+  const text = label.length > LABEL_CHARS_MAX ? `${label.slice(0, LABEL_CHARS_MAX - 1)}…` : label;
+  const name = el(
+    "text",
+    { class: held === null ? "axis end" : "end", x: LEFT - 10, y: top + ROW - 7 },
+    text,
+    el("title", {}, label),
+  );
+  if (held === null) return [name, el("text", { class: "axis", x: LEFT + 6, y: top + ROW - 7 }, "holds nothing")];
+  const left = at(held.first);
+  const width = at(held.end) - left;
+  const range = `${held.first}–${held.end - 1}`;
+  const said = `${label}: layers ${range}, ${held.end - held.first} of at most ${node.layersMax}`;
+  return [
+    name,
+    el(
+      "rect",
+      {
+        class: `bar c${group % COLOURS}`,
+        x: left + 1,
+        y: top + 3,
+        width: Math.max(2, width - 2),
+        height: ROW - 6,
+        rx: 3,
+      },
+      el("title", {}, said),
+    ),
+    ...(width >= BAR_TEXT_WIDTH ? [el("text", { class: "middle", x: left + width / 2, y: top + ROW - 7 }, range)] : []),
+  ];
+}
+
+/** How many nodes hold each layer: a layer that none holds stops everything. */
+function copies(
+  cluster: Cluster,
+  layout: Layout,
+  place: { readonly top: number; readonly at: (layer: number) => number },
+): Markup[] {
+  const { layerCount } = cluster.model;
+  const counts = Array.from({ length: layerCount }, () => 0);
+  for (const { first, end } of layout.values())
+    for (let layer = first; layer < end; layer++) counts[layer] = (counts[layer] ?? 0) + 1;
+  const most = Math.max(1, ...counts);
+  const base = place.top + COPIES_HEIGHT;
+  const scale = (COPIES_HEIGHT - 18) / most;
+  return [
+    el("text", { class: "axis end", x: LEFT - 10, y: base - 4 }, "nodes with the layer"),
+    el("text", { class: "axis end", x: LEFT - 10, y: base - most * scale + 8 }, `at most ${most}`),
+    el("line", { class: "grid", x1: LEFT, x2: WIDTH - RIGHT, y1: base, y2: base }),
+    ...counts.map((count, layer) =>
+      el(
+        "rect",
+        {
+          class: count === 0 ? "solid c7" : "bar c0",
+          x: place.at(layer),
+          y: base - Math.max(count * scale, 2),
+          width: place.at(1) - place.at(0),
+          height: Math.max(count * scale, 2),
+        },
+        el("title", {}, `layer ${layer}: ${count === 1 ? "1 node" : `${count} nodes`}`),
+      ),
+    ),
+  ];
+}
