@@ -15,7 +15,11 @@ export function readModelRequests(): readonly ModelRequest[] | null {
   if (!existsSync(FILE)) return null;
   const [head = "", ...lines] = gunzipSync(readFileSync(FILE)).toString("utf8").trim().split("\n");
   const columns = head.split(",");
-  const at = { time: columns.indexOf("gmt_create"), tenant: columns.indexOf("groupId"), model: columns.indexOf("checkpoint_model_version_id") };
+  const at = {
+    time: columns.indexOf("gmt_create"),
+    tenant: columns.indexOf("groupId"),
+    model: columns.indexOf("checkpoint_model_version_id"),
+  };
   return lines
     .map((line) => line.split(","))
     .map((cells) => ({

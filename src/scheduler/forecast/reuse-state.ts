@@ -129,7 +129,12 @@ export class ReuseState {
       const model = this.#models[index];
       if (model === undefined) continue;
       model.counts.splice(0, model.counts.length, ...row.counts);
-      Object.assign(model, { total: row.total, lastMs: row.lastMs, lastAt: -row.requestsAgo, countedAt: -row.countedAgo });
+      Object.assign(model, {
+        total: row.total,
+        lastMs: row.lastMs,
+        lastAt: -row.requestsAgo,
+        countedAt: -row.countedAgo,
+      });
       this.#total += row.total;
       this.#nowMs = Math.max(this.#nowMs, row.lastMs);
     }
