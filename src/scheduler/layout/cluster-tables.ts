@@ -3,18 +3,23 @@
  * these questions hundreds of thousands of times a second, so they are typed arrays, and every limit that does not depend on the
  * layout (NICs, VRAM, the room for one request's KV) is already folded in.
  */
-import { type Cluster, type ClusterNode, SINK, SOURCE } from "../../domain/cluster.ts";
+import { type Cluster, type ClusterNode, interpolate, SINK, SOURCE } from "../../domain/cluster.ts";
 
 /** A link slower than this belongs to a wide-area network: a local one answers well below it, another town does not. */
 export const SLOW_LINK_SECONDS = 0.005;
 /** 1 Gbit/s, the slowest local network that is still sold. */
 export const SLOW_LINK_BYTES_PER_SECOND = 125_000_000;
 
+/** Sequences in what counts as a small decode batch. */
+const SMALL_BATCH = 8;
+
 export interface ClusterTables {
   readonly cluster: Cluster;
   readonly nodeCount: number;
   readonly layerCount: number;
   readonly nodes: readonly ClusterNode[];
+  /** Whether any node says who owns it or which network it is in. */
+  readonly hasDomains: boolean;
   readonly indexById: ReadonlyMap<string, number>;
   /** Row length of the two tables by layers held: `row(node) + k`. */
   readonly stride: number;
@@ -24,6 +29,8 @@ export interface ClusterTables {
   readonly kvTokenLayers: Float64Array;
   /** Most layers of this node that its VRAM, its owner and the room for one mean request allow; 0 when it cannot serve. */
   readonly layersMax: Int32Array;
+  /** Seconds that one layer takes for a small decode batch. */
+  readonly layerSeconds: Float64Array;
   /** Tokens per second over the link i -> j, at `i * nodeCount + j`; 0 where there is no link. */
   readonly linkTokensPerSecond: Float64Array;
   readonly linkLatencySeconds: Float64Array;
@@ -37,7 +44,8 @@ export interface ClusterTables {
   readonly sinkLatencySeconds: Float64Array;
 }
 
-export function clusterTables(cluster: Cluster): ClusterTables {
+/** `contextTokens`: tokens of one request that a node must have KV room for; a mean request's when not said. */
+export function clusterTables(cluster: Cluster, contextTokens?: number): ClusterTables {
   const { nodes, model } = cluster;
   const nodeCount = nodes.length;
   const indexById = new Map(nodes.map((node, index) => [node.id, index]));
@@ -47,11 +55,13 @@ export function clusterTables(cluster: Cluster): ClusterTables {
     nodeCount,
     layerCount: model.layerCount,
     nodes,
+    hasDomains: nodes.some(({ owner, network }) => owner !== null || network !== null),
     indexById,
     stride,
     tokensPerSecond: new Float64Array(nodeCount * stride),
     kvTokenLayers: new Float64Array(nodeCount * stride),
     layersMax: new Int32Array(nodeCount),
+    layerSeconds: Float64Array.from(nodes, ({ machine }) => interpolate(machine.decodeSecondsPerLayer, SMALL_BATCH)),
     linkTokensPerSecond: new Float64Array(nodeCount * nodeCount),
     linkLatencySeconds: new Float64Array(nodeCount * nodeCount),
     linkSecondsPerToken: new Float64Array(nodeCount * nodeCount),
@@ -61,7 +71,8 @@ export function clusterTables(cluster: Cluster): ClusterTables {
     sinkTokensPerSecond: new Float64Array(nodeCount),
     sinkLatencySeconds: new Float64Array(nodeCount),
   };
-  for (const [index, node] of nodes.entries()) fillNode(tables, index, node);
+  const requestTokens = contextTokens ?? model.promptTokensMean + model.outputTokensMean;
+  for (const [index, node] of nodes.entries()) fillNode(tables, { index, node, requestTokens });
   fillLinks(tables);
   return tables;
 }
@@ -73,12 +84,12 @@ function heldMax(node: ClusterNode, layerCount: number): number {
   return Math.max(0, Math.min(node.layersMax, machine.layersMax, tableMax, layerCount));
 }
 
-function fillNode(tables: ClusterTables, index: number, node: ClusterNode): void {
+function fillNode(tables: ClusterTables, of: { index: number; node: ClusterNode; requestTokens: number }): void {
+  const { index, node, requestTokens } = of;
   const { model } = tables.cluster;
   const { machine } = node;
   const nicBytesPerSecond = Math.min(machine.nicInBytesPerSecond, machine.nicOutBytesPerSecond);
   const nicTokensPerSecond = nicBytesPerSecond / model.activationBytes;
-  const requestTokens = model.promptTokensMean + model.outputTokensMean;
   let most = 0;
   for (let k = 1; k <= heldMax(node, tables.layerCount); k++) {
     const kv = machine.kvTokenLayersByLayers[k] ?? 0;

@@ -20,6 +20,8 @@ export interface FlowOptions {
    * its first layer only. Petals' layouts need it.
    */
   readonly isPartialAllowed?: boolean;
+  /** Further limit of each node by node number, in the unit of the flow. */
+  readonly nodeRateMax?: Float64Array;
 }
 
 export interface FlowEdge {
@@ -127,7 +129,8 @@ export class FlowNetwork {
       this.#nodeEdge[node] = -1;
       const held = end - first;
       if (held <= 0 || held >= tables.stride) continue;
-      const rate = (tables.tokensPerSecond[node * tables.stride + held] ?? 0) * computeShare;
+      const profiled = (tables.tokensPerSecond[node * tables.stride + held] ?? 0) * computeShare;
+      const rate = Math.min(profiled, options.nodeRateMax?.[node] ?? profiled);
       this.#nodeEdge[node] = graph.addEdge(node, count + node, rate);
       this.#nextOfFirst[node] = this.#byFirst[first] ?? -1;
       this.#byFirst[first] = node;

@@ -1,0 +1,301 @@
+/**
+ * How fast a layout serves, not how much could flow through it. Three things decide that, and each answers the next:
+ *
+ *  - room: a request keeps its KV on every node of its way until its last token, so the requests in flight are at most the
+ *    maximum flow through nodes as wide as the requests they have room for;
+ *  - pass: a token's way takes the network, and on each node the turn of every layer held there. A node works on one layer's
+ *    batch at a time and goes round its layers, so the more groups of requests are on different layers of it, the longer each
+ *    step takes: with k layers all busy a pass costs k times k layer times, not k;
+ *  - load: prompts take layer turns and long stretches of slow links from the tokens, and their rate follows from the answer.
+ *
+ * The model finds the rate X at which room = X x time (Little's law), by bisection. It is a mean-value model: no spread of
+ * lengths beyond the constants below, no start-up. Bench `planner` compares its ranking with the serving simulator's.
+ */
+import { type Curve, interpolate } from "../../domain/cluster.ts";
+import type { ClusterTables } from "./cluster-tables.ts";
+import { type DenseIntervals, FlowNetwork } from "./flow.ts";
+
+/** Share of a node's KV room that requests are admitted to: above it a long answer would have nowhere to grow. */
+export const KV_ROOM_SHARE = 0.8;
+/** Share of profiled compute and of slow links that is counted on (reference scheduling notes, section 7.1). */
+export const COMPUTE_SHARE = 0.9;
+export const SLOW_LINK_SHARE = 0.6;
+/** Mean square over squared mean of prompt lengths, measured on the Azure conversation trace (bench `planner`). */
+const PROMPT_SPREAD = 1.3;
+/** A station at this load has a queue that no mean describes; the search is kept below it. */
+const LOAD_MAX = 0.97;
+/** Largest batch in the tables of layer times; beyond it the curve's last segment goes on. */
+const BATCH_TABLE_MAX = 512;
+/** Halvings of the rate at most, and the bracket's width at which it is known well enough: a tenth of what ranks layouts. */
+const RATE_HALVINGS = 14;
+const RATE_PRECISION = 0.0005;
+/** Turns of the fixed point for a node's cycle; it shrinks towards its answer and four turns are within 1 %. */
+const CYCLE_TURNS = 4;
+/**
+ * Tokens that left a node in one batch come to the next one together, unless the link takes long over each. Share of a group that
+ * stays together over a link without delay, and the link time per token that halves it. Fitted to the serving simulator.
+ */
+const GATHERING = 0.6;
+const GATHERING_SECONDS = 0.0002;
+/** Keeps a node that nothing reaches out of a division by zero. */
+const BUSY_MIN = 1e-6;
+
+export interface ServingEstimate {
+  /** Generated tokens per second with all room in use; 0 when no request can pass. */
+  readonly decodeTokensPerSecond: number;
+  /** Requests that the KV rooms along the ways hold at once. */
+  readonly concurrentRequests: number;
+  /** Seconds of one generated token's pass, of a prompt's, and of a mean request, at that rate. */
+  readonly passSeconds: number;
+  readonly promptSeconds: number;
+  readonly requestSeconds: number;
+  readonly hopsMean: number;
+  readonly slowHopsMean: number;
+}
+
+export interface ServingModelOptions {
+  readonly isPartialAllowed?: boolean;
+  /** Extra work per pass that checking answers takes, as a share: 0.1 when one answer in ten is computed twice. */
+  readonly verificationShare?: number;
+}
+
+/** One cluster's model, kept between layouts: `estimate` allocates only its answer. */
+export class ServingModel {
+  readonly network: FlowNetwork;
+  readonly #tables: ClusterTables;
+  readonly #promptTokens: number;
+  readonly #outputTokens: number;
+  /** Seconds per layer of a decode batch of 0 to BATCH_TABLE_MAX, one row per node (equal machines share a row). */
+  readonly #decodeSeconds: readonly Float64Array[];
+  readonly #promptSeconds: Float64Array;
+  readonly #roomMax: Float64Array;
+  /** Ways of the layout being estimated: shares of all requests by node and by edge. */
+  readonly #nodeShare: Float64Array;
+  readonly #held: Int32Array;
+  #usedNodes: number[] = [];
+  #edgeShare: number[] = [];
+  #edgeLatency: number[] = [];
+  #edgeTokenSeconds: number[] = [];
+  #passSeconds = 0;
+  #promptWaySeconds = 0;
+
+  readonly #options: ServingModelOptions;
+  #room = 0;
+
+  constructor(tables: ClusterTables, options: ServingModelOptions = {}) {
+    this.#options = options;
+    const { model } = tables.cluster;
+    this.#tables = tables;
+    this.network = new FlowNetwork(tables);
+    this.#promptTokens = model.promptTokensMean;
+    this.#outputTokens = model.outputTokensMean;
+    const rows = new Map<string, Float64Array>();
+    this.#decodeSeconds = tables.nodes.map(({ machine }) => {
+      const row = rows.get(machine.name) ?? curveRow(machine.decodeSecondsPerLayer);
+      rows.set(machine.name, row);
+      return row;
+    });
+    this.#promptSeconds = Float64Array.from(tables.nodes, ({ machine }) =>
+      Math.max(0, interpolate(machine.promptSecondsPerLayer, model.promptTokensMean)),
+    );
+    this.#roomMax = new Float64Array(tables.nodeCount);
+    this.#gathering = new Float64Array(tables.nodeCount);
+    this.#nodeShare = new Float64Array(tables.nodeCount);
+    this.#held = new Int32Array(tables.nodeCount);
+  }
+
+  /** Finds the ways with most room; answers the room in requests, 0 when nothing can pass. The methods below are about these ways. */
+  prepare(intervals: DenseIntervals): number {
+    this.#room = this.#fillWays(intervals);
+    return this.#room;
+  }
+
+  /** Whether the layout serves so many generated tokens per second within its room. */
+  serves(decodeTokensPerSecond: number): boolean {
+    if (this.#room <= 0) return false;
+    const inFlight = (decodeTokensPerSecond / this.#outputTokens) * this.requestSecondsAt(decodeTokensPerSecond);
+    return inFlight <= this.#room;
+  }
+
+  /** The rate at which the room is full, found between `low` (which it serves) and what empty queues would allow. */
+  rateInFullRoom(low = 0): number {
+    if (this.#room <= 0) return 0;
+    let served = low;
+    let above = Math.max(low, this.#rateCeiling());
+    for (let turn = 0; turn < RATE_HALVINGS && above - served > RATE_PRECISION * above; turn++) {
+      const rate = (served + above) / 2;
+      if (this.serves(rate)) served = rate;
+      else above = rate;
+    }
+    return served;
+  }
+
+  estimate(intervals: DenseIntervals): ServingEstimate {
+    if (this.prepare(intervals) <= 0) return NOTHING_SERVED;
+    const rate = this.rateInFullRoom();
+    const requestSeconds = this.requestSecondsAt(rate);
+    return {
+      decodeTokensPerSecond: rate,
+      concurrentRequests: this.#room,
+      passSeconds: this.#passSeconds,
+      promptSeconds: this.#promptWaySeconds,
+      requestSeconds,
+      hopsMean: this.#hopsMean(),
+      slowHopsMean: this.#slowHops,
+    };
+  }
+
+  /** Seconds of a mean request through the last estimated layout while `decodeTokensPerSecond` are generated; Infinity past its capacity. */
+  requestSecondsAt(decodeTokensPerSecond: number): number {
+    const requestRate = decodeTokensPerSecond / this.#outputTokens;
+    let pass = 0;
+    let prompt = 0;
+    for (const node of this.#usedNodes) {
+      const share = this.#nodeShare[node] ?? 0;
+      const seconds = this.#nodeSeconds(node, share * decodeTokensPerSecond, share * requestRate);
+      if (seconds === Number.POSITIVE_INFINITY) return seconds;
+      pass += share * seconds;
+      prompt += share * this.#nodePromptSeconds;
+    }
+    for (let edge = 0; edge < this.#edgeShare.length; edge++) {
+      const share = this.#edgeShare[edge] ?? 0;
+      const latency = this.#edgeLatency[edge] ?? 0;
+      const token = this.#edgeTokenSeconds[edge] ?? 0;
+      const promptTime = token * this.#promptTokens;
+      const load = share * (decodeTokensPerSecond * token + requestRate * promptTime);
+      if (load >= LOAD_MAX) return Number.POSITIVE_INFINITY;
+      const residual = requestRate * promptTime * promptTime * PROMPT_SPREAD + decodeTokensPerSecond * token * token;
+      const wait = (share * residual) / (2 * (1 - load));
+      pass += share * (latency + token + wait);
+      prompt += share * (latency + promptTime + wait);
+    }
+    this.#passSeconds = pass;
+    this.#promptWaySeconds = prompt;
+    return (prompt + this.#outputTokens * pass) * (1 + (this.#options.verificationShare ?? 0));
+  }
+
+  /** 0 to GATHERING for each node: how much the tokens that come over its inward links come in the groups in which they left. */
+  readonly #gathering: Float64Array;
+
+  #nodePromptSeconds = 0;
+  #slowHops = 0;
+
+  /** A token's seconds on the node; a prompt's are left in `#nodePromptSeconds`. */
+  #nodeSeconds(node: number, passRate: number, promptRate: number): number {
+    const held = this.#held[node] ?? 0;
+    const row = this.#decodeSeconds[node];
+    if (row === undefined) return Number.POSITIVE_INFINITY;
+    const prompt = this.#promptSeconds[node] ?? 0;
+    const promptLoad = held * promptRate * prompt;
+    if (promptLoad >= LOAD_MAX) return Number.POSITIVE_INFINITY;
+    const slowdown = 1 / (1 - promptLoad);
+    let step = layerSeconds(row, passRate * held * layerSeconds(row, 1));
+    let cycle = held * step * slowdown;
+    let busy = 1;
+    const gathering = this.#gathering[node] ?? 0;
+    let batch = 1;
+    for (let turn = 0; turn < CYCLE_TURNS; turn++) {
+      busy = Math.max(BUSY_MIN, 1 - Math.exp((-passRate * cycle) / (1 + gathering * (batch - 1))));
+      batch = Math.max(1, (passRate * cycle) / busy);
+      step = layerSeconds(row, batch);
+      cycle = Math.max(step, held * step * busy) * slowdown;
+    }
+    // The row ends at a finite batch: a load that needs more than that per cycle never settles.
+    if (passRate * cycle > BATCH_TABLE_MAX) return Number.POSITIVE_INFINITY;
+    const residual = (held * promptRate * prompt * prompt * PROMPT_SPREAD * slowdown) / 2;
+    this.#nodePromptSeconds = held * (cycle + prompt) + residual * held;
+    return held * cycle + (busy * cycle) / 2 + residual;
+  }
+
+  /** Solves for the ways with most room; answers the room in requests. */
+  #fillWays(intervals: DenseIntervals): number {
+    const tables = this.#tables;
+    const requestTokens = this.#promptTokens + this.#outputTokens;
+    for (let node = 0; node < tables.nodeCount; node++) {
+      const held = (intervals.end[node] ?? 0) - (intervals.first[node] ?? 0);
+      this.#held[node] = held;
+      const kv = held > 0 && held < tables.stride ? (tables.kvTokenLayers[node * tables.stride + held] ?? 0) : 0;
+      // In tokens per second of requests that stay RESIDENCE_SECONDS, the flow's unit.
+      this.#roomMax[node] = held > 0 ? ((kv * KV_ROOM_SHARE) / held) * (1 / this.residenceSeconds) : 0;
+    }
+    const flow = this.network.solve(intervals, {
+      computeShare: COMPUTE_SHARE,
+      slowLinkShare: SLOW_LINK_SHARE,
+      isPartialAllowed: this.#options.isPartialAllowed === true,
+      nodeRateMax: this.#roomMax,
+    });
+    if (flow <= 0) return 0;
+    this.#usedNodes = [];
+    for (let node = 0; node < tables.nodeCount; node++) {
+      const share = this.network.nodeFlow(node) / flow;
+      this.#nodeShare[node] = share;
+      if (share > 0) this.#usedNodes.push(node);
+    }
+    this.#fillEdges(flow);
+    return (flow * this.residenceSeconds) / requestTokens;
+  }
+
+  /** Seconds that a request is taken to stay when rooms are set against rates; `plan` sets it from its first constructions. */
+  residenceSeconds = 300;
+
+  #fillEdges(flow: number): void {
+    const tables = this.#tables;
+    this.#edgeShare = [];
+    this.#edgeLatency = [];
+    this.#edgeTokenSeconds = [];
+    this.#slowHops = 0;
+    this.#gathering.fill(0);
+    this.network.forEachFlow((from, to, rate) => {
+      this.#edgeShare.push(rate / flow);
+      if (from === -1) {
+        this.#edgeLatency.push(tables.sourceLatencySeconds[to] ?? 0);
+        this.#edgeTokenSeconds.push(1 / (tables.sourceTokensPerSecond[to] ?? 1));
+      } else if (to === tables.nodeCount) {
+        this.#edgeLatency.push(tables.sinkLatencySeconds[from] ?? 0);
+        this.#edgeTokenSeconds.push(1 / (tables.sinkTokensPerSecond[from] ?? 1));
+      } else {
+        const link = from * tables.nodeCount + to;
+        this.#edgeLatency.push(tables.linkLatencySeconds[link] ?? 0);
+        this.#edgeTokenSeconds.push(tables.linkSecondsPerToken[link] ?? 0);
+        const kept = GATHERING / (1 + (tables.linkSecondsPerToken[link] ?? 0) / GATHERING_SECONDS);
+        const inward = rate / flow / (this.#nodeShare[to] ?? 1);
+        this.#gathering[to] = (this.#gathering[to] ?? 0) + inward * kept;
+        this.#slowHops += (rate / flow) * (tables.linkIsSlow[link] ?? 0);
+      }
+    });
+  }
+
+  #hopsMean(): number {
+    let sum = 0;
+    for (const node of this.#usedNodes) sum += this.#nodeShare[node] ?? 0;
+    return sum;
+  }
+
+  /** A rate that all the room could not reach even with empty queues. */
+  #rateCeiling(): number {
+    return (this.#room * this.#outputTokens) / this.requestSecondsAt(BUSY_MIN);
+  }
+}
+
+const NOTHING_SERVED: ServingEstimate = {
+  decodeTokensPerSecond: 0,
+  concurrentRequests: 0,
+  passSeconds: Number.POSITIVE_INFINITY,
+  promptSeconds: Number.POSITIVE_INFINITY,
+  requestSeconds: Number.POSITIVE_INFINITY,
+  hopsMean: 0,
+  slowHopsMean: 0,
+};
+
+function curveRow(curve: Curve): Float64Array {
+  // Profiles have a point at 0 with time 0; the curve below the next point is a batch of one or two, never nearly free.
+  return Float64Array.from({ length: BATCH_TABLE_MAX + 1 }, (_, batch) =>
+    interpolate(curve, Math.max(batch, curve.x[1] ?? 1)),
+  );
+}
+
+function layerSeconds(row: Float64Array, batch: number): number {
+  const low = Math.min(BATCH_TABLE_MAX - 1, Math.max(1, Math.floor(batch)));
+  const at = row[low] ?? 0;
+  return at + ((row[low + 1] ?? 0) - at) * Math.max(0, batch - low);
+}
