@@ -48,6 +48,7 @@ export function anneal(
     if (score > best.score) {
       best.score = score;
       overwrite(best.draft, current);
+      layoutScore.found(score);
     }
   }
   return best;

@@ -34,6 +34,12 @@ export interface ScoreParts {
   readonly brokenRules: number;
 }
 
+/** How far a search had come when it found something better. */
+export interface SearchStep {
+  readonly evaluations: number;
+  readonly score: number;
+}
+
 export class LayoutScore {
   readonly tables: ClusterTables;
   readonly model: ServingModel;
@@ -43,6 +49,9 @@ export class LayoutScore {
   readonly #lightRate: number;
   /** Layouts that were looked at; the search's budget is counted in these. */
   evaluations = 0;
+  /** Told of each layout that the search likes better than all before. */
+  onImproved: ((step: SearchStep) => void) | null = null;
+  #bestScore = Number.NEGATIVE_INFINITY;
 
   constructor(tables: ClusterTables, goals: PlanGoals, rules: PlanRules) {
     this.tables = tables;
@@ -56,6 +65,13 @@ export class LayoutScore {
     const { promptTokensMean, outputTokensMean } = tables.cluster.model;
     const outputShare = outputTokensMean / (promptTokensMean + outputTokensMean);
     this.#lightRate = goals.demandTokensPerSecond ?? upperBoundOf(tables) * outputShare * LIGHT_LOAD_SHARE;
+  }
+
+  /** The search says what it holds; what is better than all before is passed on. */
+  found(score: number): void {
+    if (score <= this.#bestScore) return;
+    this.#bestScore = score;
+    this.onImproved?.({ evaluations: this.evaluations, score });
   }
 
   score(draft: DenseIntervals): number {
@@ -106,7 +122,9 @@ export class LayoutScore {
 
   #flowScore(draft: DenseIntervals): number {
     const flow = this.flow(draft);
-    return flow <= 0 ? Number.NEGATIVE_INFINITY : flow - BROKEN_RULE * brokenRules(this.model.network, draft, this.rules);
+    return flow <= 0
+      ? Number.NEGATIVE_INFINITY
+      : flow - BROKEN_RULE * brokenRules(this.model.network, draft, this.rules);
   }
 
   /** Of the layout last prepared, which serves at least `low`. */

@@ -13,7 +13,7 @@ import { type ClusterTables, clusterTables } from "./cluster-tables.ts";
 import { draftKey, layoutOf } from "./draft.ts";
 import { contextTokensOf, eligibleNodes, type NodeRefusal } from "./eligible-nodes.ts";
 import { FlowNetwork, type FlowReport, upperBoundOf } from "./flow.ts";
-import { LayoutScore, type ScoreParts } from "./layout-score.ts";
+import { LayoutScore, type ScoreParts, type SearchStep } from "./layout-score.ts";
 import type { MoveContext } from "./moves.ts";
 import { DEFAULT_GOALS, DEFAULT_RULES, type PlanGoals, type PlanRules } from "./plan-goals.ts";
 import { type Candidate, constructions } from "./portfolio.ts";
@@ -29,6 +29,8 @@ export interface PlanRequest {
   readonly previous?: Layout | null;
   /** Layouts that the search may look at; fewer for a quick answer. */
   readonly evaluationsMax?: number;
+  /** Called in the midst of the search with each step forward: for progress and a plot. It changes nothing. */
+  readonly onImproved?: (step: SearchStep) => void;
 }
 
 export interface LayoutPlan {
@@ -100,6 +102,8 @@ export function planLayout(request: PlanRequest): Outcome<LayoutPlan, PlanRefusa
   });
   const [first] = candidates;
   if (first === undefined) return no(whyNoWay(tables, refused));
+  score.onImproved = request.onImproved ?? null;
+  score.found(first.score);
   const context: MoveContext = {
     layerCount: tables.layerCount,
     nodes: tables.nodes.flatMap((_, node) => ((tables.layersMax[node] ?? 0) > 0 ? [node] : [])),

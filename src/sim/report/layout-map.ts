@@ -106,8 +106,20 @@ function nodeRow({ node, held, group, top, at }: Row): Markup[] {
       },
       el("title", {}, said),
     ),
-    ...(width >= BAR_TEXT_WIDTH ? [el("text", { class: "middle", x: left + width / 2, y: top + ROW - 7 }, range)] : []),
+    rangeText(range, { left, width, top }),
   ];
+}
+
+/** In the bar where it has room, else beside it, on the side where the drawing goes on. */
+function rangeText(
+  range: string,
+  bar: { readonly left: number; readonly width: number; readonly top: number },
+): Markup {
+  const { left, width, top } = bar;
+  const y = top + ROW - 7;
+  if (width >= BAR_TEXT_WIDTH) return el("text", { class: "middle", x: left + width / 2, y }, range);
+  if (left + width + BAR_TEXT_WIDTH < WIDTH) return el("text", { class: "axis", x: left + width + 5, y }, range);
+  return el("text", { class: "axis end", x: left - 5, y }, range);
 }
 
 /** How many nodes hold each layer: a layer that none holds stops everything. */
@@ -131,7 +143,7 @@ function copies(
       el(
         "rect",
         {
-          class: count === 0 ? "solid c7" : "bar c0",
+          class: count === 0 ? "solid c7" : "area c0",
           x: place.at(layer),
           y: base - Math.max(count * scale, 2),
           width: place.at(1) - place.at(0),

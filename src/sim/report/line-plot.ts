@@ -39,7 +39,7 @@ const WIDTH = 480;
 const HEIGHT = 270;
 const LEFT = 58;
 const RIGHT = 12;
-const TOP = 10;
+const TOP = 16;
 const BOTTOM = 44;
 /** More points than pixels show nothing more. */
 const POINTS_MAX = 600;
@@ -117,7 +117,7 @@ function levelMark(level: Level, y: Scale): Markup[] {
   const place = y.at(level.y);
   return [
     el("line", { class: "rule", x1: LEFT, x2: WIDTH - RIGHT, y1: place, y2: place }),
-    el("text", { class: "axis end", x: WIDTH - RIGHT - 4, y: place - LEVEL_TEXT_GAP }, level.name),
+    el("text", { class: "axis", x: LEFT + 6, y: place - LEVEL_TEXT_GAP }, level.name),
   ];
 }
 

@@ -14,7 +14,7 @@ h2 { font-size: 18px; margin: 34px 0 4px; }
 h3 { font-size: 14px; margin: 18px 0 4px; font-weight: 600; }
 .subtitle, .lead, .empty { margin: 0 0 10px; color: var(--soft); overflow-wrap: anywhere; }
 .notes { margin: 14px 0 0; padding: 10px 14px 10px 30px; border: 1px solid var(--line); border-left: 4px solid var(--warn); border-radius: 6px; background: var(--panel); }
-.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(170px, 1fr)); gap: 10px; margin: 18px 0 0; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 10px; margin: 18px 0 0; }
 .tile { border: 1px solid var(--line); border-radius: 8px; padding: 10px 14px; background: var(--panel); min-width: 0; }
 .tile dt { color: var(--soft); font-size: 13px; }
 .tile dd { margin: 0; font-size: 22px; font-weight: 600; font-variant-numeric: tabular-nums; overflow-wrap: anywhere; }
@@ -42,7 +42,7 @@ svg .grid { stroke: var(--line); stroke-width: 1; shape-rendering: crispEdges; }
 svg .rule { stroke: var(--soft); stroke-width: 1; stroke-dasharray: 4 3; }
 svg .track { fill: var(--panel); stroke: var(--line); stroke-width: 0.5; }
 svg .bar { fill: var(--swatch); fill-opacity: 0.28; stroke: var(--swatch); stroke-width: 1; }
-svg .solid { fill: var(--swatch); } svg .mark { stroke: var(--swatch); stroke-width: 2; }
+svg .area { fill: var(--swatch); fill-opacity: 0.45; } svg .solid { fill: var(--swatch); } svg .mark { stroke: var(--swatch); stroke-width: 2; }
 svg .curve { fill: none; stroke: var(--swatch); stroke-width: 2; stroke-linejoin: round; }
 .c0 { --swatch: var(--c0); } .c1 { --swatch: var(--c1); } .c2 { --swatch: var(--c2); } .c3 { --swatch: var(--c3); }
 .c4 { --swatch: var(--c4); } .c5 { --swatch: var(--c5); } .c6 { --swatch: var(--c6); } .c7 { --swatch: var(--c7); }
