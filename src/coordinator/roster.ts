@@ -5,7 +5,7 @@
 import type { NodeCapabilities } from "../domain/hardware.ts";
 import type { NodeId } from "../domain/ids.ts";
 import type { NodeState } from "../domain/node.ts";
-import type { AgentMessage, CoordinatorMessage, ReplicaReport } from "../wire/agent-link.ts";
+import type { AgentMessage, CoordinatorMessage, ReplicaReport, WeightsState } from "../wire/agent-link.ts";
 
 export interface NodeView {
   readonly nodeId: NodeId;
@@ -19,6 +19,11 @@ export interface NodeView {
   readonly rttMs: number | null;
   readonly lastMessageMonoMs: number;
   readonly joinedAtMs: number;
+  /** As the node's own setting names it; null when it names none. */
+  readonly region?: string | null;
+  /** Failure domains, as far as the coordinator sees them: the prefix of the address that the link comes from, and the join code. */
+  readonly network?: string | null;
+  readonly owner?: string | null;
   /** What the operator should look at, as sentences: a clock that is off. */
   readonly warnings?: readonly string[];
 }
@@ -41,6 +46,8 @@ export interface RosterHandlers {
   onWork(nodeId: NodeId, message: WorkMessage): void;
   /** Heartbeat or state changed a replica. */
   onReplicas(nodeId: NodeId): void;
+  /** What lies on the node's disk, as it says. */
+  onWeights?(nodeId: NodeId, state: WeightsState): void;
 }
 
 export interface Roster {

@@ -30,6 +30,8 @@ export const planModelSchema = z.object({
   demandTokPerSecond: z.number(),
   capacityTokPerSecond: z.number(),
   servedTokPerSecond: z.number(),
+  replicaCount: count,
+  /** The first of them. */
   replicas: z.array(planReplicaSchema),
   /** How many nodes each constraint kept out. */
   losers: z.record(z.string(), count),

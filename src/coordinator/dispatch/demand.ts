@@ -1,5 +1,5 @@
 import type { ModelId } from "../../domain/ids.ts";
-import type { Demand } from "../../scheduler/placement/replica-plan.ts";
+import type { Demand } from "../../scheduler/placement/plan-question.ts";
 import type { Work } from "./work.ts";
 
 /** What waits, by model. */

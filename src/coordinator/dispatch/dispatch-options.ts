@@ -17,10 +17,16 @@ export interface DispatchOptions {
   readonly queueLengthMax: number;
   /** A replica above the warm number that nobody used for this long is unloaded. */
   readonly idleUnloadMs: number;
-  /** How often the replica plan is made without an event. */
+  /** How often the grid is looked at for what is missing, without an event. */
   readonly planMs: number;
-  /** Between two replica plans: each looks at every node and model, and a crowd that joins changes the roster at every frame. */
+  /** Between two such looks: each sees every node and model, and a crowd that joins changes the roster at every frame. */
   readonly planGapMs: number;
+  /** How often the whole placement is planned without a reason. */
+  readonly replanMs: number;
+  /** Between two whole plans, whatever happens: a large one costs a core about a second. */
+  readonly replanGapMs: number;
+  /** How long a placement is to hold: what survival is forecast for. */
+  readonly horizonMs: number;
   /** A replica that its node does not mention this long after the order is lost. */
   readonly orderGraceMs: number;
 }
@@ -37,5 +43,8 @@ export const DISPATCH_OPTIONS: DispatchOptions = {
   idleUnloadMs: 10 * 60_000,
   planMs: 2_000,
   planGapMs: 50,
+  replanMs: 30_000,
+  replanGapMs: 1_000,
+  horizonMs: 3_600_000,
   orderGraceMs: 5_000,
 };

@@ -45,6 +45,8 @@ export interface ReplicaFact {
   readonly nodeId: NodeId;
   readonly modelId: ModelId;
   readonly deviceId: string;
+  /** Which of the model's files it runs; absent when the model has one. */
+  readonly weightsSha256?: Sha256Hex;
   readonly state: ReplicaState;
   /** Sequences that may run at the same time. */
   readonly slots: number;

@@ -1,80 +1,27 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { type Device, usableBytes } from "../../domain/hardware.ts";
-import { type ModelId, modelId, nodeId, replicaId } from "../../domain/ids.ts";
-import { capableNodes } from "./capable-nodes.ts";
-import { type Demand, type PlannedModel, type PlanQuestion, pairKey, planReplicas } from "./replica-plan.ts";
-import { COMPUTE_BYTES, replicaBytes, SLOTS_MAX, sizeReplica } from "./slots.ts";
+import {
+  demandFor,
+  deviceOf as device,
+  GB,
+  gpuOf,
+  plannedModel as model,
+  nodeFact as node,
+  nodeNamed,
+  planQuestion,
+  readyReplica as ready,
+  waitingFor,
+  weightsOf,
+} from "../../../test/support/placement-samples.ts";
+import { usableBytes } from "../../domain/hardware.ts";
+import { modelId } from "../../domain/ids.ts";
+import { TIER_RULES } from "./objective.ts";
+import { planPlacement } from "./plan-placement.ts";
+import { type PlanQuestion, pairKey } from "./plan-question.ts";
+import { COMPUTE_BYTES } from "./slots.ts";
 import type { NodeFact, ReplicaFact } from "./snapshot.ts";
 
-const GB = 1e9;
-const nodeNamed = (index: number) => nodeId(`node_${index.toString(16).padStart(32, "0")}`);
-const replicaNamed = (index: number) => replicaId(`rep_${index.toString(10).padStart(26, "0")}`);
-
-function device(memoryBytes: number, change: Partial<Device> = {}): Device {
-  const name = "device";
-  return {
-    deviceId: "cpu",
-    kind: "cpu",
-    variant: "cpu",
-    name,
-    memoryBytes,
-    memoryFreeBytes: memoryBytes,
-    reserveBytes: 0,
-    ...change,
-  };
-}
-
-function node(index: number, change: Partial<NodeFact> = {}): NodeFact {
-  const devices = [device(4 * GB)];
-  return { nodeId: nodeNamed(index), state: "online", isYielding: false, devices, decodeTokPerSecond: null, ...change };
-}
-
-function model(name: string, change: Partial<PlannedModel> = {}): PlannedModel {
-  const size = { fileBytes: 1 * GB, kvBytesPerToken: 10_000, contextTokensMax: 4_096 };
-  return { modelId: modelId(name), ...size, warmReplicas: 1, ...change };
-}
-
-function ready(index: number, change: Partial<ReplicaFact> = {}): ReplicaFact {
-  return {
-    replicaId: replicaNamed(index),
-    nodeId: nodeNamed(index),
-    modelId: modelId("a"),
-    deviceId: "cpu",
-    state: "ready",
-    slots: 2,
-    slotsLeased: 0,
-    contextTokens: 4_096,
-    memoryBytes: 2 * GB,
-    lastUsedAtMs: 0,
-    ...change,
-  };
-}
-
-function plan(question: {
-  nodes: readonly NodeFact[];
-  models?: readonly PlannedModel[];
-  replicas?: readonly ReplicaFact[];
-  demand?: ReadonlyMap<ModelId, Demand>;
-  notBeforeMs?: ReadonlyMap<string, number>;
-  nowMs?: number;
-}) {
-  const full: PlanQuestion = {
-    snapshot: {
-      version: 1,
-      nodes: new Map(question.nodes.map((fact) => [fact.nodeId, fact])),
-      replicas: question.replicas ?? [],
-    },
-    models: question.models ?? [model("a")],
-    demand: question.demand ?? new Map(),
-    notBeforeMs: question.notBeforeMs ?? new Map(),
-    nowMs: question.nowMs ?? 1_000,
-    idleUnloadMs: 60_000,
-  };
-  return planReplicas(full);
-}
-
-const waitingFor = (name: string, tokensNeeded = 100) => new Map([[modelId(name), { waiting: 1, tokensNeeded }]]);
+const plan = (asked: Parameters<typeof planQuestion>[0]) => planPlacement(planQuestion(asked));
 const loads = (result: ReturnType<typeof plan>) =>
   result.orders.flatMap((order) =>
     order.kind === "load" ? [`${order.modelId}@${Number(order.nodeId.slice(-2))}`] : [],
@@ -95,12 +42,12 @@ describe("loading", () => {
   test("a cold model only when somebody waits for it", () => {
     const models = [model("a", { warmReplicas: 0 })];
     expect(loads(plan({ nodes: [node(0)], models }))).toEqual([]);
-    expect(loads(plan({ nodes: [node(0)], models, demand: waitingFor("a") }))).toEqual(["a@0"]);
+    expect(loads(plan({ nodes: [node(0)], models, waiting: waitingFor("a") }))).toEqual(["a@0"]);
   });
 
   test.each(["planned", "loading"] as const)("not again while one is %s", (state) => {
     const replicas = [ready(0, { state })];
-    expect(loads(plan({ nodes: [node(0), node(1)], replicas, demand: waitingFor("a") }))).toEqual([]);
+    expect(loads(plan({ nodes: [node(0), node(1)], replicas, waiting: waitingFor("a") }))).toEqual([]);
   });
 
   test.each([
@@ -116,20 +63,20 @@ describe("loading", () => {
     const nodes = [node(0), node(1), node(2)];
     const full = ready(0, { slotsLeased: 2 });
     expect(loads(plan({ nodes, replicas: [full] }))).toEqual([]);
-    expect(loads(plan({ nodes, replicas: [full], demand: waitingFor("a") }))).toEqual(["a@1"]);
+    expect(loads(plan({ nodes, replicas: [full], waiting: waitingFor("a") }))).toEqual(["a@1"]);
     const loading = ready(1, { state: "loading" });
-    expect(loads(plan({ nodes, replicas: [full, loading], demand: waitingFor("a") }))).toEqual([]);
+    expect(loads(plan({ nodes, replicas: [full, loading], waiting: waitingFor("a") }))).toEqual([]);
   });
 
   test("a larger one when the ready one's context is too small for who waits", () => {
     const small = ready(0, { contextTokens: 512 });
-    expect(loads(plan({ nodes: [node(0), node(1)], replicas: [small], demand: waitingFor("a", 3_000) }))).toEqual([
+    expect(loads(plan({ nodes: [node(0), node(1)], replicas: [small], waiting: waitingFor("a", 3_000) }))).toEqual([
       "a@1",
     ]);
   });
 
   test("a GPU before a CPU", () => {
-    const gpu = device(4 * GB, { deviceId: "cuda0", kind: "gpu", variant: "cuda" });
+    const gpu = gpuOf(4 * GB);
     const result = plan({ nodes: [node(0), node(1, { devices: [device(64 * GB), gpu] })] });
     expect(result.orders).toMatchObject([{ kind: "load", nodeId: nodeNamed(1), deviceId: "cuda0" }]);
   });
@@ -138,19 +85,18 @@ describe("loading", () => {
     const notBeforeMs = new Map([[pairKey(nodeNamed(0), modelId("a")), 5_000]]);
     const early = plan({ nodes: [node(0)], notBeforeMs, nowMs: 4_999 });
     expect(loads(early)).toEqual([]);
-    expect(early.shortages.get(modelId("a"))).toEqual(new Map([["load-failed-recently", 1]]));
+    expect(early.models[0]?.losers).toEqual([["load-failed-recently", 1]]);
     expect(loads(plan({ nodes: [node(0)], notBeforeMs, nowMs: 5_000 }))).toEqual(["a@0"]);
   });
 
   test("nothing where it does not fit, and the shortage says why", () => {
     const result = plan({ nodes: [node(0, { devices: [device(1 * GB)] }), node(1, { state: "offline" })] });
     expect(loads(result)).toEqual([]);
-    expect(result.shortages.get(modelId("a"))).toEqual(
-      new Map([
-        ["memory-too-small", 1],
-        ["node-offline", 1],
-      ]),
-    );
+    expect(result.models[0]?.losers).toEqual([
+      ["memory-too-small", 1],
+      ["node-offline", 1],
+      ["serves-no-stages", 1],
+    ]);
   });
 });
 
@@ -175,57 +121,11 @@ describe("unloading", () => {
   test("not while somebody waits for the model", () => {
     const replicas = [ready(0, { slotsLeased: 2 }), ready(1, { contextTokens: 10 })];
     const nodes = [node(0), node(1)];
-    expect(unloads(plan({ nodes, replicas, nowMs: 999_999, demand: waitingFor("a") }))).toEqual([]);
+    expect(unloads(plan({ nodes, replicas, nowMs: 999_999, waiting: waitingFor("a") }))).toEqual([]);
   });
-});
-
-describe("capableNodes", () => {
-  const nodes = (...facts: NodeFact[]) => new Map(facts.map((fact) => [fact.nodeId, fact]));
-  test("tells nodes that could from those that might come back and those that cannot", () => {
-    const found = capableNodes({
-      nodes: nodes(
-        node(0),
-        node(1, { state: "suspect" }),
-        node(2, { devices: [device(GB)] }),
-        node(3, { devices: [] }),
-      ),
-      model: model("a"),
-      tokensNeeded: 4_000,
-    });
-    expect(found).toMatchObject({ capable: 1, mayReturn: 1 });
-    expect(Object.fromEntries(found.losers)).toEqual({ "node-suspect": 1, "memory-too-small": 2 });
-  });
-
-  test("a context that no device can hold is no capacity", () => {
-    const found = capableNodes({ nodes: nodes(node(0)), model: model("a"), tokensNeeded: 4_097 });
-    expect(found).toMatchObject({ capable: 0, losers: new Map([["context-too-small", 1]]) });
-  });
-});
-
-const sizes = fc.record({
-  fileBytes: fc.integer({ min: 1, max: 50 * GB }),
-  kvBytesPerToken: fc.integer({ min: 0, max: 2_000_000 }),
-  contextTokensMax: fc.integer({ min: 1, max: 200_000 }),
 });
 
 describe("laws", () => {
-  test("a replica never takes more than is free, and has at least one slot", () => {
-    fc.assert(
-      fc.property(sizes, fc.integer({ min: 0, max: 200 * GB }), (size, freeBytes) => {
-        const sized = sizeReplica(size, freeBytes);
-        if (!sized.ok) {
-          expect(sized.reason.neededBytes).toBeGreaterThan(freeBytes);
-          return;
-        }
-        expect(sized.value.memoryBytes).toBeLessThanOrEqual(freeBytes);
-        expect(sized.value.memoryBytes).toBe(replicaBytes(size, sized.value));
-        expect(sized.value.sequencesMax).toBeGreaterThanOrEqual(1);
-        expect(sized.value.sequencesMax).toBeLessThanOrEqual(SLOTS_MAX);
-        expect(sized.value.contextTokens).toBeLessThanOrEqual(size.contextTokensMax);
-      }),
-    );
-  });
-
   test("no plan exceeds a device's usable memory, whatever runs there", () => {
     const grids = fc.record({
       memories: fc.array(fc.integer({ min: 0, max: 8 * GB }), { minLength: 1, maxLength: 6 }),

@@ -1,0 +1,309 @@
+/**
+ * Which replicas there are, by orders sent and by what nodes report.
+ *
+ * | event                                        | what happens                                                       |
+ * | -------------------------------------------- | ------------------------------------------------------------------ |
+ * | order sent                                   | `planned`: its memory counts                                       |
+ * | node reports it                              | as reported                                                        |
+ * | reported `failed`                            | forgotten, unloaded; this node waits out its back-off for the model |
+ * | not reported `orderGraceMs` after the order  | forgotten: the order or the node's agent was lost                  |
+ * | reported without an order, of a known model  | adopted: the coordinator restarted, or the node came back          |
+ * | reported without an order, else              | unloaded                                                           |
+ */
+import type { ModelId, NodeId, ReplicaId, Sha256Hex } from "../../domain/ids.ts";
+import { modelId as asModelId, replicaId as asReplicaId, sha256Hex } from "../../domain/ids.ts";
+import type { Clock } from "../../ports/clock.ts";
+import type { Ids } from "../../ports/ids.ts";
+import type { Log } from "../../ports/log.ts";
+import { type LoadOrder, pairKey, type ReplicaOrder } from "../../scheduler/placement/plan-question.ts";
+import { replicaBytes, SLOTS_MAX } from "../../scheduler/placement/slots.ts";
+import type { ReplicaFact } from "../../scheduler/placement/snapshot.ts";
+import { backoffCeilingMs } from "../../scheduler/retries/backoff.ts";
+import type { ReplicaReport } from "../../wire/agent-link.ts";
+import type { NodeView, Roster } from "../roster.ts";
+import type { DispatchOptions } from "./dispatch-options.ts";
+import type { ServedModels } from "./served-models.ts";
+
+interface KnownReplica {
+  readonly replicaId: ReplicaId;
+  readonly nodeId: NodeId;
+  readonly modelId: ModelId;
+  readonly weightsSha256: Sha256Hex;
+  readonly deviceId: string;
+  readonly slots: number;
+  readonly contextTokens: number;
+  readonly memoryBytes: number;
+  readonly orderedAtMs: number;
+  report: ReplicaReport | null;
+  isUnloading: boolean;
+  lastUsedAtMs: number;
+}
+
+export interface ReplicaBookPorts {
+  readonly clock: Clock;
+  readonly ids: Ids;
+  readonly log: Log;
+  readonly roster: Roster;
+  readonly models: ServedModels;
+  /** Live leases on a replica. */
+  leasedOn(replicaId: ReplicaId): number;
+}
+
+/** A failed load: tried again on this node after 2, 4, 8 … seconds, at most after 5 minutes. */
+const LOAD_BACKOFF = { baseMs: 2_000, capMs: 300_000 };
+/** A failure this long past its back-off no longer counts. */
+const FAILURE_MEMORY_MS = 3_600_000;
+/** Weights that are remembered to lie on a node, the last ones; disks hold tens of models. */
+const CACHED_WEIGHTS_MAX = 64;
+
+export class ReplicaBook {
+  readonly #ports: ReplicaBookPorts;
+  readonly #options: DispatchOptions;
+  readonly #known = new Map<ReplicaId, KnownReplica>();
+  readonly #byNode = new Map<NodeId, Set<KnownReplica>>();
+  readonly #failures = new Map<string, { count: number; notBeforeMs: number }>();
+  readonly #cached = new Map<NodeId, ReadonlySet<Sha256Hex>>();
+  /** When the replicas of a node or of a model changed last, in versions. */
+  readonly #changedAt = new Map<NodeId | ModelId, number>();
+  #version = 0;
+
+  constructor(ports: ReplicaBookPorts, options: DispatchOptions) {
+    this.#ports = ports;
+    this.#options = options;
+  }
+
+  /** Grows with every change. */
+  get version(): number {
+    return this.#version;
+  }
+
+  /** Sorted by replica id. */
+  facts(): readonly ReplicaFact[] {
+    const facts = [...this.#known.values()].map((known) => this.#fact(known));
+    return facts.sort((a, b) => (a.replicaId < b.replicaId ? -1 : 1));
+  }
+
+  fact(replicaId: ReplicaId): ReplicaFact | null {
+    const known = this.#known.get(replicaId);
+    return known === undefined ? null : this.#fact(known);
+  }
+
+  onNode(nodeId: NodeId): readonly ReplicaFact[] {
+    return [...(this.#byNode.get(nodeId) ?? [])].map((known) => this.#fact(known));
+  }
+
+  numericClassOf(replicaId: ReplicaId): string | null {
+    return this.#known.get(replicaId)?.report?.numericClass ?? null;
+  }
+
+  cachedWeights(nodeId: NodeId): ReadonlySet<Sha256Hex> | undefined {
+    return this.#cached.get(nodeId);
+  }
+
+  /** Neither the node's nor the model's replicas changed since this version. */
+  isUntouched({ nodeId, modelId }: ReplicaOrder, sinceVersion: number): boolean {
+    return (this.#changedAt.get(nodeId) ?? 0) <= sinceVersion && (this.#changedAt.get(modelId) ?? 0) <= sinceVersion;
+  }
+
+  /** Key of `pairKey`. */
+  notBeforeMs(): ReadonlyMap<string, number> {
+    return new Map([...this.#failures].map(([key, { notBeforeMs }]) => [key, notBeforeMs]));
+  }
+
+  /** A lease on it ended. */
+  touch(replicaId: ReplicaId): void {
+    const known = this.#known.get(replicaId);
+    if (known !== undefined) known.lastUsedAtMs = this.#ports.clock.monoMs();
+  }
+
+  /** Takes a node's report. */
+  observe(view: NodeView): void {
+    const reported = new Set<string>();
+    for (const report of view.replicas) {
+      reported.add(report.replicaId);
+      this.#take(view, report);
+    }
+    if (view.state === "offline") return;
+    for (const known of [...(this.#byNode.get(view.nodeId) ?? [])]) {
+      if (reported.has(known.replicaId)) continue;
+      if (known.report !== null) this.#forget(known);
+      else if (this.#isOrderLost(known, view)) this.#giveUp(known);
+    }
+  }
+
+  /** Drops what belongs to nodes that are no more, orders that were lost, failures of long ago. */
+  sweep(): void {
+    const { roster, clock } = this.#ports;
+    for (const known of [...this.#known.values()]) {
+      const view = roster.node(known.nodeId);
+      if (view === null) this.#forget(known);
+      else if (this.#isOrderLost(known, view)) this.#giveUp(known);
+    }
+    for (const [key, { notBeforeMs }] of this.#failures) {
+      if (clock.monoMs() - notBeforeMs > FAILURE_MEMORY_MS) this.#failures.delete(key);
+    }
+  }
+
+  /** False when the node has no link or the model is gone. */
+  load(order: LoadOrder): boolean {
+    const { roster, ids, clock, log, models } = this.#ports;
+    const manifest = models.get(order.modelId)?.manifest;
+    if (manifest === undefined || manifest.weightsSha256 !== order.weightsSha256) return false;
+    const { modelId, weightsSha256, fileBytes } = manifest;
+    const { nodeId, deviceId, why } = order;
+    const { contextTokens, sequencesMax, memoryBytes } = order.size;
+    const replicaId = asReplicaId(ids.make("rep"));
+    const load = { replicaId, modelId, weightsSha256, fileBytes, contextTokens, sequencesMax, deviceId };
+    if (!roster.send(nodeId, { type: "replica.load", ...load })) return false;
+    const nowMs = clock.monoMs();
+    this.#add({
+      replicaId,
+      nodeId,
+      modelId,
+      weightsSha256,
+      deviceId,
+      slots: sequencesMax,
+      contextTokens,
+      memoryBytes,
+      orderedAtMs: nowMs,
+      report: null,
+      isUnloading: false,
+      lastUsedAtMs: nowMs,
+    });
+    log.info({ nodeId, replicaId, modelId, contextTokens, slots: sequencesMax, why }, "replica ordered");
+    return true;
+  }
+
+  unload(nodeId: NodeId, replicaId: ReplicaId, reason: string): void {
+    const known = this.#known.get(replicaId);
+    if (known !== undefined && !known.isUnloading) {
+      known.isUnloading = true;
+      this.#changed(known);
+    }
+    this.#ports.roster.send(nodeId, { type: "replica.unload", replicaId, reason });
+  }
+
+  /** The node never mentioned it: the order, or its agent, was lost. A node without replicas has nothing to report, so time tells. */
+  #isOrderLost(known: KnownReplica, view: NodeView): boolean {
+    const waitedMs = this.#ports.clock.monoMs() - known.orderedAtMs;
+    return known.report === null && view.state !== "offline" && waitedMs >= this.#options.orderGraceMs;
+  }
+
+  #take(view: NodeView, report: ReplicaReport): void {
+    const replicaId = asReplicaId(report.replicaId);
+    const known = this.#known.get(replicaId) ?? this.#adopt(view, report);
+    if (known === null) {
+      if (report.state !== "gone" && report.state !== "failed") this.unload(view.nodeId, replicaId, "not-ordered");
+      return;
+    }
+    if (known.nodeId !== view.nodeId) return;
+    if (report.state === "failed" || report.state === "gone") {
+      if (report.state === "failed") this.#countFailure(known, report);
+      this.#forget(known);
+      return;
+    }
+    if (report.state === "ready" && known.report?.state !== "ready") {
+      known.lastUsedAtMs = this.#ports.clock.monoMs();
+      this.#failures.delete(pairKey(known.nodeId, known.modelId));
+      this.#rememberWeights(known);
+    }
+    const isChanged = known.report?.state !== report.state;
+    known.report = report;
+    if (isChanged) this.#changed(known);
+    if (known.isUnloading) this.unload(known.nodeId, replicaId, "unloading");
+  }
+
+  /** A replica that runs but was not ordered in this life: kept when its weights are those of a registered model. */
+  #adopt(view: NodeView, report: ReplicaReport): KnownReplica | null {
+    if (report.weightsSha256 === undefined || report.deviceId === undefined) return null;
+    if (report.state !== "ready" && report.state !== "loading") return null;
+    const weightsSha256 = sha256Hex(report.weightsSha256);
+    const model = this.#ports.models.byWeights(weightsSha256);
+    const hasDevice = view.capabilities.devices.some(({ deviceId }) => deviceId === report.deviceId);
+    const { contextTokens, slots } = report;
+    if (model === null || !hasDevice || slots < 1 || contextTokens < 1) return null;
+    // No coordinator ever orders more: who claims it would be given every request there is.
+    if (slots > SLOTS_MAX || contextTokens > model.manifest.contextTokensMax) return null;
+    const nowMs = this.#ports.clock.monoMs();
+    const known: KnownReplica = {
+      replicaId: asReplicaId(report.replicaId),
+      nodeId: view.nodeId,
+      modelId: asModelId(model.manifest.modelId),
+      weightsSha256,
+      deviceId: report.deviceId,
+      slots,
+      contextTokens,
+      memoryBytes: replicaBytes(model.manifest, { contextTokens, sequencesMax: slots }),
+      orderedAtMs: nowMs,
+      report: null,
+      isUnloading: false,
+      lastUsedAtMs: nowMs,
+    };
+    this.#add(known);
+    const { nodeId, replicaId, modelId } = known;
+    this.#ports.log.info({ nodeId, replicaId, modelId }, "replica adopted");
+    return known;
+  }
+
+  #countFailure(known: KnownReplica, report: ReplicaReport): void {
+    const key = pairKey(known.nodeId, known.modelId);
+    const count = (this.#failures.get(key)?.count ?? 0) + 1;
+    const waitMs = backoffCeilingMs(count - 1, LOAD_BACKOFF);
+    this.#failures.set(key, { count, notBeforeMs: this.#ports.clock.monoMs() + waitMs });
+    const { nodeId, replicaId, modelId } = known;
+    this.#ports.log.warn({ nodeId, replicaId, modelId, failure: report.failure, waitMs }, "replica failed");
+    this.#ports.roster.send(nodeId, { type: "replica.unload", replicaId, reason: "failed" });
+  }
+
+  /** Should the order be late rather than lost, what follows it on the same link takes it back. */
+  #giveUp(known: KnownReplica): void {
+    this.unload(known.nodeId, known.replicaId, "the order was not answered in time");
+    this.#forget(known);
+  }
+
+  #add(known: KnownReplica): void {
+    this.#known.set(known.replicaId, known);
+    const here = this.#byNode.get(known.nodeId);
+    if (here === undefined) this.#byNode.set(known.nodeId, new Set([known]));
+    else here.add(known);
+    this.#changed(known);
+  }
+
+  #forget(known: KnownReplica): void {
+    this.#known.delete(known.replicaId);
+    const here = this.#byNode.get(known.nodeId);
+    here?.delete(known);
+    if (here?.size === 0) this.#byNode.delete(known.nodeId);
+    this.#changed(known);
+  }
+
+  #changed({ nodeId, modelId }: KnownReplica): void {
+    this.#version += 1;
+    this.#changedAt.set(nodeId, this.#version);
+    this.#changedAt.set(modelId, this.#version);
+  }
+
+  #rememberWeights({ nodeId, weightsSha256 }: KnownReplica): void {
+    const others = [...(this.#cached.get(nodeId) ?? [])].filter((digest) => digest !== weightsSha256);
+    this.#cached.set(nodeId, new Set([...others.slice(1 - CACHED_WEIGHTS_MAX), weightsSha256]));
+  }
+
+  #fact(known: KnownReplica): ReplicaFact {
+    const { replicaId, nodeId, modelId, weightsSha256, deviceId, memoryBytes, lastUsedAtMs, report } = known;
+    const reported = report?.state ?? "planned";
+    const isReady = report?.state === "ready";
+    return {
+      replicaId,
+      nodeId,
+      modelId,
+      weightsSha256,
+      deviceId,
+      memoryBytes,
+      lastUsedAtMs,
+      state: known.isUnloading ? "draining" : reported,
+      slots: Math.min(known.slots, isReady ? report.slots : known.slots),
+      slotsLeased: this.#ports.leasedOn(replicaId),
+      contextTokens: Math.min(known.contextTokens, isReady ? report.contextTokens : known.contextTokens),
+    };
+  }
+}

@@ -1,0 +1,244 @@
+/**
+ * Has the placement planned and carries it out. Two ways to the same rules:
+ *
+ *   the cheap rule, in the turn of the event: what has to be there and is not is ordered at once
+ *   the whole plan, elsewhere (ports/planner.ts): every `replanMs`, and soon after a twentieth of the capacity came or went, models
+ *   changed, or something fits nowhere
+ *
+ * A plan was made from a snapshot that is old when it arrives. An order is carried out only when neither the node's nor the model's
+ * replicas changed since, and the laws hold for what is so now (scheduler/placement/verify-order.ts); what no longer stands is
+ * dropped, and the next plan knows better. Orders go out a few in a turn.
+ */
+import { describeFault } from "../../domain/fault.ts";
+import { usableBytes } from "../../domain/hardware.ts";
+import type { ModelId, NodeId } from "../../domain/ids.ts";
+import type { Clock, Timer } from "../../ports/clock.ts";
+import type { Log } from "../../ports/log.ts";
+import type { Planner } from "../../ports/planner.ts";
+import { packGrid } from "../../scheduler/placement/grid-columns.ts";
+import { OBJECTIVE, TIER_RULES } from "../../scheduler/placement/objective.ts";
+import { planPlacement, wantedReplicas } from "../../scheduler/placement/plan-placement.ts";
+import type {
+  Demand,
+  DemandClass,
+  PlacementPlan,
+  PlannedModel,
+  PlanQuestion,
+  ReplicaOrder,
+} from "../../scheduler/placement/plan-question.ts";
+import { repairPlacement } from "../../scheduler/placement/repair-placement.ts";
+import { type NodeFact, nodeObstacle } from "../../scheduler/placement/snapshot.ts";
+import { type GridNow, orderObstacle } from "../../scheduler/placement/verify-order.ts";
+import type { DispatchOptions } from "./dispatch-options.ts";
+import type { ReplicaBook } from "./replica-book.ts";
+import type { ServedModel } from "./served-models.ts";
+
+export type ReplicaPlanner = Planner<PlanQuestion, PlacementPlan>;
+
+export interface ReplicaPlanningPorts {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly planner: ReplicaPlanner;
+  readonly book: ReplicaBook;
+  nodes(): ReadonlyMap<NodeId, NodeFact>;
+  version(): number;
+  /** Requests that wait for a replica of each model. */
+  waiting(): ReadonlyMap<ModelId, Demand>;
+  /** What is asked for, as counted and foreseen. */
+  demand(): readonly DemandClass[];
+  /** The cheap rule has more to do than it may in one turn. */
+  onMore(): void;
+}
+
+export interface MadePlan {
+  readonly plan: PlacementPlan;
+  readonly madeAtMonoMs: number;
+  readonly madeAtWallMs: number;
+  /** From question to answer. */
+  readonly tookMs: number;
+}
+
+/** Counted since the start. */
+export interface PlanningStats {
+  readonly plans: number;
+  readonly movedBytes: number;
+  readonly coldStarts: number;
+  /** Orders that no longer stood when their plan arrived. */
+  readonly dropped: number;
+}
+
+/** A twentieth of the bytes that may be planned on came or went: worth a new plan at once (scheduling.md section 7.1). */
+const CAPACITY_CHANGE = 0.05;
+/** Orders in one turn; each is a frame, a line of the log and some checks, together some tens of microseconds. */
+const ORDERS_PER_TURN = 32;
+const NEXT_TURN_MS = 1;
+
+/** Plans at once, in the turn that asks: for simulations, tests and small grids. */
+export const INLINE_PLANNER: ReplicaPlanner = {
+  plan: (question) => Promise.resolve(planPlacement(question)),
+  stop: () => Promise.resolve(),
+};
+
+export class ReplicaPlanning {
+  readonly #ports: ReplicaPlanningPorts;
+  readonly #options: DispatchOptions;
+  #newest: MadePlan | null = null;
+  #wanted: ReadonlyMap<ModelId, number> = new Map();
+  #asked: { readonly atMs: number; readonly capacityBytes: number; readonly models: string } | null = null;
+  #isAsking = false;
+  #isShort = false;
+  #isStopped = false;
+  #turnTimer: Timer | null = null;
+  #counts = { plans: 0, movedBytes: 0, coldStarts: 0, dropped: 0 };
+
+  constructor(ports: ReplicaPlanningPorts, options: DispatchOptions) {
+    this.#ports = ports;
+    this.#options = options;
+  }
+
+  /** Null before the first plan arrived. */
+  get newest(): MadePlan | null {
+    return this.#newest;
+  }
+
+  stats(): PlanningStats {
+    return this.#counts;
+  }
+
+  stop(): void {
+    this.#isStopped = true;
+    this.#turnTimer?.cancel();
+  }
+
+  /** Orders what is missing, and asks for a plan when one is due. */
+  look(models: readonly ServedModel[]): void {
+    let question = this.#question(models);
+    const repair = repairPlacement(question, this.#wanted);
+    const now = this.#gridNow();
+    for (const order of repair.orders) this.#carryOut(order, now);
+    this.#isShort = repair.short.length > 0 || repair.isPartial;
+    if (repair.isPartial) this.#ports.onMore();
+    if (!this.#isDue(question)) return;
+    // The plan has to know of what was ordered a moment ago.
+    if (repair.orders.length > 0) question = this.#question(models);
+    void this.#ask(question);
+  }
+
+  #question(models: readonly ServedModel[]): PlanQuestion {
+    const { clock, book, nodes, version, waiting, demand } = this.#ports;
+    return {
+      grid: packGrid({ version: version(), nodes: nodes(), replicas: book.facts() }),
+      models: models.map(plannedModel),
+      classes: demand(),
+      waiting: waiting(),
+      tiers: TIER_RULES,
+      weights: OBJECTIVE,
+      notBeforeMs: book.notBeforeMs(),
+      nowMs: clock.monoMs(),
+      idleUnloadMs: this.#options.idleUnloadMs,
+      horizonMs: this.#options.horizonMs,
+    };
+  }
+
+  #isDue(question: PlanQuestion): boolean {
+    if (this.#isAsking) return false;
+    const asked = this.#asked;
+    if (asked === null) return true;
+    const sinceMs = question.nowMs - asked.atMs;
+    if (sinceMs >= this.#options.replanMs) return true;
+    if (sinceMs < this.#options.replanGapMs) return false;
+    const changed = Math.abs(this.#capacityBytes() - asked.capacityBytes);
+    return this.#isShort || changed > CAPACITY_CHANGE * asked.capacityBytes || modelsKey(question) !== asked.models;
+  }
+
+  async #ask(question: PlanQuestion): Promise<void> {
+    const { clock, planner, book, log } = this.#ports;
+    const { nowMs } = question;
+    const versionSeen = book.version;
+    this.#asked = { atMs: nowMs, capacityBytes: this.#capacityBytes(), models: modelsKey(question) };
+    this.#isAsking = true;
+    try {
+      const plan = await planner.plan(question);
+      if (this.#isStopped) return;
+      const madeAtMonoMs = clock.monoMs();
+      this.#newest = { plan, madeAtMonoMs, madeAtWallMs: clock.wallMs(), tookMs: madeAtMonoMs - nowMs };
+      this.#wanted = wantedReplicas(plan);
+      this.#counts.plans += 1;
+      log.debug({ orders: plan.orders.length, gap: plan.gap, tookMs: madeAtMonoMs - nowMs }, "placement planned");
+      const standing = plan.orders.filter((order) => book.isUntouched(order, versionSeen));
+      this.#counts.dropped += plan.orders.length - standing.length;
+      this.#carryOutInTurns(standing);
+    } catch (thrown) {
+      // The cheap rule goes on without a plan, and the next look asks again.
+      if (!this.#isStopped) log.error({ cause: describeFault(thrown) }, "placement not planned");
+    } finally {
+      this.#isAsking = false;
+    }
+  }
+
+  #carryOutInTurns(orders: readonly ReplicaOrder[]): void {
+    const now = this.#gridNow();
+    for (const order of orders.slice(0, ORDERS_PER_TURN)) this.#carryOut(order, now);
+    const later = orders.slice(ORDERS_PER_TURN);
+    if (later.length === 0 || this.#isStopped) return;
+    this.#turnTimer = this.#ports.clock.setTimer(NEXT_TURN_MS, () => this.#carryOutInTurns(later));
+  }
+
+  #carryOut(order: ReplicaOrder, now: GridNow): void {
+    const { book, log } = this.#ports;
+    const obstacle = orderObstacle(order, now);
+    if (obstacle !== null) {
+      const { kind, nodeId, modelId } = order;
+      log.debug({ kind, nodeId, modelId, obstacle }, "order dropped");
+      this.#counts.dropped += 1;
+      return;
+    }
+    if (order.kind === "unload") {
+      book.unload(order.nodeId, order.replicaId, order.why);
+      return;
+    }
+    if (!book.load(order)) return;
+    this.#counts.movedBytes += order.movedBytes;
+    if (order.why === "waiting") this.#counts.coldStarts += 1;
+  }
+
+  #gridNow(): GridNow {
+    const { book, clock, nodes } = this.#ports;
+    const facts = nodes();
+    return {
+      node: (nodeId) => facts.get(nodeId),
+      replicasOn: (nodeId) => book.onNode(nodeId),
+      notBeforeMs: book.notBeforeMs(),
+      nowMs: clock.monoMs(),
+    };
+  }
+
+  #capacityBytes(): number {
+    let sum = 0;
+    for (const node of this.#ports.nodes().values()) {
+      if (nodeObstacle(node) === null) for (const device of node.devices) sum += usableBytes(device);
+    }
+    return sum;
+  }
+}
+
+function plannedModel({ manifest }: ServedModel): PlannedModel {
+  const { modelId, contextTokensMax, layerCount, embeddingLength, warmReplicas, price } = manifest;
+  const { quantisation, weightsSha256, fileBytes, kvBytesPerToken } = manifest;
+  return {
+    modelId,
+    contextTokensMax,
+    layerCount,
+    embeddingLength,
+    warmReplicas,
+    valueMicroUsdPerMtok: price.outputMicroUsdPerMtok,
+    // A registered model is one file; a second quantisation is a second model until models have variants.
+    variants: [{ quantisation, weightsSha256, fileBytes, kvBytesPerToken, qualityPenalty: 0 }],
+  };
+}
+
+function modelsKey({ models }: PlanQuestion): string {
+  return models
+    .map(({ modelId, warmReplicas, variants }) => `${modelId} ${warmReplicas} ${variants[0]?.weightsSha256}`)
+    .join();
+}

@@ -1,0 +1,256 @@
+/**
+ * A placement in the making: what is free on each device, and for each model its replicas, the demand that they leave unserved
+ * and the chance that all of them go. Replicas are added one by one; what one more would be worth is `spotOn`.
+ *
+ * A model's demand is filled replica by replica, dearest class first. Replicas that share a device share its speed equally.
+ * Not handled: that a later, better replica could take over what an earlier one serves; moves look at that.
+ */
+import { assert } from "../../domain/assert.ts";
+import type { ModelId } from "../../domain/ids.ts";
+import { modelNameOf, stateOf, UNKNOWN } from "./grid-columns.ts";
+import { tokenWorth, valuePerTokPerSecond } from "./objective.ts";
+import type { DemandClass, ModelVariant, PlannedModel, PlanQuestion } from "./plan-question.ts";
+import type { ReplicaSize } from "./slots.ts";
+import { type RequestMix, replicaTokPerSecond, tokenSeconds } from "./speed-model.ts";
+
+/** Classes of one model that rules tell apart: 3 tiers in some regions; the dearest count. */
+export const CLASSES_PER_MODEL_MAX = 32;
+/** What a request is like when nobody asked yet (mean of the Azure conversation trace). */
+const DEFAULT_MIX: RequestMix = { promptTokensMean: 750, outputTokensMean: 240 };
+/** A region that no node names. */
+const NOWHERE = -2;
+
+export interface ClassState {
+  readonly demand: DemandClass;
+  /** Micro-USD per hour for each token a second. */
+  readonly value: number;
+  readonly trustMin: number;
+  readonly priceMax: number;
+  /** Name of the region that it must be served in; UNKNOWN: any. */
+  readonly region: number;
+  unserved: number;
+}
+
+export interface ReplicaState {
+  /** Row of the snapshot; UNKNOWN for one that this plan adds. */
+  readonly row: number;
+  readonly node: number;
+  readonly device: number;
+  readonly variant: ModelVariant;
+  readonly size: ReplicaSize;
+  readonly tokPerSecond: number;
+  readonly worth: number;
+  readonly isReady: boolean;
+  readonly slotsLeased: number;
+  served: number;
+  /** Of what it serves, with its worth; micro-USD per hour. */
+  servedValue: number;
+}
+
+export interface ModelState {
+  readonly model: PlannedModel;
+  readonly classes: readonly ClassState[];
+  readonly mix: RequestMix;
+  /** Of all classes, micro-USD per hour. */
+  readonly demandValue: number;
+  /** Of one token a second at list price. */
+  readonly value: number;
+  /** Those that serve or will. */
+  readonly replicas: ReplicaState[];
+  /** Rows of nodes that hold this model in any way. */
+  readonly taken: Set<number>;
+  readonly domains: Domains;
+  /** Chance that every replica is gone by the horizon. */
+  goneChance: number;
+}
+
+export interface Domains {
+  readonly owners: Set<number>;
+  readonly networks: Set<number>;
+  readonly regions: Set<number>;
+}
+
+export class PlacementState {
+  readonly question: PlanQuestion;
+  readonly freeBytes: Float64Array;
+  readonly onDevice: Int32Array;
+  readonly onNode: Int32Array;
+  /** Sorted by model id. */
+  readonly models: readonly ModelState[];
+  readonly #byId: ReadonlyMap<ModelId, ModelState>;
+
+  /** `leaving`: rows of replicas that this plan unloads; their memory is not free yet. */
+  constructor(question: PlanQuestion, leaving: ReadonlySet<number>) {
+    this.question = question;
+    const { devices, nodes } = question.grid;
+    this.freeBytes = Float64Array.from(devices.usableBytes);
+    this.onDevice = new Int32Array(devices.usableBytes.length);
+    this.onNode = new Int32Array(nodes.ids.length);
+    const models = [...question.models].sort((a, b) => (a.modelId < b.modelId ? -1 : 1));
+    const classes = classesByModel(question);
+    this.models = models.map((model) => modelState(model, classes.get(model.modelId) ?? [], question));
+    this.#byId = new Map(this.models.map((state) => [state.model.modelId, state]));
+    this.#addHeld(leaving);
+  }
+
+  of(modelId: ModelId): ModelState | undefined {
+    return this.#byId.get(modelId);
+  }
+
+  /** Adds a replica and gives it what demand is left for it. */
+  add(state: ModelState, replica: ReplicaState): void {
+    const { nodes } = this.question.grid;
+    state.replicas.push(replica);
+    state.taken.add(replica.node);
+    state.goneChance *= 1 - (nodes.stayChance[replica.node] ?? 1);
+    state.domains.owners.add(nodes.owner[replica.node] ?? UNKNOWN);
+    state.domains.networks.add(nodes.network[replica.node] ?? UNKNOWN);
+    state.domains.regions.add(nodes.region[replica.node] ?? UNKNOWN);
+    let left = replica.tokPerSecond;
+    for (const asked of state.classes) {
+      const isLongEnough = replica.size.contextTokens >= asked.demand.contextTokensNeeded;
+      if (!isLongEnough || !this.serves(asked, replica.node)) continue;
+      const taken = Math.min(left, asked.unserved);
+      asked.unserved -= taken;
+      replica.served += taken;
+      replica.servedValue += taken * asked.value * replica.worth;
+      left -= taken;
+    }
+  }
+
+  /** The replica's memory and its part of the device. */
+  occupy(spot: { node: number; device: number; memoryBytes: number }): void {
+    this.onNode[spot.node] = (this.onNode[spot.node] ?? 0) + 1;
+    if (spot.device === UNKNOWN) return;
+    this.onDevice[spot.device] = (this.onDevice[spot.device] ?? 0) + 1;
+    this.freeBytes[spot.device] = (this.freeBytes[spot.device] ?? 0) - spot.memoryBytes;
+  }
+
+  serves(asked: ClassState, node: number): boolean {
+    const { nodes } = this.question.grid;
+    return (
+      (asked.region === UNKNOWN || asked.region === nodes.region[node]) &&
+      (nodes.trust[node] ?? 0) >= asked.trustMin &&
+      (nodes.priceMicroUsdPerHour[node] ?? 0) <= asked.priceMax
+    );
+  }
+
+  /** Speed of a replica that shares the device with `others`. */
+  tokPerSecond(
+    state: ModelState,
+    on: { node: number; device: number; variant: ModelVariant; slots: number; others: number },
+  ): { readonly tokPerSecond: number; readonly worth: number } {
+    const { grid, weights } = this.question;
+    const speed = {
+      isGpu: grid.devices.isGpu[on.device] === 1,
+      decodeTokPerSecond: grid.nodes.decodeTokPerSecond[on.node] ?? Number.NaN,
+      fileBytes: on.variant.fileBytes,
+    };
+    const { verificationOverhead } = weights;
+    const load = { size: { sequencesMax: on.slots }, mix: state.mix, verificationOverhead };
+    const { qualityPenalty } = on.variant;
+    return {
+      tokPerSecond: replicaTokPerSecond(speed, load) / (1 + on.others),
+      worth: tokenWorth({ seconds: tokenSeconds(speed), qualityPenalty }),
+    };
+  }
+
+  #addHeld(leaving: ReadonlySet<number>): void {
+    const { replicas, nodes } = this.question.grid;
+    const serving: { state: ModelState; replica: ReplicaState }[] = [];
+    for (let row = 0; row < replicas.ids.length; row++) {
+      const held = stateOf(replicas, row);
+      const node = replicas.node[row] ?? UNKNOWN;
+      if (held === "failed" || held === "gone" || node === UNKNOWN) continue;
+      const device = replicas.device[row] ?? UNKNOWN;
+      this.occupy({ node, device, memoryBytes: replicas.memoryBytes[row] ?? 0 });
+      const modelId = modelNameOf(this.question.grid, row);
+      const state = modelId === undefined ? undefined : this.of(modelId);
+      if (state === undefined) continue;
+      state.taken.add(node);
+      if (held === "draining" || leaving.has(row) || nodes.obstacle[node] !== 0) continue;
+      serving.push({ state, replica: this.#heldReplica(state, row) });
+    }
+    serving.sort((a, b) => b.replica.worth - a.replica.worth || a.replica.row - b.replica.row);
+    for (const { state, replica } of serving) this.add(state, replica);
+  }
+
+  #heldReplica(state: ModelState, row: number): ReplicaState {
+    const { replicas, names } = this.question.grid;
+    const node = replicas.node[row] ?? UNKNOWN;
+    const device = replicas.device[row] ?? UNKNOWN;
+    const slots = replicas.slots[row] ?? 0;
+    const digest = names[replicas.weights[row] ?? UNKNOWN];
+    const [first] = state.model.variants;
+    const variant = state.model.variants.find(({ weightsSha256 }) => weightsSha256 === digest) ?? first;
+    assert(variant !== undefined, `${state.model.modelId} has at least one file`);
+    const size = {
+      contextTokens: replicas.contextTokens[row] ?? 0,
+      sequencesMax: slots,
+      memoryBytes: replicas.memoryBytes[row] ?? 0,
+    };
+    const slotsLeased = replicas.slotsLeased[row] ?? 0;
+    const isReady = stateOf(replicas, row) === "ready";
+    const speed = this.tokPerSecond(state, { node, device, variant, slots, others: 0 });
+    return { row, node, device, variant, size, isReady, slotsLeased, served: 0, servedValue: 0, ...speed };
+  }
+}
+
+function classesByModel(question: PlanQuestion): ReadonlyMap<ModelId, readonly DemandClass[]> {
+  const found = new Map<ModelId, DemandClass[]>();
+  for (const asked of question.classes) {
+    if (!(asked.tokPerSecond > 0)) continue;
+    const list = found.get(asked.modelId);
+    if (list === undefined) found.set(asked.modelId, [asked]);
+    else list.push(asked);
+  }
+  return found;
+}
+
+function modelState(model: PlannedModel, asked: readonly DemandClass[], question: PlanQuestion): ModelState {
+  const { names } = question.grid;
+  const classes = asked
+    .map((demand): ClassState => {
+      const rule = question.tiers[demand.tier];
+      const regionName = demand.region === null ? UNKNOWN : names.indexOf(demand.region);
+      return {
+        demand,
+        value: valuePerTokPerSecond(model.valueMicroUsdPerMtok, rule),
+        trustMin: rule.trustMin,
+        priceMax: rule.priceMicroUsdPerHourMax ?? Number.POSITIVE_INFINITY,
+        region: demand.region !== null && regionName === UNKNOWN ? NOWHERE : regionName,
+        unserved: demand.tokPerSecond,
+      };
+    })
+    .sort((a, b) => b.value - a.value || (classKey(a.demand) < classKey(b.demand) ? -1 : 1))
+    .slice(0, CLASSES_PER_MODEL_MAX);
+  return {
+    model,
+    classes,
+    mix: mixOf(classes.map(({ demand }) => demand)),
+    demandValue: classes.reduce((sum, { value, demand }) => sum + value * demand.tokPerSecond, 0),
+    value: valuePerTokPerSecond(model.valueMicroUsdPerMtok, question.tiers.default),
+    replicas: [],
+    taken: new Set(),
+    domains: { owners: new Set(), networks: new Set(), regions: new Set() },
+    goneChance: 1,
+  };
+}
+
+function classKey({ tier, region }: DemandClass): string {
+  return `${tier} ${region ?? ""}`;
+}
+
+function mixOf(classes: readonly DemandClass[]): RequestMix {
+  const total = classes.reduce((sum, { tokPerSecond }) => sum + tokPerSecond, 0);
+  if (total === 0) return DEFAULT_MIX;
+  const mean = (of: (asked: DemandClass) => number) =>
+    classes.reduce((sum, asked) => sum + of(asked) * asked.tokPerSecond, 0) / total;
+  return {
+    promptTokensMean: mean(({ promptTokensMean }) => promptTokensMean),
+    outputTokensMean: Math.max(
+      1,
+      mean(({ outputTokensMean }) => outputTokensMean),
+    ),
+  };
+}

@@ -1,0 +1,136 @@
+/**
+ * An upper bound on what any placement can be worth, printed with every plan so that its gap is known.
+ *
+ * For any price y of a token per second, v * min(D, X) <= y * X + max(0, v - y) * D. With a price for each model the nodes come
+ * apart: each may hold whatever models it likes best at those prices, within its memory (as a fractional knapsack, with the least
+ * memory and the most speed that each could have there). Every choice of prices gives a valid bound; subgradient steps look for a
+ * low one. Ignored, and so only loosening it: devices of one node are one, replicas do not share speed, hops are free.
+ */
+import { UNKNOWN } from "./grid-columns.ts";
+import { remainingLifeHours, replicaCost } from "./objective.ts";
+import type { ModelState, PlacementState } from "./placement-state.ts";
+import { sizeReplica } from "./slots.ts";
+import { leastBytes, movedBytes, ruleAllows } from "./spots.ts";
+
+/** Enough that the bound of the bench's grid moves by less than a percent from there on. */
+const STEPS = 24;
+
+interface Offer {
+  readonly model: number;
+  /** Tokens a second at most, times what one is worth there. */
+  readonly worthPerSecond: number;
+  readonly bytes: number;
+  readonly cost: number;
+}
+
+/** Micro-USD per hour; 0 when nobody asks for anything. */
+export function placementBound(grid: PlacementState): number {
+  const asked = grid.models.filter(({ classes }) => classes.length > 0);
+  if (asked.length === 0) return 0;
+  const offers = offersByNode(grid, asked);
+  const prices = Float64Array.from(asked, ({ classes }) => (classes[0]?.value ?? 0) / 2);
+  // Without any replica a loss counts in full, with all possible ones not at all.
+  let best = asked.reduce((sum, { demandValue }) => sum + demandValue, 0);
+  for (let step = 1; step <= STEPS; step++) {
+    const supply = new Float64Array(asked.length);
+    let bound = 0;
+    for (const node of offers) bound += knapsack(node, { prices, supply });
+    asked.forEach(({ classes }, model) => {
+      const price = prices[model] ?? 0;
+      let wanted = 0;
+      for (const { value, demand } of classes) {
+        bound += Math.max(0, value - price) * demand.tokPerSecond;
+        if (value > price) wanted += demand.tokPerSecond;
+      }
+      const highest = classes[0]?.value ?? 0;
+      const excess = (wanted - (supply[model] ?? 0)) / Math.max(1e-9, wanted + (supply[model] ?? 0));
+      prices[model] = Math.min(highest, Math.max(0, price + (highest * excess) / (1 + step)));
+    });
+    best = Math.min(best, bound);
+  }
+  return best;
+}
+
+interface NodeOffers {
+  readonly usableBytes: number;
+  readonly offers: readonly Offer[];
+}
+
+/** Adds what was taken to `supply`; answers the profit. */
+function knapsack(node: NodeOffers, at: { prices: Float64Array; supply: Float64Array }): number {
+  const wanted: { offer: Offer; profit: number }[] = [];
+  let bytes = 0;
+  for (const offer of node.offers) {
+    const profit = offer.worthPerSecond * (at.prices[offer.model] ?? 0) - offer.cost;
+    if (profit <= 0) continue;
+    wanted.push({ offer, profit });
+    bytes += offer.bytes;
+  }
+  if (bytes > node.usableBytes) wanted.sort((a, b) => b.profit / b.offer.bytes - a.profit / a.offer.bytes);
+  let freeBytes = node.usableBytes;
+  let sum = 0;
+  for (const { offer, profit } of wanted) {
+    if (freeBytes <= 0) break;
+    const share = Math.min(1, freeBytes / offer.bytes);
+    freeBytes -= share * offer.bytes;
+    sum += share * profit;
+    at.supply[offer.model] = (at.supply[offer.model] ?? 0) + share * offer.worthPerSecond;
+  }
+  return sum;
+}
+
+function offersByNode(grid: PlacementState, asked: readonly ModelState[]): readonly NodeOffers[] {
+  const { nodes, devices } = grid.question.grid;
+  const held = asked.map(
+    ({ replicas }) => new Set(replicas.flatMap(({ node, row }) => (row === UNKNOWN ? [] : [node]))),
+  );
+  return nodes.ids.flatMap((_, node): NodeOffers[] => {
+    if (nodes.obstacle[node] !== 0) return [];
+    let usableBytes = 0;
+    const end = nodes.deviceFrom[node + 1] ?? 0;
+    for (let device = nodes.deviceFrom[node] ?? 0; device < end; device++)
+      usableBytes += devices.usableBytes[device] ?? 0;
+    const offers = asked.flatMap((state, model) => {
+      if (!ruleAllows(grid, state, node)) return [];
+      return offerOn(grid, state, { node, model, usableBytes, isHeld: held[model]?.has(node) === true }) ?? [];
+    });
+    return offers.length === 0 ? [] : [{ usableBytes, offers }];
+  });
+}
+
+/** The best of each property over the node's devices and the model's files; null when none fits. */
+function offerOn(
+  grid: PlacementState,
+  state: ModelState,
+  on: { node: number; model: number; usableBytes: number; isHeld: boolean },
+): Offer | null {
+  const { question } = grid;
+  const { nodes, devices } = question.grid;
+  const { contextTokensMax } = state.model;
+  const { node, model, usableBytes } = on;
+  let worthPerSecond = 0;
+  let bytes = Number.POSITIVE_INFINITY;
+  let moved = Number.POSITIVE_INFINITY;
+  const end = nodes.deviceFrom[node + 1] ?? 0;
+  for (let device = nodes.deviceFrom[node] ?? 0; device < end; device++) {
+    for (const variant of state.model.variants) {
+      const size = sizeReplica({ ...variant, contextTokensMax }, devices.usableBytes[device] ?? 0);
+      if (!size.ok) continue;
+      const slots = size.value.sequencesMax;
+      const speed = grid.tokPerSecond(state, { node, device, variant, slots, others: 0 });
+      worthPerSecond = Math.max(worthPerSecond, speed.tokPerSecond * speed.worth);
+      bytes = Math.min(bytes, leastBytes(variant, contextTokensMax));
+      moved = Math.min(moved, on.isHeld ? 0 : movedBytes(grid, variant, node));
+    }
+  }
+  if (worthPerSecond === 0) return null;
+  const replica = {
+    movedBytes: moved,
+    neededBytes: bytes,
+    usableBytes,
+    priceMicroUsdPerHour: nodes.priceMicroUsdPerHour[node] ?? 0,
+    gramsCo2PerHour: nodes.gramsCo2PerHour[node] ?? 0,
+    lifeHours: remainingLifeHours(nodes.stayChance[node] ?? 1, question.horizonMs),
+  };
+  return { model, worthPerSecond, bytes, cost: replicaCost(replica, question.weights) };
+}
