@@ -38,6 +38,8 @@ export interface AgentOptions {
   readonly threads: number;
   /** The grid that the join code names; without it the one that answers is taken. */
   readonly gridId?: string | null;
+  /** Bytes that all files of weights may take; without it they may fill the disk. */
+  readonly weightsBudgetBytes?: number | null;
   /** Measures memory for the heartbeat; without it the figure is estimated from `capabilities`. */
   readonly memoryFreeBytes?: () => number;
   readonly onStatus?: (status: MembershipStatus) => void;
@@ -73,7 +75,11 @@ export function createAgent(ports: AgentPorts, options: AgentOptions): Agent {
       ...ports,
       memoryFreeBytes: options.memoryFreeBytes ?? (() => estimatedFreeBytes(capabilities, runner.replicas())),
     },
-    { devices: capabilities.devices, threads: options.threads },
+    {
+      devices: capabilities.devices,
+      threads: options.threads,
+      weightsBudgetBytes: options.weightsBudgetBytes ?? null,
+    },
   );
   const waiters = new Set<(status: MembershipStatus) => void>();
   const membership = new AgentMembership(

@@ -19,7 +19,7 @@ export interface Line {
 /** Messages that concern work rather than membership. */
 export type WorkOrder = Extract<
   CoordinatorMessage,
-  { type: "replica.load" | "replica.unload" | "attempt.start" | "attempt.cancel" | "node.drain" }
+  { type: "replica.load" | "replica.unload" | "attempt.start" | "attempt.cancel" | "weights.stage" | "node.drain" }
 >;
 
 export interface WorkHandler {

@@ -5,6 +5,17 @@ export interface WeightsCache {
   /** Path of the verified file, fetching what is missing. Rejects: `weights-digest-mismatch`, `weights-unreachable`, `disk-full`. */
   ensure(want: WeightsWant, options: { signal: AbortSignal; onProgress: (doneBytes: number) => void }): Promise<string>;
   has(weightsSha256: Sha256Hex): Promise<boolean>;
+  /** Complete files, the one used longest ago first. */
+  list(): Promise<readonly CachedWeights[]>;
+  /** Deletes a file, and what there is of it in part; one that is not there is no fault. */
+  remove(weightsSha256: Sha256Hex): Promise<void>;
+  /** What its disk could still take, less a margin for everything else; null when it cannot be told. */
+  freeBytes(): Promise<number | null>;
+}
+
+export interface CachedWeights {
+  readonly weightsSha256: Sha256Hex;
+  readonly fileBytes: number;
 }
 
 export interface WeightsWant {

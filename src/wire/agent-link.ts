@@ -30,6 +30,8 @@ export const WIRE_BOUNDS = {
   replicasPerNodeMax: 64,
   devicesPerNodeMax: 64,
   textMax: 2_000,
+  /** Files of weights that a node tells of: those used last. */
+  weightsPerNodeMax: 256,
 } as const;
 
 const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
@@ -125,6 +127,17 @@ const heartbeatSchema = z.object({
 
 const replicaStateSchema = z.object({ type: z.literal("replica.state"), replica: replicaReportSchema });
 
+/** All files of weights on the node, and those it brings in ahead of need; sent when asked for in `welcome`, at once and at each change. */
+export const weightsStateSchema = z.object({
+  type: z.literal("weights.state"),
+  weights: z
+    .array(z.object({ weightsSha256: sha256, fileBytes: count, state: z.enum(["cached", "staging"]) }))
+    .max(WIRE_BOUNDS.weightsPerNodeMax),
+  /** What it may still store; null when the node has not measured it. */
+  freeBytes: count.nullable(),
+});
+export type WeightsState = z.infer<typeof weightsStateSchema>;
+
 const sampledTokenSchema = z.object({
   tokenId,
   logprob: z.number().max(0).nullable(),
@@ -192,6 +205,7 @@ export const agentMessageSchema = z.discriminatedUnion("type", [
   attemptEndSchema,
   attemptEmbeddingSchema,
   attemptFailedSchema,
+  weightsStateSchema,
   goodbyeSchema,
 ]);
 export type AgentMessage = z.infer<typeof agentMessageSchema>;
@@ -216,6 +230,8 @@ const welcomeSchema = z.object({
   /** Bearer for `WEIGHTS_PATH` during this session. */
   sessionToken: z.string().min(16).max(128),
   coordinatorTimeMs: count,
+  /** The coordinator reads `weights.state`; only who sends it is given `weights.stage`. */
+  wantsWeightsState: z.boolean().optional(),
 });
 
 const refusedSchema = z.object({
@@ -241,6 +257,13 @@ const replicaLoadSchema = z.object({
 });
 
 const replicaUnloadSchema = z.object({ type: z.literal("replica.unload"), replicaId, reason: text });
+
+/**
+ * Bring a file of weights in ahead of need: it takes free room only, yields to every `replica.load` and to the owner, and ends with the
+ * link. What came of it is told in `weights.state`; a copy that was cut short goes on from there when it is ordered again.
+ */
+const weightsStageSchema = z.object({ type: z.literal("weights.stage"), weightsSha256: sha256, fileBytes: count });
+export type WeightsStage = z.infer<typeof weightsStageSchema>;
 
 export const samplingSchema = z.object({
   temperature: z.number().min(0).max(2),
@@ -308,6 +331,7 @@ export const coordinatorMessageSchema = z.discriminatedUnion("type", [
   replicaUnloadSchema,
   attemptStartSchema,
   attemptCancelSchema,
+  weightsStageSchema,
   nodeDrainSchema,
 ]);
 export type CoordinatorMessage = z.infer<typeof coordinatorMessageSchema>;

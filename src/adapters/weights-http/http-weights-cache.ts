@@ -7,13 +7,13 @@
  */
 import { createHash, type Hash } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { type FileHandle, mkdir, open, rename, rm, stat, statfs } from "node:fs/promises";
+import { type FileHandle, mkdir, open, readdir, rename, rm, stat, statfs, utimes } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describeFault, FallowError } from "../../domain/fault.ts";
-import { type Sha256Hex, sha256Hex } from "../../domain/ids.ts";
+import { ID_PATTERNS, type Sha256Hex, sha256Hex } from "../../domain/ids.ts";
 import type { LinkTarget } from "../../ports/link.ts";
-import type { WeightsCache, WeightsWant } from "../../ports/weights-cache.ts";
+import type { CachedWeights, WeightsCache, WeightsWant } from "../../ports/weights-cache.ts";
 import { takeWeightsLock, type WeightsLock } from "./weights-lock.ts";
 import { requestWeights } from "./weights-request.ts";
 
@@ -45,10 +45,43 @@ export class HttpWeightsCache implements WeightsCache {
     return (await sizeOf(this.#path(weightsSha256, "gguf"))) !== null;
   }
 
+  async list(): Promise<readonly CachedWeights[]> {
+    const found: (CachedWeights & { readonly usedMs: number })[] = [];
+    for (const name of await namesIn(this.#folder)) {
+      const digest = name.endsWith(".gguf") ? name.slice(0, -".gguf".length) : "";
+      if (!ID_PATTERNS.sha256.test(digest)) continue;
+      const facts = await factsOf(join(this.#folder, name));
+      if (facts !== null)
+        found.push({ weightsSha256: sha256Hex(digest), fileBytes: facts.bytes, usedMs: facts.usedMs });
+    }
+    found.sort((a, b) => a.usedMs - b.usedMs || (a.weightsSha256 < b.weightsSha256 ? -1 : 1));
+    return found.map(({ weightsSha256, fileBytes }) => ({ weightsSha256, fileBytes }));
+  }
+
+  async remove(weightsSha256: Sha256Hex): Promise<void> {
+    this.#verified.delete(weightsSha256);
+    await rm(this.#path(weightsSha256, "gguf"), { force: true });
+    await rm(this.#path(weightsSha256, "partial"), { force: true });
+  }
+
+  async freeBytes(): Promise<number | null> {
+    try {
+      const { bavail, bsize } = await statfs(this.#folder);
+      return Math.max(0, bavail * bsize - DISK_MARGIN_BYTES);
+    } catch {
+      return null; // the folder comes with the first file
+    }
+  }
+
   async ensure(want: WeightsWant, options: EnsureOptions): Promise<string> {
     const path = this.#path(want.weightsSha256, "gguf");
     await mkdir(this.#folder, { recursive: true, mode: 0o700 });
-    if (await this.#isGood(want)) return path;
+    if (await this.#isGood(want)) {
+      const now = new Date();
+      // The order of last use, over restarts; a file system that keeps no times only loses that order.
+      await utimes(path, now, now).catch(() => undefined);
+      return path;
+    }
     const lock = await this.#lock(want, options);
     try {
       if (!(await this.#isGood(want))) await this.#fetch(want, options);
@@ -223,12 +256,30 @@ async function hashFile(path: string): Promise<Hash> {
 }
 
 async function sizeOf(path: string): Promise<number | null> {
+  return (await factsOf(path))?.bytes ?? null;
+}
+
+async function factsOf(path: string): Promise<{ readonly bytes: number; readonly usedMs: number } | null> {
   try {
-    return (await stat(path)).size;
+    const { size, mtimeMs } = await stat(path);
+    return { bytes: size, usedMs: mtimeMs };
   } catch (cause) {
-    if (cause instanceof Error && "code" in cause && cause.code === "ENOENT") return null;
+    if (isMissing(cause)) return null;
     throw cause;
   }
+}
+
+async function namesIn(folder: string): Promise<readonly string[]> {
+  try {
+    return await readdir(folder);
+  } catch (cause) {
+    if (isMissing(cause)) return [];
+    throw cause;
+  }
+}
+
+function isMissing(cause: unknown): boolean {
+  return cause instanceof Error && "code" in cause && cause.code === "ENOENT";
 }
 
 /** Trying again would end the same way: the coordinator said no, it is the wrong one, or the disk does not take the bytes. */

@@ -248,6 +248,7 @@ export class AgentLinkSession {
       case "replica.unload":
       case "attempt.start":
       case "attempt.cancel":
+      case "weights.stage":
       case "node.drain":
         this.#duties.work.onOrder(message);
         return;

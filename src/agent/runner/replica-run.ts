@@ -26,7 +26,7 @@ export interface ReplicaRunPorts {
   readonly random: Random;
   readonly log: Log;
   readonly engines: EngineHost;
-  readonly weights: WeightsCache;
+  readonly weights: Pick<WeightsCache, "ensure">;
   /** Bearer of the session that is open now; null while there is none. */
   sessionToken(): string | null;
   /** Resolves when the memory of the replicas that are closing at this moment is free. */

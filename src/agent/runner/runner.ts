@@ -12,6 +12,7 @@ import type { Log } from "../../ports/log.ts";
 import type { Random } from "../../ports/random.ts";
 import type { WeightsCache } from "../../ports/weights-cache.ts";
 import { type AttemptStart, type ReplicaLoad, type ReplicaReport, WIRE_BOUNDS } from "../../wire/agent-link.ts";
+import { WeightsShelf } from "../cache/weights-shelf.ts";
 import type { Line, WorkHandler, WorkOrder } from "../session.ts";
 import { AttemptRun } from "./attempt-run.ts";
 import { ChunkFrames } from "./chunk-frames.ts";
@@ -30,6 +31,8 @@ export interface RunnerPorts {
 export interface RunnerOptions {
   readonly devices: readonly Device[];
   readonly threads: number;
+  /** Bytes that all files of weights may take; without it they may fill the disk. */
+  readonly weightsBudgetBytes?: number | null;
 }
 
 interface OpenLine {
@@ -46,6 +49,7 @@ export class Runner implements WorkHandler {
   readonly #attempts = new Map<string, AttemptRun>();
   /** Attempts that run on each replica. */
   readonly #busy = new Map<string, number>();
+  readonly #shelf: WeightsShelf;
   #open: OpenLine | null = null;
   #isYielding = false;
   #isStopped = false;
@@ -53,13 +57,25 @@ export class Runner implements WorkHandler {
   constructor(ports: RunnerPorts, options: RunnerOptions) {
     this.#ports = ports;
     this.#options = options;
+    this.#shelf = new WeightsShelf(
+      {
+        cache: ports.weights,
+        log: ports.log,
+        pinned: () => new Set([...this.#replicas.values()].map(({ load }) => load.weightsSha256)),
+        sessionToken: () => this.#open?.line.welcome.sessionToken ?? null,
+        onChange: () => this.#tellWeights(),
+      },
+      { budgetBytes: options.weightsBudgetBytes ?? null },
+    );
   }
 
   onLineUp(line: Line): void {
     this.#open = { line, frames: new ChunkFrames(line) };
+    if (line.welcome.wantsWeightsState === true) void this.#shelf.open().then(() => this.#tellWeights());
   }
 
   onLineDown(): void {
+    this.#shelf.giveWay(null);
     this.#open?.frames.close();
     this.#open = null;
     for (const run of [...this.#attempts.values()]) run.drop();
@@ -78,6 +94,9 @@ export class Runner implements WorkHandler {
         return;
       case "attempt.cancel":
         this.#cancel(order);
+        return;
+      case "weights.stage":
+        if (!this.#isYielding && !this.#isStopped) this.#shelf.stage(order);
         return;
       case "node.drain":
         // The coordinator plans nothing more on a draining node; what runs here finishes.
@@ -103,6 +122,7 @@ export class Runner implements WorkHandler {
    */
   async yieldNow(reason: string, announce: () => void): Promise<void> {
     this.#isYielding = true;
+    this.#shelf.giveWay(null);
     announce();
     for (const run of [...this.#attempts.values()]) run.fail("yield", reason);
     await this.#closeAll();
@@ -114,12 +134,18 @@ export class Runner implements WorkHandler {
 
   async stop(): Promise<void> {
     this.#isStopped = true;
+    this.#shelf.giveWay(null);
     for (const run of [...this.#attempts.values()]) run.fail("engine-closed", "the agent is stopping");
     await this.#closeAll();
   }
 
   async #closeAll(): Promise<void> {
     await Promise.all([...this.#replicas.keys()].map((replicaId) => this.#unload(replicaId, "closing")));
+  }
+
+  #tellWeights(): void {
+    const line = this.#open?.line;
+    if (line?.welcome.wantsWeightsState === true) line.send(this.#shelf.state());
   }
 
   #load(order: ReplicaLoad): void {
@@ -138,6 +164,7 @@ export class Runner implements WorkHandler {
         order,
         {
           ...this.#ports,
+          weights: this.#shelf,
           sessionToken: () => this.#open?.line.welcome.sessionToken ?? null,
           freed: () => Promise.all(this.#closing),
           slotsBusy: () => this.#busy.get(replicaId) ?? 0,

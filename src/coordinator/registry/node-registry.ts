@@ -267,7 +267,15 @@ export class NodeRegistry implements Roster {
     }
     const { boot } = this.#options;
     const { heartbeatMs } = LIVENESS;
-    session.send({ type: "welcome", nodeId, boot, heartbeatMs, sessionToken, coordinatorTimeMs: clock.wallMs() });
+    session.send({
+      type: "welcome",
+      nodeId,
+      boot,
+      heartbeatMs,
+      sessionToken,
+      coordinatorTimeMs: clock.wallMs(),
+      wantsWeightsState: true,
+    });
     if (node.record.isDraining) session.send({ type: "node.drain", isDraining: true });
     log.info({ nodeId, name: record.name, remote: link.remote }, "node online");
     this.#table.open(node, session);
@@ -346,6 +354,9 @@ export class NodeRegistry implements Roster {
         this.#table.tell((handlers) => handlers.onWork(nodeId, message));
         break;
       }
+      case "weights.state":
+        this.#table.tell((handlers) => handlers.onWeights?.(nodeId, message));
+        break;
       default:
         this.#table.tell((handlers) => handlers.onWork(nodeId, message));
     }

@@ -6,25 +6,44 @@ import type { Host } from "../time/host.ts";
 
 export type WeightsFault = "weights-digest-mismatch" | "weights-unreachable" | "disk-full";
 
-/** What lies on a node's disk; survives its process. */
+/** What lies on a node's disk, with its size; the one used longest ago first. Survives its process. */
 export class SimDisk {
-  readonly files = new Set<Sha256Hex>();
+  readonly files = new Map<Sha256Hex, number>();
 }
 
 export interface SimWeightsOptions {
   readonly host: Host;
   readonly disk: SimDisk;
   readonly bytesPerMs: number;
+  /** Without it the disk is never full. */
+  readonly diskBytes?: number;
   /** Asked once per fetch. */
   readonly fault: () => WeightsFault | null;
 }
 
 export function simWeights(options: SimWeightsOptions): WeightsCache {
-  const { host, disk } = options;
+  const { host, disk, diskBytes = null } = options;
+  const freeBytes = () => (diskBytes === null ? null : diskBytes - [...disk.files.values()].reduce((a, b) => a + b, 0));
+  const use = ({ weightsSha256, fileBytes }: WeightsWant) => {
+    disk.files.delete(weightsSha256);
+    disk.files.set(weightsSha256, fileBytes);
+  };
   return {
     has: (weightsSha256) => Promise.resolve(disk.files.has(weightsSha256)),
+    list: () => Promise.resolve([...disk.files].map(([weightsSha256, fileBytes]) => ({ weightsSha256, fileBytes }))),
+    remove: (weightsSha256) => {
+      disk.files.delete(weightsSha256);
+      return Promise.resolve();
+    },
+    freeBytes: () => Promise.resolve(freeBytes()),
     ensure: (want, { signal, onProgress }) => {
-      if (disk.files.has(want.weightsSha256)) return Promise.resolve(pathOf(want));
+      if (disk.files.has(want.weightsSha256)) {
+        use(want);
+        return Promise.resolve(pathOf(want));
+      }
+      if ((freeBytes() ?? want.fileBytes) < want.fileBytes) {
+        return Promise.reject(new FallowError("disk-full", `${want.fileBytes} bytes do not fit on the disk`));
+      }
       return new Promise((resolve, reject) => {
         const fault = options.fault();
         const wholeMs = want.fileBytes / options.bytesPerMs;
@@ -32,7 +51,7 @@ export function simWeights(options: SimWeightsOptions): WeightsCache {
         const done = host.after(wholeMs, () => {
           signal.removeEventListener("abort", abort);
           if (fault !== null) return reject(new FallowError(fault, `fetching ${want.weightsSha256}: ${fault}`));
-          disk.files.add(want.weightsSha256);
+          use(want);
           onProgress(want.fileBytes);
           resolve(pathOf(want));
         });
