@@ -2,7 +2,7 @@
  * A synthetic pool of scheduling.md's shape, from a seed: 20 attributes, 24 GPU classes, 30 regions, 200 models of which each node holds
  * three (few of them are popular), 60 % online, and requests with hard constraints. No real pool was measured for it.
  */
-import { modelId, type ModelId, nodeId, replicaId, type ReplicaId } from "../../../src/domain/ids.ts";
+import { type ModelId, modelId, type NodeId, nodeId, type ReplicaId, replicaId } from "../../../src/domain/ids.ts";
 import { MatchIndex } from "../../../src/scheduler/matching/match-index.ts";
 import type { MatchConstraints, MatchRequest } from "../../../src/scheduler/matching/match-request.ts";
 import type { NodeTraits } from "../../../src/scheduler/matching/node-table.ts";
@@ -22,7 +22,7 @@ export const REGIONS: readonly string[] = Array.from({ length: REGIONS_PER_CONTI
 const MODEL_IDS: readonly ModelId[] = Array.from({ length: MODELS }, (_, at) => modelId(`model-${at}`));
 
 export interface PoolNode {
-  readonly traits: NodeTraits;
+  readonly nodeId: NodeId;
   readonly rttMs: number;
 }
 
@@ -45,9 +45,9 @@ export function makePool(random: SeededRandom, nodeCount: number): Pool {
   const replicas: ReplicaId[] = [];
   for (let at = 0; at < nodeCount; at++) {
     const gpu = random.pick(classes);
-    const node = drawNode(random, at, gpu);
-    nodes.push(node);
-    index.upsertNode(node.traits);
+    const traits = drawNode(random, at, gpu);
+    nodes.push({ nodeId: traits.nodeId, rttMs: traits.rttMs ?? 0 });
+    index.upsertNode(traits);
     const models = new Set<number>();
     while (models.size < MODELS_PER_NODE) models.add(drawn(popularity, random.fraction()));
     for (const [order, model] of [...models].entries()) {
@@ -56,7 +56,7 @@ export function makePool(random: SeededRandom, nodeCount: number): Pool {
       replicas.push(id);
       index.upsertReplica({
         replicaId: id,
-        nodeId: node.traits.nodeId,
+        nodeId: traits.nodeId,
         modelId: MODEL_IDS[model] ?? MODEL_IDS[0] ?? modelId("model-0"),
         isReady: true,
         slots,
@@ -71,7 +71,7 @@ export function makePool(random: SeededRandom, nodeCount: number): Pool {
 
 export function drawRequest(random: SeededRandom, pool: Pool): MatchRequest {
   const popularity = zipf(MODELS);
-  const excluded = random.chance(0.05) ? [random.pick(pool.nodes).traits.nodeId] : [];
+  const excluded = random.chance(0.05) ? [random.pick(pool.nodes).nodeId] : [];
   const hint = random.chance(0.2) ? { replicaId: random.pick(pool.replicas), promptShare: random.fraction() } : null;
   return {
     modelId: MODEL_IDS[drawn(popularity, random.fraction())] ?? modelId("model-0"),
@@ -89,7 +89,8 @@ export function drawRequest(random: SeededRandom, pool: Pool): MatchRequest {
 function drawConstraints(random: SeededRandom): MatchConstraints {
   const part = random.fraction();
   const continent = random.between(0, CONTINENTS - 1);
-  const regions = part < 0.5 ? null : part < 0.8 ? REGIONS.slice(continent * 5, continent * 5 + 5) : [random.pick(REGIONS)];
+  const regions =
+    part < 0.5 ? null : part < 0.8 ? REGIONS.slice(continent * 5, continent * 5 + 5) : [random.pick(REGIONS)];
   return {
     regions,
     trustMin: random.pick([0, 0, 0.5, 0.8]),
@@ -105,27 +106,23 @@ function drawNode(
   random: SeededRandom,
   at: number,
   gpu: { name: string; vramGiB: number; tokPerSecond: number },
-): PoolNode {
-  const rttMs = 5 + random.gap(40);
+): NodeTraits {
   const usable = gpu.vramGiB * GIB * (0.8 + 0.2 * random.fraction());
   return {
-    rttMs,
-    traits: {
-      nodeId: nodeId(`node_${at.toString(16).padStart(32, "0")}`),
-      availability: random.chance(0.6) ? "takes-work" : "offline",
-      region: random.pick(REGIONS),
-      owner: `owner-${random.between(0, 4_999)}`,
-      network: `network-${random.between(0, 1_999)}`,
-      gpuClass: gpu.name,
-      vramUsableBytes: usable,
-      vramFreeBytes: usable * random.fraction(),
-      trust: 1 - random.fraction() ** 3,
-      priceMicroUsdPerHour: Math.round(gpu.tokPerSecond * 600 * (0.5 + random.fraction())),
-      rttMs,
-      decodeTokPerSecond: gpu.tokPerSecond * (0.8 + 0.4 * random.fraction()),
-      stayChancePerHour: 0.5 + 0.5 * random.fraction() ** 0.3,
-      gramsCo2PerHour: random.between(20, 400),
-    },
+    nodeId: nodeId(`node_${at.toString(16).padStart(32, "0")}`),
+    availability: random.chance(0.6) ? "takes-work" : "offline",
+    region: random.pick(REGIONS),
+    owner: `owner-${random.between(0, 4_999)}`,
+    network: `network-${random.between(0, 1_999)}`,
+    gpuClass: gpu.name,
+    vramUsableBytes: usable,
+    vramFreeBytes: usable * random.fraction(),
+    trust: 1 - random.fraction() ** 3,
+    priceMicroUsdPerHour: Math.round(gpu.tokPerSecond * 600 * (0.5 + random.fraction())),
+    rttMs: 5 + random.gap(40),
+    decodeTokPerSecond: gpu.tokPerSecond * (0.8 + 0.4 * random.fraction()),
+    stayChancePerHour: 0.5 + 0.5 * random.fraction() ** 0.3,
+    gramsCo2PerHour: random.between(20, 400),
   };
 }
 

@@ -14,8 +14,9 @@
  */
 import { assert } from "../../domain/assert.ts";
 import type { ModelId, NodeId, ReplicaId } from "../../domain/ids.ts";
+import { grownFloats } from "./columns.ts";
 import { type NodeAvailability, type NodeChange, NodeTable, type NodeTraits } from "./node-table.ts";
-import { FiledBounds, horizonMs, PostingList, type Ranking } from "./posting-list.ts";
+import { FiledBounds, horizonMs, PostingList, type Ranking, Shelf } from "./posting-list.ts";
 import { ReplicaTable, type ReplicaTraits } from "./replica-table.ts";
 import { riskScore, SCORE_WEIGHTS } from "./score.ts";
 
@@ -32,14 +33,15 @@ export function vramBucket(bytes: number): number {
 export class MatchIndex {
   readonly nodes = new NodeTable();
   readonly replicas = new ReplicaTable();
-  /** By model, then by region code + 1 (0: region not known). */
-  readonly #replicaLists: (PostingList | undefined)[][] = [];
-  /** By VRAM bucket, then by region code + 1. */
-  readonly #nodeLists: (PostingList | undefined)[][] = Array.from({ length: VRAM_BUCKETS }, () => []);
+  /** By model. */
+  readonly #replicaShelves: Shelf[] = [];
+  /** By VRAM bucket. */
+  readonly #nodeShelves = Array.from({ length: VRAM_BUCKETS }, () => new Shelf());
+  readonly #emptyShelf = new Shelf();
   /** By node: the bucket and list it is in. */
   readonly #bucketOf: number[] = [];
-  /** By the caller's region code, then by the node's. */
-  readonly #distancesMs: number[][] = [];
+  /** By the caller's region code, then by the node's + 1. */
+  readonly #distancesMs: Float64Array[] = [];
   readonly #replicaRanking: Ranking;
   readonly #filedReplicas = new FiledBounds();
   readonly #filedNodes = new FiledBounds();
@@ -136,26 +138,25 @@ export class MatchIndex {
   setDistance(way: { readonly from: string; readonly to: string; readonly rttMs: number }): void {
     const from = this.nodes.regions.code(way.from);
     const to = this.nodes.regions.code(way.to);
-    const row = this.#distancesMs[from] ?? [];
-    row[to] = way.rttMs;
+    let row = this.#distancesMs[from] ?? new Float64Array(0);
+    if (to + 1 >= row.length) row = grownFloats(row, Math.max(to + 2, row.length * 2));
+    row[to + 1] = way.rttMs;
     this.#distancesMs[from] = row;
   }
 
-  /** 0 when either is not known: then distance tells no two nodes apart. */
-  distanceMs(callerRegion: number, region: number): number {
-    return this.#distancesMs[callerRegion]?.[region] ?? 0;
+  /** From a caller's region, by region code + 1; null when nothing is known. A distance of 0 tells no two nodes apart. */
+  distancesFrom(callerRegion: number): Float64Array | null {
+    return this.#distancesMs[callerRegion] ?? null;
   }
 
   // -------------------------------------------------------------- lists
 
-  /** By region code + 1, gaps where a region has none. */
-  replicaLists(modelId: ModelId): readonly (PostingList | undefined)[] {
-    return this.#replicaLists[this.replicas.models.find(modelId)] ?? [];
+  replicaShelf(modelId: ModelId): Shelf {
+    return this.#replicaShelves[this.replicas.models.find(modelId)] ?? this.#emptyShelf;
   }
 
-  /** By region code + 1, gaps where a region has none. */
-  nodeLists(bucket: number): readonly (PostingList | undefined)[] {
-    return this.#nodeLists[bucket] ?? [];
+  nodeShelf(bucket: number): Shelf {
+    return this.#nodeShelves[bucket] ?? this.#emptyShelf;
   }
 
   #listOf(replica: number): PostingList {
@@ -164,18 +165,19 @@ export class MatchIndex {
   }
 
   #replicaList(model: number, region: number): PostingList {
-    const lists = this.#replicaLists[model] ?? [];
-    this.#replicaLists[model] = lists;
-    const list = lists[region + 1] ?? new PostingList(this.#replicaRanking, this.#filedReplicas);
-    lists[region + 1] = list;
-    return list;
+    let shelf = this.#replicaShelves[model];
+    if (shelf === undefined) {
+      shelf = new Shelf();
+      this.#replicaShelves[model] = shelf;
+    }
+    const at = region + 1;
+    return shelf.lists[at] ?? newList(shelf, at, { ranking: this.#replicaRanking, filed: this.#filedReplicas });
   }
 
   #nodeList(bucket: number, region: number): PostingList {
-    const lists = this.#nodeLists[bucket] ?? [];
-    const list = lists[region + 1] ?? new PostingList(this.#nodeRanking, this.#filedNodes);
-    lists[region + 1] = list;
-    return list;
+    const shelf = this.nodeShelf(bucket);
+    const at = region + 1;
+    return shelf.lists[at] ?? newList(shelf, at, { ranking: this.#nodeRanking, filed: this.#filedNodes });
   }
 
   #fileNode(change: NodeChange, regionBefore: number, isKnown: boolean): void {
@@ -209,4 +211,10 @@ export class MatchIndex {
       this.#listOf(at).touch(at);
     }
   }
+}
+
+function newList(shelf: Shelf, at: number, of: { ranking: Ranking; filed: FiledBounds }): PostingList {
+  const list = new PostingList({ ...of, shelf, at });
+  shelf.put(at, list);
+  return list;
 }

@@ -19,14 +19,16 @@ const [NOT_READY, FAILED_BEFORE, REGION, TRUST, PRICE, FAR, SLOW, GPU_CLASS, OWN
   OBSTACLES.indexOf("slots-full"),
 ] as const;
 
+const ANY = Number.POSITIVE_INFINITY;
 /** No rule is broken. */
 export const NO_OBSTACLE = -1;
 
 export interface MatchQuery {
   readonly request: MatchRequest;
-  /** Region codes; null: any. */
-  readonly regions: ReadonlySet<number> | null;
-  readonly callerRegion: number;
+  /** By region code + 1, 1 where it is allowed; null: all are. */
+  readonly isAllowed: Uint8Array | null;
+  /** By region code + 1; null: equally far. */
+  readonly distancesMs: Float64Array | null;
   /** Dense ids of excluded nodes; null when none is. */
   readonly excluded: ReadonlySet<number> | null;
   readonly owners: ReadonlySet<number> | null;
@@ -39,8 +41,8 @@ export function queryOf(index: MatchIndex, request: MatchRequest): MatchQuery {
   const { constraints, callerRegion, hint } = request;
   return {
     request,
-    regions: codes(constraints.regions, (name) => nodes.regions.find(name)),
-    callerRegion: callerRegion === null ? -1 : nodes.regions.find(callerRegion),
+    isAllowed: constraints.regions === null ? null : allowed(index, constraints.regions),
+    distancesMs: callerRegion === null ? null : index.distancesFrom(nodes.regions.find(callerRegion)),
     excluded: request.excludedNodeIds.size === 0 ? null : codes(request.excludedNodeIds, (id) => nodes.find(id)),
     owners:
       constraints.excludedOwners.size === 0
@@ -49,6 +51,15 @@ export function queryOf(index: MatchIndex, request: MatchRequest): MatchQuery {
     gpuClasses: codes(constraints.gpuClasses, (name) => nodes.gpuClasses.find(name)),
     hintReplica: hint === null ? -1 : replicas.find(hint.replicaId),
   };
+}
+
+function allowed(index: MatchIndex, regions: readonly string[]): Uint8Array {
+  const isAllowed = new Uint8Array(index.nodes.regions.size + 1);
+  for (const name of regions) {
+    const code = index.nodes.regions.find(name);
+    if (code >= 0) isAllowed[code + 1] = 1;
+  }
+  return isAllowed;
 }
 
 function codes<Name>(names: Iterable<Name> | null, find: (name: Name) => number): ReadonlySet<number> | null {
@@ -64,22 +75,37 @@ export function nodeObstacle(index: MatchIndex, query: MatchQuery, node: number)
   const state = nodes.state[node] ?? 1;
   if (state !== 0) return state - 1;
   if (query.excluded?.has(node) === true) return FAILED_BEFORE;
-  if (query.regions !== null && !query.regions.has(nodes.region[node] ?? -1)) return REGION;
+  if (query.isAllowed !== null && query.isAllowed[(nodes.region[node] ?? -1) + 1] !== 1) return REGION;
   return ruleObstacle(index, query, node);
 }
 
+/** Facts of a node lie far apart in memory: none is read for a rule that nobody set. */
 function ruleObstacle(index: MatchIndex, query: MatchQuery, node: number): number {
   const { nodes } = index;
   const rules: MatchConstraints = query.request.constraints;
-  if ((nodes.trust[node] ?? 0) < rules.trustMin) return TRUST;
-  if ((nodes.priceMicroUsdPerHour[node] ?? 0) > rules.priceMicroUsdPerHourMax) return PRICE;
-  if ((nodes.rttMs[node] ?? 0) > rules.rttMsMax) return FAR;
-  if ((nodes.decodeTokPerSecond[node] ?? 0) < rules.decodeTokPerSecondMin) return SLOW;
+  if (rules.trustMin > 0 && (nodes.trust[node] ?? 0) < rules.trustMin) return TRUST;
+  const { priceMicroUsdPerHourMax, rttMsMax, decodeTokPerSecondMin } = rules;
+  if (priceMicroUsdPerHourMax < ANY && (nodes.priceMicroUsdPerHour[node] ?? 0) > priceMicroUsdPerHourMax) return PRICE;
+  if (rttMsMax < ANY && (nodes.rttMs[node] ?? 0) > rttMsMax) return FAR;
+  if (decodeTokPerSecondMin > 0 && (nodes.decodeTokPerSecond[node] ?? 0) < decodeTokPerSecondMin) return SLOW;
   if (query.gpuClasses !== null && !query.gpuClasses.has(nodes.gpuClass[node] ?? -1)) return GPU_CLASS;
   if (query.owners?.has(nodes.owner[node] ?? -1) === true) return OWNER;
   return NO_OBSTACLE;
 }
 
+/**
+ * Of an entry that stands in an order of an allowed region: it takes work, is ready and has a free slot already, so only what this
+ * request asks is looked at.
+ */
+export function listedObstacle(index: MatchIndex, query: MatchQuery, replica: number): number {
+  const { replicas } = index;
+  if ((replicas.contextTokens[replica] ?? 0) < query.request.tokensNeeded) return CONTEXT;
+  const node = replicas.node[replica] ?? 0;
+  if (query.excluded?.has(node) === true) return FAILED_BEFORE;
+  return ruleObstacle(index, query, node);
+}
+
+/** Whatever its state is. */
 export function replicaObstacle(index: MatchIndex, query: MatchQuery, replica: number): number {
   const { replicas } = index;
   const node = replicas.node[replica] ?? 0;
@@ -116,10 +142,14 @@ export function replicaScore(index: MatchIndex, query: MatchQuery, replica: numb
     (nodes.staticMs[node] ?? 0) +
     (replicas.warmthMs[replica] ?? 0) +
     riskScore(nodes.hazardPerMs[node] ?? 0, query.request.remainingMs) -
-    index.distanceMs(query.callerRegion, nodes.region[node] ?? -1) -
+    distanceMs(index, query, node) -
     SCORE_WEIGHTS.loadMs * loadShare(index, replica) +
     prefix
   );
+}
+
+function distanceMs(index: MatchIndex, query: MatchQuery, node: number): number {
+  return query.distancesMs?.[(index.nodes.region[node] ?? -1) + 1] ?? 0;
 }
 
 /** 0 to 1. */
@@ -150,7 +180,7 @@ export function loadScore(index: MatchIndex, query: MatchQuery, node: number): n
   return (
     (nodes.staticMs[node] ?? 0) +
     riskScore(nodes.hazardPerMs[node] ?? 0, query.request.remainingMs) -
-    index.distanceMs(query.callerRegion, nodes.region[node] ?? -1) -
+    distanceMs(index, query, node) -
     SCORE_WEIGHTS.loadMs * taken
   );
 }
@@ -164,7 +194,7 @@ function partsOfNode(
   const own = nodeParts(nodes.qualities(node));
   return {
     ...own,
-    rtt: own.rtt - index.distanceMs(query.callerRegion, nodes.region[node] ?? -1),
+    rtt: own.rtt - distanceMs(index, query, node),
     risk: riskScore(nodes.hazardPerMs[node] ?? 0, query.request.remainingMs),
   };
 }

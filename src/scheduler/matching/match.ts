@@ -13,6 +13,7 @@ import type { MatchIndex } from "./match-index.ts";
 import { VRAM_BUCKETS, vramBucket } from "./match-index.ts";
 import {
   HELD_OBSTACLE,
+  listedObstacle,
   loadObstacle,
   loadScore,
   loadShare,
@@ -24,7 +25,7 @@ import {
   replicaScore,
 } from "./match-query.ts";
 import { type MatchRequest, mixed, OBSTACLES } from "./match-request.ts";
-import { horizonOf, type PostingList } from "./posting-list.ts";
+import { horizonOf, type Shelf } from "./posting-list.ts";
 import { TIE_BAND_MS } from "./score.ts";
 import { Walk } from "./walk.ts";
 
@@ -42,8 +43,6 @@ export class MatchScratch {
   readonly walk = new Walk();
   scored = 0;
   looked = 0;
-  /** Entries of all lists that were to be searched. */
-  entries = 0;
   /** -Infinity while nothing is scored. */
   bestMs = Number.NEGATIVE_INFINITY;
   query: MatchQuery | null = null;
@@ -52,10 +51,9 @@ export class MatchScratch {
     this.turnedAway.fill(0);
     this.scored = 0;
     this.looked = 0;
-    this.entries = 0;
     this.bestMs = Number.NEGATIVE_INFINITY;
     this.query = query;
-    this.walk.begin(query.request.seed);
+    this.walk.begin({ seed: query.request.seed, horizon: horizonOf(query.request.remainingMs) });
   }
 
   keep(entry: number, scoreMs: number): void {
@@ -74,18 +72,18 @@ export class MatchScratch {
 export function matchReplica(index: MatchIndex, request: MatchRequest, scratch: MatchScratch): number {
   const query = queryOf(index, request);
   scratch.begin(query);
-  addLists(index, scratch, index.replicaLists(request.modelId));
+  addLists(index, scratch, index.replicaShelf(request.modelId));
   const hint = hintOf(index, query);
   // The replica that knows the prompt's head may stand anywhere in its list: looked at first, it is never missed.
   if (hint !== -1 && replicaObstacle(index, query, hint) === NO_OBSTACLE) {
     scratch.keep(hint, replicaScore(index, query, hint));
   }
   const { walk } = scratch;
-  while (walk.headMs >= scratch.bestMs - TIE_BAND_MS && scratch.scored < PROBES_MAX && walk.hasNext) {
+  while (scratch.scored < PROBES_MAX && mayWin(walk.headMs(), scratch)) {
     const replica = walk.next();
     if (replica === hint && scratch.scored > 0 && scratch.candidates[0] === hint) continue;
     scratch.looked += 1;
-    const obstacle = replicaObstacle(index, query, replica);
+    const obstacle = listedObstacle(index, query, replica);
     if (obstacle === NO_OBSTACLE) scratch.keep(replica, replicaScore(index, query, replica));
     else scratch.turnAway(obstacle);
   }
@@ -106,11 +104,11 @@ export function matchLoad(
   const query = queryOf(index, request);
   scratch.begin(query);
   for (let bucket = vramBucket(neededBytes); bucket < VRAM_BUCKETS; bucket++) {
-    addLists(index, scratch, index.nodeLists(bucket), bucket);
+    addLists(index, scratch, index.nodeShelf(bucket), bucket);
   }
   const model = index.replicas.models.find(request.modelId);
   const { walk } = scratch;
-  while (walk.headMs >= scratch.bestMs - TIE_BAND_MS && scratch.scored < PROBES_MAX && walk.hasNext) {
+  while (scratch.scored < PROBES_MAX && mayWin(walk.headMs(), scratch)) {
     const node = walk.next();
     scratch.looked += 1;
     const obstacle = holds(index, node, model) ? HELD_OBSTACLE : loadObstacle(index, query, { node, neededBytes });
@@ -122,6 +120,11 @@ export function matchLoad(
     load: (node) => 1 - (nodes.vramFreeBytes[node] ?? 0) / Math.max(1, nodes.vramUsableBytes[node] ?? 1),
     compare: (one, other) => (nodes.ids.key(one) < nodes.ids.key(other) ? -1 : 1),
   });
+}
+
+/** An entry with this bound may be within the tie band of the best; the walk's end is not. */
+function mayWin(boundMs: number, scratch: MatchScratch): boolean {
+  return boundMs > Number.NEGATIVE_INFINITY && boundMs >= scratch.bestMs - TIE_BAND_MS;
 }
 
 export function holds(index: MatchIndex, node: number, model: number): boolean {
@@ -139,29 +142,13 @@ function hintOf(index: MatchIndex, query: MatchQuery): number {
   return hintReplica !== -1 && index.replicas.model[hintReplica] === model ? hintReplica : -1;
 }
 
-/** Lists by region code + 1; those of regions that are not allowed are counted and left out. */
-function addLists(
-  index: MatchIndex,
-  scratch: MatchScratch,
-  lists: readonly (PostingList | undefined)[],
-  bucket = 0,
-): void {
-  const { query } = scratch;
+/** The lists of allowed regions; entries of others are counted as turned away. */
+function addLists(index: MatchIndex, scratch: MatchScratch, shelf: Shelf, rank = 0): void {
+  const { query, walk } = scratch;
   if (query === null) return;
-  const horizon = horizonOf(query.request.remainingMs);
-  for (let at = 0; at < lists.length; at++) {
-    const list = lists[at];
-    if (list === undefined || list.size === 0) continue;
-    const region = at - 1;
-    scratch.entries += list.size;
-    if (query.regions !== null && !query.regions.has(region)) {
-      scratch.turnAway(REGION_OBSTACLE, list.size);
-      continue;
-    }
-    const offsetMs = -index.distanceMs(query.callerRegion, region);
-    const rank = (index.nodes.regionRank(region) + 1) * VRAM_BUCKETS + bucket;
-    scratch.walk.add(list.order(horizon), { offsetMs, rank });
-  }
+  const { isAllowed, distancesMs } = query;
+  const leftOut = walk.addShelf(shelf, { isAllowed, distancesMs, ranks: index.nodes.regionRanks(), rank });
+  scratch.turnAway(REGION_OBSTACLE, leftOut);
 }
 
 interface LoadedEntries {

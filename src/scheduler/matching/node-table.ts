@@ -78,17 +78,17 @@ export class NodeTable {
   gramsCo2PerHour = new Float64Array(0);
   staticMs = new Float64Array(0);
 
-  #regionRanks: readonly number[] = [];
+  #regionRanks = new Int32Array(1);
 
-  /** The region's place among all names, so that ties between regions do not depend on which was met first; -1 for no region. */
-  regionRank(region: number): number {
+  /** By region code + 1: its place among all names, so that ties between regions do not depend on which was met first. */
+  regionRanks(): Int32Array {
     const { size } = this.regions;
-    if (this.#regionRanks.length !== size) {
+    if (this.#regionRanks.length !== size + 1) {
       const names = Array.from({ length: size }, (_, code) => this.regions.name(code) ?? "");
       const sorted = [...names].sort();
-      this.#regionRanks = names.map((name) => sorted.indexOf(name));
+      this.#regionRanks = Int32Array.from([0, ...names.map((name) => sorted.indexOf(name) + 1)]);
     }
-    return this.#regionRanks[region] ?? -1;
+    return this.#regionRanks;
   }
 
   /** -1 when the table has no such node. */

@@ -9,6 +9,9 @@
  *
  * A change is one line in the list's log. An order that is read first takes in the lines that it has not seen, each by two binary
  * searches, and so is always exact: nothing but the facts decides, not the order in which they arrived. Ties stand in the order of ids.
+ *
+ * Lists of one model (or bucket) stand side by side on a *shelf*, which keeps an upper bound of each list's first bound. A search reads
+ * those, and opens only the lists that may hold the best.
  */
 import { grownFloats, grownInts } from "./columns.ts";
 
@@ -17,8 +20,8 @@ export const BOUND_STEP_MS = 5;
 
 /** Each horizon is `HORIZON_FACTOR` times the one before. */
 const HORIZON_FIRST_MS = 60_000;
-const HORIZON_FACTOR = 4;
-export const HORIZONS = 6;
+const HORIZON_FACTOR = 8;
+export const HORIZONS = 4;
 
 /** The longest horizon that is no longer than this time; its number. */
 export function horizonOf(remainingMs: number): number {
@@ -59,6 +62,30 @@ export class FiledBounds {
   }
 }
 
+/** Lists side by side, one for each region code + 1; gaps where a region has none. */
+export class Shelf {
+  readonly lists: (PostingList | undefined)[] = [];
+  /** By horizon: an upper bound of the first bound of each list, infinite for one that was never read. */
+  readonly #topsMs: Float64Array[] = Array.from({ length: HORIZONS }, () => new Float64Array(0));
+  /** Members of each list. */
+  sizes = new Int32Array(0);
+
+  put(at: number, list: PostingList): void {
+    if (at >= this.sizes.length) {
+      const length = Math.max(at + 1, this.sizes.length * 2, 8);
+      this.sizes = grownInts(this.sizes, length);
+      for (const [horizon, tops] of this.#topsMs.entries()) {
+        this.#topsMs[horizon] = grownFloats(tops, length).fill(Number.POSITIVE_INFINITY, tops.length);
+      }
+    }
+    this.lists[at] = list;
+  }
+
+  topsMs(horizon: number): Float64Array {
+    return this.#topsMs[horizon] ?? new Float64Array(0);
+  }
+}
+
 /** Bounds fall, ids rise within one bound. */
 export class Order {
   entries = new Int32Array(SPARE);
@@ -72,19 +99,31 @@ export class Order {
 
 /** Room for newcomers before an order's columns double. */
 const SPARE = 8;
-/** A log is cut when it has more lines than this and than the list has members; orders that lag behind are made anew. */
+/** A log is cut when it has more lines than this, and two for each member of the list; orders that lag behind are made anew. */
 const LOG_LINES_MAX = 256;
+
+export interface PostingListParts {
+  readonly ranking: Ranking;
+  readonly filed: FiledBounds;
+  readonly shelf: Shelf;
+  /** Its place on the shelf. */
+  readonly at: number;
+}
 
 export class PostingList {
   readonly #ranking: Ranking;
   readonly #filed: FiledBounds;
+  readonly #shelf: Shelf;
+  readonly #at: number;
   readonly #members = new Set<number>();
   readonly #orders: (Order | undefined)[] = [];
   readonly #log: number[] = [];
 
-  constructor(ranking: Ranking, filed: FiledBounds) {
+  constructor({ ranking, filed, shelf, at }: PostingListParts) {
     this.#ranking = ranking;
     this.#filed = filed;
+    this.#shelf = shelf;
+    this.#at = at;
   }
 
   get size(): number {
@@ -97,12 +136,14 @@ export class PostingList {
 
   add(entry: number): void {
     this.#members.add(entry);
+    this.#shelf.sizes[this.#at] = this.#members.size;
     this.touch(entry);
   }
 
   /** At once: its number may stand for something else soon. */
   remove(entry: number): void {
     this.#members.delete(entry);
+    this.#shelf.sizes[this.#at] = this.#members.size;
     for (let horizon = 0; horizon < this.#orders.length; horizon++) {
       const order = this.#orders[horizon];
       if (order === undefined) continue;
@@ -114,8 +155,13 @@ export class PostingList {
   /** Its bound may be another. */
   touch(entry: number): void {
     if (this.#orders.length === 0) return;
+    for (let horizon = 0; horizon < this.#orders.length; horizon++) {
+      const tops = this.#shelf.topsMs(horizon);
+      const boundMs = this.#boundOf(entry, horizon);
+      if (boundMs > (tops[this.#at] ?? 0)) tops[this.#at] = boundMs;
+    }
     this.#log.push(entry);
-    if (this.#log.length > LOG_LINES_MAX && this.#log.length > this.#members.size) this.#cutLog();
+    if (this.#log.length > LOG_LINES_MAX && this.#log.length > 2 * this.#members.size) this.#cutLog();
   }
 
   /** Valid until the next change of the list. */
@@ -127,6 +173,7 @@ export class PostingList {
     }
     if (order.isStale) this.#rebuild(order, horizon);
     for (; order.seen < this.#log.length; order.seen++) this.#refile(order, horizon, this.#log[order.seen] ?? 0);
+    this.#shelf.topsMs(horizon)[this.#at] = order.length === 0 ? Number.NEGATIVE_INFINITY : (order.boundsMs[0] ?? 0);
     return order;
   }
 

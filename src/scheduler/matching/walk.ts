@@ -1,14 +1,19 @@
 /**
- * Walks several posting lists as one, best bound first: a heap of cursors, the cursor with the highest bound on top. Equal bounds form
- * a run; each walk begins a run at its own place (`seed`), so that requests which look at the first few of many equal entries do not
- * all look at the same few. Ties between lists stand in the order of their ranks.
+ * Walks several posting lists as one, best bound first: a heap of cursors, the cursor with the highest bound on top. A list is opened
+ * only when its top (an upper bound, posting-list.ts) comes first: lists of far regions mostly stay shut, and what changed in them is
+ * not even sorted in.
+ *
+ * Equal bounds form a run; each walk begins a run at its own place (`seed`), so that requests which look at the first few of many equal
+ * entries do not all look at the same few. Ties between lists stand in the order of their ranks.
  *
  * A walk is reused from decision to decision and holds nothing between them.
  */
 import { assert } from "../../domain/assert.ts";
-import { type Order, runEnd } from "./posting-list.ts";
+import { type Order, type PostingList, runEnd, type Shelf } from "./posting-list.ts";
 
 class Cursor {
+  list: PostingList | null = null;
+  /** Null until the list is opened. */
   order: Order | null = null;
   offsetMs = 0;
   rank = 0;
@@ -20,45 +25,88 @@ class Cursor {
   headMs = 0;
 }
 
+/** All arrays by region code + 1. */
+export interface WalkRegions {
+  /** 1 where the region is allowed; null: all are. */
+  readonly isAllowed: Uint8Array | null;
+  /** From the caller; null: equally far. Taken off every bound of a list. */
+  readonly distancesMs: Float64Array | null;
+  /** The order of regions among ties. */
+  readonly ranks: Int32Array;
+  /** The order of shelves within a region, below `RANKS_PER_REGION`. */
+  readonly rank: number;
+}
+const RANKS_PER_REGION = 64;
+
 export class Walk {
   readonly #cursors: Cursor[] = [];
   readonly #heap: Cursor[] = [];
   #used = 0;
   #seed = 0;
+  #horizon = 0;
 
-  begin(seed: number): void {
+  begin(start: { readonly seed: number; readonly horizon: number }): void {
     this.#used = 0;
     this.#heap.length = 0;
-    this.#seed = seed;
+    this.#seed = start.seed;
+    this.#horizon = start.horizon;
   }
 
-  /** `offsetMs` is added to every bound of this list: the distance to its region, as a negative number. Ranks differ. */
-  add(order: Order, at: { readonly offsetMs: number; readonly rank: number }): void {
-    if (order.length === 0) return;
+  /** The lists of a shelf that are in allowed regions. Answers how many members those of other regions have. */
+  addShelf(shelf: Shelf, regions: WalkRegions): number {
+    const { lists, sizes } = shelf;
+    const { isAllowed, distancesMs, ranks } = regions;
+    const tops = shelf.topsMs(this.#horizon);
+    let leftOut = 0;
+    for (let at = 0; at < lists.length; at++) {
+      const size = sizes[at] ?? 0;
+      const list = lists[at];
+      if (size === 0 || list === undefined) continue;
+      if (isAllowed !== null && isAllowed[at] !== 1) {
+        leftOut += size;
+        continue;
+      }
+      const topMs = tops[at] ?? Number.POSITIVE_INFINITY;
+      if (topMs === Number.NEGATIVE_INFINITY) continue;
+      const cursor = this.#fresh();
+      cursor.list = list;
+      cursor.order = null;
+      cursor.offsetMs = -(distancesMs?.[at] ?? 0);
+      cursor.rank = (ranks[at] ?? 0) * RANKS_PER_REGION + regions.rank;
+      cursor.headMs = topMs + cursor.offsetMs;
+      this.#heap.push(cursor);
+      this.#siftUp(this.#heap.length - 1);
+    }
+    return leftOut;
+  }
+
+  #fresh(): Cursor {
     let cursor = this.#cursors[this.#used];
     if (cursor === undefined) {
       cursor = new Cursor();
       this.#cursors.push(cursor);
     }
     this.#used += 1;
-    cursor.order = order;
-    cursor.offsetMs = at.offsetMs;
-    cursor.rank = at.rank;
-    this.#openRun(cursor, order, 0);
-    this.#heap.push(cursor);
-    this.#siftUp(this.#heap.length - 1);
+    return cursor;
   }
 
-  /** No later entry scores more than this; -Infinity at the end. */
-  get headMs(): number {
-    return this.#heap[0]?.headMs ?? Number.NEGATIVE_INFINITY;
+  /** No later entry scores more than this; -Infinity at the end. Opens the lists that it takes to tell. */
+  headMs(): number {
+    for (;;) {
+      const cursor = this.#heap[0];
+      if (cursor === undefined) return Number.NEGATIVE_INFINITY;
+      if (cursor.order !== null) return cursor.headMs;
+      const order = cursor.list?.order(this.#horizon);
+      if (order === undefined || order.length === 0) this.#pop();
+      else {
+        cursor.order = order;
+        this.#openRun(cursor, order, 0);
+      }
+      this.#siftDown();
+    }
   }
 
-  get hasNext(): boolean {
-    return this.#heap.length > 0;
-  }
-
-  /** Only while it `hasNext`. */
+  /** Only after `headMs` gave a finite bound. */
   next(): number {
     const cursor = this.#heap[0];
     const order = cursor?.order ?? null;
@@ -69,14 +117,16 @@ export class Walk {
     const entry = order.entries[cursor.runStart + place] ?? 0;
     cursor.taken += 1;
     if (cursor.taken < length) return entry;
-    if (cursor.runEnd < order.length) {
-      this.#openRun(cursor, order, cursor.runEnd);
-    } else {
-      const last = this.#heap.pop();
-      if (last !== undefined && last !== cursor) this.#heap[0] = last;
-    }
+    if (cursor.runEnd < order.length) this.#openRun(cursor, order, cursor.runEnd);
+    else this.#pop();
     this.#siftDown();
     return entry;
+  }
+
+  #pop(): void {
+    const top = this.#heap[0];
+    const last = this.#heap.pop();
+    if (last !== undefined && last !== top) this.#heap[0] = last;
   }
 
   #openRun(cursor: Cursor, order: Order, start: number): void {
