@@ -85,11 +85,10 @@ describe("a planted break is seen", () => {
     test(`${sabotage} breaks law ${LAW_OF[sabotage]}`, { timeout: TIMEOUT_MS }, async () => {
       for (let seed = 1; seed <= SABOTAGE_SEEDS; seed++) {
         const { violations } = await runSimulation({ seed, sabotage });
-        if (violations.length === 0) continue;
-        expect(violations[0]?.law, JSON.stringify(violations[0])).toBe(LAW_OF[sabotage]);
-        return;
+        // A break may show another law's break first: a cancel that is never sent also leaves its lease in a slot.
+        if (violations.some(({ law }) => law === LAW_OF[sabotage])) return;
       }
-      expect.fail(`${SABOTAGE_SEEDS} runs with ${sabotage} broke no law`);
+      expect.fail(`${SABOTAGE_SEEDS} runs with ${sabotage} never broke law ${LAW_OF[sabotage]}`);
     });
   }
 });
