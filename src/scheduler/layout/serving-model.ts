@@ -13,7 +13,7 @@
  */
 import { type Curve, interpolate } from "../../domain/cluster.ts";
 import type { ClusterTables } from "./cluster-tables.ts";
-import { type DenseIntervals, FlowNetwork } from "./flow.ts";
+import { type DenseIntervals, FlowNetwork, linkSeconds } from "./flow.ts";
 
 /** Share of a node's KV room that requests are admitted to: above it a long answer would have nowhere to grow. */
 export const KV_ROOM_SHARE = 0.8;
@@ -35,10 +35,10 @@ const CYCLE_TURNS = 4;
  * Tokens that left a node in one batch come to the next one together, unless the link takes long over each. Share of a group that
  * stays together over a link without delay, and the link time per token that halves it. Fitted to the serving simulator.
  */
-const GATHERING = 0.6;
+const GATHERING = Number((globalThis as any).G ?? 0.5);
 const GATHERING_SECONDS = 0.0002;
 /** Keeps a node that nothing reaches out of a division by zero. */
-const BUSY_MIN = 1e-6;
+const RATE_MIN = 1e-6;
 
 export interface ServingEstimate {
   /** Generated tokens per second with all room in use; 0 when no request can pass. */
@@ -68,6 +68,8 @@ export class ServingModel {
   /** Seconds per layer of a decode batch of 0 to BATCH_TABLE_MAX, one row per node (equal machines share a row). */
   readonly #decodeSeconds: readonly Float64Array[];
   readonly #promptSeconds: Float64Array;
+  /** Prompts that the machine takes into one batch. */
+  readonly #promptsMax: Float64Array;
   readonly #roomMax: Float64Array;
   /** Ways of the layout being estimated: shares of all requests by node and by edge. */
   readonly #nodeShare: Float64Array;
@@ -98,8 +100,13 @@ export class ServingModel {
     this.#promptSeconds = Float64Array.from(tables.nodes, ({ machine }) =>
       Math.max(0, interpolate(machine.promptSecondsPerLayer, model.promptTokensMean)),
     );
+    this.#promptsMax = Float64Array.from(tables.nodes, ({ machine }) =>
+      Math.max(1, ...machine.limitsByLayers.map(({ promptRequestsMax }) => promptRequestsMax)),
+    );
     this.#roomMax = new Float64Array(tables.nodeCount);
     this.#gathering = new Float64Array(tables.nodeCount);
+    this.#follows = new Float64Array(tables.nodeCount);
+    this.#inHead = new Int32Array(tables.nodeCount);
     this.#nodeShare = new Float64Array(tables.nodeCount);
     this.#held = new Int32Array(tables.nodeCount);
   }
@@ -150,61 +157,96 @@ export class ServingModel {
     const requestRate = decodeTokensPerSecond / this.#outputTokens;
     let pass = 0;
     let prompt = 0;
-    for (const node of this.#usedNodes) {
+    // Along the ways, so that what follows a prompt out of one node is known before the next.
+    for (const node of this.#order) {
       const share = this.#nodeShare[node] ?? 0;
-      const seconds = this.#nodeSeconds(node, share * decodeTokensPerSecond, share * requestRate);
+      let follows = 0;
+      for (let edge = this.#inHead[node] ?? -1; edge !== -1; edge = this.#inNext[edge] ?? -1) {
+        const seconds = this.#edgeSeconds(edge, decodeTokensPerSecond, requestRate);
+        if (seconds === Number.POSITIVE_INFINITY) return seconds;
+        const edgeShare = this.#edgeShare[edge] ?? 0;
+        pass += edgeShare * seconds;
+        prompt += edgeShare * this.#promptSecondsHere;
+        follows += (edgeShare / share) * this.#followsHere;
+      }
+      const seconds = this.#nodeSeconds(node, {
+        passRate: share * decodeTokensPerSecond,
+        promptRate: share * requestRate,
+        follows,
+      });
       if (seconds === Number.POSITIVE_INFINITY) return seconds;
       pass += share * seconds;
-      prompt += share * this.#nodePromptSeconds;
+      prompt += share * this.#promptSecondsHere;
     }
-    for (let edge = 0; edge < this.#edgeShare.length; edge++) {
-      const share = this.#edgeShare[edge] ?? 0;
-      const latency = this.#edgeLatency[edge] ?? 0;
-      const token = this.#edgeTokenSeconds[edge] ?? 0;
-      const promptTime = token * this.#promptTokens;
-      const load = share * (decodeTokensPerSecond * token + requestRate * promptTime);
-      if (load >= LOAD_MAX) return Number.POSITIVE_INFINITY;
-      const residual = requestRate * promptTime * promptTime * PROMPT_SPREAD + decodeTokensPerSecond * token * token;
-      const wait = (share * residual) / (2 * (1 - load));
-      pass += share * (latency + token + wait);
-      prompt += share * (latency + promptTime + wait);
-    }
+    pass += this.#lastSeconds;
+    prompt += this.#lastSeconds;
     this.#passSeconds = pass;
     this.#promptWaySeconds = prompt;
     return (prompt + this.#outputTokens * pass) * (1 + (this.#options.verificationShare ?? 0));
   }
 
+  /** A token's seconds on the link; a prompt's and the chance to follow one are left in `#promptSecondsHere` and `#followsHere`. */
+  #edgeSeconds(edge: number, decodeTokensPerSecond: number, requestRate: number): number {
+    const share = this.#edgeShare[edge] ?? 0;
+    const from = this.#edgeFrom[edge] ?? -1;
+    const latency = this.#edgeLatency[edge] ?? 0;
+    const token = this.#edgeTokenSeconds[edge] ?? 0;
+    const prompt = token * this.#promptTokens;
+    const promptLoad = share * requestRate * prompt;
+    const load = promptLoad + share * decodeTokensPerSecond * token;
+    if (load >= LOAD_MAX) return Number.POSITIVE_INFINITY;
+    // The prompt that a token followed out of the node goes over this link with the chance that any request does.
+    const stays = from === -1 ? 0 : (this.#follows[from] ?? 0) * (share / (this.#nodeShare[from] ?? 1));
+    const wait =
+      (promptLoad * prompt * PROMPT_SPREAD + share * decodeTokensPerSecond * token * token) / (2 * (1 - load));
+    this.#promptSecondsHere = latency + prompt + wait;
+    this.#followsHere = stays + (1 - stays) * Math.min(1, promptLoad / (1 - load));
+    return latency + token + stays * prompt + (1 - stays) * wait;
+  }
+
   /** 0 to GATHERING for each node: how much the tokens that come over its inward links come in the groups in which they left. */
   readonly #gathering: Float64Array;
-
-  #nodePromptSeconds = 0;
+  /** Chance that a token leaves the node right behind a prompt. */
+  readonly #follows: Float64Array;
+  #order: number[] = [];
+  readonly #inHead: Int32Array;
+  #inNext: number[] = [];
+  #edgeFrom: number[] = [];
+  #lastSeconds = 0;
+  #promptSecondsHere = 0;
+  #followsHere = 0;
   #slowHops = 0;
 
-  /** A token's seconds on the node; a prompt's are left in `#nodePromptSeconds`. */
-  #nodeSeconds(node: number, passRate: number, promptRate: number): number {
+  /** A token's seconds on the node; a prompt's are left in `#promptSecondsHere`. `follows`: the chance to come right behind one. */
+  #nodeSeconds(node: number, load: { passRate: number; promptRate: number; follows: number }): number {
+    const { passRate, promptRate, follows } = load;
     const held = this.#held[node] ?? 0;
     const row = this.#decodeSeconds[node];
     if (row === undefined) return Number.POSITIVE_INFINITY;
     const prompt = this.#promptSeconds[node] ?? 0;
     const promptLoad = held * promptRate * prompt;
     if (promptLoad >= LOAD_MAX) return Number.POSITIVE_INFINITY;
-    const slowdown = 1 / (1 - promptLoad);
-    let step = layerSeconds(row, passRate * held * layerSeconds(row, 1));
-    let cycle = held * step * slowdown;
-    let busy = 1;
     const gathering = this.#gathering[node] ?? 0;
+    let turnSeconds = held * layerSeconds(row, 1);
+    let cycle = turnSeconds;
     let batch = 1;
     for (let turn = 0; turn < CYCLE_TURNS; turn++) {
-      busy = Math.max(BUSY_MIN, 1 - Math.exp((-passRate * cycle) / (1 + gathering * (batch - 1))));
-      batch = Math.max(1, (passRate * cycle) / busy);
-      step = layerSeconds(row, batch);
-      cycle = Math.max(step, held * step * busy) * slowdown;
+      const arrivals = Math.max(RATE_MIN, passRate / (1 + gathering * (batch - 1)) + promptRate);
+      // When nobody came during a turn the node waits for the next group.
+      cycle = turnSeconds + Math.exp(-arrivals * turnSeconds) / arrivals;
+      batch = Math.max(1, passRate * cycle);
+      turnSeconds = held * (layerSeconds(row, batch) + promptRate * cycle * prompt);
     }
-    // The row ends at a finite batch: a load that needs more than that per cycle never settles.
-    if (passRate * cycle > BATCH_TABLE_MAX) return Number.POSITIVE_INFINITY;
-    const residual = (held * promptRate * prompt * prompt * PROMPT_SPREAD * slowdown) / 2;
-    this.#nodePromptSeconds = held * (cycle + prompt) + residual * held;
-    return held * cycle + (busy * cycle) / 2 + residual;
+    if (batch > BATCH_TABLE_MAX || promptRate * cycle >= LOAD_MAX * (this.#promptsMax[node] ?? 1))
+      return Number.POSITIVE_INFINITY;
+    const busy = turnSeconds / Math.max(turnSeconds, cycle);
+    const prompts = promptRate * cycle * (held * prompt) ** 2 * PROMPT_SPREAD;
+    const wait = busy * ((turnSeconds * turnSeconds + prompts) / (2 * turnSeconds));
+    const queued = (promptRate * cycle) / (this.#promptsMax[node] ?? 1);
+    this.#promptSecondsHere =
+      wait + turnSeconds + held * prompt + ((queued / (1 - queued)) * (turnSeconds + held * prompt)) / 2;
+    this.#follows[node] = follows + (1 - follows) * Math.min(1, promptLoad);
+    return turnSeconds + follows * held * prompt + (1 - follows) * wait;
   }
 
   /** Solves for the ways with most room; answers the room in requests. */
@@ -231,6 +273,7 @@ export class ServingModel {
       this.#nodeShare[node] = share;
       if (share > 0) this.#usedNodes.push(node);
     }
+    this.#order = this.#usedNodes.sort((a, b) => (intervals.end[a] ?? 0) - (intervals.end[b] ?? 0) || a - b);
     this.#fillEdges(flow);
     return (flow * this.residenceSeconds) / requestTokens;
   }
@@ -243,25 +286,33 @@ export class ServingModel {
     this.#edgeShare = [];
     this.#edgeLatency = [];
     this.#edgeTokenSeconds = [];
+    this.#edgeFrom = [];
+    this.#inNext = [];
+    this.#inHead.fill(-1);
     this.#slowHops = 0;
+    this.#lastSeconds = 0;
     this.#gathering.fill(0);
     this.network.forEachFlow((from, to, rate) => {
-      this.#edgeShare.push(rate / flow);
+      const share = rate / flow;
+      if (to === tables.nodeCount) {
+        this.#lastSeconds += share * linkSeconds(tables, from, to);
+        return;
+      }
+      const edge = this.#edgeShare.push(share) - 1;
+      this.#edgeFrom.push(from);
+      this.#inNext.push(this.#inHead[to] ?? -1);
+      this.#inHead[to] = edge;
       if (from === -1) {
         this.#edgeLatency.push(tables.sourceLatencySeconds[to] ?? 0);
         this.#edgeTokenSeconds.push(1 / (tables.sourceTokensPerSecond[to] ?? 1));
-      } else if (to === tables.nodeCount) {
-        this.#edgeLatency.push(tables.sinkLatencySeconds[from] ?? 0);
-        this.#edgeTokenSeconds.push(1 / (tables.sinkTokensPerSecond[from] ?? 1));
-      } else {
-        const link = from * tables.nodeCount + to;
-        this.#edgeLatency.push(tables.linkLatencySeconds[link] ?? 0);
-        this.#edgeTokenSeconds.push(tables.linkSecondsPerToken[link] ?? 0);
-        const kept = GATHERING / (1 + (tables.linkSecondsPerToken[link] ?? 0) / GATHERING_SECONDS);
-        const inward = rate / flow / (this.#nodeShare[to] ?? 1);
-        this.#gathering[to] = (this.#gathering[to] ?? 0) + inward * kept;
-        this.#slowHops += (rate / flow) * (tables.linkIsSlow[link] ?? 0);
+        return;
       }
+      const link = from * tables.nodeCount + to;
+      this.#edgeLatency.push(tables.linkLatencySeconds[link] ?? 0);
+      this.#edgeTokenSeconds.push(tables.linkSecondsPerToken[link] ?? 0);
+      const kept = GATHERING / (1 + (tables.linkSecondsPerToken[link] ?? 0) / GATHERING_SECONDS);
+      this.#gathering[to] = (this.#gathering[to] ?? 0) + (share / (this.#nodeShare[to] ?? 1)) * kept;
+      this.#slowHops += share * (tables.linkIsSlow[link] ?? 0);
     });
   }
 
@@ -273,7 +324,7 @@ export class ServingModel {
 
   /** A rate that all the room could not reach even with empty queues. */
   #rateCeiling(): number {
-    return (this.#room * this.#outputTokens) / this.requestSecondsAt(BUSY_MIN);
+    return (this.#room * this.#outputTokens) / this.requestSecondsAt(RATE_MIN);
   }
 }
 
