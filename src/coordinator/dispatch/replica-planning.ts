@@ -26,7 +26,7 @@ import type {
   PlanQuestion,
   ReplicaOrder,
 } from "../../scheduler/placement/plan-question.ts";
-import { repairPlacement } from "../../scheduler/placement/repair-placement.ts";
+import { mayMiss, repairPlacement } from "../../scheduler/placement/repair-placement.ts";
 import { type NodeFact, nodeObstacle } from "../../scheduler/placement/snapshot.ts";
 import { type GridNow, orderObstacle } from "../../scheduler/placement/verify-order.ts";
 import type { DispatchOptions } from "./dispatch-options.ts";
@@ -89,6 +89,7 @@ export class ReplicaPlanning {
   #isShort = false;
   #isStopped = false;
   #turnTimer: Timer | null = null;
+  #askTimer: Timer | null = null;
   #counts = { plans: 0, movedBytes: 0, coldStarts: 0, dropped: 0 };
 
   constructor(ports: ReplicaPlanningPorts, options: DispatchOptions) {
@@ -108,20 +109,36 @@ export class ReplicaPlanning {
   stop(): void {
     this.#isStopped = true;
     this.#turnTimer?.cancel();
+    this.#askTimer?.cancel();
   }
 
   /** Orders what is missing, and asks for a plan when one is due. */
   look(models: readonly ServedModel[]): void {
-    let question = this.#question(models);
-    const repair = repairPlacement(question, this.#wanted);
+    this.#isShort = this.#mayMiss(models) && this.#repair(models);
+    if (!this.#isDue(models)) return;
+    this.#isAsking = true;
+    // In a turn of its own: packing the grid takes about as long as the cheap rule.
+    this.#askTimer = this.#ports.clock.setTimer(0, () => void this.#ask(models));
+  }
+
+  #mayMiss(models: readonly ServedModel[]): boolean {
+    const { nodes, book, waiting } = this.#ports;
+    return mayMiss({
+      nodes: nodes(),
+      replicas: book.facts(),
+      models: models.map(({ manifest }) => manifest),
+      waiting: waiting(),
+      wanted: this.#wanted,
+    });
+  }
+
+  /** True when something is still missing after it. */
+  #repair(models: readonly ServedModel[]): boolean {
+    const repair = repairPlacement(this.#question(models), this.#wanted);
     const now = this.#gridNow();
     for (const order of repair.orders) this.#carryOut(order, now);
-    this.#isShort = repair.short.length > 0 || repair.isPartial;
     if (repair.isPartial) this.#ports.onMore();
-    if (!this.#isDue(question)) return;
-    // The plan has to know of what was ordered a moment ago.
-    if (repair.orders.length > 0) question = this.#question(models);
-    void this.#ask(question);
+    return repair.short.length > 0 || repair.isPartial;
   }
 
   #question(models: readonly ServedModel[]): PlanQuestion {
@@ -140,36 +157,36 @@ export class ReplicaPlanning {
     };
   }
 
-  #isDue(question: PlanQuestion): boolean {
+  #isDue(models: readonly ServedModel[]): boolean {
     if (this.#isAsking) return false;
     const asked = this.#asked;
     if (asked === null) return true;
-    const sinceMs = question.nowMs - asked.atMs;
+    const sinceMs = this.#ports.clock.monoMs() - asked.atMs;
     if (sinceMs >= this.#options.replanMs) return true;
     if (sinceMs < this.#options.replanGapMs) return false;
     const changed = Math.abs(this.#capacityBytes() - asked.capacityBytes);
-    return this.#isShort || changed > CAPACITY_CHANGE * asked.capacityBytes || modelsKey(question) !== asked.models;
+    return this.#isShort || changed > CAPACITY_CHANGE * asked.capacityBytes || modelsKey(models) !== asked.models;
   }
 
-  async #ask(question: PlanQuestion): Promise<void> {
+  async #ask(models: readonly ServedModel[]): Promise<void> {
     const { clock, planner, book, log } = this.#ports;
-    const { nowMs } = question;
+    const askedAtMs = clock.monoMs();
     const versionSeen = book.version;
-    this.#asked = { atMs: nowMs, capacityBytes: this.#capacityBytes(), models: modelsKey(question) };
-    this.#isAsking = true;
+    this.#asked = { atMs: askedAtMs, capacityBytes: this.#capacityBytes(), models: modelsKey(models) };
     try {
-      const plan = await planner.plan(question);
+      const plan = await planner.plan(this.#question(models));
       if (this.#isStopped) return;
       const madeAtMonoMs = clock.monoMs();
-      this.#newest = { plan, madeAtMonoMs, madeAtWallMs: clock.wallMs(), tookMs: madeAtMonoMs - nowMs };
+      const tookMs = madeAtMonoMs - askedAtMs;
+      this.#newest = { plan, madeAtMonoMs, madeAtWallMs: clock.wallMs(), tookMs };
       this.#wanted = wantedReplicas(plan);
       this.#counts.plans += 1;
-      log.debug({ orders: plan.orders.length, gap: plan.gap, tookMs: madeAtMonoMs - nowMs }, "placement planned");
+      log.debug({ orders: plan.orders.length, gap: plan.gap, tookMs }, "placement planned");
       const standing = plan.orders.filter((order) => book.isUntouched(order, versionSeen));
       this.#counts.dropped += plan.orders.length - standing.length;
       this.#carryOutInTurns(standing);
     } catch (thrown) {
-      // The cheap rule goes on without a plan, and the next look asks again.
+      // The cheap rule goes on without a plan, and a later look asks again.
       if (!this.#isStopped) log.error({ cause: describeFault(thrown) }, "placement not planned");
     } finally {
       this.#isAsking = false;
@@ -237,8 +254,6 @@ function plannedModel({ manifest }: ServedModel): PlannedModel {
   };
 }
 
-function modelsKey({ models }: PlanQuestion): string {
-  return models
-    .map(({ modelId, warmReplicas, variants }) => `${modelId} ${warmReplicas} ${variants[0]?.weightsSha256}`)
-    .join();
+function modelsKey(models: readonly ServedModel[]): string {
+  return models.map(({ manifest }) => `${manifest.modelId} ${manifest.warmReplicas} ${manifest.weightsSha256}`).join();
 }

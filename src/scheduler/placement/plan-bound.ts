@@ -19,6 +19,7 @@ interface Offer {
   readonly model: number;
   /** Tokens a second at most, times what one is worth there. */
   readonly worthPerSecond: number;
+  readonly worth: number;
   readonly bytes: number;
   readonly cost: number;
 }
@@ -28,23 +29,29 @@ export function placementBound(grid: PlacementState): number {
   const asked = grid.models.filter(({ classes }) => classes.length > 0);
   if (asked.length === 0) return 0;
   const offers = offersByNode(grid, asked);
-  const prices = Float64Array.from(asked, ({ classes }) => (classes[0]?.value ?? 0) / 2);
-  // Without any replica a loss counts in full, with all possible ones not at all.
-  let best = asked.reduce((sum, { demandValue }) => sum + demandValue, 0);
+  const worthMax = new Float64Array(asked.length);
+  for (const { offers: all } of offers) {
+    for (const { model, worth } of all) worthMax[model] = Math.max(worthMax[model] ?? 0, worth);
+  }
+  // No token of a model is worth more than on its best node.
+  const highest = asked.map(({ classes }, model) => (classes[0]?.value ?? 0) * (worthMax[model] ?? 0));
+  const prices = Float64Array.from(highest, (value) => value / 2);
+  let best = asked.reduce((sum, { demandValue }, model) => sum + demandValue * (worthMax[model] ?? 0), 0);
   for (let step = 1; step <= STEPS; step++) {
     const supply = new Float64Array(asked.length);
     let bound = 0;
-    for (const node of offers) bound += knapsack(node, { prices, supply });
+    for (const node of offers) bound += knapsack(node, { prices, supply, worthMax });
     asked.forEach(({ classes }, model) => {
       const price = prices[model] ?? 0;
       let wanted = 0;
       for (const { value, demand } of classes) {
-        bound += Math.max(0, value - price) * demand.tokPerSecond;
-        if (value > price) wanted += demand.tokPerSecond;
+        const most = value * (worthMax[model] ?? 0);
+        bound += Math.max(0, most - price) * demand.tokPerSecond;
+        if (most > price) wanted += demand.tokPerSecond;
       }
-      const highest = classes[0]?.value ?? 0;
+      const top = highest[model] ?? 0;
       const excess = (wanted - (supply[model] ?? 0)) / Math.max(1e-9, wanted + (supply[model] ?? 0));
-      prices[model] = Math.min(highest, Math.max(0, price + (highest * excess) / (1 + step)));
+      prices[model] = Math.min(top, Math.max(0, price + (top * excess) / (1 + step)));
     });
     best = Math.min(best, bound);
   }
@@ -57,11 +64,14 @@ interface NodeOffers {
 }
 
 /** Adds what was taken to `supply`; answers the profit. */
-function knapsack(node: NodeOffers, at: { prices: Float64Array; supply: Float64Array }): number {
+function knapsack(
+  node: NodeOffers,
+  at: { prices: Float64Array; supply: Float64Array; worthMax: Float64Array },
+): number {
   const wanted: { offer: Offer; profit: number }[] = [];
   let bytes = 0;
   for (const offer of node.offers) {
-    const profit = offer.worthPerSecond * (at.prices[offer.model] ?? 0) - offer.cost;
+    const profit = bestTokens(offer, at.worthMax) * (at.prices[offer.model] ?? 0) - offer.cost;
     if (profit <= 0) continue;
     wanted.push({ offer, profit });
     bytes += offer.bytes;
@@ -74,9 +84,14 @@ function knapsack(node: NodeOffers, at: { prices: Float64Array; supply: Float64A
     const share = Math.min(1, freeBytes / offer.bytes);
     freeBytes -= share * offer.bytes;
     sum += share * profit;
-    at.supply[offer.model] = (at.supply[offer.model] ?? 0) + share * offer.worthPerSecond;
+    at.supply[offer.model] = (at.supply[offer.model] ?? 0) + share * bestTokens(offer, at.worthMax);
   }
   return sum;
+}
+
+/** Tokens of the best node that the offer's tokens are worth. */
+function bestTokens({ model, worthPerSecond }: Offer, worthMax: Float64Array): number {
+  return worthPerSecond / (worthMax[model] ?? 1);
 }
 
 function offersByNode(grid: PlacementState, asked: readonly ModelState[]): readonly NodeOffers[] {
@@ -109,6 +124,7 @@ function offerOn(
   const { contextTokensMax } = state.model;
   const { node, model, usableBytes } = on;
   let worthPerSecond = 0;
+  let worth = 0;
   let bytes = Number.POSITIVE_INFINITY;
   let moved = Number.POSITIVE_INFINITY;
   const end = nodes.deviceFrom[node + 1] ?? 0;
@@ -118,6 +134,7 @@ function offerOn(
       if (!size.ok) continue;
       const slots = size.value.sequencesMax;
       const speed = grid.tokPerSecond(state, { node, device, variant, slots, others: 0 });
+      worth = Math.max(worth, speed.worth);
       worthPerSecond = Math.max(worthPerSecond, speed.tokPerSecond * speed.worth);
       bytes = Math.min(bytes, leastBytes(variant, contextTokensMax));
       moved = Math.min(moved, on.isHeld ? 0 : movedBytes(grid, variant, node));
@@ -132,5 +149,5 @@ function offerOn(
     gramsCo2PerHour: nodes.gramsCo2PerHour[node] ?? 0,
     lifeHours: remainingLifeHours(nodes.stayChance[node] ?? 1, question.horizonMs),
   };
-  return { model, worthPerSecond, bytes, cost: replicaCost(replica, question.weights) };
+  return { model, worthPerSecond, worth, bytes, cost: replicaCost(replica, question.weights) };
 }
