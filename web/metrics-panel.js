@@ -51,4 +51,11 @@ export const PANELS = [
   panel("fallow_requests_failed", "Refused or given up by dispatch", "count"),
   panel("fallow_protocol_breaches", "Breaches of the protocol", "count"),
   panel("fallow_late_messages", "Messages of dead leases", "count"),
+  panel("fallow_queue_wait_seconds", "Wait for a slot", "seconds"),
+  panel("fallow_queue_eta_error_seconds", "Error of the promised wait", "seconds"),
+  panel("fallow_attempts_preempted", "Attempts preempted for priority", "count"),
+  panel("fallow_hedges_won", "Hedges that were first", "count"),
+  panel("fallow_hedges_lost", "Hedges that were not", "count"),
+  panel("fallow_tenant_largest_share_ratio", "Share of the largest tenant", "count"),
+  panel("fallow_tenant_jain_index_ratio", "Fairness between tenants (1 is equal)", "count"),
 ];

@@ -99,20 +99,29 @@ export class AdmissionDesk {
 
   /** Before the attempt's first token. */
   started(work: Work, attempt: RunningAttempt): void {
-    const { clock, pool, waiting } = this.#ports;
+    this.#hold(work, attempt, work.shareCost);
+    this.#ports.waiting.charge(work, work.shareCost);
+    this.#tellWait(work, this.#ports.clock.monoMs());
+  }
+
+  /** A second attempt beside the first: its tenant's share pays for what it takes, and nothing is expected of it. */
+  hedged(work: Work, attempt: RunningAttempt): void {
+    this.#hold(work, attempt, 0);
+  }
+
+  #hold(work: Work, attempt: RunningAttempt, chargedSeconds: number): void {
+    const { pool } = this.#ports;
     const replica = pool.replica(attempt.lease.replicaId);
     const decodeTokPerSecond = pool.nodes().get(attempt.lease.nodeId)?.decodeTokPerSecond ?? null;
     const size = sizeOf(work);
     this.#held.set(attempt.lease.leaseId, {
       modelId: work.modelId,
       worth: slotWorth({ slots: replica?.slots ?? 1, decodeTokPerSecond }),
-      chargedSeconds: work.shareCost,
+      chargedSeconds,
       expectedMs: this.#services.expectedMs(size),
       startedAtMs: this.#ports.patientMs(),
       size,
     });
-    waiting.charge(work, work.shareCost);
-    this.#tellWait(work, clock.monoMs());
   }
 
   /** The slot is free again. `isWhole`: it ran to its end, so that others may be expected to take as long. */

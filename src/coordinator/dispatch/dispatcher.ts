@@ -16,7 +16,6 @@ import type {
   RequestTerms,
 } from "../../domain/generation.ts";
 import type { NodeId } from "../../domain/ids.ts";
-import { leaseId as asLeaseId, type LeaseId } from "../../domain/ids.ts";
 import type { Refusal } from "../../domain/refusal.ts";
 import type { SampledToken } from "../../domain/sampling.ts";
 import type { Clock } from "../../ports/clock.ts";
@@ -24,21 +23,25 @@ import type { Crypto } from "../../ports/crypto.ts";
 import type { Ids } from "../../ports/ids.ts";
 import type { Log } from "../../ports/log.ts";
 import { WaitingRoom } from "../../scheduler/admission/admission.ts";
-import type { SharesSummary } from "../../scheduler/admission/tenant-shares.ts";
-import { decideFailover, describeTrouble, type Trouble } from "../../scheduler/attempts/failover.ts";
+import { decideFailover, describeTrouble, isEngineDeath, type Trouble } from "../../scheduler/attempts/failover.ts";
 import { LeaseTable } from "../../scheduler/attempts/lease-table.ts";
 import { RetryBudget } from "../../scheduler/retries/retry-budget.ts";
 import type { AttemptEnd } from "../../wire/agent-link.ts";
 import type { NodeView, Roster } from "../roster.ts";
 import { acceptEmbedding, acceptGeneration, type WorkDoor } from "./accept-request.ts";
-import { AdmissionDesk, type WaitListener } from "./admission-desk.ts";
+import { AdmissionDesk } from "./admission-desk.ts";
 import { demandOf } from "./demand.ts";
 import { DISPATCH_OPTIONS, type DispatchOptions } from "./dispatch-options.ts";
+import type { DispatchStats } from "./dispatch-stats.ts";
+import { DrainGate, draining } from "./drain-gate.ts";
+import { Hedges } from "./hedges.ts";
 import { Matcher } from "./matcher.ts";
+import { Preempter } from "./preempt.ts";
 import { ReplicaPool } from "./replica-pool.ts";
+import { isStillAtWork, RunningAttempts } from "./running-attempts.ts";
 import type { ServedModels } from "./served-models.ts";
 import { Watch } from "./watch.ts";
-import type { Work } from "./work.ts";
+import type { RunningAttempt, Work } from "./work.ts";
 import { type Statement, WorkInbox } from "./work-inbox.ts";
 
 export interface DispatcherPorts {
@@ -52,39 +55,30 @@ export interface DispatcherPorts {
   readonly models: ServedModels;
 }
 
-/** Counted since the start, but for `running` and `waiting`. */
-export interface DispatchStats {
-  readonly running: number;
-  readonly waiting: number;
-  readonly started: number;
-  readonly moved: number;
-  readonly failed: number;
-  readonly breaches: number;
-  readonly lateMessages: number;
-}
-
 export class Dispatcher implements Dispatch {
   readonly pool: ReplicaPool;
+  readonly admission: AdmissionDesk;
   readonly #ports: DispatcherPorts;
   readonly #options: DispatchOptions;
   readonly #leases: LeaseTable;
   readonly #waiting: WaitingRoom<Work>;
-  readonly #running = new Map<LeaseId, Work>();
+  readonly #running: RunningAttempts;
   readonly #matcher: Matcher;
   readonly #inbox: WorkInbox;
   readonly #watch: Watch;
-  readonly #desk: AdmissionDesk;
+  readonly #hedges: Hedges;
+  readonly #preempter: Preempter;
   readonly #budget: RetryBudget;
-  readonly #idleWaiters: (() => void)[] = [];
+  readonly #gate: DrainGate;
   #counts = { started: 0, moved: 0, failed: 0 };
   #isMatchQueued = false;
-  #isDraining = false;
   #isStopped = false;
 
   constructor(ports: DispatcherPorts, options: Partial<DispatchOptions> = {}) {
     this.#ports = ports;
     this.#options = { ...DISPATCH_OPTIONS, ...options };
     const { clock } = ports;
+    this.#gate = new DrainGate(clock);
     const leases = new LeaseTable({ boot: ports.boot });
     this.#leases = leases;
     this.#waiting = new WaitingRoom({ lengthMax: this.#options.queueLengthMax });
@@ -100,17 +94,26 @@ export class Dispatcher implements Dispatch {
     );
     this.#watch = new Watch(this.#watchPorts(), this.#options);
     const patientMs = () => this.#watch.patientMs();
-    this.#desk = new AdmissionDesk({ clock, waiting: this.#waiting, pool: this.pool, patientMs });
+    this.admission = new AdmissionDesk({ clock, waiting: this.#waiting, pool: this.pool, patientMs });
     this.#matcher = new Matcher(
       { ...ports, leases, pool: this.pool, waiting: this.#waiting, patientMs },
       this.#options,
     );
+    this.#running = new RunningAttempts({ ...ports, leases, pool: this.pool, desk: this.admission });
+    const books = { waiting: this.#waiting, running: this.#running, desk: this.admission, pool: this.pool };
+    this.#preempter = new Preempter({ ...books, log: ports.log });
+    this.#hedges = new Hedges({
+      ready: (modelId) => this.pool.ready(modelId),
+      patientMs,
+      place: (work) => this.#placeHedge(work),
+    });
     this.#inbox = new WorkInbox({ ...ports, leases, patientMs }, this.#options, {
-      find: (leaseId) => this.#running.get(asLeaseId(leaseId)) ?? null,
+      find: (leaseId) => this.#running.under(leaseId),
       onTokens: (work, tokens) => this.#tokens(work, tokens),
       onEnd: (work, end) => this.#end(work, end),
-      onSpoilt: (work, detail) => this.#lose(work, { kind: "spoilt", detail }),
-      onFailed: (work, failure) => this.#lose(work, { kind: "failed", ...failure }),
+      onFirst: (work, attempt) => this.#won(work, attempt),
+      onSpoilt: (work, attempt, detail) => this.#lose(work, attempt, { kind: "spoilt", detail }),
+      onFailed: (work, attempt, failure) => this.#lose(work, attempt, { kind: "failed", ...failure }),
     });
     this.#subscribe();
   }
@@ -119,13 +122,16 @@ export class Dispatcher implements Dispatch {
     return {
       clock: this.#ports.clock,
       leases: this.#leases,
-      running: () => [...this.#running.values()],
+      running: () => this.#running.works(),
       waiting: () => this.#waiting.all(),
       hasAlternative: (work) => this.#matcher.hasAlternative(work),
       impossibility: (work) => this.#matcher.impossibility(work),
-      onTrouble: (work, trouble) => this.#lose(work, trouble),
+      onTrouble: (work, attempt, trouble) => this.#lose(work, attempt, trouble),
       onFail: (work, reason) => this.#fail(work, reason),
-      onTick: () => this.#match(),
+      onTick: () => {
+        this.#match();
+        this.#hedges.consider(this.#running.works());
+      },
     };
   }
 
@@ -153,7 +159,7 @@ export class Dispatcher implements Dispatch {
   /** Ends everything at once: running attempts are cancelled, waiting requests fail with `draining`. May be called twice. */
   stop(): void {
     if (this.#isStopped) return;
-    this.#isDraining = true;
+    this.#gate.isClosed = true;
     for (const work of this.#all()) this.#fail(work, draining("ends what runs"));
     this.#isStopped = true;
     this.#watch.stop();
@@ -162,30 +168,24 @@ export class Dispatcher implements Dispatch {
 
   /** Refuses new requests; resolves when the running ones have ended, or after `withinMs`. */
   drain(withinMs: number): Promise<void> {
-    this.#isDraining = true;
+    this.#gate.isClosed = true;
     if (this.#all().length === 0) return Promise.resolve();
-    return new Promise((resolve) => {
-      const timer = this.#ports.clock.setTimer(withinMs, resolve);
-      this.#idleWaiters.push(() => {
-        timer.cancel();
-        resolve();
-      });
-    });
+    return this.#gate.whenIdle(withinMs);
   }
 
   stats(): DispatchStats {
     const { breaches, lateMessages } = this.#inbox;
-    return { ...this.#counts, running: this.#running.size, waiting: this.#waiting.size, breaches, lateMessages };
-  }
-
-  /** Who used the grid lately. */
-  shares(): SharesSummary {
-    return this.#desk.shares();
-  }
-
-  /** Waits are told as they end. */
-  onWait(listener: WaitListener): void {
-    this.#desk.subscribe(listener);
+    const { won: hedgesWon, lost: hedgesLost } = this.#hedges.counts;
+    return {
+      ...this.#counts,
+      preempted: this.#preempter.preempted,
+      hedgesWon,
+      hedgesLost,
+      running: this.#running.size,
+      waiting: this.#waiting.size,
+      breaches,
+      lateMessages,
+    };
   }
 
   generate(request: GenerationRequest, onEvent: (event: GenerationEvent) => void): Generation {
@@ -216,14 +216,14 @@ export class Dispatcher implements Dispatch {
     }
     this.#watch.keepTicking();
     this.#match();
-    this.#desk.promise(work);
+    this.admission.promise(work);
   }
 
   /** Null once the work waits in its queue. */
   #refusalFor(work: Work): Refusal | null {
-    if (this.#isDraining) return draining("takes no new requests");
+    if (this.#gate.isClosed) return draining("takes no new requests");
     const impossible = this.#matcher.impossibility(work);
-    return impossible ?? this.#desk.enter(work);
+    return impossible ?? this.admission.enter(work);
   }
 
   async #finish(work: Work): Promise<ReturnType<Work["records"]>> {
@@ -231,10 +231,10 @@ export class Dispatcher implements Dispatch {
       this.#waiting.leave(work);
       this.#settle(work);
     } else if (work.phase === "running" && work.current !== null) {
-      const { leaseId, epoch, nodeId } = work.current.lease;
+      this.#running.dropHedge(work, "the request was finished");
       work.phase = "closing";
       work.closingAtMs = this.#ports.clock.monoMs();
-      this.#ports.roster.send(nodeId, { type: "attempt.cancel", leaseId, epoch });
+      this.#running.cancel(work.current);
     }
     await work.whenDone();
     return work.records();
@@ -251,17 +251,22 @@ export class Dispatcher implements Dispatch {
 
   #match(): void {
     const nowMs = this.#ports.clock.monoMs();
-    this.#matcher.placeWaiting((work, node) => this.#placed(work, node, nowMs));
+    const onPlaced = (work: Work, node: NodeView) => this.#placed(work, node, nowMs);
+    this.#matcher.placeWaiting(onPlaced);
+    if (this.#waiting.size === 0) return;
+    const wanting = this.#preempter.makeRoom(nowMs);
+    if (wanting.size > 0) this.#matcher.placeWaiting(onPlaced, (work) => wanting.has(work));
     if (this.#waiting.size > 0) this.pool.planSoon();
   }
 
   #placed(work: Work, node: NodeView, nowMs: number): void {
     const attempt = work.current;
     if (attempt === null) return;
-    this.#running.set(attempt.lease.leaseId, work);
+    this.#running.began(work, attempt);
     this.#counts.started += 1;
     if (work.counts.troubles === 0) this.#budget.started();
-    this.#desk.started(work, attempt);
+    this.#hedges.started();
+    this.admission.started(work, attempt);
     work.orphanSinceMs = null;
     const { leaseId, attemptId, replicaId } = attempt.lease;
     const waitedMs = Math.round(nowMs - work.queuedAtMs);
@@ -272,19 +277,26 @@ export class Dispatcher implements Dispatch {
     work.deliverStarted(node.nodeId, waitedMs);
   }
 
+  #placeHedge(work: Work): boolean {
+    const attempt = this.#matcher.placeHedge(work);
+    if (attempt === null) return false;
+    this.#running.began(work, attempt);
+    this.admission.hedged(work, attempt);
+    return true;
+  }
+
   #tokens(work: Work, tokens: readonly SampledToken[]): void {
+    const attempt = work.current;
+    if (attempt !== null && attempt.acknowledgedTokens === tokens.length) this.#hedges.firstToken(work, attempt);
     work.deliverTokens(tokens);
     if (work.phase !== "running" || work.current === null || work.completion() === null) return;
     work.current.completedAtMs = this.#watch.patientMs();
   }
 
   #end(work: Work, end: { reason: AttemptEnd["reason"]; statement: Statement | null }): void {
-    const attempt = work.current;
-    if (attempt === null) return;
+    if (work.current === null) return;
     const isClosing = work.phase === "closing";
-    this.#leases.end(attempt.lease.leaseId);
-    this.#release(work, {
-      isWhole: true,
+    this.#running.end(work, {
       ending: isClosing ? work.finishEnding() : "finished",
       detail: null,
       statement: end.statement,
@@ -295,11 +307,17 @@ export class Dispatcher implements Dispatch {
   }
 
   /** The running attempt is over and its answer is not. */
-  #lose(work: Work, trouble: Trouble): void {
-    const attempt = work.current;
-    if (attempt === null) return;
-    const { leaseId, epoch, nodeId } = attempt.lease;
-    this.#leases.revoke(leaseId);
+  #lose(work: Work, attempt: RunningAttempt, trouble: Trouble): void {
+    if (work.hedge !== null) {
+      if (this.#running.loseOneOfTwo(work, attempt, trouble) && work.current !== null) {
+        this.#counts.moved += 1;
+        this.#tellStarted(work, work.current);
+      }
+      this.#matchSoon();
+      return;
+    }
+    if (work.current !== attempt) return;
+    const { leaseId, nodeId } = attempt.lease;
     const detail = describeTrouble(trouble);
     const isClosing = work.phase === "closing";
     const completion = work.completion();
@@ -307,10 +325,7 @@ export class Dispatcher implements Dispatch {
     if (!isOver) work.countTrouble(trouble);
     const decision = decideFailover(trouble, work.counts);
     const ending = isClosing ? work.finishEnding() : completion !== null ? "finished" : decision.ending;
-    this.#release(work, { ending, detail, statement: null, isWhole: false });
-    if (trouble.kind !== "node-gone" && trouble.kind !== "failed") {
-      this.#ports.roster.send(nodeId, { type: "attempt.cancel", leaseId, epoch });
-    }
+    this.#running.revoke(work, { ending, detail, statement: null, isNodeTold: isStillAtWork(trouble) });
     if (isOver) {
       this.#settle(work);
       if (!isClosing && completion !== null) work.deliverEnd(completion);
@@ -326,26 +341,35 @@ export class Dispatcher implements Dispatch {
     const nowMs = this.#ports.clock.monoMs();
     if (decision.avoidNodeMs > 0) {
       work.avoid(nodeId, nowMs + decision.avoidNodeMs);
-      work.notBeforeMs = this.#budget.take(nowMs);
+      if (!isEngineDeath(trouble)) work.notBeforeMs = this.#budget.take(nowMs);
     }
     this.#counts.moved += 1;
     work.phase = "waiting";
-    this.#desk.reprice(work);
+    this.admission.reprice(work);
     this.#waiting.enterMoved(work);
     this.#matchSoon();
+  }
+
+  /** Of two attempts this one gave the first token. */
+  #won(work: Work, attempt: RunningAttempt): void {
+    const isHedge = this.#running.settleRace(work, attempt);
+    this.#hedges.counts[isHedge ? "won" : "lost"] += 1;
+    if (isHedge) this.#tellStarted(work, attempt);
+    this.#matchSoon();
+  }
+
+  #tellStarted(work: Work, attempt: RunningAttempt): void {
+    work.deliverStarted(attempt.lease.nodeId, Math.round(this.#ports.clock.monoMs() - work.queuedAtMs));
   }
 
   /** Ends work that waits or runs with a refusal. */
   #fail(work: Work, reason: Refusal): void {
     if (work.phase === "done") return;
-    const { current } = work;
+    this.#running.dropHedge(work, reason.message);
     const isClosing = work.phase === "closing";
-    if (current !== null) {
-      const { leaseId, epoch, nodeId } = current.lease;
-      this.#leases.revoke(leaseId);
+    if (work.current !== null) {
       const ending = isClosing ? work.finishEnding() : reason.code === "deadline-exceeded" ? "timed-out" : "cancelled";
-      this.#release(work, { ending, detail: reason.message, statement: null, isWhole: false });
-      this.#ports.roster.send(nodeId, { type: "attempt.cancel", leaseId, epoch });
+      this.#running.revoke(work, { ending, detail: reason.message, statement: null, isNodeTold: true });
     }
     this.#waiting.leave(work);
     this.#settle(work);
@@ -355,37 +379,20 @@ export class Dispatcher implements Dispatch {
     this.#matchSoon();
   }
 
-  #release(work: Work, end: Parameters<Work["close"]>[0] & { readonly isWhole: boolean }): void {
-    const { current } = work;
-    work.close(end);
-    if (current === null) return;
-    this.#running.delete(current.lease.leaseId);
-    this.pool.touch(current.lease.replicaId);
-    this.#desk.ended(work, current, end.isWhole);
-  }
-
   #settle(work: Work): void {
     work.settle();
-    if (this.#running.size + this.#waiting.size === 0) for (const wake of this.#idleWaiters.splice(0)) wake();
+    if (this.#running.size + this.#waiting.size === 0) this.#gate.idle();
   }
 
   #withdraw(nodeId: NodeId, trouble: Trouble): void {
-    for (const work of [...this.#running.values()]) {
-      if (work.current?.lease.nodeId === nodeId) this.#lose(work, trouble);
+    for (const { work, attempt } of this.#running.attempts()) {
+      if (attempt.lease.nodeId === nodeId) this.#lose(work, attempt, trouble);
     }
     this.pool.observe(nodeId);
     this.pool.planSoon();
   }
 
   #all(): readonly Work[] {
-    return [...this.#running.values(), ...this.#waiting.all()];
+    return [...this.#running.works(), ...this.#waiting.all()];
   }
 }
-
-function draining(what: string): Refusal {
-  const message = `the grid is shutting down and ${what}`;
-  return { code: "draining", message, param: null, retryAfterMs: DRAIN_RETRY_MS };
-}
-
-/** A coordinator restarts within this. */
-const DRAIN_RETRY_MS = 5_000;

@@ -10,6 +10,7 @@ import type { Refusal } from "../../domain/refusal.ts";
 import type { Clock } from "../../ports/clock.ts";
 import type { Ids } from "../../ports/ids.ts";
 import type { WaitingRoom } from "../../scheduler/admission/admission.ts";
+import { sharesFailureDomain } from "../../scheduler/attempts/hedging.ts";
 import type { LeaseTable } from "../../scheduler/attempts/lease-table.ts";
 import { chooseReplica, type Placement, type PlacementRequest } from "../../scheduler/matching/placement.ts";
 import { PrefixHints } from "../../scheduler/matching/prefix-hints.ts";
@@ -20,7 +21,7 @@ import type { NodeView, Roster } from "../roster.ts";
 import type { DispatchOptions } from "./dispatch-options.ts";
 import type { ReplicaPool } from "./replica-pool.ts";
 import type { ServedModels } from "./served-models.ts";
-import type { Work } from "./work.ts";
+import type { RunningAttempt, Work } from "./work.ts";
 
 export interface MatcherPorts {
   readonly clock: Clock;
@@ -45,14 +46,14 @@ export class Matcher {
   }
 
   /** Starts every waiting attempt that has somewhere to run. `onPlaced` is called once for each, after its start was sent. */
-  placeWaiting(onPlaced: (work: Work, node: NodeView) => void): void {
+  placeWaiting(onPlaced: (work: Work, node: NodeView) => void, only: (work: Work) => boolean = () => true): void {
     const { waiting, pool } = this.#ports;
     if (waiting.size === 0) return;
     const nowMs = this.#ports.clock.monoMs();
     const fullModels = new Set<ModelId>();
     let replicas = pool.replicas();
     for (const work of waiting.inOrder()) {
-      if (work.notBeforeMs > nowMs || fullModels.has(work.modelId)) continue;
+      if (work.notBeforeMs > nowMs || fullModels.has(work.modelId) || !only(work)) continue;
       const request = this.#requestFor(work, nowMs);
       const chosen = chooseReplica({ snapshot: { version: pool.version, nodes: pool.nodes(), replicas }, request });
       if (!chosen.ok) {
@@ -65,6 +66,29 @@ export class Matcher {
       replicas = withLease(replicas, placed.lease.replicaId);
       onPlaced(work, placed.node);
     }
+  }
+
+  /** A second attempt of a stream without a token, outside its first one's failure domain; null when no replica can take it. */
+  placeHedge(work: Work): RunningAttempt | null {
+    const { pool } = this.#ports;
+    const first = work.current;
+    const home = first === null ? undefined : pool.nodes().get(first.lease.nodeId);
+    if (home === undefined) return null;
+    const request = this.#requestFor(work, this.#ports.clock.monoMs());
+    const excludedNodeIds = new Set(request.excludedNodeIds);
+    for (const node of pool.nodes().values()) if (sharesFailureDomain(home, node)) excludedNodeIds.add(node.nodeId);
+    const snapshot = { version: pool.version, nodes: pool.nodes(), replicas: pool.replicas() };
+    const chosen = chooseReplica({ snapshot, request: { ...request, excludedNodeIds } });
+    if (!chosen.ok) return null;
+    const node = this.#ports.roster.node(chosen.value.nodeId);
+    const lease = node === null ? null : this.#grant(work, chosen.value);
+    if (lease === null || node === null) return null;
+    const { publicKeyHex: nodePublicKeyHex } = node;
+    const attempt = work.beginHedge({ lease, nodePublicKeyHex, nowMs: this.#ports.patientMs() });
+    if (this.#ports.roster.send(lease.nodeId, startMessage(work, lease, this.#ports.clock.monoMs()))) return attempt;
+    this.#ports.leases.revoke(lease.leaseId);
+    work.closeHedge({ ending: "node-lost", detail: LINK_CLOSED, statement: null });
+    return null;
   }
 
   /** Whether another replica than the one it runs on could take this work now. */
@@ -108,7 +132,7 @@ export class Matcher {
     const attempt = work.begin({ lease, nodePublicKeyHex: node.publicKeyHex, nowMs: this.#ports.patientMs() });
     if (!roster.send(lease.nodeId, startMessage(work, attempt.lease, this.#ports.clock.monoMs()))) {
       this.#ports.leases.revoke(lease.leaseId);
-      work.close({ ending: "node-lost", detail: "the link closed before the start was sent", statement: null });
+      work.close({ ending: "node-lost", detail: LINK_CLOSED, statement: null });
       work.phase = "waiting";
       return null;
     }
@@ -140,6 +164,8 @@ export class Matcher {
     return granted.ok ? granted.value : null;
   }
 }
+
+const LINK_CLOSED = "the link closed before the start was sent";
 
 /** What keeps this work out keeps out all others of its model. */
 function isOthersToo(losers: LoserCounts): boolean {

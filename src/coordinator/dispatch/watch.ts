@@ -21,7 +21,7 @@ export interface WatchPorts {
   waiting(): readonly Work[];
   hasAlternative(work: Work): boolean;
   impossibility(work: Work): Refusal | null;
-  onTrouble(work: Work, trouble: Trouble): void;
+  onTrouble(work: Work, attempt: RunningAttempt, trouble: Trouble): void;
   onFail(work: Work, reason: Refusal): void;
   /** Waiting work may have become placeable by time alone. */
   onTick(): void;
@@ -84,22 +84,29 @@ export class Watch {
     const dead = new Set(this.#ports.leases.expire(this.patientMs()).map((lease) => lease.leaseId));
     if (dead.size === 0) return;
     for (const work of this.#ports.running()) {
-      if (work.current === null || !dead.has(work.current.lease.leaseId)) continue;
-      this.#ports.onTrouble(work, { kind: "lease-expired", detail: "no message of the attempt within the lease" });
+      for (const attempt of [work.hedge, work.current]) {
+        if (attempt === null || !dead.has(attempt.lease.leaseId)) continue;
+        const detail = "no message of the attempt within the lease";
+        this.#ports.onTrouble(work, attempt, { kind: "lease-expired", detail });
+      }
     }
   }
 
   #checkAttempt(work: Work, nowMs: number): void {
     const attempt = work.current;
-    if (attempt === null) return;
+    // While two attempts run for the first token, neither is slow for want of an alternative.
+    if (attempt === null || work.hedge !== null) return;
     const owedSinceMs = work.phase === "closing" ? work.closingAtMs : this.#realMs(attempt.completedAtMs);
     if (owedSinceMs !== null) {
       if (nowMs - owedSinceMs < this.#options.statementWaitMs) return;
-      this.#ports.onTrouble(work, { kind: "stalled", detail: "the node's end did not come" });
+      this.#ports.onTrouble(work, attempt, { kind: "stalled", detail: "the node's end did not come" });
       return;
     }
     if (this.#isStalled(attempt) && this.#ports.hasAlternative(work)) {
-      this.#ports.onTrouble(work, { kind: "stalled", detail: "slower than its own pace and another replica is free" });
+      this.#ports.onTrouble(work, attempt, {
+        kind: "stalled",
+        detail: "slower than its own pace and another replica is free",
+      });
     }
   }
 

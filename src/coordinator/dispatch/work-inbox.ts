@@ -25,8 +25,10 @@ export interface WorkInboxHandlers {
   find(leaseId: string): Work | null;
   onTokens(work: Work, tokens: readonly SampledToken[]): void;
   onEnd(work: Work, end: { reason: AttemptEnd["reason"]; statement: Statement | null }): void;
-  onSpoilt(work: Work, detail: string): void;
-  onFailed(work: Work, failure: { code: string; message: string }): void;
+  /** The first that comes of either of two attempts: the other one loses. */
+  onFirst(work: Work, attempt: RunningAttempt): void;
+  onSpoilt(work: Work, attempt: RunningAttempt, detail: string): void;
+  onFailed(work: Work, attempt: RunningAttempt, failure: { code: string; message: string }): void;
 }
 
 export interface WorkInboxPorts {
@@ -71,7 +73,7 @@ export class WorkInbox {
         this.#takeVectors(held, message.vectors);
         return;
       case "attempt.failed":
-        this.#handlers.onFailed(held.work, message);
+        this.#handlers.onFailed(held.work, held.attempt, message);
     }
   }
 
@@ -86,7 +88,7 @@ export class WorkInbox {
     );
     if (verdict.kind === "breach") {
       this.#breach(from, verdict);
-      if (verdict.isSpoilt) this.#handlers.onSpoilt(work, `${verdict.code}: ${verdict.detail}`);
+      if (verdict.isSpoilt) this.#handlers.onSpoilt(work, attempt, `${verdict.code}: ${verdict.detail}`);
       return;
     }
     if (verdict.kind === "ignore") return;
@@ -94,10 +96,11 @@ export class WorkInbox {
     if (tokens === null) {
       const detail = `details of seq ${chunk.seq} do not fit its tokens`;
       this.#breach(from, { code: "details-differ", detail });
-      this.#handlers.onSpoilt(work, detail);
+      this.#handlers.onSpoilt(work, attempt, detail);
       return;
     }
     const nowMs = this.#ports.patientMs();
+    if (work.hedge !== null) this.#handlers.onFirst(work, attempt);
     attempt.nextSeq += 1;
     for (const { tokenId } of tokens) attempt.receivedTokenIds.push(tokenId);
     attempt.pace = afterToken(attempt.pace, nowMs);
@@ -112,9 +115,10 @@ export class WorkInbox {
     const problem = this.#endProblem(work, attempt, end);
     if (problem !== null) {
       this.#breach(from, problem);
-      this.#handlers.onSpoilt(work, `${problem.code}: ${problem.detail}`);
+      this.#handlers.onSpoilt(work, attempt, `${problem.code}: ${problem.detail}`);
       return;
     }
+    if (work.hedge !== null) this.#handlers.onFirst(work, attempt);
     const detail = statementProblem(
       { gridId: this.#ports.gridId, terms: work.terms, attempt, end },
       this.#ports.crypto,
@@ -143,7 +147,7 @@ export class WorkInbox {
       return;
     }
     this.#breach(from, { code: "vectors-differ", detail });
-    this.#handlers.onSpoilt(work, detail);
+    this.#handlers.onSpoilt(work, attempt, detail);
   }
 
   #heldBy(from: NodeId, claim: { leaseId: string; epoch: number }): Held | null {
@@ -155,7 +159,8 @@ export class WorkInbox {
       return null;
     }
     const work = verdict.kind === "live" ? this.#handlers.find(leaseId) : null;
-    if (work?.current?.lease.leaseId === leaseId) return { work, attempt: work.current, from };
+    const attempt = work?.attemptUnder(leaseId) ?? null;
+    if (work !== null && attempt !== null) return { work, attempt, from };
     this.lateMessages += 1;
     return null;
   }

@@ -12,13 +12,13 @@
 import { assert } from "../../domain/assert.ts";
 import type { AttemptEnding, AttemptRecord } from "../../domain/attempt.ts";
 import type { RequestTerms } from "../../domain/generation.ts";
-import type { ModelId, NodeId } from "../../domain/ids.ts";
+import type { LeaseId, ModelId, NodeId } from "../../domain/ids.ts";
 import type { Lease } from "../../domain/lease.ts";
 import type { Refusal } from "../../domain/refusal.ts";
 import type { SampledToken, StopReason } from "../../domain/sampling.ts";
 import type { ServiceTier } from "../../domain/tier.ts";
 import type { QueueEntry } from "../../scheduler/admission/admission.ts";
-import { isEngineDeath, isRequestFault, type Trouble } from "../../scheduler/attempts/failover.ts";
+import { isEngineDeath, isRequestFault, isRetry, type Trouble } from "../../scheduler/attempts/failover.ts";
 import { startPace, type TokenPace } from "../../scheduler/attempts/stall.ts";
 import type { AttemptStart } from "../../wire/agent-link.ts";
 
@@ -42,6 +42,19 @@ export interface RunningAttempt {
 /** Requests without a tenant share as one. */
 const NO_TENANT = "none";
 
+export interface AttemptBeginning {
+  readonly lease: Lease;
+  readonly nodePublicKeyHex: string;
+  /** By the clock of leases. */
+  readonly nowMs: number;
+}
+
+export interface AttemptClosing {
+  readonly ending: AttemptEnding;
+  readonly detail: string | null;
+  readonly statement: { readonly json: string; readonly signatureHex: string } | null;
+}
+
 export abstract class Work implements QueueEntry {
   readonly terms: RequestTerms;
   readonly choice: number;
@@ -63,8 +76,10 @@ export abstract class Work implements QueueEntry {
   preemptions = 0;
   phase: WorkPhase = "waiting";
   current: RunningAttempt | null = null;
+  /** A second attempt beside the current one, until either of them gives the first token. */
+  hedge: RunningAttempt | null = null;
   /** Of the attempts that ended badly; what bounds the moves. */
-  readonly counts = { troubles: 0, engineDeaths: 0, requestFaults: 0 };
+  readonly counts = { troubles: 0, retries: 0, engineDeaths: 0, requestFaults: 0 };
   /** Not placed before this, after a failed attempt when the retry budget is spent. */
   notBeforeMs = 0;
   /** When `finish` was called; the node owes its statement. */
@@ -118,32 +133,69 @@ export abstract class Work implements QueueEntry {
     return [...this.#records];
   }
 
-  begin(attempt: { lease: Lease; nodePublicKeyHex: string; nowMs: number }): RunningAttempt {
+  begin(start: AttemptBeginning): RunningAttempt {
     assert(this.phase === "waiting" && this.current === null, "an attempt starts while its work waits");
-    const running: RunningAttempt = {
-      lease: attempt.lease,
-      nodePublicKeyHex: attempt.nodePublicKeyHex,
+    this.current = this.#attempt(start);
+    this.phase = "running";
+    return this.current;
+  }
+
+  beginHedge(start: AttemptBeginning): RunningAttempt {
+    const first = this.current;
+    assert(this.phase === "running" && first !== null && this.hedge === null, "a hedge starts beside one attempt");
+    assert(first.nextSeq === 0, "a hedge starts before the first token");
+    this.hedge = this.#attempt(start);
+    return this.hedge;
+  }
+
+  /** The attempt under this lease, while it lives. */
+  attemptUnder(leaseId: LeaseId): RunningAttempt | null {
+    if (this.current?.lease.leaseId === leaseId) return this.current;
+    return this.hedge?.lease.leaseId === leaseId ? this.hedge : null;
+  }
+
+  /** Writes down how the running attempt ended; the phase is the caller's. */
+  close(end: AttemptClosing): RunningAttempt {
+    const attempt = this.current;
+    assert(attempt !== null && this.hedge === null, "an attempt that ends was running, and runs alone");
+    this.current = null;
+    this.#write(attempt, end);
+    return attempt;
+  }
+
+  /** The hedge ended and the first attempt goes on. */
+  closeHedge(end: AttemptClosing): RunningAttempt {
+    const attempt = this.hedge;
+    assert(attempt !== null, "a hedge that ends was running");
+    this.hedge = null;
+    this.#write(attempt, end);
+    return attempt;
+  }
+
+  /** The first attempt ended and the hedge goes on in its place. */
+  promoteHedge(end: AttemptClosing): RunningAttempt {
+    const { current, hedge } = this;
+    assert(current !== null && hedge !== null, "a hedge that takes over runs beside an attempt");
+    this.current = hedge;
+    this.hedge = null;
+    this.#write(current, end);
+    return current;
+  }
+
+  #attempt(start: AttemptBeginning): RunningAttempt {
+    return {
+      lease: start.lease,
+      nodePublicKeyHex: start.nodePublicKeyHex,
       promptTokens: this.promptTokens(),
       nextSeq: 0,
       receivedTokenIds: [],
       acknowledgedTokens: 0,
-      pace: startPace(attempt.nowMs),
+      pace: startPace(start.nowMs),
       completedAtMs: null,
     };
-    this.current = running;
-    this.phase = "running";
-    return running;
   }
 
-  /** Writes down how the running attempt ended; the phase is the caller's. */
-  close(end: {
-    ending: AttemptEnding;
-    detail: string | null;
-    statement: { readonly json: string; readonly signatureHex: string } | null;
-  }): void {
-    const attempt = this.current;
-    assert(attempt !== null, "an attempt that ends was running");
-    this.current = null;
+  #write(attempt: RunningAttempt, end: AttemptClosing): void {
     this.#records.push({
       attemptId: attempt.lease.attemptId,
       leaseId: attempt.lease.leaseId,
@@ -161,6 +213,7 @@ export abstract class Work implements QueueEntry {
 
   countTrouble(trouble: Trouble): void {
     this.counts.troubles += 1;
+    if (isRetry(trouble)) this.counts.retries += 1;
     if (isEngineDeath(trouble)) this.counts.engineDeaths += 1;
     if (isRequestFault(trouble)) this.counts.requestFaults += 1;
   }
@@ -176,7 +229,7 @@ export abstract class Work implements QueueEntry {
 
   /** Nothing follows. */
   settle(): void {
-    assert(this.current === null, "no attempt runs when its work is done");
+    assert(this.current === null && this.hedge === null, "no attempt runs when its work is done");
     this.phase = "done";
     for (const wake of this.#doneWaiters.splice(0)) wake();
   }

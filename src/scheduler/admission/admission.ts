@@ -99,6 +99,14 @@ export class WaitingRoom<Entry extends QueueEntry> {
     return ahead;
   }
 
+  /** Whether anybody of this tier waits. */
+  hasAny(tier: ServiceTier): boolean {
+    const { resumed, fair } = this.#tier(tier);
+    if (resumed.size + fair.size > 0) return true;
+    for (const entry of this.#moved) if (entry.tier === tier) return true;
+    return false;
+  }
+
   get size(): number {
     let waiting = this.#moved.size;
     for (const { resumed, fair } of this.#tiers.values()) waiting += resumed.size + fair.size;

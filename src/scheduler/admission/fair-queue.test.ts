@@ -110,7 +110,7 @@ describe("fair shares", () => {
           queue.enter(victim);
           let number = 0;
           const got = others.map(() => 0);
-          for (let served = 0; ; served++) {
+          for (;;) {
             for (const [at, cost] of others.entries()) {
               while (queue.waitingOf(`other${at}`) < 3) queue.enter(entry(`other${at}`, number++, cost / 100));
             }

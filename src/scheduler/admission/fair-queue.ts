@@ -48,6 +48,14 @@ interface Account<Entry> {
   isNew: boolean;
 }
 
+/** Where a tenant stands while the order is made. */
+interface Head<Entry> {
+  readonly account: Account<Entry>;
+  readonly at: number;
+  readonly usedMicro: number;
+  readonly round: number;
+}
+
 export class FairQueue<Entry extends FairEntry> {
   readonly #accounts = new Map<string, Account<Entry>>();
   readonly #weightOf: (tenantId: string) => number;
@@ -105,12 +113,23 @@ export class FairQueue<Entry extends FairEntry> {
   /** A copy, in the order in which they are to be served. */
   inOrder(): readonly Entry[] {
     this.#lift();
-    const all: { entry: Entry; round: number; at: number }[] = [];
+    const heads: Head<Entry>[] = [];
     for (const account of this.#accounts.values()) {
-      this.#walk(account, (entry, round, at) => all.push({ entry, round, at }));
+      const head = this.#headOf({ account, at: -1, usedMicro: account.chargedMicro, round: 0 });
+      if (head !== null) heads.push(head);
     }
-    all.sort((a, b) => a.round - b.round || byTenant(a.entry, b.entry) || a.at - b.at);
-    return all.map(({ entry }) => entry);
+    // Each tenant's own order stands, so the tenants' heads are merged.
+    heads.sort(byRound);
+    const order: Entry[] = [];
+    for (let first = heads[0]; first !== undefined; first = heads[0]) {
+      const entry = first.account.waiting[first.at];
+      if (entry !== undefined) order.push(entry);
+      const next = this.#headOf(first);
+      if (next === null) heads.shift();
+      else if (next.round !== first.round) moveBack(heads, next);
+      else heads[0] = next;
+    }
+    return order;
   }
 
   /** Who is served before `entry`, in no order; it need not wait yet. */
@@ -139,12 +158,20 @@ export class FairQueue<Entry extends FairEntry> {
     for (const account of this.#accounts.values()) yield* account.waiting;
   }
 
-  #walk(account: Account<Entry>, visit: (entry: Entry, round: number, at: number) => void): void {
+  #walk(account: Account<Entry>, visit: (entry: Entry, round: number) => void): void {
     let usedMicro = account.chargedMicro;
-    for (const [at, entry] of account.waiting.entries()) {
+    for (const entry of account.waiting) {
       usedMicro += this.#micro(account.tenantId, entry.shareCost);
-      visit(entry, roundOf(usedMicro), at);
+      visit(entry, roundOf(usedMicro));
     }
+  }
+
+  /** The next request of a tenant after this one; null after the last. */
+  #headOf({ account, at, usedMicro }: Head<Entry>): Head<Entry> | null {
+    const entry = account.waiting[at + 1];
+    if (entry === undefined) return null;
+    const used = usedMicro + this.#micro(account.tenantId, entry.shareCost);
+    return { account, at: at + 1, usedMicro: used, round: roundOf(used) };
   }
 
   /** All that began to wait since the last look are lifted to one floor, so their order of arrival does not matter. */
@@ -199,6 +226,24 @@ export class FairQueue<Entry extends FairEntry> {
 
 function roundOf(usedMicro: number): number {
   return Math.ceil(usedMicro / QUANTUM_MICRO_SECONDS);
+}
+
+function byRound<Entry>(a: Head<Entry>, b: Head<Entry>): number {
+  return a.round - b.round || byTenant(a.account, b.account);
+}
+
+/** Takes the first out and puts `next` where it belongs in the sorted rest. */
+function moveBack<Entry>(heads: Head<Entry>[], next: Head<Entry>): void {
+  let low = 1;
+  let high = heads.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    const other = heads[middle];
+    if (other !== undefined && byRound(other, next) < 0) low = middle + 1;
+    else high = middle;
+  }
+  heads.copyWithin(0, 1, low);
+  heads[low - 1] = next;
 }
 
 function byTenant(a: { readonly tenantId: string }, b: { readonly tenantId: string }): number {

@@ -15,8 +15,8 @@ import type { ModelId } from "../../domain/ids.ts";
 const PROMPT_TOKEN_WORK = 0.1;
 /** Decode tokens per second on the reference load that count as 1. Only ratios matter to shares. */
 export const REFERENCE_SPEED = 100;
-/** Before any request of a model has ended. */
-const SERVICE_GUESS_MS = 2_000;
+/** Before any request of a model has ended: an output token on one CPU core. */
+const MS_PER_WORK_GUESS = 20;
 const OUTPUT_SHARE_GUESS = 0.5;
 /** Slots that a replica of an unknown model is taken to have. */
 const SLOTS_GUESS = 16;
@@ -73,9 +73,8 @@ export class ServiceTimes {
 
   /** How long it will hold its slot. */
   expectedMs(request: RequestSize): number {
-    const learnt = this.#learnt.get(request.modelId);
-    if (learnt === undefined) return SERVICE_GUESS_MS;
-    return learnt.msPerWork * workOf(request.promptTokens, request.outputTokensMax * learnt.outputShare);
+    const msPerWork = this.#learnt.get(request.modelId)?.msPerWork ?? MS_PER_WORK_GUESS;
+    return msPerWork * workOf(request.promptTokens, request.outputTokensMax * this.outputShare(request.modelId));
   }
 
   /** Normalised device-seconds that it will take. */

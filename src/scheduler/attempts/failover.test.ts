@@ -4,11 +4,13 @@ import {
   decideFailover,
   ENGINE_DEATHS_MAX,
   isEngineDeath,
+  isRetry,
+  RETRIES_MAX,
   TROUBLES_MAX,
   type Trouble,
 } from "./failover.ts";
 
-const FIRST = { troubles: 1, engineDeaths: 0, requestFaults: 0 };
+const FIRST = { troubles: 1, retries: 1, engineDeaths: 0, requestFaults: 0 };
 const failed = (code: string): Trouble => ({ kind: "failed", code, message: "because" });
 
 describe("decideFailover", () => {
@@ -31,7 +33,7 @@ describe("decideFailover", () => {
     "%s is the request's own fault once a second attempt finds it too: one node may lie",
     (code) => {
       expect(decideFailover(failed(code), { ...FIRST, requestFaults: 1 }).kind).toBe("move");
-      const decision = decideFailover(failed(code), { troubles: 2, engineDeaths: 0, requestFaults: 2 });
+      const decision = decideFailover(failed(code), { troubles: 2, retries: 2, engineDeaths: 0, requestFaults: 2 });
       expect(decision).toMatchObject({ kind: "give-up", reason: { code: "invalid-request", retryAfterMs: null } });
     },
   );
@@ -54,6 +56,16 @@ describe("decideFailover", () => {
     expect(decideFailover(gone, { ...FIRST, troubles: TROUBLES_MAX + 1 }).kind).toBe("give-up");
     const dead = decideFailover(failed("engine-crashed"), { ...FIRST, troubles: 3, engineDeaths: ENGINE_DEATHS_MAX });
     expect(dead).toMatchObject({ kind: "give-up", reason: { code: "upstream-lost" } });
+  });
+
+  test("gives up after three retries, and does not count moves off nodes and engines that died", () => {
+    const stalled: Trouble = { kind: "stalled", detail: "" };
+    expect(decideFailover(stalled, { ...FIRST, retries: RETRIES_MAX }).kind).toBe("move");
+    const decision = decideFailover(stalled, { ...FIRST, retries: RETRIES_MAX + 1 });
+    expect(decision).toMatchObject({ kind: "give-up", reason: { code: "upstream-lost" } });
+    expect([stalled, failed("engine-overloaded"), failed("grammar-invalid")].map(isRetry)).toEqual([true, true, true]);
+    const moves: readonly Trouble[] = [{ kind: "node-gone", detail: "" }, failed("yield"), failed("engine-crashed")];
+    expect(moves.map(isRetry)).toEqual([false, false, false]);
   });
 
   test("only an engine's own end counts as its death", () => {

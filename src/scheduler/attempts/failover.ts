@@ -24,7 +24,9 @@ export type Trouble =
   | { readonly kind: "spoilt"; readonly detail: string }
   | { readonly kind: "failed"; readonly code: string; readonly message: string };
 
-/** Troubles of one choice; more means that moving does not help. */
+/** Retries of one choice: attempts that failed on a node that still lives. Moves off nodes and engines that died are no retries. */
+export const RETRIES_MAX = 3;
+/** Troubles of one choice of any kind; more means that moving does not help. */
 export const TROUBLES_MAX = 8;
 /** A request that kills engines is not carried from node to node until all of them are dead. */
 export const ENGINE_DEATHS_MAX = 3;
@@ -50,6 +52,7 @@ const REQUEST_FAULTS: ReadonlySet<string> = new Set([
 export interface TroubleCounts {
   /** This one included. */
   readonly troubles: number;
+  readonly retries: number;
   readonly engineDeaths: number;
   readonly requestFaults: number;
 }
@@ -68,7 +71,7 @@ export function decideFailover(trouble: Trouble, counts: TroubleCounts): Failove
     const message = `the node could not finish before the deadline: ${trouble.message}`;
     return { kind: "give-up", ending, reason: { code: "deadline-exceeded", message, param: null, retryAfterMs: null } };
   }
-  if (counts.troubles > TROUBLES_MAX || counts.engineDeaths >= ENGINE_DEATHS_MAX) {
+  if (counts.troubles > TROUBLES_MAX || counts.retries > RETRIES_MAX || counts.engineDeaths >= ENGINE_DEATHS_MAX) {
     const message = `${counts.troubles} attempts failed, ${counts.engineDeaths} of them with their engine; the last: ${describeTrouble(trouble)}`;
     return { kind: "give-up", ending, reason: { code: "upstream-lost", message, param: null, retryAfterMs: null } };
   }
@@ -81,6 +84,22 @@ export function isEngineDeath(trouble: Trouble): boolean {
 
 export function isRequestFault(trouble: Trouble): boolean {
   return trouble.kind === "failed" && REQUEST_FAULTS.has(trouble.code);
+}
+
+/** The node lives, its engine too, and the attempt went wrong all the same. */
+export function isRetry(trouble: Trouble): boolean {
+  switch (trouble.kind) {
+    case "node-gone":
+    case "node-suspect":
+    case "node-yielded":
+      return false;
+    case "stalled":
+    case "lease-expired":
+    case "spoilt":
+      return true;
+    case "failed":
+      return trouble.code !== "yield" && !isEngineDeath(trouble);
+  }
 }
 
 export function describeTrouble(trouble: Trouble): string {

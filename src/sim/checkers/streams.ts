@@ -4,7 +4,8 @@
  *
  * The newest order to start a choice names the only lease that may feed its stream. A client's position may never be ahead
  * of what that lease was given plus what its node has sent in order, so a token that came in under an older lease shows up
- * even though it is the right one.
+ * even though it is the right one. A priority request may have two leases until its first token (a hedge): the one that gives
+ * that token is then the only one.
  */
 import type { GenerationEvent } from "../../domain/generation.ts";
 import type { RequestId } from "../../domain/ids.ts";
@@ -16,7 +17,8 @@ interface StreamState {
   readonly label: string;
   position: number;
   isOver: boolean;
-  newest: Feed | null;
+  /** Leases that may feed it: one, or two of a priority request that has no token. */
+  live: readonly Feed[];
 }
 
 interface Feed {
@@ -48,7 +50,7 @@ export class StreamChecker implements Checker {
         if (observation.request.vectors.length > 0) this.#vectors.set(requestId, observation.request.vectors);
         for (const [choice, reference] of observation.request.reference.entries()) {
           const label = `${requestId}#${choice}`;
-          this.#streams.set(label, { reference, label, position: 0, isOver: false, newest: null });
+          this.#streams.set(label, { reference, label, position: 0, isOver: false, live: [] });
         }
         break;
       }
@@ -57,6 +59,7 @@ export class StreamChecker implements Checker {
         break;
       case "order":
         if (observation.message.type === "attempt.start") this.#started(observation, observation.message);
+        if (observation.message.type === "attempt.cancel") this.#cancelled(observation.message.leaseId);
         break;
       case "message":
         if (observation.message.type === "attempt.chunks") {
@@ -91,7 +94,15 @@ export class StreamChecker implements Checker {
     }
     const feed = { stream, ...at, epoch: order.epoch, nextSeq: 0, reached: order.work.generatedCount };
     this.#feeds.set(order.leaseId, feed);
-    stream.newest = feed;
+    const isHedge = order.terms.tier === "priority" && stream.position === 0;
+    const others = isHedge ? stream.live.filter(({ node }) => node !== at.node) : [];
+    stream.live = [...others.slice(-1), feed];
+  }
+
+  #cancelled(leaseId: string): void {
+    const feed = this.#feeds.get(leaseId);
+    if (feed === undefined || feed.stream.live.length < 2) return;
+    feed.stream.live = feed.stream.live.filter((other) => other !== feed);
   }
 
   #fed(at: { node: string; connection: number }, chunk: Chunk): void {
@@ -129,9 +140,10 @@ export class StreamChecker implements Checker {
           }
           stream.position += 1;
         }
-        if (stream.newest === null || stream.position > stream.newest.reached) {
-          const reached = stream.newest?.reached ?? 0;
-          this.#break(`${stream.label} is at ${stream.position}, its live lease has fed only up to ${reached}`);
+        stream.live = stream.live.filter(({ reached }) => reached >= stream.position || stream.live.length === 1);
+        if (stream.live.length !== 1 || stream.live.some(({ reached }) => stream.position > reached)) {
+          const reached = stream.live.map((feed) => feed.reached).join(" and ") || "nothing";
+          this.#break(`${stream.label} is at ${stream.position}, its one live lease has fed only up to ${reached}`);
         }
         break;
       case "end":

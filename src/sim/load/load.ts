@@ -78,8 +78,9 @@ export function drawLoad(options: {
   readonly probesAtMs: number;
 }): LoadPlan {
   const { random } = options;
-  const models = Array.from({ length: random.between(1, MODELS_MAX) }, (_, index) =>
-    drawModel(random.fork(`model/${index}`), index),
+  const count = random.between(1, MODELS_MAX);
+  const models = Array.from({ length: count }, (_, index) =>
+    drawModel(random.fork(`model/${index}`), index, { isAlone: count === 1 }),
   );
   const tenants = Array.from({ length: random.between(1, 3) }, (_, index) =>
     drawTenant(random.fork(`tenant/${index}`), index),
@@ -115,13 +116,14 @@ export function drawLoad(options: {
   };
 }
 
-function drawModel(random: SeededRandom, index: number): ModelDraw {
+function drawModel(random: SeededRandom, index: number, of: { isAlone: boolean }): ModelDraw {
   return {
     name: `sim-${index}`,
     warmReplicas: random.pick([0, 1, 1, 2, 3]),
     fileBytes: random.between(10, 600) * MEGABYTE,
-    // A slot of the whole context takes 0.5, 4 or 64 MB: some replicas have one slot, some have all.
-    kvBytesPerToken: random.pick([2_048, 16_384, 262_144]),
+    // A slot of the whole context takes 0.5, 4 or 64 MB: some replicas have one slot, some have all. A lone model may take 8 GB,
+    // so that tiers fight for the two slots of the largest node; two such models would not both fit on it.
+    kvBytesPerToken: of.isAlone && random.chance(0.5) ? 33_554_432 : random.pick([2_048, 16_384, 262_144]),
     inputMicroUsdPerMtok: random.pick([0, 50_000, 333_333]),
     outputMicroUsdPerMtok: random.pick([0, 100_000, 1_234_567]),
   };

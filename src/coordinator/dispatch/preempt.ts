@@ -1,0 +1,104 @@
+/**
+ * Makes room for priority requests that find no free slot: a stream of the same model on a replica that could serve the request
+ * goes back to its queue, with its tokens. Nothing of it is lost but the time to decode them again, and nothing is charged for
+ * that. Which stream, and whether any, is the scheduler's decision.
+ */
+import type { ModelId, ReplicaId } from "../../domain/ids.ts";
+import type { Log } from "../../ports/log.ts";
+import type { WaitingRoom } from "../../scheduler/admission/admission.ts";
+import { choosePreemption, type PreemptionCandidate } from "../../scheduler/admission/preemption.ts";
+import type { ReplicaFact } from "../../scheduler/placement/snapshot.ts";
+import type { AdmissionDesk } from "./admission-desk.ts";
+import { GenerationWork } from "./generation-work.ts";
+import type { RunningAttempts } from "./running-attempts.ts";
+import type { Work } from "./work.ts";
+
+export interface PreempterPorts {
+  readonly log: Log;
+  readonly waiting: WaitingRoom<Work>;
+  readonly running: RunningAttempts;
+  readonly desk: Pick<AdmissionDesk, "restMs" | "prefillMs" | "reprice">;
+  readonly pool: { ready(modelId: ModelId): readonly ReplicaFact[] };
+}
+
+export class Preempter {
+  readonly #ports: PreempterPorts;
+  /** Since the start. */
+  preempted = 0;
+
+  constructor(ports: PreempterPorts) {
+    this.#ports = ports;
+  }
+
+  /** Frees a slot for each priority request that waits, where one may be taken; answers with those that may have one now. */
+  makeRoom(nowMs: number): ReadonlySet<Work> {
+    const { waiting } = this.#ports;
+    const served = new Set<Work>();
+    if (!waiting.hasAny("priority")) return served;
+    const exhausted = new Set<ModelId>();
+    for (const wanting of waiting.inOrder()) {
+      if (wanting.tier !== "priority" || wanting.notBeforeMs > nowMs || exhausted.has(wanting.modelId)) continue;
+      const promised = [...served].filter(({ modelId }) => modelId === wanting.modelId).length;
+      const work = this.#preemptee(wanting, { nowMs, promised });
+      if (work === null) {
+        exhausted.add(wanting.modelId);
+        continue;
+      }
+      this.#preempt(work, wanting);
+      served.add(wanting);
+    }
+    return served;
+  }
+
+  #preempt(work: Work, wanting: Work): void {
+    const { running, log, desk, waiting } = this.#ports;
+    const detail = `preempted for the ${wanting.tier} request ${wanting.terms.requestId}`;
+    const { lease } = running.revoke(work, { ending: "moved", detail, statement: null, isNodeTold: true });
+    const { nodeId, leaseId } = lease;
+    log.info({ requestId: work.terms.requestId, nodeId, leaseId, detail }, "attempt preempted");
+    this.preempted += 1;
+    work.preemptions += 1;
+    work.phase = "waiting";
+    desk.reprice(work);
+    waiting.enterPreempted(work);
+  }
+
+  /** The stream that gives its slot; null when more are free than were promised to others, or none may be taken. */
+  #preemptee(wanting: Work, at: { nowMs: number; promised: number }): Work | null {
+    const { pool, running } = this.#ports;
+    const avoided = wanting.avoided(at.nowMs);
+    const replicas = pool.ready(wanting.modelId).filter((replica) => {
+      return !avoided.has(replica.nodeId) && replica.contextTokens >= wanting.tokensNeeded();
+    });
+    const free = replicas.reduce((sum, { slots, slotsLeased }) => sum + Math.max(0, slots - slotsLeased), 0);
+    if (free > at.promised) return null;
+    const takeable = new Set(replicas.map(({ replicaId }) => replicaId));
+    const candidates: PreemptionCandidate[] = [];
+    const works = new Map<string, Work>();
+    for (const work of running.works()) {
+      const candidate = this.#candidateOf(work, takeable);
+      if (candidate === null) continue;
+      candidates.push(candidate);
+      works.set(candidate.leaseId, work);
+    }
+    const chosen = choosePreemption(candidates);
+    return chosen === null ? null : (works.get(chosen.leaseId) ?? null);
+  }
+
+  #candidateOf(work: Work, takeable: ReadonlySet<ReplicaId>): PreemptionCandidate | null {
+    const { desk } = this.#ports;
+    const attempt = work.current;
+    // An embedding would start over: it is short, and waiting for it is cheaper.
+    if (!(work instanceof GenerationWork) || attempt === null || !takeable.has(attempt.lease.replicaId)) return null;
+    if (work.phase !== "running" || work.completion() !== null || work.hedge !== null) return null;
+    return {
+      leaseId: attempt.lease.leaseId,
+      tier: work.tier,
+      preemptions: work.preemptions,
+      hasProgress: attempt.acknowledgedTokens > 0,
+      lostWorkMs: desk.prefillMs(work.modelId, work.promptTokens()),
+      reloadBytes: 0,
+      restMs: desk.restMs(attempt),
+    };
+  }
+}

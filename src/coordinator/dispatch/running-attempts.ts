@@ -1,0 +1,130 @@
+/**
+ * The attempts that run, by lease: one for each piece of work, or two while a hedge races for the first token. Whatever ends an
+ * attempt goes through here, so that its lease, its slot, its books and its node are told together, and once.
+ */
+import type { LeaseId } from "../../domain/ids.ts";
+import { leaseId as asLeaseId } from "../../domain/ids.ts";
+import type { Clock } from "../../ports/clock.ts";
+import type { Log } from "../../ports/log.ts";
+import { decideFailover, describeTrouble, type Trouble } from "../../scheduler/attempts/failover.ts";
+import type { LeaseTable } from "../../scheduler/attempts/lease-table.ts";
+import type { Roster } from "../roster.ts";
+import type { AdmissionDesk } from "./admission-desk.ts";
+import type { ReplicaPool } from "./replica-pool.ts";
+import type { AttemptClosing, RunningAttempt, Work } from "./work.ts";
+
+export interface RunningPorts {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly roster: Roster;
+  readonly leases: LeaseTable;
+  readonly pool: Pick<ReplicaPool, "touch">;
+  readonly desk: Pick<AdmissionDesk, "ended">;
+}
+
+export class RunningAttempts {
+  readonly #ports: RunningPorts;
+  readonly #byLease = new Map<LeaseId, Work>();
+
+  constructor(ports: RunningPorts) {
+    this.#ports = ports;
+  }
+
+  /** Attempts, hedges included. */
+  get size(): number {
+    return this.#byLease.size;
+  }
+
+  /** Each once, also while two attempts of it run; in the order in which they started. */
+  works(): readonly Work[] {
+    return [...new Set(this.#byLease.values())];
+  }
+
+  /** A copy. */
+  attempts(): readonly { readonly work: Work; readonly attempt: RunningAttempt }[] {
+    return [...this.#byLease].flatMap(([leaseId, work]) => {
+      const attempt = work.attemptUnder(leaseId);
+      return attempt === null ? [] : [{ work, attempt }];
+    });
+  }
+
+  under(leaseId: string): Work | null {
+    return this.#byLease.get(asLeaseId(leaseId)) ?? null;
+  }
+
+  began(work: Work, attempt: RunningAttempt): void {
+    this.#byLease.set(attempt.lease.leaseId, work);
+  }
+
+  /** The node's own end. */
+  end(work: Work, end: AttemptClosing): void {
+    if (work.current !== null) this.#ports.leases.end(work.current.lease.leaseId);
+    this.#free(work, work.close(end), true);
+  }
+
+  /** Lost, moved or cancelled; the node is told when it may still work on it. */
+  revoke(work: Work, end: AttemptClosing & { readonly isNodeTold: boolean }): RunningAttempt {
+    const attempt = work.close(end);
+    this.#kill(work, attempt, end.isNodeTold);
+    return attempt;
+  }
+
+  cancel(attempt: RunningAttempt): void {
+    const { leaseId, epoch, nodeId } = attempt.lease;
+    this.#ports.roster.send(nodeId, { type: "attempt.cancel", leaseId, epoch });
+  }
+
+  /** Of two attempts this one gave the first token: the other is cancelled and counts for nothing. True when the hedge won. */
+  settleRace(work: Work, winner: RunningAttempt): boolean {
+    const isHedge = winner === work.hedge;
+    const loser = isHedge ? work.promoteHedge(LOST_THE_RACE) : work.closeHedge(LOST_THE_RACE);
+    this.#kill(work, loser, true);
+    return isHedge;
+  }
+
+  /** One of two attempts went wrong: the other goes on, and nothing was delivered yet. True when it was the first one. */
+  loseOneOfTwo(work: Work, attempt: RunningAttempt, trouble: Trouble): boolean {
+    const { leaseId, nodeId } = attempt.lease;
+    const detail = describeTrouble(trouble);
+    work.countTrouble(trouble);
+    const decision = decideFailover(trouble, work.counts);
+    const end = { ending: decision.ending, detail, statement: null };
+    const isFirst = attempt === work.current;
+    if (isFirst) work.promoteHedge(end);
+    else work.closeHedge(end);
+    this.#kill(work, attempt, isStillAtWork(trouble));
+    if (decision.kind === "move" && decision.avoidNodeMs > 0) {
+      work.avoid(nodeId, this.#ports.clock.monoMs() + decision.avoidNodeMs);
+    }
+    this.#ports.log.info({ requestId: work.terms.requestId, nodeId, leaseId, detail }, "one of two attempts lost");
+    return isFirst;
+  }
+
+  dropHedge(work: Work, detail: string): void {
+    if (work.hedge === null) return;
+    this.#kill(work, work.closeHedge({ ending: "cancelled", detail, statement: null }), true);
+  }
+
+  #kill(work: Work, attempt: RunningAttempt, isNodeTold: boolean): void {
+    this.#ports.leases.revoke(attempt.lease.leaseId);
+    this.#free(work, attempt, false);
+    if (isNodeTold) this.cancel(attempt);
+  }
+
+  #free(work: Work, attempt: RunningAttempt, isWhole: boolean): void {
+    this.#byLease.delete(attempt.lease.leaseId);
+    this.#ports.pool.touch(attempt.lease.replicaId);
+    this.#ports.desk.ended(work, attempt, isWhole);
+  }
+}
+
+/** Whether the node may go on with an attempt that went wrong so. */
+export function isStillAtWork(trouble: Trouble): boolean {
+  return trouble.kind !== "node-gone" && trouble.kind !== "failed";
+}
+
+const LOST_THE_RACE: AttemptClosing = {
+  ending: "cancelled",
+  detail: "another attempt of the same choice gave the first token",
+  statement: null,
+};
