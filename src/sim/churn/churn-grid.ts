@@ -7,7 +7,7 @@
  */
 import { assert } from "../../domain/assert.ts";
 import { LIVENESS } from "../../domain/node.ts";
-import { DemandMeter } from "./demand-meter.ts";
+import { DEMAND_FADE_MS, DemandMeter } from "./demand-meter.ts";
 import { EventQueue } from "./event-queue.ts";
 import { Fates } from "./fates.ts";
 import type { GridNode, Running, Stage } from "./grid-parts.ts";
@@ -15,12 +15,12 @@ import type { ChurnPolicy, GridFacts, PlanCause } from "./policy.ts";
 import { RequestFlow } from "./request-flow.ts";
 import type { Scenario } from "./scenario.ts";
 import { StageLoader } from "./stage-loader.ts";
-import { TIER_BOUNDS } from "./tier-bounds.ts";
+import { TAIL_MS } from "./tier-bounds.ts";
 
 /** The grid comes up and loads before requests come and anything is counted. */
 export const WARM_UP_MS = 2 * 3_600_000;
-/** How long after the last arrival the last patience ends. */
-export const TAIL_MS = TIER_BOUNDS.flex.patienceMs + 60_000;
+/** What is asked in the first hour was asked before it. */
+const WARM_DEMAND_MS = 3_600_000;
 /** A machine that vanishes says nothing: silence is noticed on average half a look after the bound. */
 const VANISHED_NOTICE_MS = LIVENESS.suspectMs + LIVENESS.checkMs / 2;
 
@@ -37,6 +37,7 @@ export class ChurnGrid {
   #losses = 0;
   #planCpuMs = 0;
   readonly #cpuMs: () => number;
+  readonly #facts: GridFacts;
   /** What the warm-up moved and loaded is not counted. */
   #before = { movedBytes: 0, loads: 0 };
 
@@ -45,7 +46,7 @@ export class ChurnGrid {
     this.#policy = policy;
     this.#cpuMs = cpuMs;
     this.#nodes = scenario.nodes.map(nodeOf);
-    this.#meter = new DemandMeter(scenario.models.length, -WARM_UP_MS);
+    this.#meter = new DemandMeter(scenario.models.length, 0);
     this.#loader = new StageLoader({
       queue: this.#queue,
       models: scenario.models,
@@ -54,12 +55,21 @@ export class ChurnGrid {
         onCut: (stage, running) => this.#cut(stage, running),
       },
     });
+    const queue = this.#queue;
+    this.#facts = {
+      get nowMs() {
+        return queue.nowMs;
+      },
+      scenario,
+      nodes: this.#nodes,
+      demand: () => this.#meter.demands(queue.nowMs, this.#flow.waiting()),
+    };
     this.#flow = new RequestFlow({
       scenario,
       queue: this.#queue,
       fates: this.fates,
       replaysLostStagesOnly: policy.replaysLostStagesOnly,
-      route: (running) => policy.route(running, this.#facts()),
+      route: (running) => policy.route(running, this.#facts),
       onReleased: (stage) => this.#loader.released(stage),
       hasReadyChain: (model) => this.#hasReadyChain(model),
     });
@@ -114,16 +124,12 @@ export class ChurnGrid {
 
   /** A grid that has been running knows what is asked of it: the requests of the first hour stand for those before it. */
   #warmDemand(): void {
+    const spanMs = Math.min(WARM_DEMAND_MS, this.#scenario.endMs);
+    const weight = DEMAND_FADE_MS / spanMs;
     for (const request of this.#scenario.requests) {
-      if (request.atMs >= WARM_UP_MS / 2) break;
-      this.#meter.asked(request, -WARM_UP_MS);
+      if (request.atMs >= spanMs) break;
+      this.#meter.asked(request, -WARM_UP_MS, weight);
     }
-  }
-
-  #facts(): GridFacts {
-    const { nowMs } = this.#queue;
-    const demand = this.#meter.demands(nowMs, this.#flow.waiting());
-    return { nowMs, scenario: this.#scenario, nodes: this.#nodes, demand };
   }
 
   #load(): { nodesUp: number; waiting: number } {
@@ -139,7 +145,7 @@ export class ChurnGrid {
       if (toMs <= -WARM_UP_MS) continue;
       this.#queue.at(fromMs, () => this.#join(node, fromMs));
       // An interval that goes on to the end of the record has no known end.
-      if (toMs < endMs + TAIL_MS) this.#queue.at(toMs, () => this.#lose(node, end));
+      if (toMs < endMs + TAIL_MS - 1) this.#queue.at(toMs, () => this.#lose(node, end));
     }
   }
 
@@ -189,7 +195,7 @@ export class ChurnGrid {
 
   #plan(cause: PlanCause): void {
     const startMs = this.#cpuMs();
-    const wanted = this.#policy.plan(this.#facts(), cause);
+    const wanted = this.#policy.plan(this.#facts, cause);
     this.#planCpuMs += this.#cpuMs() - startMs;
     for (const node of this.#nodes) {
       const plans = wanted.get(node.index);
@@ -215,7 +221,8 @@ export class ChurnGrid {
       isFurther = false;
       for (const node of this.#nodes) {
         for (const stage of node.stages) {
-          if (stage.model !== model || stage.state !== "ready" || stage.first > reached || stage.end <= reached) continue;
+          if (stage.model !== model || stage.state !== "ready" || stage.first > reached || stage.end <= reached)
+            continue;
           reached = stage.end;
           isFurther = true;
         }
@@ -223,7 +230,6 @@ export class ChurnGrid {
     }
     return reached >= layers;
   }
-
 }
 
 function nodeOf(draw: GridNode["draw"], index: number): GridNode {
@@ -242,4 +248,3 @@ function nodeOf(draw: GridNode["draw"], index: number): GridNode {
     busyStages: 0,
   };
 }
-

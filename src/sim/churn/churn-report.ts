@@ -67,9 +67,21 @@ export const CHURN_METRIC_INFO: Readonly<Record<ChurnMetric, ChurnMetricInfo>> =
     meaning: "share of all requests that were answered in full within their tier's bounds",
   },
   completed: { label: "answered", better: "more", meaning: "requests answered in full, in time or not" },
-  failed: { label: "failed", better: "less", meaning: "requests that began and could not be finished before their patience ended" },
-  refused: { label: "refused", better: "less", meaning: "requests that never began: the queue was full or their patience ended in it" },
-  coldStarts: { label: "cold starts", better: "less", meaning: "requests that found no ready copy of their model and waited for one" },
+  failed: {
+    label: "failed",
+    better: "less",
+    meaning: "requests that began and could not be finished before their patience ended",
+  },
+  refused: {
+    label: "refused",
+    better: "less",
+    meaning: "requests that never began: the queue was full or their patience ended in it",
+  },
+  coldStarts: {
+    label: "cold starts",
+    better: "less",
+    meaning: "requests that found no ready copy of their model and waited for one",
+  },
   loads: { label: "loads", better: "less", meaning: "runs of layers loaded into a device" },
   movedGb: { label: "moved, GB", better: "less", meaning: "weights fetched over the nodes' links" },
   lostTokens: {

@@ -17,8 +17,8 @@ import {
 } from "./churn-report.ts";
 import { drawScenario } from "./draw-scenario.ts";
 import { runScenario } from "./run-scenario.ts";
-import { TIER_BOUNDS } from "./tier-bounds.ts";
 import { intervalOf } from "./statistics.ts";
+import { TIER_BOUNDS } from "./tier-bounds.ts";
 
 /** A month: the longest of the spot series goes on for 27 days. */
 export const HOURS_MAX = 720;
@@ -73,7 +73,10 @@ function check(options: ChurnOptions): void {
   if (requestsPerHour !== null && !(requestsPerHour > 0 && requestsPerHour <= REQUESTS_PER_HOUR_MAX))
     refuse("requests per hour", requestsPerHour, `above 0 and at most ${REQUESTS_PER_HOUR_MAX}`);
   if (kinds.includes("spot") && traces === null)
-    throw new FallowError("trace-needed", "spot churn replays measured series; name the folder that has them, or ask for owners");
+    throw new FallowError(
+      "trace-needed",
+      "spot churn replays measured series; name the folder that has them, or ask for owners",
+    );
 }
 
 function labelsOf({ kinds, traces }: ChurnOptions): readonly string[] {
@@ -83,7 +86,9 @@ function labelsOf({ kinds, traces }: ChurnOptions): readonly string[] {
       ? ["SYNTHETIC: owners' comings and goings are drawn from cohorts; no trace of desktop owners was found."]
       : []),
     ...(kinds.includes("spot")
-      ? ["MEASURED: spot availability replays the SkyPilot spot traces, each node from a drawn place in a drawn series."]
+      ? [
+          "MEASURED: spot availability replays the SkyPilot spot traces, each node from a drawn place in a drawn series.",
+        ]
       : []),
     traces === null
       ? "SYNTHETIC: lengths, arrivals, popularity and round trips, as no trace folder was given."
@@ -91,12 +96,18 @@ function labelsOf({ kinds, traces }: ChurnOptions): readonly string[] {
   ];
 }
 
-function cellOf(runs: readonly ChurnRun[], at: { readonly kind: ChurnKind; readonly policy: ChurnPolicyName }): ChurnCell {
+function cellOf(
+  runs: readonly ChurnRun[],
+  at: { readonly kind: ChurnKind; readonly policy: ChurnPolicyName },
+): ChurnCell {
   const own = runs.filter(({ kind, policy }) => kind === at.kind && policy === at.policy);
   return { ...at, metrics: perMetric((metric) => intervalOf(own.map(({ metrics }) => metrics[metric]))) };
 }
 
-function differencesOf(runs: readonly ChurnRun[], { kinds, policies, seeds }: ChurnOptions): readonly ChurnDifference[] {
+function differencesOf(
+  runs: readonly ChurnRun[],
+  { kinds, policies, seeds }: ChurnOptions,
+): readonly ChurnDifference[] {
   if (!policies.includes("ours")) return [];
   const value = (key: { kind: ChurnKind; policy: ChurnPolicyName; seed: number; metric: ChurnMetric }) =>
     runs.find(({ kind, policy, seed }) => kind === key.kind && policy === key.policy && seed === key.seed)?.metrics[
@@ -108,7 +119,9 @@ function differencesOf(runs: readonly ChurnRun[], { kinds, policies, seeds }: Ch
       .map((against): ChurnDifference => {
         const metrics = perMetric((metric) =>
           intervalOf(
-            seeds.map((seed) => value({ kind, policy: "ours", seed, metric }) - value({ kind, policy: against, seed, metric })),
+            seeds.map(
+              (seed) => value({ kind, policy: "ours", seed, metric }) - value({ kind, policy: against, seed, metric }),
+            ),
           ),
         );
         return { kind, against, metrics, verdicts: perMetric((metric) => verdictOf(metric, metrics[metric])) };
@@ -124,17 +137,17 @@ function verdictOf(metric: ChurnMetric, { low, high }: Interval): ChurnDifferenc
   return "open";
 }
 
-function perMetric<T>(valueOf: (metric: ChurnMetric) => T): Readonly<Record<ChurnMetric, T>> {
+function perMetric<T>(of: (metric: ChurnMetric) => T): Readonly<Record<ChurnMetric, T>> {
   return {
-    goodputTokPerSecond: valueOf("goodputTokPerSecond"),
-    sloAttainment: valueOf("sloAttainment"),
-    completed: valueOf("completed"),
-    failed: valueOf("failed"),
-    refused: valueOf("refused"),
-    coldStarts: valueOf("coldStarts"),
-    loads: valueOf("loads"),
-    movedGb: valueOf("movedGb"),
-    lostTokens: valueOf("lostTokens"),
-    hopsMean: valueOf("hopsMean"),
+    goodputTokPerSecond: of("goodputTokPerSecond"),
+    sloAttainment: of("sloAttainment"),
+    completed: of("completed"),
+    failed: of("failed"),
+    refused: of("refused"),
+    coldStarts: of("coldStarts"),
+    loads: of("loads"),
+    movedGb: of("movedGb"),
+    lostTokens: of("lostTokens"),
+    hopsMean: of("hopsMean"),
   };
 }

@@ -10,6 +10,7 @@ import { OWNER_COHORTS, ownerAvailability } from "./owner-availability.ts";
 import { type NodeDraw, REGION_RTT_MS, type Scenario } from "./scenario.ts";
 import { SERVED_MIX } from "./served-mix.ts";
 import { spotAvailability } from "./spot-availability.ts";
+import { TAIL_MS } from "./tier-bounds.ts";
 
 const HOUR_MS = 3_600_000;
 /** What a forecast may have seen before the run begins. */
@@ -69,7 +70,7 @@ export function drawScenario(options: ScenarioOptions): Scenario {
   const regions = drawRegions(random.fork("regions"), traces?.regions ?? SYNTHETIC_REGIONS);
   const startHourOfWeekUtc = random.fork("start").between(0, 167);
   const drawNode = kind === "spot" ? drawSpotNode : drawOwnerNode;
-  const context = { ...options, regions, startHourOfWeekUtc, span: { fromMs: -HISTORY_MS, toMs: endMs } };
+  const context = { ...options, regions, startHourOfWeekUtc, span: { fromMs: -HISTORY_MS, toMs: endMs + TAIL_MS } };
   const models = SERVED_MIX;
   return {
     kind,
@@ -98,7 +99,9 @@ function drawRegions(random: SeededRandom, table: RegionTable): RegionTable {
     const index = random.pick(all.filter((one) => !chosen.includes(one)));
     chosen.push(index);
   }
-  const rttMs = chosen.map((from) => chosen.map((to) => (from === to ? REGION_RTT_MS : (table.rttMs[from]?.[to] ?? 0))));
+  const rttMs = chosen.map((from) =>
+    chosen.map((to) => (from === to ? REGION_RTT_MS : (table.rttMs[from]?.[to] ?? 0))),
+  );
   return { names: chosen.map((index) => table.names[index] ?? ""), rttMs };
 }
 

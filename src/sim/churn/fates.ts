@@ -50,7 +50,10 @@ export class Fates {
 
   figures(requests: number, durationMs: number) {
     const { answered, failed, refused } = this.#counts;
-    assert(answered + failed + refused === requests, `each of ${requests} requests ended: ${JSON.stringify(this.#counts)}`);
+    assert(
+      answered + failed + refused === requests,
+      `each of ${requests} requests ended: ${JSON.stringify(this.#counts)}`,
+    );
     return {
       goodputTokPerSecond: (1_000 * this.#goodTokens) / durationMs,
       sloAttainment: requests === 0 ? 1 : this.#withinBounds / requests,

@@ -69,7 +69,12 @@ export interface GridNode {
   /** When the prompts that were given to it so far are through. */
   prefillFreeAtMs: number;
   /** Its only transfer. */
-  fetch: { readonly stage: Stage; readonly startMs: number; readonly bytes: number; readonly event: QueuedEvent } | null;
+  fetch: {
+    readonly stage: Stage;
+    readonly startMs: number;
+    readonly bytes: number;
+    readonly event: QueuedEvent;
+  } | null;
   loading: Stage | null;
   /** Stages that decode something: they share the machine's time. */
   busyStages: number;

@@ -33,7 +33,11 @@ export function missingBytes(node: GridNode, plan: StagePlan, spec: SimModel): n
 }
 
 /** Puts what `bytes` of a transfer brought on the disk: whole layers in order; a layer cut off in the middle is fetched anew. */
-export function keepFetched(node: GridNode, plan: StagePlan, fetched: { spec: SimModel; bytes: number; nowMs: number }): void {
+export function keepFetched(
+  node: GridNode,
+  plan: StagePlan,
+  fetched: { spec: SimModel; bytes: number; nowMs: number },
+): void {
   const { spec, nowMs } = fetched;
   const held = places(node.disk, plan.model, spec);
   let left = fetched.bytes;

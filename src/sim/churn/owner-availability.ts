@@ -87,10 +87,14 @@ export function ownerAvailability(options: {
   readonly returnsFactor: number;
 }): Availability {
   const { cohort, span, random, returnsFactor } = options;
-  const busy = daysOf(options).flatMap((day) => day);
+  const busy = daysOf(options).flat();
   const gaps = gapsBetween(merged(busy), span);
   const intervals = gaps.flatMap((gap) =>
-    withReturns(gap, { gapMs: (cohort.returnGapHours * HOUR_MS) / returnsFactor, lengthMs: cohort.returnMinutes * 60_000, random }),
+    withReturns(gap, {
+      gapMs: (cohort.returnGapHours * HOUR_MS) / returnsFactor,
+      lengthMs: cohort.returnMinutes * 60_000,
+      random,
+    }),
   );
   return { intervals, keepsDisk: true };
 }
@@ -124,7 +128,11 @@ function daysOf(options: {
     const end = busy.at(-1);
     if (!isOff || end === undefined) days.push(busy);
     // Off until the first spell of the next day begins at the usual hour.
-    else days.push([...busy, { fromMs: end.toMs, toMs: midnightMs + DAY_MS + (spells[0]?.fromHour ?? 0) * HOUR_MS, end: "owner" }]);
+    else
+      days.push([
+        ...busy,
+        { fromMs: end.toMs, toMs: midnightMs + DAY_MS + (spells[0]?.fromHour ?? 0) * HOUR_MS, end: "owner" },
+      ]);
   }
   return days;
 }

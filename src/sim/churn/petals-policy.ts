@@ -1,6 +1,6 @@
 /** A grid run by Petals' rules: `petals-rule.ts` places, the shortest path routes; survival has no say. */
 import { type GridNode, type Hop, hopLayers, type Running, type Stage, type StagePlan } from "./grid-parts.ts";
-import { betterStart, blockThroughputs, least, type Span, BALANCE_QUALITY, weakestWindow } from "./petals-rule.ts";
+import { BALANCE_QUALITY, betterStart, blockThroughputs, least, type Span, weakestWindow } from "./petals-rule.ts";
 import type { ChurnPolicy, GridFacts, PlanCause } from "./policy.ts";
 import { kvNeed } from "./request-flow.ts";
 import { hopTransferMs } from "./request-progress.ts";
@@ -151,5 +151,5 @@ function throughputOf(node: GridNode, spec: SimModel, layers: number): number {
 }
 
 function demandOf(facts: GridFacts, model: number): number {
-  return Math.max(DEMAND_MIN_TOK_PER_SECOND, facts.demand[model]?.outputTokensPerSecond ?? 0);
+  return Math.max(DEMAND_MIN_TOK_PER_SECOND, facts.demand()[model]?.outputTokensPerSecond ?? 0);
 }

@@ -2,6 +2,7 @@
  * What the simulated grid asks of a policy: which stages each machine shall hold, and the way of a request through what is ready.
  * A policy sees what a coordinator sees (who is up since when, what is loaded where, what was asked for), never what is to come.
  */
+import type { ServiceTier } from "../../domain/tier.ts";
 import type { GridNode, Hop, Running, StagePlan } from "./grid-parts.ts";
 import type { Scenario } from "./scenario.ts";
 
@@ -11,6 +12,8 @@ export interface ModelDemand {
   readonly outputTokensPerSecond: number;
   readonly promptTokensMean: number;
   readonly outputTokensMean: number;
+  /** Shares of the requests by tier; sum to 1 once something was asked. */
+  readonly tierShares: Readonly<Record<ServiceTier, number>>;
   /** Requests that wait at this moment. */
   readonly waiting: number;
 }
@@ -21,7 +24,7 @@ export interface GridFacts {
   /** All machines, those that are away too. */
   readonly nodes: readonly GridNode[];
   /** By model. */
-  readonly demand: readonly ModelDemand[];
+  demand(): readonly ModelDemand[];
 }
 
 export type PlanCause =

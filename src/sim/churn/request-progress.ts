@@ -3,7 +3,7 @@
  * given to a machine holds its decoding up by a part of its time (prompts are cut into pieces between which steps go on). A step's time
  * is that of the next power of two of sequences, so that not every arrival changes the speed of all others.
  */
-import { type Hop, hopLayers, type GridNode, type Running, type Stage } from "./grid-parts.ts";
+import { type GridNode, type Hop, hopLayers, type Running, type Stage } from "./grid-parts.ts";
 import { LAN_RTT_MS, rttBetween, rttToCoordinator, type Scenario } from "./scenario.ts";
 import { prefillMs, SEQUENCES_MAX, stepMs } from "./stage-speed.ts";
 
@@ -28,7 +28,8 @@ export function pathTokenMs(scenario: Scenario, path: readonly Hop[]): number {
     if (!isChain) continue;
     // The last one's token goes back to the first.
     const next = path[(at + 1) % path.length];
-    if (next !== undefined) ms += hopTransferMs(scenario, { from: node, to: next.stage.node, bytes: spec.activationBytes });
+    if (next !== undefined)
+      ms += hopTransferMs(scenario, { from: node, to: next.stage.node, bytes: spec.activationBytes });
   }
   return ms;
 }
@@ -43,7 +44,7 @@ export function hopTransferMs(scenario: Scenario, hop: { from: GridNode; to: Gri
 }
 
 /** 1 Gbit/s between the machines of one owner. */
-const LAN_BYTES_PER_MS = 125_000;
+export const LAN_BYTES_PER_MS = 125_000;
 
 /** Tokens of state that a hop has to compute: none where it kept them. */
 export interface PrefillWork {

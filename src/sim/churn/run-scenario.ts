@@ -1,8 +1,8 @@
 /** One scenario under one policy: the run's figures, and a hash over every request's fate that shows a replay. */
-import { assert } from "../../domain/assert.ts";
 import { upShare } from "./availability.ts";
 import { ChurnGrid } from "./churn-grid.ts";
 import type { ChurnPolicyName, ChurnRun } from "./churn-report.ts";
+import { OursPolicy } from "./ours-policy.ts";
 import { PetalsPolicy } from "./petals-policy.ts";
 import type { ChurnPolicy } from "./policy.ts";
 import type { Scenario } from "./scenario.ts";
@@ -10,7 +10,7 @@ import type { Scenario } from "./scenario.ts";
 const GB = 1e9;
 
 export function runScenario(scenario: Scenario, name: ChurnPolicyName): ChurnRun {
-  return runPolicy(scenario, name, policyNamed(name));
+  return runPolicy(scenario, name, policyNamed(scenario, name));
 }
 
 export function runPolicy(scenario: Scenario, name: ChurnPolicyName, policy: ChurnPolicy): ChurnRun {
@@ -36,9 +36,17 @@ export function runPolicy(scenario: Scenario, name: ChurnPolicyName, policy: Chu
   };
 }
 
-function policyNamed(name: ChurnPolicyName): ChurnPolicy {
-  assert(name === "petals", "policies of ours are to come");
-  return new PetalsPolicy();
+function policyNamed(scenario: Scenario, name: ChurnPolicyName): ChurnPolicy {
+  switch (name) {
+    case "petals":
+      return new PetalsPolicy();
+    case "ours":
+      return new OursPolicy(scenario, { usesSurvival: true, isSticky: true });
+    case "no-survival":
+      return new OursPolicy(scenario, { usesSurvival: false, isSticky: true });
+    case "no-stickiness":
+      return new OursPolicy(scenario, { usesSurvival: true, isSticky: false });
+  }
 }
 
 function cpuMs(): number {

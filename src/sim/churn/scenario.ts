@@ -34,7 +34,7 @@ export interface RequestDraw {
 export interface Scenario {
   readonly kind: ChurnKind;
   readonly seed: number;
-  /** The run goes from 0 to `endMs`; availability begins at `-historyMs`. */
+  /** Requests come from 0 to `endMs`; availability begins at `-historyMs` and goes on until the last patience ends. */
   readonly endMs: number;
   readonly historyMs: number;
   /** Monday 00:00 UTC is 0. */

@@ -57,7 +57,8 @@ export class StageLoader {
       else this.#drop(stage);
     }
     for (const plan of wanted) {
-      if (!node.stages.some((stage) => isSame(plan, stage) && !stage.isLeaving)) node.stages.push(this.#make(node, plan));
+      if (!node.stages.some((stage) => isSame(plan, stage) && !stage.isLeaving))
+        node.stages.push(this.#make(node, plan));
     }
     this.#go(node);
   }
@@ -119,7 +120,8 @@ export class StageLoader {
       if (isShort || !isToCome) this.#close(stage);
     }
     const waiting = node.stages.find((stage) => stage.state === "waiting");
-    if (waiting !== undefined && node.loading === null && waiting.memoryBytes <= this.#freeBytes(node)) this.#load(waiting);
+    if (waiting !== undefined && node.loading === null && waiting.memoryBytes <= this.#freeBytes(node))
+      this.#load(waiting);
   }
 
   #freeBytes(node: GridNode): number {

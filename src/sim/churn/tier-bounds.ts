@@ -10,3 +10,6 @@ export const TIER_BOUNDS: Readonly<Record<ServiceTier, TierBounds>> = {
   default: { firstTokenMs: 25_000, perTokenMs: 400, patienceMs: 300_000 },
   flex: { firstTokenMs: 120_000, perTokenMs: 2_000, patienceMs: 1_200_000 },
 };
+
+/** How long after the last arrival the last patience ends. */
+export const TAIL_MS = TIER_BOUNDS.flex.patienceMs + 60_000;

@@ -1,0 +1,81 @@
+/**
+ * Our policies: the product's layout planner for models that need a chain, its placement planner for the others, its survival forecast
+ * for both and for the way of each request. Ablations take the forecast away, or the memory of what is already there.
+ */
+import { ChainedModel } from "./chained-model.ts";
+import type { GridNode, Hop, Running, StagePlan } from "./grid-parts.ts";
+import { NodeOutlook } from "./node-outlook.ts";
+import { routeOurs } from "./ours-route.ts";
+import type { ChurnPolicy, GridFacts } from "./policy.ts";
+import type { Scenario } from "./scenario.ts";
+import { layersThatFit } from "./stage-speed.ts";
+import { HORIZON_MS, planWholeModels } from "./whole-models.ts";
+
+const HOUR_MS = 3_600_000;
+/** The product plans after each change, no two plans within so long. */
+const PLAN_DELAY_MS = 250;
+const PLAN_EVERY_MS = 60_000;
+
+export class OursPolicy implements ChurnPolicy {
+  readonly replaysLostStagesOnly = false;
+  readonly planEveryMs = PLAN_EVERY_MS;
+  readonly planDelayMs = PLAN_DELAY_MS;
+  readonly #outlook: NodeOutlook;
+  readonly #isSticky: boolean;
+  readonly #chained: readonly ChainedModel[];
+  readonly #whole: readonly number[];
+
+  constructor(scenario: Scenario, options: { readonly usesSurvival: boolean; readonly isSticky: boolean }) {
+    const { startHourOfWeekUtc, models, nodes } = scenario;
+    this.#outlook = new NodeOutlook({ startHourOfWeekUtc, isOff: !options.usesSurvival });
+    this.#isSticky = options.isSticky;
+    const isWhole = (model: number) => {
+      const spec = models[model];
+      return spec !== undefined && nodes.some(({ gpu }) => layersThatFit(gpu, spec) === spec.layerCount);
+    };
+    const all = models.map((_, model) => model);
+    this.#whole = all.filter(isWhole);
+    this.#chained = all
+      .filter((model) => !isWhole(model))
+      .map(
+        (model) =>
+          new ChainedModel(model, {
+            isSticky: options.isSticky,
+            staysPerHour: (node) => this.#stays(node, HOUR_MS),
+          }),
+      );
+  }
+
+  observe(node: GridNode, transition: "up" | "left", atMs: number): void {
+    this.#nowMs = atMs;
+    this.#outlook.observe(node, transition, atMs);
+  }
+
+  plan(facts: GridFacts): ReadonlyMap<number, readonly StagePlan[]> {
+    this.#nowMs = facts.nowMs;
+    const wanted = new Map<number, readonly StagePlan[]>();
+    const taken = new Set<number>();
+    for (const chained of this.#chained) {
+      for (const [index, stage] of chained.plan(facts, taken)) {
+        wanted.set(index, [stage]);
+        taken.add(index);
+      }
+    }
+    const nodes = facts.nodes.filter((node) => node.isUp && !taken.has(node.index));
+    const rules = { isSticky: this.#isSticky, stays: (node: GridNode) => this.#stays(node, HORIZON_MS) };
+    for (const [index, stages] of planWholeModels(facts, { nodes, models: this.#whole, rules }))
+      wanted.set(index, stages);
+    return wanted;
+  }
+
+  route(running: Running, facts: GridFacts): readonly Hop[] | null {
+    this.#nowMs = facts.nowMs;
+    return routeOurs(running, facts, (node) => this.#stays(node, HOUR_MS));
+  }
+
+  #nowMs = 0;
+
+  #stays(node: GridNode, horizonMs: number): number {
+    return this.#outlook.stays(node, this.#nowMs, horizonMs);
+  }
+}
