@@ -2,6 +2,7 @@
 import { type Command, Option } from "commander";
 import { decimalNumber, wholeNumber, withCommonOptions } from "./command-options.ts";
 import { engineOption } from "./program-engine.ts";
+import { addPlan, addSim } from "./program-sim.ts";
 
 const PORT_DEFAULT = 8_420;
 const port = wholeNumber({ min: 0, max: 65_535 });
@@ -12,6 +13,7 @@ export function addHostCommands(program: Command): void {
   addAgentRun(program);
   addDoctor(program);
   addIdentity(program);
+  addPlan(program);
   addSim(program);
 }
 
@@ -133,20 +135,5 @@ function addIdentity(program: Command): void {
   ).action(async (file: string, options) => {
     const { restoreIdentity } = await import("./commands/identity.ts");
     await restoreIdentity(file, options);
-  });
-}
-
-function addSim(program: Command): void {
-  const command = program
-    .command("sim")
-    .description("run the grid in a seeded simulation with faults, and check its laws")
-    .option("--seed <seed>", "first seed", wholeNumber({ min: 0, max: 2 ** 31 - 1 }), 1)
-    .option("--count <seeds>", "how many seeds, one after the other", wholeNumber({ min: 1, max: 100_000 }), 1)
-    .option("--commit <hash>", "the commit on which the seed failed: refused where this is another")
-    .addOption(new Option("--trace <detail>", "print what happens").choices(["short", "full"]))
-    .option("--no-replay", "do not run each seed twice to compare trace hashes");
-  withCommonOptions(command, { isClient: false }).action(async (options) => {
-    const { runSim } = await import("./commands/sim.ts");
-    await runSim(options);
   });
 }

@@ -18,6 +18,8 @@ export function buildProgram(): Command {
     .helpCommand("help [command]", "show the help of a command")
     .configureHelp({ showGlobalOptions: false })
     .showSuggestionAfterError(true)
+    // What stands behind a subcommand's name is the subcommand's, also where its parent has an option of that name (`sim serve --trace`).
+    .enablePositionalOptions()
     .addHelpText(
       "after",
       `

@@ -46,7 +46,7 @@ export function layoutMap(picture: LayoutPicture): Markup {
   const height = mapHeight + COPIES_HEIGHT + BOTTOM;
   const drawing = el(
     "svg",
-    { viewBox: `0 0 ${WIDTH} ${height}`, role: "img", "aria-label": "layers held by each node" },
+    { class: "broad", viewBox: `0 0 ${WIDTH} ${height}`, role: "img", "aria-label": "layers held by each node" },
     ...ticks.flatMap((tick) => [
       el("line", { class: "grid", x1: at(tick), x2: at(tick), y1: TOP, y2: mapHeight + COPIES_HEIGHT }),
       el("text", { class: "axis middle", x: at(tick), y: TOP - 9 }, tickText(tick, ticks)),
@@ -60,7 +60,7 @@ export function layoutMap(picture: LayoutPicture): Markup {
     "figure",
     {},
     legend(groups),
-    drawing,
+    el("div", { class: "wide" }, drawing),
     ...(rest > 0 ? [el("figcaption", {}, `${rest} further nodes are not drawn.`)] : []),
   );
 }
@@ -90,7 +90,7 @@ function nodeRow({ node, held, group, top, at }: Row): Markup[] {
   if (held === null) return [name, el("text", { class: "axis", x: LEFT + 6, y: top + ROW - 7 }, "holds nothing")];
   const left = at(held.first);
   const width = at(held.end) - left;
-  const range = `${held.first}–${held.end - 1}`;
+  const range = held.end - held.first === 1 ? String(held.first) : `${held.first}–${held.end - 1}`;
   const said = `${label}: layers ${range}, ${held.end - held.first} of at most ${node.layersMax}`;
   return [
     name,

@@ -44,7 +44,7 @@ export function servingReportHtml(report: ServingReport): string {
         latencies(outcome),
       ),
       section("Layout", "Which node holds which layers.", layoutMap(report)),
-      section("Use", "Over the measured time.", ...use(outcome)),
+      section("Use", "Over the measured time.", ...use(report)),
       section(
         "Bottlenecks",
         "A smallest set of nodes and links that limits the flow: only widening one of these lets more through.",
@@ -108,14 +108,15 @@ function latencies(outcome: ServingOutcome): Markup {
   );
 }
 
-function use(outcome: ServingOutcome): Markup[] {
+function use({ cluster, outcome }: ServingReport): Markup[] {
+  const machineOf = new Map(cluster.nodes.map(({ id, machine }) => [id, machine.name]));
   const nodes = [...outcome.nodes].sort((a, b) => b.busyShare - a.busyShare || (a.id < b.id ? -1 : 1));
   const nodeBars = shareBars({
     title: "Nodes",
     shareName: "time at work",
     markName: "largest part of the KV cache in use",
     rows: nodes.map((node) => ({
-      label: node.id,
+      label: `${node.id} · ${machineOf.get(node.id) ?? ""}`,
       share: node.busyShare,
       mark: node.kvPeakShare,
       remark: remarkOf(node),

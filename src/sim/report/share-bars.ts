@@ -36,7 +36,7 @@ export function shareBars(bars: ShareBars): Markup {
   const at = (share: number) => LEFT + Math.min(1, Math.max(0, share)) * (WIDTH - RIGHT - LEFT);
   const drawing = el(
     "svg",
-    { viewBox: `0 0 ${WIDTH} ${height}`, role: "img", "aria-label": bars.title },
+    { class: "broad", viewBox: `0 0 ${WIDTH} ${height}`, role: "img", "aria-label": bars.title },
     ...TICKS.flatMap((tick) => [
       el("line", { class: "grid", x1: at(tick), x2: at(tick), y1: TOP - 4, y2: height - 6 }),
       el("text", { class: "axis middle", x: at(tick), y: TOP - 9 }, percent(tick)),
@@ -49,7 +49,7 @@ export function shareBars(bars: ShareBars): Markup {
     {},
     el("h3", {}, bars.title),
     legend(bars.markName === null ? [bars.shareName] : [bars.shareName, bars.markName]),
-    drawing,
+    el("div", { class: "wide" }, drawing),
     ...(rest > 0 ? [el("figcaption", {}, `${rest} further rows are not drawn.`)] : []),
   );
 }

@@ -1,0 +1,77 @@
+/**
+ * The layout that `--layout` names: a file, one that the cluster file brings, one of the rules that ours is compared with (our own
+ * implementations), or ours, planned on the spot. Each comes with the router that its system uses, unless `--router` says otherwise.
+ */
+import type { Cluster, Layout } from "../../domain/cluster.ts";
+import type { SearchStep } from "../../scheduler/layout/layout-score.ts";
+import { planLayout } from "../../scheduler/layout/plan-layout.ts";
+import type { RouterName } from "../../scheduler/routing/router.ts";
+import type { ServingInput } from "../../sim/serving/serving-run.ts";
+import { CliError } from "../cli-error.ts";
+import { EXIT } from "../exit-codes.ts";
+import { readLayoutFile } from "./cluster-input.ts";
+import type { SimServeOptions } from "./sim-serve.ts";
+
+export interface NamedLayout {
+  readonly name: string;
+  readonly layout: Layout;
+  readonly router: RouterName;
+  readonly settings: Pick<ServingInput, "pipelines" | "kvTokenLayers" | "isPartialAllowed">;
+  readonly warnings: readonly string[];
+}
+
+/** `stored:NAME` takes a layout of the cluster file's `layouts`. */
+const STORED = /^stored:(.+)$/;
+/** The name under which Helix's solver's layout stands in its settings. */
+const HELIX_STORED = "ilp";
+
+type Options = Pick<SimServeOptions, "layout" | "router" | "seed" | "objective">;
+
+export function resolveLayout(cluster: Cluster, options: Options, onImproved: (step: SearchStep) => void): NamedLayout {
+  const { layout: name } = options;
+  const stored = STORED.exec(name)?.[1] ?? (name === "helix" ? HELIX_STORED : null);
+  if (stored !== null) return { ...plain(name, storedLayout(cluster, stored)), router: options.router ?? "helix" };
+  if (name === "ours") return ours(cluster, options, onImproved);
+  const file = readLayoutFile(name, cluster);
+  return {
+    name,
+    layout: file.layout,
+    router: options.router ?? "ours",
+    settings: {
+      ...(file.pipelines === null ? {} : { pipelines: file.pipelines }),
+      ...(file.isPartialAllowed === null ? {} : { isPartialAllowed: file.isPartialAllowed }),
+    },
+    warnings: file.warnings,
+  };
+}
+
+function plain(name: string, layout: Layout): Omit<NamedLayout, "router"> {
+  return { name, layout, settings: {}, warnings: [] };
+}
+
+function ours(cluster: Cluster, options: Options, onImproved: (step: SearchStep) => void): NamedLayout {
+  const plan = planLayout({ cluster, seed: options.seed, goals: { objective: options.objective }, onImproved });
+  if (plan.ok) return { ...plain("ours", plan.value.layout), router: options.router ?? "ours" };
+  throw new CliError(`there is no plan: ${plan.reason.message}`, {
+    exitCode: EXIT.refused,
+    code: plan.reason.code,
+    fix: "see `fallow plan --cluster C.json` for what was tried",
+  });
+}
+
+function storedLayout(cluster: Cluster, stored: string): Layout {
+  const layout = cluster.layouts.get(stored);
+  if (layout !== undefined) return layout;
+  const known = [...cluster.layouts.keys()].map((name) => `stored:${name}`).join(", ");
+  throw new CliError(
+    `the cluster file has no layouts.${stored}${stored === HELIX_STORED ? ", the outcome of Helix's solver" : ""}`,
+    {
+      exitCode: EXIT.usage,
+      code: "layout-unknown",
+      fix:
+        known === ""
+          ? "take --layout ours, or a file of `fallow plan --json`"
+          : `take --layout ours, or one of ${known}`,
+    },
+  );
+}

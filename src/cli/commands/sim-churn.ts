@@ -1,0 +1,123 @@
+/**
+ * `fallow sim churn`: a grid whose machines come and go, planned by ours and by the ways it is compared with, over the same drawn
+ * grids and requests. Means and intervals over the seeds, differences in pairs.
+ */
+import { readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import {
+  CHURN_METRIC_INFO,
+  CHURN_METRICS,
+  type ChurnKind,
+  type ChurnPolicyName,
+  type ChurnReport,
+  type Interval,
+} from "../../sim/churn/churn-report.ts";
+import { runChurn } from "../../sim/churn/churn-run.ts";
+import type { ChurnTraces } from "../../sim/churn/churn-traces.ts";
+import { readChurnTraces } from "../../sim/churn/read-churn-traces.ts";
+import { churnReportHtml } from "../../sim/report/churn-report-page.ts";
+import { readable } from "../../sim/report/scale.ts";
+import { CliError, systemCode } from "../cli-error.ts";
+import { EXIT } from "../exit-codes.ts";
+import { table } from "../format.ts";
+import { openStepLine } from "../step-line.ts";
+import { note, printJson, printLine, printText } from "../terminal.ts";
+import { packageVersion } from "../version.ts";
+import { writeOutput } from "../write-output.ts";
+
+export interface SimChurnOptions {
+  readonly traces?: string;
+  readonly churn?: readonly ChurnKind[];
+  readonly policies: readonly ChurnPolicyName[];
+  readonly hours: number;
+  readonly nodes: number;
+  readonly requestsPerHour?: number;
+  readonly seed: number;
+  readonly seeds: number;
+  readonly json?: boolean;
+  readonly html?: string;
+}
+
+export async function runSimChurn(options: SimChurnOptions): Promise<void> {
+  const traces = options.traces === undefined ? null : readTraceFolder(options.traces);
+  const kinds = options.churn ?? (traces === null ? ["owners"] : ["spot", "owners"]);
+  const line = openStepLine();
+  const report = runChurn({
+    seeds: Array.from({ length: options.seeds }, (_, at) => options.seed + at),
+    policies: options.policies,
+    kinds,
+    hours: options.hours,
+    nodes: options.nodes,
+    requestsPerHour: options.requestsPerHour ?? null,
+    traces,
+    onProgress: ({ done, of, run }) => line.step(`run ${done} of ${of}: ${run.kind}, ${run.policy}, seed ${run.seed}`),
+  });
+  line.end();
+  if (options.html !== undefined) {
+    const madeBy = `fallow ${packageVersion()}: fallow sim churn --seed ${options.seed} --seeds ${options.seeds} --hours ${options.hours} --nodes ${options.nodes}`;
+    writeOutput(options.html, churnReportHtml(report, { madeBy, notes: [] }));
+  }
+  if (options.json === true) printJson(report);
+  else print(report);
+  if (options.html !== undefined) note(`fallow: the report is in ${options.html}`);
+}
+
+function readTraceFolder(folder: string): ChurnTraces {
+  const listed = (path: string): readonly string[] => {
+    try {
+      return readdirSync(path);
+    } catch (thrown) {
+      if (systemCode(thrown) === "ENOENT") return [];
+      throw thrown;
+    }
+  };
+  if (listed(folder).length === 0) {
+    throw new CliError(`${folder} is no folder of traces: it is missing, empty, or no folder`, {
+      exitCode: EXIT.usage,
+      code: "input-unreadable",
+      fix: "name the folder that holds spot-traces/, azure-llm-2023/, alibaba-genai-2026/ and latency/",
+    });
+  }
+  return readChurnTraces({
+    list: (path) => listed(join(folder, path)),
+    read: (path) => readFileSync(join(folder, path)),
+  });
+}
+
+function print(report: ChurnReport): void {
+  for (const label of report.labels) printLine(label);
+  const kinds = [...new Set(report.cells.map(({ kind }) => kind))];
+  for (const kind of kinds) {
+    const cells = report.cells.filter((cell) => cell.kind === kind);
+    const head = `${kind}: ${report.nodes} nodes, ${report.hours} h, ${readable(report.requestsPerHour)} requests an hour, ${report.seeds.length} seeds, mean (95 % interval)`;
+    printText(
+      `\n${head}\n${table(
+        [{ title: "FIGURE" }, ...cells.map(({ policy }) => ({ title: policy.toUpperCase(), isRight: true }))],
+        CHURN_METRICS.map((metric) => [
+          CHURN_METRIC_INFO[metric].label,
+          ...cells.map(({ metrics }) => intervalText(metrics[metric])),
+        ]),
+        "no run",
+      )}`,
+    );
+    const differences = report.differences.filter((difference) => difference.kind === kind);
+    if (differences.length === 0) continue;
+    printText(
+      `\nours less the others, seed by seed\n${table(
+        [
+          { title: "FIGURE" },
+          ...differences.map(({ against }) => ({ title: `LESS ${against.toUpperCase()}`, isRight: true })),
+        ],
+        CHURN_METRICS.map((metric) => [
+          CHURN_METRIC_INFO[metric].label,
+          ...differences.map(({ metrics, verdicts }) => `${intervalText(metrics[metric])} ${verdicts[metric]}`),
+        ]),
+        "",
+      )}`,
+    );
+  }
+}
+
+function intervalText({ mean, low, high }: Interval): string {
+  return `${readable(mean)} (${readable(low)} to ${readable(high)})`;
+}
