@@ -20,7 +20,7 @@ export interface FlowOptions {
    * its first layer only. Petals' layouts need it.
    */
   readonly isPartialAllowed?: boolean;
-  /** Further limit of each node by node number, in the unit of the flow. */
+  /** Limit of each node by node number that stands in for its profiled rate. */
   readonly nodeRateMax?: Float64Array;
 }
 
@@ -130,7 +130,7 @@ export class FlowNetwork {
       const held = end - first;
       if (held <= 0 || held >= tables.stride) continue;
       const profiled = (tables.tokensPerSecond[node * tables.stride + held] ?? 0) * computeShare;
-      const rate = Math.min(profiled, options.nodeRateMax?.[node] ?? profiled);
+      const rate = profiled > 0 ? (options.nodeRateMax?.[node] ?? profiled) : 0;
       this.#nodeEdge[node] = graph.addEdge(node, count + node, rate);
       this.#nextOfFirst[node] = this.#byFirst[first] ?? -1;
       this.#byFirst[first] = node;

@@ -24,6 +24,8 @@ export const SLOW_LINK_SHARE = 0.6;
 const PROMPT_SPREAD = 1.3;
 /** A station at this load has a queue that no mean describes; the search is kept below it. */
 const LOAD_MAX = 0.97;
+/** Sequences in a full batch: past it a layer's time grows as fast as the batch on the profiled machines. */
+const FULL_BATCH = 64;
 /** Largest batch in the tables of layer times; beyond it the curve's last segment goes on. */
 const BATCH_TABLE_MAX = 512;
 /** Halvings of the rate at most, and the bracket's width at which it is known well enough: a tenth of what ranks layouts. */
@@ -35,7 +37,7 @@ const CYCLE_TURNS = 4;
  * Tokens that left a node in one batch come to the next one together, unless the link takes long over each. Share of a group that
  * stays together over a link without delay, and the link time per token that halves it. Fitted to the serving simulator.
  */
-const GATHERING = Number((globalThis as any).G ?? 0.5);
+const GATHERING = 0.5;
 const GATHERING_SECONDS = 0.0002;
 /** Keeps a node that nothing reaches out of a division by zero. */
 const RATE_MIN = 1e-6;
@@ -70,7 +72,10 @@ export class ServingModel {
   readonly #promptSeconds: Float64Array;
   /** Prompts that the machine takes into one batch. */
   readonly #promptsMax: Float64Array;
-  readonly #roomMax: Float64Array;
+  /** Tokens per second with one layer held and full batches. */
+  readonly #fullBatchRate: Float64Array;
+  /** Tokens per second that room and full batches allow the node in the layout being estimated. */
+  readonly #rateMax: Float64Array;
   /** Ways of the layout being estimated: shares of all requests by node and by edge. */
   readonly #nodeShare: Float64Array;
   readonly #held: Int32Array;
@@ -103,7 +108,12 @@ export class ServingModel {
     this.#promptsMax = Float64Array.from(tables.nodes, ({ machine }) =>
       Math.max(1, ...machine.limitsByLayers.map(({ promptRequestsMax }) => promptRequestsMax)),
     );
-    this.#roomMax = new Float64Array(tables.nodeCount);
+    this.#rateMax = new Float64Array(tables.nodeCount);
+    const requestTokens = model.promptTokensMean + model.outputTokensMean;
+    this.#fullBatchRate = Float64Array.from(tables.nodes, ({ machine }, node) => {
+      const decode = (model.outputTokensMean * interpolate(machine.decodeSecondsPerLayer, FULL_BATCH)) / FULL_BATCH;
+      return (COMPUTE_SHARE * requestTokens) / ((this.#promptSeconds[node] ?? 0) + decode);
+    });
     this.#gathering = new Float64Array(tables.nodeCount);
     this.#follows = new Float64Array(tables.nodeCount);
     this.#inHead = new Int32Array(tables.nodeCount);
@@ -258,13 +268,13 @@ export class ServingModel {
       this.#held[node] = held;
       const kv = held > 0 && held < tables.stride ? (tables.kvTokenLayers[node * tables.stride + held] ?? 0) : 0;
       // In tokens per second of requests that stay RESIDENCE_SECONDS, the flow's unit.
-      this.#roomMax[node] = held > 0 ? ((kv * KV_ROOM_SHARE) / held) * (1 / this.residenceSeconds) : 0;
+      const room = held > 0 ? (kv * KV_ROOM_SHARE) / held / this.residenceSeconds : 0;
+      this.#rateMax[node] = held > 0 ? Math.min(room, (this.#fullBatchRate[node] ?? 0) / held) : 0;
     }
     const flow = this.network.solve(intervals, {
-      computeShare: COMPUTE_SHARE,
       slowLinkShare: SLOW_LINK_SHARE,
       isPartialAllowed: this.#options.isPartialAllowed === true,
-      nodeRateMax: this.#roomMax,
+      nodeRateMax: this.#rateMax,
     });
     if (flow <= 0) return 0;
     this.#usedNodes = [];
