@@ -66,7 +66,7 @@ export class HelixRouter implements Router {
 
   pull(moment: PullMoment): number {
     if (moment === "start") return OFFLINE_START_REQUESTS;
-    if (moment === "refused") return 0;
+    if (moment === "refused" || moment === "sent") return 0;
     return this.#room.bottleneckShare() <= OFFLINE_PULL_SHARE_MAX ? 1 : 0;
   }
 

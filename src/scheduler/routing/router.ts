@@ -30,7 +30,7 @@ export interface LiveState {
 export type Way = readonly number[];
 
 /** When an offline router may ask for further requests. */
-export type PullMoment = "start" | "prompt-done" | "ended" | "refused";
+export type PullMoment = "start" | "sent" | "prompt-done" | "ended" | "refused";
 
 export interface Router {
   readonly name: RouterName;
@@ -46,6 +46,8 @@ export interface Router {
   pull(moment: PullMoment, nowS: number): number;
   /** One decode step was sent along the way. */
   stepSent?(request: RouteRequest, way: Way): void;
+  /** A decode step came back: seconds since it was sent. */
+  stepDone?(request: RouteRequest, way: Way, seconds: number): void;
   /** A hop ended: seconds from the start of sending on the edge to the end of the node's work. */
   hopDone?(edge: number, seconds: number): void;
   promptDone?(request: RouteRequest, way: Way, nowS: number): void;

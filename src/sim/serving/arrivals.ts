@@ -28,7 +28,9 @@ export function servableRequests(trace: readonly TraceRequest[], cluster: Cluste
   );
   return trace
     .filter(({ promptTokens, outputTokens }) => promptTokens > 0 && promptTokens <= longest && outputTokens > 0)
-    .toSorted((a, b) => a.atSeconds - b.atSeconds || a.promptTokens - b.promptTokens || a.outputTokens - b.outputTokens);
+    .toSorted(
+      (a, b) => a.atSeconds - b.atSeconds || a.promptTokens - b.promptTokens || a.outputTokens - b.outputTokens,
+    );
 }
 
 export function drawLengths(requests: readonly TraceRequest[], random: Random): RequestLengths {

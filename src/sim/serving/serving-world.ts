@@ -72,6 +72,7 @@ export class ServingWorld implements LiveState {
   readonly #inFlight = new Set<Job>();
   /** At the coordinator, without a way; first come, first served. */
   #waiting: Job[] = [];
+  #evicted: Job[] = [];
   readonly #linkFreeS: Float64Array;
   readonly #dirty: number[] = [];
   readonly #isDirty: Uint8Array;
@@ -112,7 +113,7 @@ export class ServingWorld implements LiveState {
     this.#nowS = endS;
     for (const node of this.nodes) this.#countKv(node);
     this.#countInFlight();
-    this.counts.waitingAtEnd = this.#waiting.length;
+    this.counts.waitingAtEnd = this.#waiting.length + this.#evicted.length;
     this.counts.inFlightAtEnd = this.#inFlight.size;
   }
 
@@ -202,6 +203,7 @@ export class ServingWorld implements LiveState {
       this.#countInFlight();
       this.#inFlight.add(job);
       this.#issue(job);
+      if (job.epoch === 0) this.#pull("sent");
     }
   }
 
@@ -261,6 +263,7 @@ export class ServingWorld implements LiveState {
       this.#pull("prompt-done");
     } else {
       job.produced += 1;
+      this.#router.stepDone?.(job, job.way, this.#nowS - job.issuedS);
       this.counts.decodeTokensInAll += 1;
       if (isMeasured) {
         this.counts.decodeTokens += 1;
@@ -279,6 +282,8 @@ export class ServingWorld implements LiveState {
   #end(job: Job): void {
     this.counts.ended += 1;
     this.#release(job);
+    this.#waiting.unshift(...this.#evicted);
+    this.#evicted = [];
     this.#pull("ended");
     this.#sendWaiting();
   }
@@ -350,8 +355,8 @@ export class ServingWorld implements LiveState {
     job.passTokens = job.promptTokens + job.produced;
     job.contextTokens = 0;
     job.way = [];
-    this.#waiting.push(job);
-    this.#sendWaiting();
+    // Sent again at once it would take the room that it was to make: it waits until something ended.
+    this.#evicted.push(job);
   }
 
   #touch(vertex: number): void {
