@@ -9,6 +9,7 @@ import type { Store } from "../ports/store.ts";
 import type { TokenizerHost } from "../ports/tokenizer.ts";
 import type { StatusPageFiles } from "./admin/status-page.ts";
 import type { DispatchOptions } from "./dispatch/dispatch-options.ts";
+import type { ReplicaPlanner } from "./dispatch/replica-planning.ts";
 import type { GatewayOptions } from "./gateway/gateway-options.ts";
 
 export interface CoordinatorPorts {
@@ -20,6 +21,8 @@ export interface CoordinatorPorts {
   readonly store: Store;
   readonly tokenizers: TokenizerHost;
   readonly modelFiles: ModelFiles;
+  /** Where placements are planned; without it, in the turn that asks. */
+  readonly planner?: ReplicaPlanner;
 }
 
 export interface CoordinatorOptions {

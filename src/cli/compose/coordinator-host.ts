@@ -23,6 +23,7 @@ import { reachableHosts, unbracketed } from "./addresses.ts";
 import { childEnvironment } from "./child-environment.ts";
 import { foundGrid, keptSecrets } from "./found-grid.ts";
 import { openStore } from "./open-store.ts";
+import { openReplicaPlanner } from "./replica-planner.ts";
 import { readStatusPage } from "./status-page-files.ts";
 
 export interface CoordinatorHost {
@@ -86,13 +87,15 @@ export async function startCoordinatorHost(options: CoordinatorHostOptions): Pro
     const { tls, certificatePath } = await tlsOf(options);
     const tokenizers = new LlamaTokenizerHost({ libraryDirectory: null, environment: childEnvironment() });
     undo.push(() => tokenizers.close());
+    const planner = openReplicaPlanner();
+    undo.push(() => planner.stop());
     const modelFiles = new DiskModelFiles({
       folder: home.at("models"),
       bundled: [{ modelId: modelId(BUNDLED_MODEL.id), path: BUNDLED_MODEL.path }],
     });
     let addresses = NOWHERE;
     const coordinator = await createCoordinator(
-      { clock, random, ids, crypto, log, store, tokenizers, modelFiles },
+      { clock, random, ids, crypto, log, store, tokenizers, modelFiles, planner },
       {
         gridKey: crypto.keyPairFrom(seed),
         version: options.version,

@@ -37,7 +37,8 @@ import { DrainGate, draining } from "./drain-gate.ts";
 import { Hedges } from "./hedges.ts";
 import { Matcher } from "./matcher.ts";
 import { Preempter } from "./preempt.ts";
-import { ReplicaPool } from "./replica-pool.ts";
+import type { ReplicaPlanner } from "./replica-planning.ts";
+import { type Outlook, ReplicaPool } from "./replica-pool.ts";
 import { isStillAtWork, RunningAttempts } from "./running-attempts.ts";
 import type { ServedModels } from "./served-models.ts";
 import { Watch } from "./watch.ts";
@@ -53,6 +54,10 @@ export interface DispatcherPorts {
   readonly log: Log;
   readonly roster: Roster;
   readonly models: ServedModels;
+  /** Without one, placements are planned in the turn that asks. */
+  readonly planner?: ReplicaPlanner;
+  /** What is foreseen of nodes and demand; without it nothing is. */
+  readonly outlook?: Outlook;
 }
 
 export class Dispatcher implements Dispatch {
@@ -215,6 +220,7 @@ export class Dispatcher implements Dispatch {
       return;
     }
     this.#watch.keepTicking();
+    this.pool.noteArrival(work);
     this.#match();
     this.admission.promise(work);
   }

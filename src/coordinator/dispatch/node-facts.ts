@@ -4,10 +4,10 @@ import type { NodeFact } from "../../scheduler/placement/snapshot.ts";
 import type { NodeView } from "../roster.ts";
 
 export interface NodeKnowledge {
-  /** Digests of the weights that were loaded there. */
-  cachedWeights(nodeId: NodeId): ReadonlySet<Sha256Hex> | undefined;
+  /** Digests of the weights on its disk; undefined or null when nobody knows. */
+  cachedWeights(nodeId: NodeId): ReadonlySet<Sha256Hex> | null | undefined;
   /** Chance that the node stays for the planner's horizon; null when nobody knows. */
-  stayChance?(nodeId: NodeId): number | null;
+  stayChance(nodeId: NodeId): number | null;
 }
 
 export function nodeFact(view: NodeView, knowledge: NodeKnowledge): NodeFact {
@@ -22,7 +22,7 @@ export function nodeFact(view: NodeView, knowledge: NodeKnowledge): NodeFact {
     region: view.region ?? null,
     owner: view.owner ?? null,
     network: view.network ?? null,
-    stayChance: knowledge.stayChance?.(nodeId) ?? 1,
-    ...(cachedWeights === undefined ? {} : { cachedWeights }),
+    stayChance: knowledge.stayChance(nodeId) ?? 1,
+    ...(cachedWeights === undefined || cachedWeights === null ? {} : { cachedWeights }),
   };
 }

@@ -4,8 +4,9 @@
  * what exists, replica-planning.ts decides and orders what should.
  */
 import type { ModelId, NodeId, ReplicaId } from "../../domain/ids.ts";
+import type { ServiceTier } from "../../domain/tier.ts";
 import type { Clock, Timer } from "../../ports/clock.ts";
-import { type Arrival, Arrivals } from "../../scheduler/placement/arrivals.ts";
+import { Arrivals } from "../../scheduler/placement/arrivals.ts";
 import type { Demand, DemandClass } from "../../scheduler/placement/plan-question.ts";
 import { type NodeFact, nodeObstacle, type ReplicaFact } from "../../scheduler/placement/snapshot.ts";
 import type { DispatchOptions } from "./dispatch-options.ts";
@@ -19,16 +20,32 @@ import {
   ReplicaPlanning,
 } from "./replica-planning.ts";
 
-export interface ReplicaPoolPorts extends ReplicaBookPorts, Pick<NodeKnowledge, "stayChance"> {
-  /** Without one, plans are made in the turn that asks. */
+/** What is foreseen of nodes and demand. */
+export interface Outlook extends NodeKnowledge {
+  /** Demand that is expected; what was counted is there besides, and the larger of the two is planned for. */
+  expectedDemand?(): readonly DemandClass[];
+}
+
+export interface ReplicaPoolPorts extends ReplicaBookPorts {
+  /** Without one, placements are planned in the turn that asks. */
   readonly planner?: ReplicaPlanner;
+  readonly outlook?: Outlook;
   /** Requests that wait for a replica of each model. */
   demand(): ReadonlyMap<ModelId, Demand>;
-  /** Demand that is foreseen; what was counted is there besides, and the larger of the two is planned for. */
-  forecastDemand?(): readonly DemandClass[];
   /** A replica may have become ready. */
   onChange(): void;
 }
+
+/** What a request is planned as, of its tier, with what it asks for at most. */
+export interface Arriving {
+  readonly modelId: ModelId;
+  readonly tier: ServiceTier;
+  promptTokens(): number;
+  tokensNeeded(): number;
+}
+
+/** Callers ask for room far beyond what is generated; this is the mean answer of the conversation traces. */
+const OUTPUT_TOKENS_EXPECTED = 240;
 
 export class ReplicaPool {
   readonly #ports: ReplicaPoolPorts;
@@ -60,7 +77,7 @@ export class ReplicaPool {
         nodes: () => this.nodes(),
         version: () => this.version,
         waiting: () => ports.demand(),
-        demand: () => largerOf(this.#arrivals.classes(ports.clock.monoMs()), ports.forecastDemand?.() ?? []),
+        demand: () => largerOf(this.#arrivals.classes(ports.clock.monoMs()), ports.outlook?.expectedDemand?.() ?? []),
         onMore: () => this.planSoon(),
       },
       options,
@@ -97,10 +114,11 @@ export class ReplicaPool {
   nodes(): ReadonlyMap<NodeId, NodeFact> {
     const { version } = this;
     if (this.#nodeCache?.version !== version) {
-      const { roster, stayChance } = this.#ports;
-      const knowledge = {
-        cachedWeights: (nodeId: NodeId) => this.#book.cachedWeights(nodeId),
-        ...(stayChance === undefined ? {} : { stayChance: (nodeId: NodeId) => stayChance(nodeId) }),
+      const { roster, outlook } = this.#ports;
+      const knowledge: NodeKnowledge = {
+        // What the node says of its disk, or what was seen to be loaded there.
+        cachedWeights: (nodeId) => outlook?.cachedWeights(nodeId) ?? this.#book.cachedWeights(nodeId),
+        stayChance: (nodeId) => outlook?.stayChance(nodeId) ?? null,
       };
       const facts = roster.nodes().map((view) => nodeFact(view, knowledge));
       this.#nodeCache = { version, nodes: new Map(facts.map((fact) => [fact.nodeId, fact])) };
@@ -169,8 +187,12 @@ export class ReplicaPool {
   }
 
   /** A request was accepted: what is asked for is planned for. */
-  noteArrival(arrival: Omit<Arrival, "nowMs">): void {
-    this.#arrivals.add({ ...arrival, nowMs: this.#clock.monoMs() });
+  noteArrival(work: Arriving): void {
+    const { modelId, tier } = work;
+    const promptTokens = work.promptTokens();
+    const outputTokens = Math.min(OUTPUT_TOKENS_EXPECTED, Math.max(1, work.tokensNeeded() - promptTokens));
+    // Requests name no region yet.
+    this.#arrivals.add({ modelId, tier, region: null, promptTokens, outputTokens, nowMs: this.#clock.monoMs() });
   }
 
   /** A node reported, or its state changed: compare with what was ordered. */
