@@ -1,6 +1,7 @@
 /** Which node holds which layers: a row for each node, layers from left to right; below, how many nodes hold each layer. */
 import type { Cluster, ClusterNode, Layout } from "../../domain/cluster.ts";
 import { el, type Markup } from "./markup.ts";
+import { nodeGroups } from "./node-groups.ts";
 import { COLOURS, legend } from "./page.ts";
 import { linearScale, tickText } from "./scale.ts";
 
@@ -17,31 +18,20 @@ const LABEL_CHARS_MAX = 26;
 /** Room for `12–24` in a bar. */
 const BAR_TEXT_WIDTH = 44;
 
-export interface LayoutPicture {
-  readonly cluster: Cluster;
-  readonly layout: Layout;
-  /** Groups of nodes that a planner found, by node id, where the file says no regions. */
-  readonly groupOf?: ReadonlyMap<string, string>;
-}
-
-export function layoutMap(picture: LayoutPicture): Markup {
-  const { cluster, layout } = picture;
-  const groups = [...new Set(cluster.nodes.map((node) => groupName(node, picture)))].sort();
+export function layoutMap({ cluster, layout }: { readonly cluster: Cluster; readonly layout: Layout }): Markup {
+  const groupOf = nodeGroups(cluster);
+  const groups = [...new Set(groupOf.values())].sort();
   const rows = cluster.nodes
     .map((node, at) => ({
       node,
       at,
       held: layout.get(node.id) ?? null,
-      group: groups.indexOf(groupName(node, picture)),
+      group: groups.indexOf(groupOf.get(node.id) ?? ""),
     }))
     .sort((a, b) => a.group - b.group || (a.held?.first ?? 1e9) - (b.held?.first ?? 1e9) || a.at - b.at);
   const shown = rows.slice(0, ROWS_MAX);
   const { layerCount } = cluster.model;
-  const x = linearScale({ from: 0, to: layerCount, range: [LEFT, WIDTH - RIGHT], isWhole: true });
-  // The scale widens to whole ticks; layers end where the model does.
-  const width = (WIDTH - RIGHT - LEFT) / layerCount;
-  const at = (layer: number) => LEFT + layer * width;
-  const ticks = x.ticks.filter((tick) => tick <= layerCount);
+  const { at, ticks } = linearScale({ from: 0, to: layerCount, range: [LEFT, WIDTH - RIGHT], isTight: true });
   const mapHeight = TOP + shown.length * ROW;
   const height = mapHeight + COPIES_HEIGHT + BOTTOM;
   const drawing = el(
@@ -63,11 +53,6 @@ export function layoutMap(picture: LayoutPicture): Markup {
     el("div", { class: "wide" }, drawing),
     ...(rest > 0 ? [el("figcaption", {}, `${rest} further nodes are not drawn.`)] : []),
   );
-}
-
-function groupName(node: ClusterNode, picture: LayoutPicture): string {
-  const place = node.region ?? picture.groupOf?.get(node.id) ?? null;
-  return place === null ? node.machine.name : `${place} · ${node.machine.name}`;
 }
 
 interface Row {

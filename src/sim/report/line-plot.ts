@@ -37,8 +37,12 @@ export interface LinePlot {
 
 const WIDTH = 480;
 const HEIGHT = 270;
-const LEFT = 58;
-const RIGHT = 12;
+/** For the name of the axis; its numbers come on top. */
+const LEFT_MIN = 28;
+/** Digits are about so wide at 12 px. */
+const CHAR_WIDTH = 7;
+/** Half of a long number at the end of the axis. */
+const RIGHT = 24;
 const TOP = 16;
 const BOTTOM = 44;
 /** More points than pixels show nothing more. */
@@ -49,14 +53,15 @@ export function linePlot(plot: LinePlot): Markup {
   const lines = plot.lines.map((line) => ({ ...line, points: thinned(line.points) }));
   const xs = lines.flatMap(({ points }) => points.map(([x]) => x));
   const ys = [...lines.flatMap(({ points }) => points.map(([, y]) => y)), ...(plot.levels ?? []).map(({ y }) => y)];
-  const x = scaleOf(plot.x, xs, [LEFT, WIDTH - RIGHT]);
-  const y = scaleOf(plot.y, ys, [HEIGHT - BOTTOM, TOP]);
+  const y = scaleOf(plot.y, ys, { range: [HEIGHT - BOTTOM, TOP], isTight: false });
+  const left = LEFT_MIN + CHAR_WIDTH * Math.max(...y.ticks.map((tick) => textOf(plot.y, y, tick).length));
+  const x = scaleOf(plot.x, xs, { range: [left, WIDTH - RIGHT], isTight: true });
   const drawing = el(
     "svg",
-    { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": plot.title },
-    ...axisX(plot.x, x),
-    ...axisY(plot.y, y),
-    ...(plot.levels ?? []).flatMap((level) => levelMark(level, y)),
+    { class: "plot", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": plot.title },
+    ...axisX(plot.x, x, left),
+    ...axisY(plot.y, y, left),
+    ...(plot.levels ?? []).flatMap((level) => levelMark(level, y, left)),
     ...lines.map((line, at) => el("path", { class: `curve c${at % COLOURS}`, d: pathOf(line, { x, y }) })),
   );
   return el(
@@ -75,15 +80,19 @@ export function linePlot(plot: LinePlot): Markup {
   );
 }
 
-function scaleOf(axis: Axis, values: readonly number[], range: readonly [number, number]): Scale {
+function scaleOf(
+  axis: Axis,
+  values: readonly number[],
+  place: { readonly range: readonly [number, number]; readonly isTight: boolean },
+): Scale {
   const known = values.filter((value) => Number.isFinite(value) && (axis.isLog !== true || value > 0));
   const least = axis.from ?? known.reduce((low, value) => Math.min(low, value), Number.POSITIVE_INFINITY);
   const most = axis.to ?? known.reduce((high, value) => Math.max(high, value), Number.NEGATIVE_INFINITY);
   if (axis.isLog === true) {
     const from = Number.isFinite(least) && least > 0 ? least : 0.1;
-    return logScale({ from, to: Number.isFinite(most) ? most : from * 10, range });
+    return logScale({ from, to: Number.isFinite(most) ? most : from * 10, range: place.range });
   }
-  return linearScale({ from: least, to: most, range });
+  return linearScale({ from: least, to: most, ...place });
 }
 
 function textOf(axis: Axis, scale: Scale, value: number): string {
@@ -91,33 +100,33 @@ function textOf(axis: Axis, scale: Scale, value: number): string {
   return axis.isLog === true ? String(Number(value.toPrecision(2))) : tickText(value, scale.ticks);
 }
 
-function axisX(axis: Axis, scale: Scale): Markup[] {
+function axisX(axis: Axis, scale: Scale, left: number): Markup[] {
   const y = HEIGHT - BOTTOM;
   return [
     ...scale.ticks.flatMap((tick) => [
       el("line", { class: "grid", x1: scale.at(tick), x2: scale.at(tick), y1: TOP, y2: y }),
       el("text", { class: "axis middle", x: scale.at(tick), y: y + 17 }, textOf(axis, scale, tick)),
     ]),
-    el("text", { class: "axis middle", x: (LEFT + WIDTH - RIGHT) / 2, y: HEIGHT - 8 }, axis.label),
+    el("text", { class: "axis middle", x: (left + WIDTH - RIGHT) / 2, y: HEIGHT - 8 }, axis.label),
   ];
 }
 
-function axisY(axis: Axis, scale: Scale): Markup[] {
+function axisY(axis: Axis, scale: Scale, left: number): Markup[] {
   const middle = (TOP + HEIGHT - BOTTOM) / 2;
   return [
     ...scale.ticks.flatMap((tick) => [
-      el("line", { class: "grid", x1: LEFT, x2: WIDTH - RIGHT, y1: scale.at(tick), y2: scale.at(tick) }),
-      el("text", { class: "axis end", x: LEFT - 6, y: scale.at(tick) + 4 }, textOf(axis, scale, tick)),
+      el("line", { class: "grid", x1: left, x2: WIDTH - RIGHT, y1: scale.at(tick), y2: scale.at(tick) }),
+      el("text", { class: "axis end", x: left - 6, y: scale.at(tick) + 4 }, textOf(axis, scale, tick)),
     ]),
     el("text", { class: "axis middle", x: 12, y: middle, transform: `rotate(-90 12 ${middle})` }, axis.label),
   ];
 }
 
-function levelMark(level: Level, y: Scale): Markup[] {
+function levelMark(level: Level, y: Scale, left: number): Markup[] {
   const place = y.at(level.y);
   return [
-    el("line", { class: "rule", x1: LEFT, x2: WIDTH - RIGHT, y1: place, y2: place }),
-    el("text", { class: "axis", x: LEFT + 6, y: place - LEVEL_TEXT_GAP }, level.name),
+    el("line", { class: "rule", x1: left, x2: WIDTH - RIGHT, y1: place, y2: place }),
+    el("text", { class: "axis", x: left + 6, y: place - LEVEL_TEXT_GAP }, level.name),
   ];
 }
 

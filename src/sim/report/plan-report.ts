@@ -21,7 +21,7 @@ export interface PlanReport {
   readonly madeBy: string;
 }
 
-const EDGES_SHOWN_MAX = 60;
+const EDGES_SHOWN_MAX = 24;
 const ROWS_SHOWN_MAX = 40;
 
 export function planReportHtml(report: PlanReport): string {

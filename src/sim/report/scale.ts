@@ -14,22 +14,25 @@ interface ScaleSettings {
 }
 
 const TICKS_WANTED = 6;
+/** A tick at the very end of the domain counts as in it, whatever rounding made of it. */
+const EDGE = 1e-9;
 
-/** Ends are widened to whole ticks. An empty or single-valued domain gets a width of 1. */
-export function linearScale(settings: ScaleSettings & { readonly isWhole?: boolean }): Scale {
+/**
+ * An empty or single-valued domain gets a width of 1. Ends are widened to whole ticks, unless the scale is tight: then it ends where
+ * the domain does, and ticks stand within.
+ */
+export function linearScale(settings: ScaleSettings & { readonly isTight?: boolean }): Scale {
   const from = Number.isFinite(settings.from) ? settings.from : 0;
   const to = Number.isFinite(settings.to) && settings.to > from ? settings.to : from + 1;
-  const step =
-    settings.isWhole === true
-      ? Math.max(1, niceStep((to - from) / TICKS_WANTED))
-      : niceStep((to - from) / TICKS_WANTED);
-  const low = Math.floor(from / step + 1e-9) * step;
-  const high = Math.ceil(to / step - 1e-9) * step;
+  const step = niceStep((to - from) / TICKS_WANTED);
+  const isTight = settings.isTight === true;
+  const first = isTight ? Math.ceil(from / step - EDGE) : Math.floor(from / step + EDGE);
+  const last = isTight ? Math.floor(to / step + EDGE) : Math.ceil(to / step - EDGE);
+  const [low, high] = isTight ? [from, to] : [first * step, last * step];
   const [start, end] = settings.range;
-  const count = Math.round((high - low) / step);
   return {
     at: (value) => start + ((value - low) / (high - low)) * (end - start),
-    ticks: Array.from({ length: count + 1 }, (_, index) => low + index * step),
+    ticks: Array.from({ length: last - first + 1 }, (_, index) => (first + index) * step),
   };
 }
 
@@ -42,7 +45,7 @@ export function logScale(settings: ScaleSettings): Scale {
   for (let power = Math.floor(low); power <= Math.ceil(high); power++) {
     for (const lead of high - low > 4 ? [1] : [1, 2, 5]) {
       const tick = lead * 10 ** power;
-      if (Math.log10(tick) >= low - 1e-9 && Math.log10(tick) <= high + 1e-9) ticks.push(tick);
+      if (Math.log10(tick) >= low - EDGE && Math.log10(tick) <= high + EDGE) ticks.push(tick);
     }
   }
   return { at: (value) => start + ((Math.log10(value) - low) / (high - low)) * (end - start), ticks };
@@ -68,7 +71,7 @@ export function readable(value: number): string {
 export function tickText(value: number, ticks: readonly number[]): string {
   const step = ticks.length > 1 ? Math.abs((ticks[1] ?? 0) - (ticks[0] ?? 0)) : 1;
   if (Math.abs(value) >= 1e9) return value.toExponential(0);
-  const decimals = step >= 1 ? 0 : Math.min(6, Math.ceil(-Math.log10(step) - 1e-9));
+  const decimals = step >= 1 ? 0 : Math.min(6, Math.ceil(-Math.log10(step) - EDGE));
   return decimals === 0 ? grouped(Math.round(value)) : value.toFixed(decimals);
 }
 

@@ -43,7 +43,7 @@ export function servingReportHtml(report: ServingReport): string {
         "Shares of requests (first token) and of tokens (every other one) that took at most so long, as the coordinator sees it.",
         latencies(outcome),
       ),
-      section("Layout", "Which node holds which layers.", layoutMap(report)),
+      section("Layout", "Which node holds which layers.", layoutMap({ cluster, layout: report.layout })),
       section("Use", "Over the measured time.", ...use(report)),
       section(
         "Bottlenecks",

@@ -36,6 +36,7 @@ figcaption { font-size: 13px; color: var(--soft); }
 .pair { display: grid; grid-template-columns: repeat(auto-fit, minmax(440px, 1fr)); gap: 8px 28px; }
 @media (max-width: 560px) { .pair { grid-template-columns: 1fr; } }
 svg { display: block; width: 100%; height: auto; overflow: visible; }
+svg.plot { max-width: 560px; }
 svg.broad { min-width: 780px; }
 svg text { fill: var(--ink); font: 12px system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; font-variant-numeric: tabular-nums; }
 svg text.axis { fill: var(--soft); } svg text.end { text-anchor: end; } svg text.middle { text-anchor: middle; }
