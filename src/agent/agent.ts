@@ -32,6 +32,8 @@ export interface AgentOptions {
   /** Secret of a join code; null once the node is known to the grid. */
   readonly joinToken: string | null;
   readonly name: string;
+  /** Where the machine stands, as its owner names it; null when he does not. */
+  readonly region?: string | null;
   readonly agentVersion: string;
   readonly capabilities: NodeCapabilities;
   /** Threads of each engine on the CPU. */
@@ -85,6 +87,7 @@ export function createAgent(ports: AgentPorts, options: AgentOptions): Agent {
   const membership = new AgentMembership(
     {
       name: options.name,
+      region: options.region ?? null,
       target: options.target,
       gridId: options.gridId ?? null,
       joinToken: options.joinToken,

@@ -13,6 +13,7 @@ export const agentOrderSchema = z.discriminatedUnion("kind", [
     certificateSha256: z.string().nullable(),
     joinToken: z.string().nullable(),
     name: z.string().nullable(),
+    region: z.string().nullable(),
     threads: z.number().int().min(1).nullable(),
     logLevel: z.enum(LOG_LEVELS),
   }),

@@ -1,5 +1,6 @@
 /** Options that several commands share, and parsers for numbers on the command line. */
 import { type Command, InvalidArgumentError, Option } from "commander";
+import { REGION_PATTERN } from "../domain/region.ts";
 import { EXIT_CODES_HELP } from "./exit-codes.ts";
 
 /** Options that every command takes, on the command itself so that they may stand behind its name. */
@@ -26,6 +27,12 @@ export function wholeNumber(bounds: { min: number; max: number }): (text: string
     if (/^-?\d+$/.test(text) && value >= bounds.min && value <= bounds.max) return value;
     throw new InvalidArgumentError(`It must be a whole number from ${bounds.min} to ${bounds.max}.`);
   };
+}
+
+/** A commander parser for the name of a region. */
+export function regionName(text: string): string {
+  if (REGION_PATTERN.test(text)) return text;
+  throw new InvalidArgumentError("It must be 1 to 32 lower-case letters, digits and hyphens, such as eu or us-east.");
 }
 
 /** A commander parser for decimal numbers within bounds. */

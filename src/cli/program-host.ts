@@ -1,6 +1,6 @@
 /** Commands that run something on this machine: the grid, an agent, checks, keys of the node. */
 import { type Command, Option } from "commander";
-import { decimalNumber, wholeNumber, withCommonOptions } from "./command-options.ts";
+import { decimalNumber, regionName, wholeNumber, withCommonOptions } from "./command-options.ts";
 import { engineOption } from "./program-engine.ts";
 import { addPlan, addSim } from "./program-sim.ts";
 
@@ -16,6 +16,8 @@ export function addHostCommands(program: Command): void {
   addPlan(program);
   addSim(program);
 }
+
+const REGION_HELP = "where this machine stands, e.g. eu or us-east: callers may demand a region";
 
 function addUp(program: Command): void {
   const command = program
@@ -42,6 +44,7 @@ function addUp(program: Command): void {
       2,
     )
     .option("--no-agent", "run no agent on this machine")
+    .option("--region <name>", REGION_HELP, regionName)
     .option(
       "--threads <n>",
       "CPU threads of each engine (default: half of the cores)",
@@ -79,6 +82,7 @@ function addJoin(program: Command): void {
     .argument("[code]", "join code from the grid; needed the first time only")
     .option("--name <name>", "name shown in the grid (default: the host name)")
     .option("--max-memory <size>", "lend at most this much memory, e.g. 8GiB")
+    .option("--region <name>", REGION_HELP, regionName)
     .option(
       "--threads <n>",
       "CPU threads of each engine (default: half of the cores)",

@@ -14,6 +14,7 @@
  */
 import { z } from "zod";
 import { ID_PATTERNS } from "../domain/ids.ts";
+import { REGION_PATTERN } from "../domain/region.ts";
 
 export const LINK_PROTOCOL_VERSION = 1;
 export const LINK_PROTOCOL_VERSIONS: readonly number[] = [LINK_PROTOCOL_VERSION];
@@ -105,6 +106,8 @@ export const helloSchema = z.object({
   /** Secret part of a join code; only the first time. */
   joinToken: z.string().min(16).max(128).nullable(),
   name: z.string().min(1).max(128),
+  /** Where the node stands, as its operator names it; rules on regions compare it letter by letter. */
+  region: z.string().regex(REGION_PATTERN).optional(),
   agentVersion: text,
   capabilities: nodeCapabilitiesSchema,
   /** Replicas that the agent already runs (it reconnected). */

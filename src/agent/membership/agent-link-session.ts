@@ -49,6 +49,7 @@ export interface AgentLinkDuties {
   /** The grid that the join code named; null when the agent was told an address only. */
   readonly gridId: string | null;
   readonly name: string;
+  readonly region: string | null;
   readonly agentVersion: string;
   readonly joinToken: string | null;
   readonly keyPair: KeyPair;
@@ -190,6 +191,7 @@ export class AgentLinkSession {
       signature: toHex(duties.keyPair.sign(new TextEncoder().encode(proof))),
       joinToken: duties.joinToken,
       name: duties.name,
+      ...(duties.region === null ? {} : { region: duties.region }),
       agentVersion: duties.agentVersion,
       capabilities: { ...capabilities, devices: [...capabilities.devices] },
       replicas: [...duties.work.replicas()],

@@ -28,6 +28,7 @@ import type { LinkEnd } from "./link-end.ts";
 
 export interface MembershipOptions {
   readonly name: string;
+  readonly region?: string | null;
   readonly target: LinkTarget;
   /** The grid that the join code names; null to take the one that answers. */
   readonly gridId: string | null;
@@ -143,7 +144,7 @@ export class AgentMembership {
 
   async #connectOnce(signal: AbortSignal): Promise<{ end: LinkEnd; onlineMs: number }> {
     const { dialer, capabilities } = this.#ports;
-    const { target, gridId, name, version, joinToken } = this.#options;
+    const { target, gridId, name, region, version, joinToken } = this.#options;
     let link: Link;
     try {
       link = await dialer.dial(target, signal);
@@ -155,6 +156,7 @@ export class AgentMembership {
         ...this.#ports,
         gridId,
         name,
+        region: region ?? null,
         agentVersion: version,
         joinToken,
         capabilities,

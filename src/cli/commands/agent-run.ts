@@ -36,6 +36,7 @@ export async function runAgentChild(): Promise<void> {
       gridId: null,
       joinToken: order.joinToken,
       name: order.name,
+      region: order.region,
       memoryBytesMax: null,
       threads: order.threads,
       drainMs: 0,

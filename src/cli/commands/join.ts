@@ -22,6 +22,7 @@ import { note, printJson } from "../terminal.ts";
 export interface JoinOptions {
   readonly home?: string;
   readonly name?: string;
+  readonly region?: string;
   readonly maxMemory?: string;
   readonly threads?: number;
   readonly engine: EngineWish;
@@ -54,6 +55,7 @@ export async function runJoin(code: string | null, options: JoinOptions): Promis
       gridId: invitation.grid.gridId,
       joinToken: invitation.token,
       name: options.name ?? null,
+      region: options.region ?? null,
       memoryBytesMax,
       threads: options.threads ?? null,
       log: createPinoLog({ level: options.logLevel }),

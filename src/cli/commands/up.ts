@@ -41,6 +41,7 @@ export interface UpOptions {
   readonly warm: number;
   readonly agent: boolean;
   readonly threads?: number;
+  readonly region?: string;
   readonly engine: EngineWish;
   readonly tlsCert?: string;
   readonly tlsKey?: string;
@@ -191,6 +192,7 @@ function startAgent(
       certificateSha256: null,
       joinToken: joinTokenOf(await makeJoinCode(gridOf(host), LOCAL_JOIN_CODE)),
       name: null,
+      region: more.options.region ?? null,
       threads: more.options.threads ?? null,
       logLevel: more.options.logLevel,
     };

@@ -36,6 +36,8 @@ export interface AgentHostOptions {
   readonly joinToken: string | null;
   /** Null: the machine's host name. */
   readonly name: string | null;
+  /** Where the machine stands, as its owner names it. */
+  readonly region: string | null;
   /** Null: all that the machine has, less the owner's reserve. */
   readonly memoryBytesMax: number | null;
   /** CPU threads of each engine; null: half of the logical cores. */
@@ -98,6 +100,7 @@ export async function startAgentHost(options: AgentHostOptions): Promise<AgentHo
         gridId: options.gridId,
         joinToken: options.joinToken,
         name,
+        region: options.region,
         agentVersion: packageVersion(),
         capabilities,
         threads,

@@ -242,7 +242,8 @@ export class NodeRegistry implements Roster {
       link,
       connection,
       sessionTokenSha256: this.#sha256(sessionToken),
-      replicas: hello.replicas,
+      hello,
+      joinTokenSha256: hello.joinToken === null ? null : this.#sha256(hello.joinToken),
       nowMs: clock.monoMs(),
     });
     const isTaken = takeOver({
@@ -355,6 +356,7 @@ export class NodeRegistry implements Roster {
         break;
       }
       case "weights.state":
+        this.#table.bump();
         this.#table.tell((handlers) => handlers.onWeights?.(nodeId, message));
         break;
       default:

@@ -10,11 +10,20 @@ import {
   type Pulse,
   type Verdict,
 } from "../../scheduler/liveness/failure-detector.ts";
-import { type CoordinatorMessage, type Heartbeat, type ReplicaReport, WIRE_BOUNDS } from "../../wire/agent-link.ts";
+import {
+  type CoordinatorMessage,
+  type Heartbeat,
+  type Hello,
+  type ReplicaReport,
+  WIRE_BOUNDS,
+} from "../../wire/agent-link.ts";
 import { type FrameBudget, fullBudget, takeFrame } from "./frame-budget.ts";
+import { networkOf } from "./network-prefix.ts";
 
 /** Queued for one node and not taken by its machine: it reads nothing, and is cut before it costs the coordinator's memory. */
 export const SEND_BUFFER_BYTES_MAX = 64 * 1024 * 1024;
+/** Of a join code's digest: tells owners apart, and says nothing of the code. */
+const OWNER_DIGITS = 16;
 /** Beyond this the operator is told: receipts of the node would show times that nobody believes. */
 export const CLOCK_SKEW_MS_MAX = 30_000;
 
@@ -31,6 +40,12 @@ export class NodeSession {
   /** Order in which links were accepted: the higher one is the newer. */
   readonly connection: number;
   readonly sessionTokenSha256: string;
+  /** As the node named it. */
+  readonly region: string | null;
+  /** Prefix of the address that the link comes from. */
+  readonly network: string | null;
+  /** Who came with the same join code belongs together; null when the node came with none. */
+  readonly owner: string | null;
   replicas: readonly ReplicaReport[];
   isYielding = false;
   isLeaving = false;
@@ -46,14 +61,18 @@ export class NodeSession {
     link: Link;
     connection: number;
     sessionTokenSha256: string;
-    replicas: readonly ReplicaReport[];
+    hello: Pick<Hello, "region" | "replicas">;
+    joinTokenSha256: string | null;
     nowMs: number;
   }) {
     this.nodeId = start.nodeId;
     this.link = start.link;
     this.connection = start.connection;
     this.sessionTokenSha256 = start.sessionTokenSha256;
-    this.replicas = start.replicas;
+    this.region = start.hello.region ?? null;
+    this.network = networkOf(start.link.remote);
+    this.owner = start.joinTokenSha256?.slice(0, OWNER_DIGITS) ?? null;
+    this.replicas = start.hello.replicas;
     this.#pulse = bornPulse(start.nowMs);
     this.#budget = fullBudget(start.nowMs);
   }
