@@ -5,14 +5,13 @@ import {
   type ChurnDifference,
   type ChurnKind,
   type ChurnMetric,
-  type ChurnPolicyName,
   type ChurnReport,
   type Interval,
 } from "../churn/churn-report.ts";
 import { intervalPlot } from "./interval-plot.ts";
 import { linePlot } from "./line-plot.ts";
 import { type Content, el, type Markup } from "./markup.ts";
-import { htmlTable, legend, pageHtml, section } from "./page.ts";
+import { htmlTable, pageHtml, section } from "./page.ts";
 import { readable } from "./scale.ts";
 
 /** Those whose intervals are drawn; the table has all. */
@@ -82,7 +81,7 @@ function kindSections(report: ChurnReport, kind: ChurnKind): Markup[] {
       ),
     ),
     ...(differences.length === 0 ? [] : [differenceSection(differences)]),
-    ...history(report, { kind, policies }),
+    ...history(report, kind),
   ];
 }
 
@@ -126,12 +125,9 @@ function signed(value: number): string {
 }
 
 /** The first seed's course, all policies over the same grid. */
-function history(
-  report: ChurnReport,
-  of: { readonly kind: ChurnKind; readonly policies: readonly ChurnPolicyName[] },
-): Markup[] {
+function history(report: ChurnReport, kind: ChurnKind): Markup[] {
   const [seed] = report.seeds;
-  const runs = report.runs.filter((run) => run.kind === of.kind && run.seed === seed);
+  const runs = report.runs.filter((run) => run.kind === kind && run.seed === seed);
   const [first] = runs;
   if (first === undefined || first.series.length < 2) return [];
   const hours = (minutes: number) => minutes / 60;
@@ -139,7 +135,6 @@ function history(
     section(
       `Course of seed ${seed}`,
       "The grid is the same for all; what they make of it is not.",
-      legend(of.policies, "line"),
       el(
         "div",
         { class: "pair" },
