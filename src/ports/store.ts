@@ -3,8 +3,19 @@
  * Every method is one transaction; what it resolved survives `kill -9`. Migrations run forward at opening.
  */
 
+import type { DurableLease, LeaseNode, LeaseOutcome, LeaseWant } from "../domain/durable-lease.ts";
 import type { NodeCapabilities } from "../domain/hardware.ts";
-import type { AccountId, KeyId, ModelId, NodeId, ReceiptId, RequestId, Sha256Hex, TenantId } from "../domain/ids.ts";
+import type {
+  AccountId,
+  KeyId,
+  LeaseId,
+  ModelId,
+  NodeId,
+  ReceiptId,
+  RequestId,
+  Sha256Hex,
+  TenantId,
+} from "../domain/ids.ts";
 import type { Account, LedgerOutcome, Transfer } from "../domain/ledger.ts";
 import type { ModelManifest } from "../domain/model.ts";
 import type { MicroUsd } from "../domain/money.ts";
@@ -20,6 +31,7 @@ export interface Store {
   readonly ledger: LedgerStore;
   readonly receipts: ReceiptStore;
   readonly idempotency: IdempotencyStore;
+  readonly leases: LeaseStore;
   close(): Promise<void>;
 }
 
@@ -208,4 +220,29 @@ export interface IdempotencyStore {
   forget(entry: { scope: string; key: string }): Promise<void>;
   /** Removes expired entries and, at start (`isStart`), every entry left in progress by an earlier life. */
   sweep(options: { nowMs: number; isStart: boolean }): Promise<number>;
+}
+
+export type LeaseRef = Pick<DurableLease, "leaseId" | "epoch">;
+/**
+ * Leases of tasks, gangs and batches (law in domain/durable-lease.ts). Each call takes at most `LEASE_BATCH_MAX` at once and is
+ * one transaction; a batch is carried out in its order.
+ */
+export interface LeaseStore {
+  /**
+   * What nodes have. A higher epoch than before ends every lease on the node, the same one only sets the slots, a lower one is
+   * ignored. Resolves with the leases that ended.
+   */
+  offer(nodes: readonly Omit<LeaseNode, "slotsUsed">[]): Promise<readonly DurableLease[]>;
+  /** Compare-and-swap on each node's epoch and free slots; one outcome for each want. The same want again is a replay. */
+  grant(wants: readonly LeaseWant[]): Promise<readonly LeaseOutcome[]>;
+  /** Moves ends, never earlier. False for a lease that is not live under this epoch. */
+  renew(renewals: readonly (LeaseRef & { readonly endsAtMs: number })[]): Promise<readonly boolean[]>;
+  /** Gives the slots back. False for a lease that is not live under this epoch. */
+  end(refs: readonly LeaseRef[]): Promise<readonly boolean[]>;
+  /** Ends at most `limit` leases whose time has passed, the earliest first, and resolves with them. */
+  expire(options: { nowMs: number; limit: number }): Promise<readonly DurableLease[]>;
+  /** By lease id, from the one after `after` on. */
+  live(page: { after: LeaseId | null; limit: number }): Promise<readonly DurableLease[]>;
+  /** By node id. */
+  nodes(): Promise<readonly LeaseNode[]>;
 }

@@ -6,6 +6,7 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { modelId } from "../../src/domain/ids.ts";
 import { microUsd } from "../../src/domain/money.ts";
 import type { Store } from "../../src/ports/store.ts";
+import { describeLeaseContract } from "./store-contract-leases.ts";
 import { describeLedgerContract } from "./store-contract-ledger.ts";
 import { aModel, aNode, anApiKey, aTenant, digest, nodeIdOf } from "./store-samples.ts";
 
@@ -163,6 +164,7 @@ export function describeStoreContract(name: string, open: () => Promise<OpenedSt
     });
 
     describeLedgerContract({ now: () => store, reopen });
+    describeLeaseContract(() => store, reopen);
 
     describe("kept answers", () => {
       const entry = {

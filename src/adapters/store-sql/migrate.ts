@@ -8,10 +8,11 @@ import { type Kysely, sql } from "kysely";
 import { z } from "zod";
 import { FallowError } from "../../domain/fault.ts";
 import { first } from "./migrations/0001-first.ts";
+import { leases } from "./migrations/0002-leases.ts";
 import type { Dialect, Migration } from "./migrations/migration.ts";
 
 /** A released migration is never edited: a change is a new file. */
-export const MIGRATIONS: readonly Migration[] = [first];
+export const MIGRATIONS: readonly Migration[] = [first, leases];
 
 const appliedSchema = z.object({ version: z.number().int(), name: z.string(), sha256: z.string() });
 

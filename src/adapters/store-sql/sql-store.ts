@@ -5,6 +5,7 @@
 import type { Store } from "../../ports/store.ts";
 import type { SqlDatabase, Tx } from "./database.ts";
 import { IdempotencyRows } from "./idempotency-rows.ts";
+import { LeaseRows } from "./lease-rows.ts";
 import { LedgerRows } from "./ledger-rows.ts";
 import { MetaRows } from "./meta-rows.ts";
 import { migrate } from "./migrate.ts";
@@ -27,6 +28,7 @@ export class SqlStore implements Store {
   readonly ledger: LedgerRows;
   readonly receipts: ReceiptRows;
   readonly idempotency: IdempotencyRows;
+  readonly leases: LeaseRows;
   readonly #database: SqlDatabase;
   readonly #queue: WriteQueue;
   #closing: Promise<void> | null = null;
@@ -48,6 +50,7 @@ export class SqlStore implements Store {
     this.ledger = new LedgerRows(tx);
     this.receipts = new ReceiptRows(tx);
     this.idempotency = new IdempotencyRows(tx);
+    this.leases = new LeaseRows(tx, database.dialect);
   }
 
   /** Waits for the writes that were accepted. May be called twice. */

@@ -18,6 +18,11 @@ export const WRITE_NAMES = [
   "idempotency.finish",
   "idempotency.forget",
   "idempotency.sweep",
+  "leases.offer",
+  "leases.grant",
+  "leases.renew",
+  "leases.end",
+  "leases.expire",
 ] as const;
 export type WriteName = (typeof WRITE_NAMES)[number];
 

@@ -95,7 +95,7 @@ function revived(fault: NonNullable<ThreadAnswer["fault"]>): Error {
 
 /** Reads from `local`, whose connection can only read; writes through the thread. */
 function composed(local: SqlStore, thread: WriterThread): Store {
-  const { meta, tenants, keys, joinTokens, nodes, models, ledger, receipts } = local;
+  const { meta, tenants, keys, joinTokens, nodes, models, ledger, receipts, leases } = local;
   let closing: Promise<void> | null = null;
   return {
     meta: {
@@ -154,6 +154,15 @@ function composed(local: SqlStore, thread: WriterThread): Store {
       finish: (entry) => thread.write("idempotency.finish", entry),
       forget: (entry) => thread.write("idempotency.forget", entry),
       sweep: (options) => thread.write("idempotency.sweep", options),
+    },
+    leases: {
+      offer: (offered) => thread.write("leases.offer", offered),
+      grant: (wants) => thread.write("leases.grant", wants),
+      renew: (renewals) => thread.write("leases.renew", renewals),
+      end: (refs) => thread.write("leases.end", refs),
+      expire: (options) => thread.write("leases.expire", options),
+      live: (page) => leases.live(page),
+      nodes: () => leases.nodes(),
     },
     close: () => {
       // The reader closes last and folds the log into the file.

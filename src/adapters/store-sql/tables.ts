@@ -13,6 +13,8 @@ export interface Tables {
   readonly transfers: TransferTable;
   readonly receipts: ReceiptTable;
   readonly idempotency: IdempotencyTable;
+  readonly lease_nodes: LeaseNodeTable;
+  readonly leases: LeaseTable;
 }
 
 export interface ApiKeyTable {
@@ -111,4 +113,23 @@ export interface IdempotencyTable {
   readonly status: number | null;
   readonly headers_json: string | null;
   readonly body: string | null;
+}
+
+export interface LeaseNodeTable {
+  readonly node_id: string;
+  readonly node_epoch: number;
+  readonly slots: number;
+  readonly slots_used: number;
+}
+
+/** One part of a lease. */
+export interface LeaseTable {
+  readonly lease_id: string;
+  readonly node_id: string;
+  readonly node_epoch: number;
+  readonly slots: number;
+  readonly holder_id: string;
+  readonly epoch: number;
+  readonly granted_at_ms: number;
+  readonly ends_at_ms: number;
 }

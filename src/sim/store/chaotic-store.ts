@@ -51,6 +51,7 @@ export function chaoticStore(options: ChaoticStoreOptions): Store {
     ledger: far(inner.ledger, "ledger", call),
     receipts: far(inner.receipts, "receipts", call),
     idempotency: far(inner.idempotency, "idempotency", call),
+    leases: far(inner.leases, "leases", call),
     // The store outlives the coordinator's process; what it holds is the world's.
     close: () => Promise.resolve(),
   };
@@ -91,7 +92,7 @@ function far<T extends object>(part: T, partName: string, call: Call): T {
 
 /** The store that tells what its ledger took, when it took it. */
 export function witnessedStore(store: Store, witness: Witness): Store {
-  const { meta, tenants, keys, joinTokens, nodes, models, ledger, receipts, idempotency } = store;
+  const { meta, tenants, keys, joinTokens, nodes, models, ledger, receipts, idempotency, leases } = store;
   const tell = (transfers: readonly Transfer[]) => witness({ kind: "transfers", transfers });
   return {
     meta,
@@ -101,6 +102,7 @@ export function witnessedStore(store: Store, witness: Witness): Store {
     nodes,
     models,
     idempotency,
+    leases,
     close: () => store.close(),
     ledger: around(ledger, "apply", (apply) => async (transfers) => {
       const outcome = await apply(transfers);

@@ -1,7 +1,10 @@
 /** What a memory store keeps: plain maps of immutable records, in the order in which they were made. */
+
+import type { DurableLease, LeaseNode } from "../../domain/durable-lease.ts";
 import type {
   AccountId,
   KeyId,
+  LeaseId,
   ModelId,
   NodeId,
   ReceiptId,
@@ -49,6 +52,8 @@ export interface MemoryDisk {
   readonly receiptByRequest: Map<RequestId, ReceiptRecord>;
   /** By scope and key as one JSON text. */
   readonly idempotency: Map<string, MemoryIdempotency>;
+  readonly leaseNodes: Map<NodeId, LeaseNode>;
+  readonly leases: Map<LeaseId, DurableLease>;
 }
 
 /** One write: computes everything that may fail before it changes the disk, so that it is whole or not at all. */
@@ -73,5 +78,7 @@ export function createMemoryDisk(): MemoryDisk {
     receiptById: new Map(),
     receiptByRequest: new Map(),
     idempotency: new Map(),
+    leaseNodes: new Map(),
+    leases: new Map(),
   };
 }

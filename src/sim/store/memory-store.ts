@@ -11,6 +11,7 @@ import type {
   IdempotencyStore,
   JoinTokenStore,
   KeyStore,
+  LeaseStore,
   LedgerStore,
   MetaStore,
   ModelStore,
@@ -20,6 +21,7 @@ import type {
   TenantStore,
 } from "../../ports/store.ts";
 import { createMemoryDisk, type MemoryDisk, type MemoryRead, type MemoryWrite } from "./memory-disk.ts";
+import { memoryLeases } from "./memory-leases.ts";
 import { memoryLedger, memoryReceipts } from "./memory-ledger.ts";
 import {
   memoryIdempotency,
@@ -51,6 +53,7 @@ export class MemoryStore implements Store {
   readonly ledger: LedgerStore;
   readonly receipts: ReceiptStore;
   readonly idempotency: IdempotencyStore;
+  readonly leases: LeaseStore;
   readonly disk: MemoryDisk;
   readonly #options: MemoryStoreOptions;
   readonly #clock: Clock;
@@ -73,6 +76,7 @@ export class MemoryStore implements Store {
     this.ledger = memoryLedger(read, write);
     this.receipts = memoryReceipts(read, write);
     this.idempotency = memoryIdempotency(write);
+    this.leases = memoryLeases(read, write);
   }
 
   /** The process dies: nothing pending is ever acknowledged; the first `appliedWrites` of it reached the disk all the same. */
