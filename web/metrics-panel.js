@@ -58,4 +58,8 @@ export const PANELS = [
   panel("fallow_hedges_lost", "Hedges that were not", "count"),
   panel("fallow_tenant_largest_share_ratio", "Share of the largest tenant", "count"),
   panel("fallow_tenant_jain_index_ratio", "Fairness between tenants (1 is equal)", "count"),
+  panel("fallow_survival_brier", "Error of node survival forecasts (Brier, 1 h + 4 h + 12 h)", "count"),
+  panel("fallow_staged_bytes", "Bytes staged ahead of need", "count"),
+  panel("fallow_staged_wasted_bytes", "Of these, wasted", "count"),
+  panel("fallow_cold_starts_avoided", "Cold starts avoided by staging", "count"),
 ];

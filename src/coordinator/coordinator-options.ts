@@ -10,6 +10,7 @@ import type { TokenizerHost } from "../ports/tokenizer.ts";
 import type { StatusPageFiles } from "./admin/status-page.ts";
 import type { DispatchOptions } from "./dispatch/dispatch-options.ts";
 import type { ReplicaPlanner } from "./dispatch/replica-planning.ts";
+import type { ForecastOptions } from "./forecast/forecast-options.ts";
 import type { GatewayOptions } from "./gateway/gateway-options.ts";
 
 export interface CoordinatorPorts {
@@ -34,6 +35,8 @@ export interface CoordinatorOptions {
   readonly addresses?: () => GridAddresses;
   /** Bounds of dispatch that differ from `DISPATCH_OPTIONS`. */
   readonly dispatch?: Partial<DispatchOptions>;
+  /** What of the forecast differs from `FORECAST_OPTIONS`. */
+  readonly forecast?: Partial<ForecastOptions>;
   /** Bounds of the gateway that differ from `GATEWAY_DEFAULTS`. */
   readonly gateway?: Partial<GatewayOptions>;
   /** Files of the status page; without them `/` answers 404. */

@@ -1,4 +1,5 @@
 import type { Dispatcher } from "./dispatch/dispatcher.ts";
+import type { Forecast } from "./forecast/forecast.ts";
 import type { ModelCatalogue } from "./models/model-catalogue.ts";
 import type { NodeRegistry } from "./registry/node-registry.ts";
 import type { Settlement } from "./settlement/settlement.ts";
@@ -14,4 +15,5 @@ export interface CoordinatorParts {
   readonly models: ModelCatalogue;
   readonly settlement: Settlement;
   readonly dispatcher: Dispatcher;
+  readonly forecast: Forecast;
 }

@@ -9,6 +9,7 @@ import type { Link } from "../ports/link.ts";
 import type { CoordinatorOptions, CoordinatorPorts } from "./coordinator-options.ts";
 import type { CoordinatorParts } from "./coordinator-parts.ts";
 import { Dispatcher } from "./dispatch/dispatcher.ts";
+import { Forecast } from "./forecast/forecast.ts";
 import type { RequestOrigin } from "./gateway/gateway.ts";
 import { startIdempotencySweep } from "./gateway/idempotency-sweep.ts";
 import { takeGridIdentity } from "./grid-identity.ts";
@@ -38,14 +39,18 @@ export async function createCoordinator(ports: CoordinatorPorts, options: Coordi
   const registry = new NodeRegistry({ gridId, boot }, ports);
   const models = new ModelCatalogue(ports);
   const settlement = new Settlement({ gridId }, { ...ports, keyPair: options.gridKey });
-  const dispatcher = new Dispatcher({ ...ports, gridId, boot, roster: registry, models }, options.dispatch);
+  const forecast = await Forecast.open({ ...ports, meta: store.meta, roster: registry, models }, options.forecast);
+  const dispatcher = new Dispatcher(
+    { ...ports, gridId, boot, roster: registry, models, outlook: forecast },
+    options.dispatch,
+  );
   models.onChange(() => dispatcher.pool.planSoon());
   await settlement.start();
   await store.idempotency.sweep({ nowMs: startedAtMs, isStart: true });
   await models.start();
   await registry.start();
   dispatcher.start();
-  const parts: CoordinatorParts = { gridId, boot, startedAtMs, registry, models, settlement, dispatcher };
+  const parts: CoordinatorParts = { gridId, boot, startedAtMs, registry, models, settlement, dispatcher, forecast };
   const surface = httpSurface(ports, options, parts);
   const sweep = startIdempotencySweep({ store: store.idempotency, clock, log });
   log.info({ gridId, boot, models: models.list().length }, "grid open");
@@ -64,13 +69,14 @@ export async function createCoordinator(ports: CoordinatorPorts, options: Coordi
     drain: async (withinMs) => {
       await Promise.all([surface.gateway.drain(withinMs), dispatcher.drain(withinMs)]);
     },
-    stop: () => {
+    stop: async () => {
+      const isKept = forecast.stop();
       dispatcher.stop();
       registry.stop();
       models.stop();
       settlement.stop();
       sweep.stop();
-      return Promise.resolve();
+      await isKept;
     },
   };
 }

@@ -9,6 +9,8 @@ import { statusPageResponse } from "./admin/status-page.ts";
 import type { CoordinatorOptions, CoordinatorPorts } from "./coordinator-options.ts";
 import type { CoordinatorParts } from "./coordinator-parts.ts";
 import { registerDispatchMetrics } from "./dispatch/dispatch-metrics.ts";
+import { registerForecastMetrics } from "./forecast/forecast-metrics.ts";
+import { observedDispatch } from "./forecast/observed-dispatch.ts";
 import { createGateway, type Gateway, type RequestOrigin } from "./gateway/gateway.ts";
 import { GATEWAY_DEFAULTS, type GatewayModels } from "./gateway/gateway-options.ts";
 import { samplingSeedSecret } from "./grid-identity.ts";
@@ -26,6 +28,7 @@ export function httpSurface(
 ): HttpSurface {
   const metrics = new Registry();
   registerDispatchMetrics(metrics, parts.dispatcher);
+  registerForecastMetrics(metrics, parts.forecast);
   const gateway = createGateway(
     {
       ...GATEWAY_DEFAULTS,
@@ -35,7 +38,7 @@ export function httpSurface(
     },
     {
       ...ports,
-      dispatch: parts.dispatcher,
+      dispatch: observedDispatch(parts.dispatcher, (terms) => parts.forecast.noteRequest(terms)),
       settlement: parts.settlement,
       models: gatewayModels(parts),
       registry: metrics,

@@ -4,6 +4,8 @@
  */
 import { Dispatcher } from "../coordinator/dispatch/dispatcher.ts";
 import type { ServedModel, ServedModels } from "../coordinator/dispatch/served-models.ts";
+import { Forecast } from "../coordinator/forecast/forecast.ts";
+import { observedDispatch } from "../coordinator/forecast/observed-dispatch.ts";
 import type { GatewaySettlement } from "../coordinator/gateway/settlement-port.ts";
 import { NodeRegistry } from "../coordinator/registry/node-registry.ts";
 import { Settlement } from "../coordinator/settlement/settlement.ts";
@@ -24,6 +26,9 @@ import type { SeededRandom } from "./time/random.ts";
 export const COORDINATOR = "coordinator";
 /** A supervisor's pause before it starts a process again that ended. */
 const RESTART_MS = 500;
+
+/** A run lasts about a minute: what takes minutes in life takes seconds in it, so that it happens at all. */
+const SIM_FORECAST = { countTurnMs: 1_000, countMs: 2_000, askMs: 7_000, keepMs: 9_000, stageMs: 3_000 };
 
 /** What serves while the coordinator is open. */
 export interface ServingGrid {
@@ -110,10 +115,16 @@ export class SimCoordinator {
     const registry = new NodeRegistry({ gridId, boot }, { store, clock, crypto, random: life.fork("registry"), log });
     const catalogue = servedModels(models);
     const roster = saboteur?.roster(registry) ?? registry;
-    const dispatcher = new Dispatcher({ gridId, boot, clock, ids, crypto, log, roster, models: catalogue });
+    const forecast = await Forecast.open(
+      { clock, log, meta: store.meta, roster: registry, models: catalogue },
+      SIM_FORECAST,
+    );
+    const outlook = forecast;
+    const dispatcher = new Dispatcher({ gridId, boot, clock, ids, crypto, log, roster, models: catalogue, outlook });
     await registry.start();
     dispatcher.start();
-    const grid = { boot, registry, dispatcher, dispatch: dispatcher, settlement, ids };
+    const dispatch = observedDispatch(dispatcher, (terms) => forecast.noteRequest(terms));
+    const grid = { boot, registry, dispatcher, dispatch, settlement, ids };
     this.#grid = saboteur?.grid(grid, store) ?? grid;
     internet.listen({ host, onLink: (link) => registry.accept(link) });
   }

@@ -108,8 +108,18 @@ export class DemandModel {
   /** The number of requests that is not exceeded with this chance. */
   quantile(pair: DemandPair, nowMs: number, horizonMs: number, chance: number): number {
     const mean = this.expected(pair, nowMs, horizonMs);
-    const spread = this.#squares > 0 ? Math.max(0, this.#excess / this.#squares) : 0;
-    return countQuantile(mean, spread, chance);
+    return countQuantile(mean, this.#spread(), chance);
+  }
+
+  /** Chance that more than `inService` of its requests are served at one moment, when each takes `serviceMs`. */
+  crowdChance(modelId: string, nowMs: number, question: { inService: number; serviceMs: number }): number {
+    const mean = this.expectedOfModel(modelId, nowMs, question.serviceMs);
+    return 1 - countChance(mean, this.#spread(), question.inService);
+  }
+
+  /** Whether the pair was followed for so long that its level is its own. */
+  isSettled(pair: DemandPair): boolean {
+    return (this.#pairs.get(keyOf(pair))?.hours ?? 0) >= SETTLED_HOURS;
   }
 
   /** In the order in which they were first asked for. */
@@ -126,6 +136,10 @@ export class DemandModel {
       excess: rounded(this.#excess),
       squares: rounded(this.#squares),
     };
+  }
+
+  #spread(): number {
+    return this.#squares > 0 ? Math.max(0, this.#excess / this.#squares) : 0;
   }
 
   /** Hours of the horizon, each weighing its factor. */
@@ -193,19 +207,33 @@ const COUNT_MAX = 100_000;
 
 /** Of a negative binomial with variance mean + spread * mean^2; a Poisson when the spread is 0. */
 export function countQuantile(mean: number, spread: number, chance: number): number {
-  if (mean <= 0) return 0;
-  const size = spread > 1e-9 ? 1 / spread : 1e9;
-  const success = size / (size + mean);
-  // In logarithms: the chance of no request at all is below the smallest float for large means.
-  let logTerm = size * Math.log(success);
-  let sum = Math.exp(logTerm);
   let count = 0;
-  while (sum < chance && count < COUNT_MAX) {
-    logTerm += Math.log(((count + size) / (count + 1)) * (1 - success));
-    sum += Math.exp(logTerm);
+  for (const sum of chancesUpTo(mean, spread)) {
+    if (sum >= chance) break;
     count++;
   }
   return count;
+}
+
+/** That the same distribution gives no more than this. */
+export function countChance(mean: number, spread: number, count: number): number {
+  let at = 0;
+  for (const sum of chancesUpTo(mean, spread)) if (at++ >= count) return Math.min(1, sum);
+  return 1;
+}
+
+/** Of 0, of at most 1, of at most 2 … */
+function* chancesUpTo(mean: number, spread: number): Iterable<number> {
+  const size = spread > 1e-9 ? 1 / spread : 1e9;
+  // In logarithms: the chance of no request at all is below the smallest float for large means.
+  let logTerm = -size * Math.log1p(Math.max(0, mean) / size);
+  let sum = 0;
+  for (let count = 0; count < COUNT_MAX; count++) {
+    sum += Math.exp(logTerm);
+    yield sum;
+    if (mean <= 0) return;
+    logTerm += Math.log(((count + size) / (count + 1)) * (mean / (size + mean)));
+  }
 }
 
 function keyOf({ modelId, region }: DemandPair): string {

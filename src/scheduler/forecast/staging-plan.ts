@@ -17,8 +17,11 @@ export interface StagingModel {
   readonly modelId: ModelId;
   readonly weightsSha256: Sha256Hex;
   readonly fileBytes: number;
-  /** Nodes that run it or are loading it. */
+  /** Nodes that run it or are loading it, and the chance that all of these stay for the horizon. */
   readonly heldBy: ReadonlySet<NodeId>;
+  readonly holdersStayChance: number;
+  /** Copies on disks of other nodes. */
+  readonly spareCopies: number;
   /** Requests to expect within the horizon. */
   readonly expectedRequests: number;
   /** Chance that demand within the horizon needs one replica more than there are. */
@@ -40,7 +43,7 @@ export interface StagingNode {
 export interface StagingQuestion {
   /** Sorted by model id. */
   readonly models: readonly StagingModel[];
-  /** Sorted by node id. */
+  /** That may get a copy now; of a large grid another part each time. */
   readonly nodes: readonly StagingNode[];
   readonly horizonMs: number;
   readonly prices: StagingPrices;
@@ -78,15 +81,18 @@ export interface StagingPlan {
 
 export const STAY_CHANCE_MIN = 0.8;
 export const STAY_FETCHES = 3;
-/** Pairs looked at in one plan: 100 models on 1,000 nodes. The nodes beyond are looked at when their turn comes. */
-export const PAIRS_LOOKED_AT_MAX = 100_000;
+/** Pairs looked at in one plan: 20 models on 100 nodes take two milliseconds. */
+export const PAIRS_LOOKED_AT_MAX = 2_000;
+
+export const MODELS_LOOKED_AT_MAX = 200;
 
 export function planStaging(question: StagingQuestion): StagingPlan {
   const passedOver = new Map<StagingObstacle, number>();
   if (question.transfersFree <= 0) return { orders: [], passedOver };
-  const nodesMax = Math.max(1, Math.floor(PAIRS_LOOKED_AT_MAX / Math.max(1, question.models.length)));
+  const models = likeliest(question.models);
+  const nodesMax = Math.max(1, Math.floor(PAIRS_LOOKED_AT_MAX / Math.max(1, models.length)));
   const nodes = question.nodes.slice(0, nodesMax);
-  const found = question.models.flatMap((model) => ordersFor(model, nodes, question, passedOver));
+  const found = models.flatMap((model) => ordersFor(model, nodes, question, passedOver));
   found.sort((a, b) => b.gainMicroUsd - a.gainMicroUsd || compare(a.modelId, b.modelId) || compare(a.nodeId, b.nodeId));
   const orders: StagingOrder[] = [];
   const taken = new Set<NodeId>();
@@ -107,8 +113,7 @@ function ordersFor(
   question: StagingQuestion,
   passedOver: Map<StagingObstacle, number>,
 ): readonly StagingOrder[] {
-  const spares = nodes.filter((node) => node.cached.has(model.weightsSha256) && !model.heldBy.has(node.nodeId)).length;
-  const chance = needChance(model, nodes, question.horizonMs) ** (spares + 1);
+  const chance = needChance(model) ** (model.spareCopies + 1);
   let best: StagingOrder | null = null;
   for (const node of nodes) {
     const seconds = model.fileBytes / node.fetchBytesPerSecond;
@@ -136,12 +141,18 @@ function obstacleOf(model: StagingModel, node: StagingNode, fetchSeconds: number
 }
 
 /** That within the horizon the model is asked for and has to be loaded somewhere once more. */
-export function needChance(model: StagingModel, nodes: readonly StagingNode[], horizonMs: number): number {
-  const askedFor = 1 - Math.exp(-model.expectedRequests);
-  let allStay = 1;
-  for (const node of nodes) if (model.heldBy.has(node.nodeId)) allStay *= node.stayChance(horizonMs);
-  const lossChance = model.heldBy.size === 0 ? 1 : 1 - allStay;
-  return askedFor * (1 - (1 - lossChance) * (1 - model.growthChance));
+export function needChance({ expectedRequests, heldBy, holdersStayChance, growthChance }: StagingModel): number {
+  const askedFor = 1 - Math.exp(-expectedRequests);
+  const lossChance = heldBy.size === 0 ? 1 : 1 - holdersStayChance;
+  return askedFor * (1 - (1 - lossChance) * (1 - growthChance));
+}
+
+/** Models that are asked for at all, those most asked for first. */
+function likeliest(models: readonly StagingModel[]): readonly StagingModel[] {
+  return models
+    .filter(({ expectedRequests }) => expectedRequests > 0)
+    .sort((a, b) => b.expectedRequests - a.expectedRequests || compare(a.modelId, b.modelId))
+    .slice(0, MODELS_LOOKED_AT_MAX);
 }
 
 function compare(a: string, b: string): number {

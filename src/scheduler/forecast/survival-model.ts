@@ -73,6 +73,8 @@ export interface SurvivalCore {
 
 export class SurvivalModel {
   readonly #nodes = new Map<string, KnownNode>();
+  /** Whose turn to be counted it is. */
+  #turn = this.#nodes.values();
   readonly #cohorts = new Map<string, LifeTable>();
   readonly #grid: LifeTable;
   readonly #season: SeasonTable;
@@ -116,9 +118,19 @@ export class SurvivalModel {
     known.sinceMs = known.countedMs;
   }
 
-  /** Counts the time that nodes have been up until now. Between calls the age is known, the evidence of having stayed is not. */
-  advance(nowMs: number): void {
-    for (const node of this.#nodes.values()) if (node.isUp) this.#count(node, nowMs);
+  /**
+   * Counts the time that nodes have been up until now; of the next `nodesMax` nodes only, so that a large grid is counted in turns.
+   * Between calls the age is known, the evidence of having stayed is not.
+   */
+  advance(nowMs: number, nodesMax: number = NODES_MAX): void {
+    for (let at = 0; at < Math.min(nodesMax, this.#nodes.size); at++) {
+      let next = this.#turn.next();
+      if (next.done === true) {
+        this.#turn = this.#nodes.values();
+        next = this.#turn.next();
+      }
+      if (next.done !== true && next.value.isUp) this.#count(next.value, nowMs);
+    }
     if (this.#fadedMs === 0 || nowMs < this.#fadedMs) this.#fadedMs = nowMs;
     const days = Math.floor((nowMs - this.#fadedMs) / DAY_MS);
     if (days < 1) return;

@@ -66,6 +66,9 @@ export class StreamChecker implements Checker {
           for (const chunk of observation.message.chunks) this.#fed(observation, chunk);
         }
         break;
+      case "link-closed":
+        this.#closed(observation);
+        break;
       case "generation":
         this.#delivered(observation.requestId, observation.choice, observation.event);
         break;
@@ -103,6 +106,15 @@ export class StreamChecker implements Checker {
     const feed = this.#feeds.get(leaseId);
     if (feed === undefined || feed.stream.live.length < 2) return;
     feed.stream.live = feed.stream.live.filter((other) => other !== feed);
+  }
+
+  /** Its leases are dead: of two that may feed a stream the other is the only one. */
+  #closed({ at, peer, connection }: { at: string; peer: string; connection: number }): void {
+    for (const stream of this.#streams.values()) {
+      if (stream.live.length < 2) continue;
+      const isOpen = (feed: Feed) => feed.connection !== connection || (feed.node !== at && feed.node !== peer);
+      stream.live = stream.live.filter(isOpen);
+    }
   }
 
   #fed(at: { node: string; connection: number }, chunk: Chunk): void {

@@ -1,0 +1,15 @@
+/** Dispatch that tells the forecast of every request on its way in; a request with several choices counts once. */
+import type { Dispatch, RequestTerms } from "../../domain/generation.ts";
+
+export function observedDispatch(dispatch: Dispatch, onRequest: (terms: RequestTerms) => void): Dispatch {
+  return {
+    generate: (request, onEvent) => {
+      if (request.choice === 0) onRequest(request.terms);
+      return dispatch.generate(request, onEvent);
+    },
+    embed: (request, signal) => {
+      onRequest(request.terms);
+      return dispatch.embed(request, signal);
+    },
+  };
+}

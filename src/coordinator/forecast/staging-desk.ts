@@ -1,0 +1,248 @@
+/**
+ * Carries out the staging plan: orders a copy, sees whether it came, and sees whether a load used it. Copies travel only while no
+ * replica loads anywhere: what somebody waits for has the uplink for itself.
+ *
+ * | event                                         | what happens                                                    |
+ * | --------------------------------------------- | --------------------------------------------------------------- |
+ * | planned                                       | `weights.stage` goes to the node                                |
+ * | node tells that it has the file               | its bytes count as staged                                       |
+ * | node does not, for longer than it may take    | failed: the node is given none for `stagingBackoffMs`           |
+ * | node is gone                                  | the order is void; what it has it tells again when it is back   |
+ * | a replica loads from a staged copy            | a cold start avoided, once for each copy                        |
+ * | node tells that it has the copy no more       | wasted, when no load used it                                    |
+ */
+
+import { usableBytes } from "../../domain/hardware.ts";
+import type { NodeId, Sha256Hex } from "../../domain/ids.ts";
+import { sha256Hex } from "../../domain/ids.ts";
+import type { Log } from "../../ports/log.ts";
+import { planStaging, type StagingModel, type StagingNode } from "../../scheduler/forecast/staging-plan.ts";
+import type { WeightsState } from "../../wire/agent-link.ts";
+import type { NodeView, Roster } from "../roster.ts";
+import type { ForecastOptions } from "./forecast-options.ts";
+
+/** A model as staging sees it; who holds it is looked up here. */
+export type WantedModel = Omit<StagingModel, "heldBy" | "holdersStayChance" | "spareCopies">;
+
+/** Nodes looked at in one plan; the others have their turn in the next ones. */
+const NODES_LOOKED_AT_MAX = 500;
+
+export interface StagingDeskPorts {
+  readonly roster: Roster;
+  readonly log: Log;
+  /** Ascending; wall clock or not does not matter. */
+  nowMs(): number;
+  /** Sorted by model id. */
+  models(): readonly WantedModel[];
+  stayChance(nodeId: NodeId, horizonMs: number): number;
+}
+
+export interface StagingStats {
+  readonly ordered: number;
+  readonly stagedBytes: number;
+  readonly coldStartsAvoided: number;
+  /** Of copies that went unused. */
+  readonly wastedBytes: number;
+  readonly failed: number;
+}
+
+interface OpenOrder {
+  readonly nodeId: NodeId;
+  readonly weightsSha256: Sha256Hex;
+  readonly fileBytes: number;
+  readonly orderedAtMs: number;
+  readonly patienceMs: number;
+}
+
+interface Shelf {
+  readonly files: ReadonlyMap<string, number>;
+  readonly freeBytes: number | null;
+}
+
+/** Nodes whose copies are remembered; of more, the one that got its first copy longest ago is forgotten. */
+const NODES_MAX = 100_000;
+
+export class StagingDesk {
+  readonly #ports: StagingDeskPorts;
+  readonly #options: ForecastOptions;
+  readonly #shelves = new Map<NodeId, Shelf>();
+  readonly #orders = new Map<string, OpenOrder>();
+  readonly #notBeforeMs = new Map<NodeId, number>();
+  /** Staged by order and not used yet, with their bytes. */
+  readonly #unused = new Map<NodeId, Map<string, number>>();
+  #turns = 0;
+  #ordered = 0;
+  #stagedBytes = 0;
+  #coldStartsAvoided = 0;
+  #wastedBytes = 0;
+  #failed = 0;
+
+  constructor(ports: StagingDeskPorts, options: ForecastOptions) {
+    this.#ports = ports;
+    this.#options = options;
+    ports.roster.subscribe({
+      onOnline: () => undefined,
+      onSuspect: () => undefined,
+      onWithdrawn: () => undefined,
+      onGone: (nodeId) => this.#gone(nodeId),
+      onWork: () => undefined,
+      onReplicas: (nodeId) => this.#loads(nodeId),
+      onWeights: (nodeId, state) => this.#heard(nodeId, state),
+    });
+  }
+
+  stats(): StagingStats {
+    return {
+      ordered: this.#ordered,
+      stagedBytes: this.#stagedBytes,
+      coldStartsAvoided: this.#coldStartsAvoided,
+      wastedBytes: this.#wastedBytes,
+      failed: this.#failed,
+    };
+  }
+
+  /** Digests of what lies on a node's disk, as it says; null when it has not said. */
+  cached(nodeId: NodeId): ReadonlySet<Sha256Hex> | null {
+    const shelf = this.#shelves.get(nodeId);
+    return shelf === undefined ? null : new Set([...shelf.files.keys()].map((digest) => sha256Hex(digest)));
+  }
+
+  plan(): void {
+    const nowMs = this.#ports.nowMs();
+    this.#expire(nowMs);
+    const views = this.#ports.roster.nodes();
+    const isUplinkBusy = views.some((view) => view.replicas.some(({ state }) => state === "loading"));
+    const transfersFree = isUplinkBusy ? 0 : this.#options.stagingsMax - this.#orders.size;
+    if (transfersFree <= 0) return;
+    const { horizonMs, prices } = this.#options;
+    const models = this.#ports.models().map((model) => this.#stagingModel(model, views));
+    const nodes = this.#inTurn(views).flatMap((view) => this.#stagingNode(view, nowMs));
+    const { orders } = planStaging({ models, nodes, horizonMs, prices, transfersFree });
+    for (const order of orders) {
+      const model = models.find(({ modelId }) => modelId === order.modelId);
+      if (model !== undefined) this.#order(order.nodeId, model, nowMs);
+    }
+  }
+
+  #stagingModel(model: WantedModel, views: readonly NodeView[]): StagingModel {
+    const { weightsSha256 } = model;
+    const heldBy = holders(model, views);
+    let holdersStayChance = 1;
+    for (const nodeId of heldBy) holdersStayChance *= this.#ports.stayChance(nodeId, this.#options.horizonMs);
+    let spareCopies = 0;
+    for (const [nodeId, { files }] of this.#shelves) if (files.has(weightsSha256) && !heldBy.has(nodeId)) spareCopies++;
+    return { ...model, heldBy, holdersStayChance, spareCopies };
+  }
+
+  /** The part of the nodes whose turn it is. */
+  #inTurn(views: readonly NodeView[]): readonly NodeView[] {
+    if (views.length <= NODES_LOOKED_AT_MAX) return views;
+    const from = (this.#turns++ * NODES_LOOKED_AT_MAX) % views.length;
+    return [...views.slice(from, from + NODES_LOOKED_AT_MAX)];
+  }
+
+  #order(nodeId: NodeId, { modelId, weightsSha256, fileBytes }: StagingModel, nowMs: number): void {
+    if (!this.#ports.roster.send(nodeId, { type: "weights.stage", weightsSha256, fileBytes })) return;
+    const expectedMs = (fileBytes / this.#options.fetchBytesPerSecond) * 1_000;
+    const patienceMs = this.#options.stagingPatience * expectedMs + this.#options.stageMs;
+    this.#orders.set(pairKey(nodeId, weightsSha256), {
+      nodeId,
+      weightsSha256,
+      fileBytes,
+      orderedAtMs: nowMs,
+      patienceMs,
+    });
+    this.#ordered += 1;
+    this.#ports.log.info({ nodeId, modelId, fileBytes }, "weights ordered ahead of need");
+  }
+
+  /** Nodes that told what lies on their disks: others would not know the order. */
+  #stagingNode(view: NodeView, nowMs: number): readonly StagingNode[] {
+    const { nodeId } = view;
+    const shelf = this.#shelves.get(nodeId);
+    if (shelf === undefined || view.state !== "online" || view.isYielding) return [];
+    const isOrdered = [...this.#orders.values()].some((order) => order.nodeId === nodeId);
+    const isIdle = !isOrdered && (this.#notBeforeMs.get(nodeId) ?? 0) <= nowMs;
+    return [
+      {
+        nodeId,
+        isIdle,
+        cached: new Set([...shelf.files.keys()].map((digest) => sha256Hex(digest))),
+        diskFreeBytes: shelf.freeBytes ?? view.capabilities.diskFreeBytes,
+        fetchBytesPerSecond: this.#options.fetchBytesPerSecond,
+        memoryBytes: Math.max(0, ...view.capabilities.devices.map(usableBytes)),
+        stayChance: (horizonMs) => this.#ports.stayChance(nodeId, horizonMs),
+      },
+    ];
+  }
+
+  #heard(nodeId: NodeId, { weights, freeBytes }: WeightsState): void {
+    const files = new Map(
+      weights.flatMap(({ weightsSha256, fileBytes, state }) =>
+        state === "cached" ? [[weightsSha256, fileBytes]] : [],
+      ),
+    );
+    this.#shelves.set(nodeId, { files, freeBytes });
+    this.#settleUnused(nodeId, files);
+    for (const [key, order] of this.#orders) {
+      if (order.nodeId !== nodeId || !files.has(order.weightsSha256)) continue;
+      this.#orders.delete(key);
+      this.#stagedBytes += order.fileBytes;
+      const unused = this.#unused.get(nodeId) ?? new Map<string, number>();
+      unused.set(order.weightsSha256, order.fileBytes);
+      this.#unused.set(nodeId, unused);
+    }
+    for (const oldest of this.#unused.keys()) {
+      if (this.#unused.size <= NODES_MAX) break;
+      this.#unused.delete(oldest);
+    }
+  }
+
+  #settleUnused(nodeId: NodeId, files: ReadonlyMap<string, number>): void {
+    const unused = this.#unused.get(nodeId);
+    for (const [digest, bytes] of unused ?? []) {
+      if (files.has(digest)) continue;
+      this.#wastedBytes += bytes;
+      unused?.delete(digest);
+    }
+  }
+
+  #loads(nodeId: NodeId): void {
+    const unused = this.#unused.get(nodeId);
+    if (unused === undefined || unused.size === 0) return;
+    for (const { weightsSha256, state } of this.#ports.roster.node(nodeId)?.replicas ?? []) {
+      if (weightsSha256 === undefined || (state !== "loading" && state !== "ready")) continue;
+      if (unused.delete(weightsSha256)) this.#coldStartsAvoided += 1;
+    }
+  }
+
+  #gone(nodeId: NodeId): void {
+    this.#shelves.delete(nodeId);
+    for (const [key, order] of this.#orders) if (order.nodeId === nodeId) this.#orders.delete(key);
+  }
+
+  #expire(nowMs: number): void {
+    for (const [key, order] of this.#orders) {
+      if (nowMs - order.orderedAtMs <= order.patienceMs) continue;
+      this.#orders.delete(key);
+      this.#failed += 1;
+      this.#notBeforeMs.set(order.nodeId, nowMs + this.#options.stagingBackoffMs);
+    }
+    for (const [nodeId, untilMs] of this.#notBeforeMs) if (untilMs <= nowMs) this.#notBeforeMs.delete(nodeId);
+  }
+}
+
+/** Nodes that run the model's weights or are loading them. */
+function holders({ weightsSha256 }: WantedModel, views: readonly NodeView[]): ReadonlySet<NodeId> {
+  const held = views.filter((view) =>
+    view.replicas.some(
+      (replica) =>
+        replica.weightsSha256 === weightsSha256 && (replica.state === "ready" || replica.state === "loading"),
+    ),
+  );
+  return new Set(held.map(({ nodeId }) => nodeId));
+}
+
+function pairKey(nodeId: NodeId, weightsSha256: string): string {
+  return `${nodeId} ${weightsSha256}`;
+}
