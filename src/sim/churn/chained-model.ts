@@ -50,6 +50,13 @@ export class ChainedModel {
     this.#rules = rules;
   }
 
+  /** Machines of the layout in force that are there. */
+  kept(facts: GridFacts): ReadonlySet<number> {
+    if (!this.#rules.isSticky) return new Set();
+    const up = facts.nodes.filter(({ isUp, draw }) => isUp && this.#layout.has(draw.name));
+    return new Set(up.map(({ index }) => index));
+  }
+
   /** What each machine that it uses shall hold; `taken` are used by others of this kind. */
   plan(facts: GridFacts, taken: ReadonlySet<number>): ReadonlyMap<number, StagePlan> {
     const up = facts.nodes.filter((node) => node.isUp && !taken.has(node.index));

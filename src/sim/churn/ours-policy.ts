@@ -20,6 +20,7 @@ export class OursPolicy implements ChurnPolicy {
   readonly replaysLostStagesOnly = false;
   readonly planEveryMs = PLAN_EVERY_MS;
   readonly planDelayMs = PLAN_DELAY_MS;
+  #nowMs = 0;
   readonly #outlook: NodeOutlook;
   readonly #isSticky: boolean;
   readonly #chained: readonly ChainedModel[];
@@ -53,27 +54,37 @@ export class OursPolicy implements ChurnPolicy {
 
   plan(facts: GridFacts): ReadonlyMap<number, readonly StagePlan[]> {
     this.#nowMs = facts.nowMs;
-    const wanted = new Map<number, readonly StagePlan[]>();
-    const taken = new Set<number>();
-    for (const chained of this.#chained) {
-      for (const [index, stage] of chained.plan(facts, taken)) {
+    const up = facts.nodes.filter((node) => node.isUp);
+    const chained = this.#chained.flatMap((one) => [...one.kept(facts)]);
+    const outside = up.filter(({ index }) => !chained.includes(index));
+    // A model that fits on one machine comes first: where the chains leave it none, it takes one of theirs.
+    const apart = this.#wholeOn(facts, outside);
+    const whole = this.#isAnyShort(apart) ? this.#wholeOn(facts, up) : apart;
+    const wanted = new Map(whole);
+    const taken = new Set([...whole].flatMap(([index, stages]) => (stages.length > 0 ? [index] : [])));
+    for (const one of this.#chained) {
+      for (const [index, stage] of one.plan(facts, taken)) {
         wanted.set(index, [stage]);
         taken.add(index);
       }
     }
-    const nodes = facts.nodes.filter((node) => node.isUp && !taken.has(node.index));
-    const rules = { isSticky: this.#isSticky, stays: (node: GridNode) => this.#stays(node, HORIZON_MS) };
-    for (const [index, stages] of planWholeModels(facts, { nodes, models: this.#whole, rules }))
-      wanted.set(index, stages);
     return wanted;
+  }
+
+  #wholeOn(facts: GridFacts, nodes: readonly GridNode[]): ReadonlyMap<number, readonly StagePlan[]> {
+    const rules = { isSticky: this.#isSticky, stays: (node: GridNode) => this.#stays(node, HORIZON_MS) };
+    return planWholeModels(facts, { nodes, models: this.#whole, rules });
+  }
+
+  #isAnyShort(wanted: ReadonlyMap<number, readonly StagePlan[]>): boolean {
+    const placed = new Set([...wanted.values()].flatMap((stages) => stages.map(({ model }) => model)));
+    return this.#whole.some((model) => !placed.has(model));
   }
 
   route(running: Running, facts: GridFacts): readonly Hop[] | null {
     this.#nowMs = facts.nowMs;
     return routeOurs(running, facts, (node) => this.#stays(node, HOUR_MS));
   }
-
-  #nowMs = 0;
 
   #stays(node: GridNode, horizonMs: number): number {
     return this.#outlook.stays(node, this.#nowMs, horizonMs);
