@@ -17,7 +17,7 @@ import { usableBytes } from "../../domain/hardware.ts";
 import { modelId } from "../../domain/ids.ts";
 import { TIER_RULES } from "./objective.ts";
 import { planPlacement } from "./plan-placement.ts";
-import { type PlanQuestion, pairKey } from "./plan-question.ts";
+import { pairKey } from "./plan-question.ts";
 import { COMPUTE_BYTES } from "./slots.ts";
 import type { NodeFact, ReplicaFact } from "./snapshot.ts";
 
@@ -122,6 +122,146 @@ describe("unloading", () => {
     const replicas = [ready(0, { slotsLeased: 2 }), ready(1, { contextTokens: 10 })];
     const nodes = [node(0), node(1)];
     expect(unloads(plan({ nodes, replicas, nowMs: 999_999, waiting: waitingFor("a") }))).toEqual([]);
+  });
+});
+
+describe("rules", () => {
+  test("demand of a region is served in that region only, and by no node that names none", () => {
+    const nodes = [node(0), node(1, { region: "us" }), node(2, { region: "eu" })];
+    const result = plan({
+      nodes,
+      models: [model("a", { warmReplicas: 0 })],
+      classes: [demandFor("a", { region: "eu" })],
+    });
+    expect(loads(result)).toEqual(["a@2"]);
+    expect(Object.fromEntries(result.models[0]?.losers ?? [])).toMatchObject({ "region-not-allowed": 2 });
+  });
+
+  test("a tier's floor of trust and its cap on prices keep nodes out by name", () => {
+    const tiers = { ...TIER_RULES, default: { ...TIER_RULES.default, trustMin: 0.8, priceMicroUsdPerHourMax: 1_000 } };
+    const nodes = [node(0, { trust: 0.7 }), node(1, { priceMicroUsdPerHour: 1_001 }), node(2, { trust: 0.8 })];
+    const result = plan({ nodes, tiers, models: [model("a", { warmReplicas: 0 })], classes: [demandFor("a")] });
+    expect(loads(result)).toEqual(["a@2"]);
+    expect(Object.fromEntries(result.models[0]?.losers ?? [])).toMatchObject({
+      "trust-too-low": 1,
+      "price-too-high": 1,
+    });
+  });
+
+  test("copies go to different owners, networks and regions where there is a choice", () => {
+    const spread = { owner: "ann", network: "10.0.0.0/24" };
+    const fast = { devices: [gpuOf(24 * GB)], decodeTokPerSecond: 4_000 };
+    const nodes = [node(0, { ...spread, ...fast }), node(1, { ...spread, ...fast }), node(2, { owner: "bob" })];
+    expect(loads(plan({ nodes, models: [model("a", { warmReplicas: 2 })] }))).toEqual(["a@0", "a@2"]);
+    expect(loads(plan({ nodes: nodes.slice(0, 2), models: [model("a", { warmReplicas: 2 })] }))).toEqual([
+      "a@0",
+      "a@1",
+    ]);
+  });
+});
+
+describe("worth", () => {
+  test("demand beyond one replica's speed brings more, and what is served brings none", () => {
+    const nodes = [0, 1, 2, 3].map((index) => node(index, { decodeTokPerSecond: 4_000 }));
+    const models = [model("a", { warmReplicas: 1 })];
+    expect(loads(plan({ nodes, models, classes: [demandFor("a", { tokPerSecond: 1 })] }))).toHaveLength(1);
+    expect(loads(plan({ nodes, models, classes: [demandFor("a", { tokPerSecond: 1_000 })] }))).toHaveLength(4);
+  });
+
+  test("weights that lie on a disk, a low price, clean power and a node that stays are each preferred", () => {
+    const at = (change: Partial<NodeFact>) => loads(plan({ nodes: [node(0), node(1, change)] }));
+    const costly = (change: Partial<NodeFact>) => loads(plan({ nodes: [node(0, change), node(1)] }));
+    expect(at({})).toEqual(["a@0"]);
+    expect(at({ cachedWeights: new Set([weightsOf("a")]) })).toEqual(["a@1"]);
+    expect(costly({ priceMicroUsdPerHour: 100_000 })).toEqual(["a@1"]);
+    expect(costly({ gramsCo2PerHour: 300 })).toEqual(["a@1"]);
+    expect(costly({ stayChance: 0.3 })).toEqual(["a@1"]);
+  });
+
+  test("the coarser file where the finer one does not fit, and the finer one where it does", () => {
+    const [fine] = model("a", { fileBytes: 3 * GB, quantisation: "Q8_0" }).variants;
+    const [coarse] = model("a4", { fileBytes: 1.5 * GB, quantisation: "Q4_K_M", qualityPenalty: 0.3 }).variants;
+    const variants = [fine, coarse].flatMap((variant) => (variant === undefined ? [] : [variant]));
+    const both = { ...model("a"), variants };
+    const on = (memoryBytes: number) => {
+      const nodes = [node(0, { devices: [gpuOf(memoryBytes)], decodeTokPerSecond: 1_000 })];
+      return plan({ nodes, models: [both] }).models[0]?.replicas[0]?.quantisation;
+    };
+    expect(on(2.5 * GB)).toBe("Q4_K_M");
+    expect(on(12 * GB)).toBe("Q8_0");
+  });
+
+  test("a model that fits one node is never spread, and one that fits none says that nobody serves stages", () => {
+    const nodes = [0, 1, 2].map((index) => node(index));
+    const whole = plan({ nodes, models: [model("a")] });
+    expect(whole.models[0]?.replicas.map(({ kind }) => kind)).toEqual(["whole"]);
+    const large = plan({ nodes, models: [model("a", { fileBytes: 6 * GB })] });
+    expect(large.orders).toEqual([]);
+    expect(Object.fromEntries(large.models[0]?.losers ?? [])).toEqual({ "memory-too-small": 3, "serves-no-stages": 3 });
+  });
+});
+
+describe("sharing memory", () => {
+  const hungry = { fileBytes: 0.5 * GB, kvBytesPerToken: 100_000, contextTokensMax: 32_768 };
+
+  test("models that each could fill the node get a part of it when all of them have to be there", () => {
+    const models = ["a", "b", "c"].map((name) => model(name, hungry));
+    const result = plan({ nodes: [node(0, { devices: [device(8 * GB)] })], models });
+    expect(loads(result)).toEqual(["a@0", "b@0", "c@0"]);
+  });
+
+  test("an idle replica above its model's warm number makes room for one that has to be there", () => {
+    const idle = ready(0, { modelId: modelId("b"), memoryBytes: 3.5 * GB, lastUsedAtMs: 0 });
+    const models = [model("a"), model("b", { warmReplicas: 0 })];
+    const busy = { ...idle, slotsLeased: 1 };
+    const at = { nodes: [node(0)], models, nowMs: 20_000 };
+    expect(unloads(plan({ ...at, replicas: [idle] }))).toEqual(["0 make-room"]);
+    expect(unloads(plan({ ...at, replicas: [busy] }))).toEqual([]);
+  });
+
+  test("a replica that took the whole device comes back smaller beside a second model", () => {
+    const nodes = [node(0, { devices: [device(8 * GB)] })];
+    const fat = ready(0, { memoryBytes: 7.9 * GB, lastUsedAtMs: 0 });
+    const models = ["a", "b"].map((name) => model(name, hungry));
+    expect(unloads(plan({ nodes, models, replicas: [fat], nowMs: 20_000 }))).toEqual(["0 make-room"]);
+    expect(loads(plan({ nodes, models, nowMs: 21_000 }))).toEqual(["a@0", "b@0"]);
+  });
+});
+
+describe("moves", () => {
+  const slow = node(0, { decodeTokPerSecond: 1_000 });
+  const fast = (decodeTokPerSecond: number) => node(1, { decodeTokPerSecond });
+  const cached = new Set([weightsOf("a")]);
+  const asked = {
+    replicas: [ready(0, { slots: 64 })],
+    models: [model("a")],
+    classes: [demandFor("a", { tokPerSecond: 2 })],
+  };
+
+  test("a replica moves to a node where it is worth far more", () => {
+    expect(plan({ ...asked, nodes: [slow, fast(40_000)] }).orders).toMatchObject([
+      { kind: "load", nodeId: nodeNamed(1), why: "move" },
+    ]);
+  });
+
+  test("and stays when the gain is within the hysteresis, which the plan tells", () => {
+    const near = plan({ ...asked, nodes: [slow, { ...fast(1_010), cachedWeights: cached }] });
+    expect(near.orders).toEqual([]);
+    expect(near.gainLeftMicroUsdPerHour).toBeGreaterThan(0);
+  });
+
+  test("the bytes of the move count: the same gain is taken where the weights are already", () => {
+    const models = [model("a", { fileBytes: 1.2 * GB, valueMicroUsdPerMtok: 30_000 })];
+    const gain = (change: Partial<NodeFact>) =>
+      plan({ ...asked, models, nodes: [slow, { ...fast(2_000), ...change }] }).orders.length;
+    expect(gain({ cachedWeights: cached })).toBe(1);
+    expect(gain({})).toBe(0);
+  });
+
+  test("a plan that was carried out is not undone by the next one", () => {
+    const nodes = [slow, fast(40_000)];
+    const moved = [ready(0), ready(1)];
+    expect(plan({ ...asked, nodes, replicas: moved }).orders).toEqual([]);
   });
 });
 
