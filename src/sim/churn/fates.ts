@@ -24,6 +24,7 @@ export class Fates {
   end(running: Running, fate: Fate, nowMs: number): void {
     assert(running.state !== "ended", `request ${running.number} ends once`);
     running.state = "ended";
+    running.endedAtMs = nowMs;
     this.#counts[fate] += 1;
     if (running.wasCold) this.#cold += 1;
     this.#hash.update(`${running.number} ${fate} ${nowMs.toFixed(3)} ${running.troubles}\n`);

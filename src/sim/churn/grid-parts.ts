@@ -101,4 +101,5 @@ export interface Running {
   next: QueuedEvent | null;
   giveUp: QueuedEvent | null;
   wasCold: boolean;
+  endedAtMs: number | null;
 }

@@ -261,5 +261,6 @@ function runningOf(draw: RequestDraw, number: number): Running {
     next: null,
     giveUp: null,
     wasCold: false,
+    endedAtMs: null,
   };
 }
