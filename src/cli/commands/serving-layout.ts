@@ -3,6 +3,10 @@
  * implementations), or ours, planned on the spot. Each comes with the router that its system uses, unless `--router` says otherwise.
  */
 import type { Cluster, Layout } from "../../domain/cluster.ts";
+import { parallaxLayout } from "../../scheduler/layout/baselines/parallax.ts";
+import { petalsLayout } from "../../scheduler/layout/baselines/petals.ts";
+import { separateLayout } from "../../scheduler/layout/baselines/separate.ts";
+import { swarmLayout } from "../../scheduler/layout/baselines/swarm.ts";
 import type { SearchStep } from "../../scheduler/layout/layout-score.ts";
 import { planLayout } from "../../scheduler/layout/plan-layout.ts";
 import type { RouterName } from "../../scheduler/routing/router.ts";
@@ -32,6 +36,8 @@ export function resolveLayout(cluster: Cluster, options: Options, onImproved: (s
   const stored = STORED.exec(name)?.[1] ?? (name === "helix" ? HELIX_STORED : null);
   if (stored !== null) return { ...plain(name, storedLayout(cluster, stored)), router: options.router ?? "helix" };
   if (name === "ours") return ours(cluster, options, onImproved);
+  const baseline = baselineLayout(name, cluster);
+  if (baseline !== null) return { ...baseline, router: options.router ?? baseline.router };
   const file = readLayoutFile(name, cluster);
   return {
     name,
@@ -47,6 +53,37 @@ export function resolveLayout(cluster: Cluster, options: Options, onImproved: (s
 
 function plain(name: string, layout: Layout): Omit<NamedLayout, "router"> {
   return { name, layout, settings: {}, warnings: [] };
+}
+
+/** Null: no baseline has this name. */
+function baselineLayout(name: string, cluster: Cluster): NamedLayout | null {
+  switch (name) {
+    case "petals":
+      return { ...plain(name, petalsLayout(cluster)), router: "petals", settings: { isPartialAllowed: true } };
+    case "parallax":
+      return { ...plain(name, parallaxLayout(cluster)), router: "parallax" };
+    case "swarm": {
+      const layout = swarmLayout(cluster);
+      if (layout === null) throw noLayout("Swarm's equal stages: no stage length lets the nodes cover the model");
+      return { ...plain(name, layout), router: "swarm" };
+    }
+    case "separate": {
+      const { layout, pipelines, leftOut } = separateLayout(cluster);
+      if (layout.size === 0) throw noLayout("separate pipelines: no machine type holds the model by itself");
+      const warnings = leftOut.map((type) => `machines of type ${type} cannot hold the model by themselves: left out`);
+      return { name, layout, router: "helix", settings: { pipelines }, warnings };
+    }
+    default:
+      return null;
+  }
+}
+
+function noLayout(why: string): CliError {
+  return new CliError(`there is no layout by ${why}`, {
+    exitCode: EXIT.refused,
+    code: "no-capacity",
+    fix: "take --layout ours, or a cluster with more nodes",
+  });
 }
 
 function ours(cluster: Cluster, options: Options, onImproved: (step: SearchStep) => void): NamedLayout {
