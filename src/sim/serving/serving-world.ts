@@ -11,9 +11,9 @@ import type { LiveState, PullMoment, Router } from "../../scheduler/routing/rout
 import type { Arrival, RequestLengths } from "./arrivals.ts";
 import { EventQueue } from "./event-queue.ts";
 import { type Job, newJob } from "./job.ts";
-import type { NodeUse } from "./serving-run.ts";
 import { StageNode } from "./stage-node.ts";
 import { Samples } from "./tally.ts";
+import { noCounts, type WorldCounts, WorldMeters } from "./world-meters.ts";
 
 const PASS_ENDS = 0;
 const JOB_ARRIVES = 1;
@@ -29,40 +29,11 @@ export interface WorldSettings {
   readonly offline: { readonly draw: () => RequestLengths; readonly gapS: number } | null;
 }
 
-export interface WorldCounts {
-  /** Of the whole run. */
-  came: number;
-  ended: number;
-  /** Without room under a router that does not let requests wait, or longer than any node's whole KV room. */
-  dropped: number;
-  /** Lost their KV to make room and began again. */
-  evictions: number;
-  waitingAtEnd: number;
-  inFlightAtEnd: number;
-  /** Of the window. */
-  promptsDone: number;
-  promptTokens: number;
-  decodeTokens: number;
-  /** Of the whole run: decode tokens that reached the coordinator. */
-  decodeTokensInAll: number;
-}
-
 export class ServingWorld implements LiveState {
-  readonly counts: WorldCounts = {
-    came: 0,
-    ended: 0,
-    dropped: 0,
-    evictions: 0,
-    waitingAtEnd: 0,
-    inFlightAtEnd: 0,
-    promptsDone: 0,
-    promptTokens: 0,
-    decodeTokens: 0,
-    decodeTokensInAll: 0,
-  };
+  readonly counts: WorldCounts = noCounts();
   readonly promptLatencies = new Samples();
   readonly decodeLatencies = new Samples();
-  readonly linkBusyS: Float64Array;
+  readonly meters: WorldMeters;
   readonly nodes: readonly StageNode[];
   readonly #settings: WorldSettings;
   readonly #graph: LayoutGraph;
@@ -76,11 +47,6 @@ export class ServingWorld implements LiveState {
   readonly #linkFreeS: Float64Array;
   readonly #dirty: number[] = [];
   readonly #isDirty: Uint8Array;
-  readonly #nodeBusyS: Float64Array;
-  readonly #kvShareSeconds: Float64Array;
-  readonly #kvSinceS: Float64Array;
-  #inFlightSeconds = 0;
-  #inFlightSinceS = 0;
   #nowS = 0;
 
   constructor(settings: WorldSettings) {
@@ -88,12 +54,9 @@ export class ServingWorld implements LiveState {
     this.#settings = settings;
     this.#graph = graph;
     this.#router = settings.router;
-    this.linkBusyS = new Float64Array(graph.edges.length);
+    this.meters = new WorldMeters(settings.window, { nodes: graph.nodes.length, edges: graph.edges.length });
     this.#linkFreeS = new Float64Array(graph.edges.length);
     this.#isDirty = new Uint8Array(graph.nodes.length);
-    this.#nodeBusyS = new Float64Array(graph.nodes.length);
-    this.#kvShareSeconds = new Float64Array(graph.nodes.length);
-    this.#kvSinceS = new Float64Array(graph.nodes.length);
     this.nodes = graph.nodes.map((node, vertex) => {
       const entries = (graph.inEdges[vertex] ?? []).map((index) => graph.edges[index]?.firstLayer ?? node.first);
       return new StageNode(vertex, node, entries, graph.cluster.model.activationBytes);
@@ -111,8 +74,8 @@ export class ServingWorld implements LiveState {
       if (events.nextTimeS > this.#nowS) this.#startNodes();
     }
     this.#nowS = endS;
-    for (const node of this.nodes) this.#countKv(node);
-    this.#countInFlight();
+    for (const node of this.nodes) this.meters.countKv(node, endS);
+    this.meters.countInFlight(this.#inFlight.size, endS);
     this.counts.waitingAtEnd = this.#waiting.length + this.#evicted.length;
     this.counts.inFlightAtEnd = this.#inFlight.size;
   }
@@ -128,22 +91,6 @@ export class ServingWorld implements LiveState {
 
   linkBacklogS(edge: number): number {
     return Math.max(0, (this.#linkFreeS[edge] ?? 0) - this.#nowS);
-  }
-
-  inFlightMean(): number {
-    return this.#inFlightSeconds / this.#windowS();
-  }
-
-  nodeUse(): readonly NodeUse[] {
-    const windowS = this.#windowS();
-    return this.nodes.map((node) => ({
-      id: node.profile.id,
-      busyShare: (this.#nodeBusyS[node.vertex] ?? 0) / windowS,
-      kvPeakShare: node.kvPeak / node.profile.kvTokenLayers,
-      kvMeanShare: (this.#kvShareSeconds[node.vertex] ?? 0) / windowS,
-      tokensPerSecond: (node.promptTokensDone + node.decodeStepsDone) / this.#settings.window.endS,
-      batchMean: node.passesDone === 0 ? 0 : node.decodeStepsDone / node.passesDone,
-    }));
   }
 
   #apply(kind: number, subject: number, epoch: number): void {
@@ -189,7 +136,9 @@ export class ServingWorld implements LiveState {
       if (this.#router.style === "whole") {
         const way = this.#router.route(job, this.#nowS, this);
         if (way === null) {
-          if (!this.#router.isDroppingOffline || this.#settings.offline === null) return;
+          // Without room although nothing is in flight it would wait for ever.
+          const isDropped = this.#router.isDroppingOffline && this.#settings.offline !== null;
+          if (!isDropped && this.#inFlight.size > 0) return;
           this.#waiting.shift();
           this.counts.dropped += 1;
           this.#pull("refused");
@@ -200,7 +149,7 @@ export class ServingWorld implements LiveState {
         job.way = [this.#router.nextEdge(job, this.#graph.source, this.#nowS, this)];
       }
       this.#waiting.shift();
-      this.#countInFlight();
+      this.meters.countInFlight(this.#inFlight.size, this.#nowS);
       this.#inFlight.add(job);
       this.#issue(job);
       if (job.epoch === 0) this.#pull("sent");
@@ -220,7 +169,7 @@ export class ServingWorld implements LiveState {
     const sendS = (edge.bytesPerToken * job.passTokens) / edge.bytesPerSecond;
     const freeS = startS + sendS;
     this.#linkFreeS[edge.index] = freeS;
-    this.linkBusyS[edge.index] = (this.linkBusyS[edge.index] ?? 0) + this.#withinWindow(startS, freeS);
+    this.meters.countLink(edge.index, startS, freeS);
     job.sentS = startS;
     this.#events.push(freeS + edge.latencyS, JOB_ARRIVES, job.id, job.epoch);
   }
@@ -282,9 +231,14 @@ export class ServingWorld implements LiveState {
   #end(job: Job): void {
     this.counts.ended += 1;
     this.#release(job);
+    this.#pull("ended");
+    this.#readmit();
+  }
+
+  /** Something is free again: evicted requests come before those that never ran. */
+  #readmit(): void {
     this.#waiting.unshift(...this.#evicted);
     this.#evicted = [];
-    this.#pull("ended");
     this.#sendWaiting();
   }
 
@@ -294,12 +248,12 @@ export class ServingWorld implements LiveState {
       const vertex = this.#graph.edges[job.way[at] ?? -1]?.to ?? -1;
       const node = this.nodes[vertex];
       if (node === undefined || held === undefined) continue;
-      this.#countKv(node);
+      this.meters.countKv(node, this.#nowS);
       node.freeKv(held);
       this.#touch(vertex);
     }
     job.kvHeld = [];
-    this.#countInFlight();
+    this.meters.countInFlight(this.#inFlight.size, this.#nowS);
     this.#inFlight.delete(job);
     this.#router.released?.(job, job.way, this.#nowS);
   }
@@ -310,12 +264,12 @@ export class ServingWorld implements LiveState {
       this.#isDirty[vertex] = 0;
       const node = this.nodes[vertex];
       assert(node !== undefined, `a node to start is in the graph: ${vertex}`);
-      this.#countKv(node);
+      this.meters.countKv(node, this.#nowS);
       const result = node.start();
       assert(node.kvUsed <= node.profile.kvTokenLayers, `the KV of ${node.profile.id} stays within its room`);
       if (result === "started") {
         const endS = this.#nowS + node.durationS;
-        this.#nodeBusyS[vertex] = (this.#nodeBusyS[vertex] ?? 0) + this.#withinWindow(this.#nowS, endS);
+        this.meters.countNode(vertex, this.#nowS, endS);
         this.#events.push(endS, PASS_ENDS, vertex, 0);
       } else if (result === "starved" || node.waiting > 0) {
         this.#makeRoom(node, result === "starved");
@@ -325,7 +279,7 @@ export class ServingWorld implements LiveState {
 
   /**
    * Decode steps wait and none has room: the newest request that holds KV here begins again later, as an engine preempts. A request
-   * that does not fit an otherwise empty node is dropped.
+   * that does not fit the node when nobody else is there is dropped.
    */
   #makeRoom(node: StageNode, isStarved: boolean): void {
     if (node.isBusy) return;
@@ -333,13 +287,15 @@ export class ServingWorld implements LiveState {
     let holders = 0;
     for (const job of this.#inFlight) {
       const at = job.way.findIndex((index) => this.#graph.edges[index]?.to === node.vertex);
-      if (at < 0) continue;
-      const isHolder = (job.kvHeld[at] ?? 0) > 0;
-      if (isHolder) holders += 1;
-      if ((isHolder || job.hop === at) && (newest === null || job.id > newest.id)) newest = job;
+      if ((job.kvHeld[at] ?? 0) === 0) continue;
+      holders += 1;
+      if (newest === null || job.id > newest.id) newest = job;
     }
-    if (newest === null || (!isStarved && holders > 0)) return;
-    this.#evict(newest, holders <= 1);
+    const first = node.firstWaiting();
+    if (newest !== null && isStarved) this.#evict(newest, holders === 1);
+    else if (newest === null && first !== null) this.#evict(first, true);
+    else return;
+    this.#touch(node.vertex);
   }
 
   #evict(job: Job, isHopeless: boolean): void {
@@ -348,6 +304,7 @@ export class ServingWorld implements LiveState {
     this.#release(job);
     if (isHopeless) {
       this.counts.dropped += 1;
+      this.#readmit();
       return;
     }
     this.counts.evictions += 1;
@@ -363,27 +320,5 @@ export class ServingWorld implements LiveState {
     if (this.#isDirty[vertex] === 1) return;
     this.#isDirty[vertex] = 1;
     this.#dirty.push(vertex);
-  }
-
-  #countKv(node: StageNode): void {
-    const sinceS = this.#kvSinceS[node.vertex] ?? 0;
-    const share = node.kvUsed / node.profile.kvTokenLayers;
-    this.#kvShareSeconds[node.vertex] =
-      (this.#kvShareSeconds[node.vertex] ?? 0) + share * this.#withinWindow(sinceS, this.#nowS);
-    this.#kvSinceS[node.vertex] = this.#nowS;
-  }
-
-  #countInFlight(): void {
-    this.#inFlightSeconds += this.#inFlight.size * this.#withinWindow(this.#inFlightSinceS, this.#nowS);
-    this.#inFlightSinceS = this.#nowS;
-  }
-
-  #withinWindow(fromS: number, toS: number): number {
-    const { startS, endS } = this.#settings.window;
-    return Math.max(0, Math.min(toS, endS) - Math.max(fromS, startS));
-  }
-
-  #windowS(): number {
-    return this.#settings.window.endS - this.#settings.window.startS;
   }
 }

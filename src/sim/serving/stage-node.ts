@@ -118,6 +118,10 @@ export class StageNode {
     this.kvUsed -= tokenLayers;
   }
 
+  firstWaiting(): Job | null {
+    return this.segments.find(({ queue }) => queue.length > 0)?.queue[0] ?? null;
+  }
+
   get waiting(): number {
     return this.segments.reduce((sum, { queue }) => sum + queue.length, 0);
   }
