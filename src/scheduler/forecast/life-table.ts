@@ -52,6 +52,20 @@ export class LifeTable {
     });
   }
 
+  /**
+   * The hazards of a grid that nothing stands above: each bin is shrunk to the younger one's hazard times `decline`, the youngest to
+   * `first`. So an age that nobody reached yet is not blamed for those who left young.
+   */
+  declining(prior: { first: number; decline: number; pseudoDepartures: number }): Hazards {
+    let rate = prior.first;
+    return this.#departures.map((departures, bin) => {
+      const expected = bin === 0 ? rate : rate * prior.decline;
+      const { pseudoDepartures } = prior;
+      rate = (departures + pseudoDepartures) / ((this.#exposureHours[bin] ?? 0) + pseudoDepartures / expected);
+      return rate;
+    });
+  }
+
   /** Mean time between departures, with one departure in `priorHours` added. */
   meanLifeHours(priorHours: number): number {
     return (sum(this.#exposureHours) + priorHours) / (sum(this.#departures) + 1);

@@ -14,7 +14,7 @@
  * Not handled: nodes that leave together (a power cut, a spot zone that dries up) are taken as independent.
  */
 import { assert } from "../../domain/assert.ts";
-import { AGE_BINS, ageBin, ageBinEndMs, type Hazards, HOUR_MS, LifeTable, type LifeTableData } from "./life-table.ts";
+import { ageBin, ageBinEndMs, type Hazards, HOUR_MS, LifeTable, type LifeTableData } from "./life-table.ts";
 import { hourEndMs, hourOfWeek, type SeasonData, SeasonTable } from "./season.ts";
 
 /**
@@ -26,6 +26,8 @@ const COHORT_PSEUDO_DEPARTURES = 60;
 const GRID_PSEUDO_DEPARTURES = 0.5;
 /** Of a grid that has seen nothing: one departure a day. */
 const PRIOR_LIFE_HOURS = 24;
+/** From one bin of age to the next, as the spot series have it on the mean. */
+const PRIOR_DECLINE = 0.6;
 /** What was seen eight weeks ago counts half. */
 const FADE_HALF_LIFE_DAYS = 56;
 const DAY_MS = 24 * HOUR_MS;
@@ -169,14 +171,15 @@ export class SurvivalModel {
     if (node === undefined || !node.isUp) return 0;
     let left = -Math.log1p(-quantile);
     let lifeHours = 0;
+    let isFound = false;
     const { isSeasonal } = this;
     this.#walk(node, { fromMs: nowMs, toMs: nowMs + LIFE_MS_MAX, isSeasonal }, (rate, hours) => {
-      const isEnough = rate * hours >= left;
-      lifeHours += isEnough ? left / rate : hours;
+      isFound = rate * hours >= left;
+      lifeHours += isFound ? left / rate : hours;
       left -= rate * hours;
-      return !isEnough;
+      return !isFound;
     });
-    return Math.min(LIFE_MS_MAX, lifeHours * HOUR_MS);
+    return isFound ? Math.min(LIFE_MS_MAX, lifeHours * HOUR_MS) : LIFE_MS_MAX;
   }
 
   /** Nodes that are up, in the order in which they came. */
@@ -225,8 +228,11 @@ export class SurvivalModel {
 
   #priors(): { readonly hazards: Hazards; readonly factors: readonly number[] } {
     if (this.#prior === null) {
-      const flat = new Array<number>(AGE_BINS).fill(1 / this.#grid.meanLifeHours(PRIOR_LIFE_HOURS));
-      const hazards = this.#grid.shrunkTo(flat, GRID_PSEUDO_DEPARTURES);
+      const hazards = this.#grid.declining({
+        first: 1 / this.#grid.meanLifeHours(PRIOR_LIFE_HOURS),
+        decline: PRIOR_DECLINE,
+        pseudoDepartures: GRID_PSEUDO_DEPARTURES,
+      });
       this.#prior = { hazards, factors: this.#season.factors(hazards) };
     }
     return this.#prior;
