@@ -62,4 +62,11 @@ export const PANELS = [
   panel("fallow_staged_bytes", "Bytes staged ahead of need", "count"),
   panel("fallow_staged_wasted_bytes", "Of these, wasted", "count"),
   panel("fallow_cold_starts_avoided", "Cold starts avoided by staging", "count"),
+  panel("fallow_plan_gap_ratio", "Gap of the placement plan", "count"),
+  panel("fallow_plan_seconds", "Seconds of the placement plan", "count"),
+  panel("fallow_plan_age_seconds", "Age of the placement plan in seconds", "count"),
+  panel("fallow_planned_moved_bytes", "Bytes that loads had to move", "count"),
+  panel("fallow_cold_starts", "Loads that somebody waited for", "count"),
+  panel("fallow_plan_orders_dropped", "Orders that no longer stood", "count"),
+  panel("fallow_plan_refusals", "Nodes kept out by a constraint", "count"),
 ];

@@ -9,6 +9,7 @@ import { statusPageResponse } from "./admin/status-page.ts";
 import type { CoordinatorOptions, CoordinatorPorts } from "./coordinator-options.ts";
 import type { CoordinatorParts } from "./coordinator-parts.ts";
 import { registerDispatchMetrics } from "./dispatch/dispatch-metrics.ts";
+import { registerPlacementMetrics } from "./dispatch/placement-metrics.ts";
 import { registerForecastMetrics } from "./forecast/forecast-metrics.ts";
 import { observedDispatch } from "./forecast/observed-dispatch.ts";
 import { createGateway, type Gateway, type RequestOrigin } from "./gateway/gateway.ts";
@@ -28,6 +29,7 @@ export function httpSurface(
 ): HttpSurface {
   const metrics = new Registry();
   registerDispatchMetrics(metrics, parts.dispatcher);
+  registerPlacementMetrics(metrics, parts.dispatcher.pool, ports.clock);
   registerForecastMetrics(metrics, parts.forecast);
   const gateway = createGateway(
     {

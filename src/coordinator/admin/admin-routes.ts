@@ -20,6 +20,7 @@ import {
 import type { AdminSources } from "./admin-sources.ts";
 import { createKey } from "./create-key.ts";
 import { gridStatus, nodeRows, readyReplicas, replicaRows } from "./grid-status.ts";
+import { gridPlan } from "./plan-rows.ts";
 
 /** No admin body is longer; the longest is a path of 4 KiB. */
 const BODY_BYTES_MAX = 65_536;
@@ -40,6 +41,7 @@ export function addAdminRoutes(app: Hono, sources: AdminSources): void {
 
 function addStatusRoutes(app: Hono, sources: AdminSources): void {
   app.get("/admin/v1/status", async (context) => context.json(await gridStatus(sources)));
+  app.get("/admin/v1/plan", (context) => context.json(gridPlan(sources)));
   app.get("/admin/v1/replicas", (context) => context.json({ replicas: replicaRows(sources) }));
   app.get("/admin/v1/requests", async (context) => {
     const receipts = await sources.store.receipts.list({ limit: limitOf(context.req.query("limit")) });

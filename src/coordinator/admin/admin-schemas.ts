@@ -5,6 +5,7 @@
 import { z } from "zod";
 import { ID_PATTERNS } from "../../domain/ids.ts";
 import { KEY_SCOPES } from "../../ports/store.ts";
+import { planSummarySchema } from "./plan-schema.ts";
 
 /** Lists are newest first or sorted by id, and no longer than this. */
 export const ADMIN_LIST_MAX = 1_000;
@@ -146,6 +147,8 @@ export const statusSchema = z.object({
   nodes: z.array(nodeRowSchema),
   replicas: z.array(replicaRowSchema),
   models: z.array(modelRowSchema),
+  /** Null before the first placement plan. */
+  plan: planSummarySchema.optional(),
   requests: z.object({ inFlight: count, queued: count, settled: count, recent: z.array(requestRowSchema) }),
   ledger: z.object({
     chargedMicroUsd: amount,

@@ -7,6 +7,7 @@ import type { Crypto } from "../../ports/crypto.ts";
 import type { Ids } from "../../ports/ids.ts";
 import type { Random } from "../../ports/random.ts";
 import type { ApiKey, KeyScope, ModelRecord, Store } from "../../ports/store.ts";
+import type { MadePlan } from "../dispatch/replica-planning.ts";
 import type { Roster } from "../roster.ts";
 import type { AddModel, LedgerCheck } from "./admin-schemas.ts";
 
@@ -23,6 +24,8 @@ export interface AdminSources {
   readonly roster: Pick<Roster, "nodes" | "node">;
   /** Requests that run or wait at this moment. */
   activity(): { readonly inFlight: number; readonly queued: number };
+  /** The newest plan of the whole placement; null before the first. */
+  placement(): MadePlan | null;
   /** Null for a replica that nobody ordered. */
   modelOf(replicaId: string): ModelId | null;
   checkLedger(): Promise<LedgerCheck>;

@@ -5,6 +5,7 @@ import { nodeHeldAccount, nodePayableAccount } from "../../market/accounts.ts";
 import { modelRow, nodeRow, replicaRow, requestRow } from "./admin-rows.ts";
 import { ADMIN_LIST_MAX, type GridStatus, type NodeRow, type ReplicaRow } from "./admin-schemas.ts";
 import type { AdminSources } from "./admin-sources.ts";
+import { planSummary } from "./plan-rows.ts";
 
 /** What fits on a screen; older ones are in `/admin/v1/requests`. */
 const RECENT_REQUESTS = 20;
@@ -27,6 +28,7 @@ export async function gridStatus(sources: AdminSources): Promise<GridStatus> {
     nodes: [...nodeRows(sources, accounts)],
     replicas: [...replicaRows(sources)],
     models: models.map((model) => modelRow(model, ready.get(model.manifest.modelId) ?? 0)),
+    plan: planSummary(sources),
     requests: { ...sources.activity(), settled, recent: receipts.map(requestRow) },
     ledger: totals(accounts),
   };

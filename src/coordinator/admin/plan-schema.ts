@@ -66,3 +66,4 @@ export type GridPlan = z.infer<typeof gridPlanSchema>;
 
 /** The line of `fallow status`. */
 export const planSummarySchema = z.object({ madeAtMs: z.number(), ageMs: z.number(), gap: z.number() }).nullable();
+export type PlanSummary = z.infer<typeof planSummarySchema>;

@@ -24,6 +24,7 @@ export function adminSources(
       const { running, waiting } = dispatcher.stats();
       return { inFlight: running, queued: waiting };
     },
+    placement: () => dispatcher.pool.plan(),
     modelOf: (named) => (ID_PATTERNS.replica.test(named) ? dispatcher.pool.modelOf(replicaId(named)) : null),
     checkLedger: async () => {
       const { isBalanced, accounts, openHolds, problems } = await settlement.check();
