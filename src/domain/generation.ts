@@ -23,6 +23,18 @@ export interface RequestTerms {
   readonly price: TokenPrice;
   /** From acceptance to the end of the answer. */
   readonly deadlineMs: number;
+  /** Rules on where it may run; absent: none. */
+  readonly constraints?: RequestConstraints;
+}
+
+/** Hard: a node that breaks one is never chosen. Each is null when it is not set. */
+export interface RequestConstraints {
+  /** A node of unknown region is in none. */
+  readonly regions: readonly string[] | null;
+  /** 0 to 1. */
+  readonly trustMin: number | null;
+  /** Of the whole machine. */
+  readonly priceMicroUsdPerHourMax: number | null;
 }
 
 export interface GenerationRequest {

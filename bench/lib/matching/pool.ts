@@ -98,6 +98,7 @@ function drawConstraints(random: SeededRandom): MatchConstraints {
     rttMsMax: random.chance(0.3) ? 150 : Number.POSITIVE_INFINITY,
     decodeTokPerSecondMin: random.chance(0.3) ? 50 : 0,
     gpuClasses: random.chance(0.1) ? Array.from({ length: 8 }, (_, at) => `gpu-${at * 3}`) : null,
+    excludedNetworks: new Set(),
     excludedOwners: random.chance(0.1) ? new Set([`owner-${random.between(0, 999)}`]) : new Set(),
   };
 }

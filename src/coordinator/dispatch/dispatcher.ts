@@ -18,51 +18,34 @@ import type {
 import type { NodeId } from "../../domain/ids.ts";
 import type { Refusal } from "../../domain/refusal.ts";
 import type { SampledToken } from "../../domain/sampling.ts";
-import type { Clock } from "../../ports/clock.ts";
-import type { Crypto } from "../../ports/crypto.ts";
-import type { Ids } from "../../ports/ids.ts";
-import type { Log } from "../../ports/log.ts";
 import { WaitingRoom } from "../../scheduler/admission/admission.ts";
 import { decideFailover, describeTrouble, isEngineDeath, type Trouble } from "../../scheduler/attempts/failover.ts";
 import { LeaseTable } from "../../scheduler/attempts/lease-table.ts";
 import { RetryBudget } from "../../scheduler/retries/retry-budget.ts";
 import type { AttemptEnd } from "../../wire/agent-link.ts";
-import type { NodeView, Roster } from "../roster.ts";
+import type { NodeView, RosterHandlers } from "../roster.ts";
 import { acceptEmbedding, acceptGeneration, type WorkDoor } from "./accept-request.ts";
 import { AdmissionDesk } from "./admission-desk.ts";
 import { demandOf } from "./demand.ts";
 import { DISPATCH_OPTIONS, type DispatchOptions } from "./dispatch-options.ts";
 import type { DispatchStats } from "./dispatch-stats.ts";
+import type { DispatcherPorts } from "./dispatcher-ports.ts";
 import { DrainGate, draining } from "./drain-gate.ts";
+import { GridIndex } from "./grid-index.ts";
 import { Hedges } from "./hedges.ts";
+import { MatchLog } from "./match-log.ts";
 import { Matcher } from "./matcher.ts";
 import { Preempter } from "./preempt.ts";
-import type { ReplicaPlanner } from "./replica-planning.ts";
-import { type Outlook, ReplicaPool } from "./replica-pool.ts";
+import { ReplicaPool } from "./replica-pool.ts";
 import { isStillAtWork, RunningAttempts } from "./running-attempts.ts";
-import type { ServedModels } from "./served-models.ts";
 import { Watch } from "./watch.ts";
 import type { RunningAttempt, Work } from "./work.ts";
 import { type Statement, WorkInbox } from "./work-inbox.ts";
 
-export interface DispatcherPorts {
-  readonly gridId: string;
-  readonly boot: number;
-  readonly clock: Clock;
-  readonly ids: Ids;
-  readonly crypto: Crypto;
-  readonly log: Log;
-  readonly roster: Roster;
-  readonly models: ServedModels;
-  /** Without one, placements are planned in the turn that asks. */
-  readonly planner?: ReplicaPlanner;
-  /** What is foreseen of nodes and demand; without it nothing is. */
-  readonly outlook?: Outlook;
-}
-
 export class Dispatcher implements Dispatch {
   readonly pool: ReplicaPool;
   readonly admission: AdmissionDesk;
+  readonly matchLog: MatchLog;
   readonly #ports: DispatcherPorts;
   readonly #options: DispatchOptions;
   readonly #leases: LeaseTable;
@@ -84,7 +67,10 @@ export class Dispatcher implements Dispatch {
     this.#options = { ...DISPATCH_OPTIONS, ...options };
     const { clock } = ports;
     this.#gate = new DrainGate(clock);
-    const leases = new LeaseTable({ boot: ports.boot });
+    const leases = new LeaseTable({
+      boot: ports.boot,
+      onLeased: (replicaId, leased) => grid.leased(replicaId, leased),
+    });
     this.#leases = leases;
     this.#waiting = new WaitingRoom({ lengthMax: this.#options.queueLengthMax });
     this.#budget = new RetryBudget(clock.monoMs());
@@ -92,18 +78,20 @@ export class Dispatcher implements Dispatch {
       {
         ...ports,
         leasedOn: (replicaId) => leases.leasedOn(replicaId),
+        onNodeChange: (nodeId) => grid.mark(nodeId),
         demand: () => demandOf(this.#waiting.all()),
         onChange: () => this.#matchSoon(),
       },
       this.#options,
     );
+    const grid = new GridIndex({ roster: ports.roster, pool: this.pool, horizonMs: this.#options.horizonMs });
+    this.matchLog = new MatchLog(clock);
     this.#watch = new Watch(this.#watchPorts(), this.#options);
     const patientMs = () => this.#watch.patientMs();
     this.admission = new AdmissionDesk({ clock, waiting: this.#waiting, pool: this.pool, patientMs });
-    this.#matcher = new Matcher(
-      { ...ports, leases, pool: this.pool, waiting: this.#waiting, patientMs },
-      this.#options,
-    );
+    const index = { grid, matchLog: this.matchLog };
+    const matched = { leases, pool: this.pool, waiting: this.#waiting, patientMs };
+    this.#matcher = new Matcher({ ...ports, ...index, ...matched }, this.#options);
     this.#running = new RunningAttempts({ ...ports, leases, pool: this.pool, desk: this.admission });
     const books = { waiting: this.#waiting, running: this.#running, desk: this.admission, pool: this.pool };
     this.#preempter = new Preempter({ ...books, log: ports.log });
@@ -120,7 +108,7 @@ export class Dispatcher implements Dispatch {
       onSpoilt: (work, attempt, detail) => this.#lose(work, attempt, { kind: "spoilt", detail }),
       onFailed: (work, attempt, failure) => this.#lose(work, attempt, { kind: "failed", ...failure }),
     });
-    this.#subscribe();
+    ports.roster.subscribe(grid.hearing(this.#rosterHandlers()));
   }
 
   #watchPorts(): ConstructorParameters<typeof Watch>[0] {
@@ -140,8 +128,8 @@ export class Dispatcher implements Dispatch {
     };
   }
 
-  #subscribe(): void {
-    this.#ports.roster.subscribe({
+  #rosterHandlers(): RosterHandlers {
+    return {
       onOnline: (nodeId) => this.pool.observe(nodeId),
       onReplicas: (nodeId) => this.pool.observe(nodeId),
       onSuspect: (nodeId) => this.#withdraw(nodeId, { kind: "node-suspect", detail: "no message within the bound" }),
@@ -154,7 +142,7 @@ export class Dispatcher implements Dispatch {
         if (message.type === "replica.state") this.pool.observe(nodeId);
         else this.#inbox.take(nodeId, message);
       },
-    });
+    };
   }
 
   start(): void {
@@ -212,9 +200,11 @@ export class Dispatcher implements Dispatch {
 
   #admit(work: Work): void {
     if (work.phase !== "waiting") return;
+    this.matchLog.explains.asked(work);
     const refusal = this.#refusalFor(work);
     if (refusal !== null) {
       this.#counts.failed += 1;
+      this.matchLog.explains.ended(work, refusal);
       work.settle();
       work.deliverFailure(refusal);
       return;
@@ -378,15 +368,16 @@ export class Dispatcher implements Dispatch {
       this.#running.revoke(work, { ending, detail: reason.message, statement: null, isNodeTold: true });
     }
     this.#waiting.leave(work);
-    this.#settle(work);
+    this.#settle(work, reason);
     if (isClosing) return;
     this.#counts.failed += 1;
     work.deliverFailure(reason);
     this.#matchSoon();
   }
 
-  #settle(work: Work): void {
+  #settle(work: Work, refusal: Refusal | null = null): void {
     work.settle();
+    this.matchLog.explains.ended(work, refusal);
     if (this.#running.size + this.#waiting.size === 0) this.#gate.idle();
   }
 

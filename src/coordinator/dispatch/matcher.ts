@@ -1,24 +1,33 @@
 /**
  * Takes waiting work in its order, finds a replica for each, and turns the plan into a lease and an `attempt.start`. Work of
  * different models never blocks each other; work that may not use some node for a while does not block its followers either.
+ * The choice is scheduler/matching's, over an index that is kept in step with the grid (grid-index.ts).
  */
 
-import type { ModelId, ReplicaId } from "../../domain/ids.ts";
+import type { ModelId } from "../../domain/ids.ts";
 import { attemptId, leaseId } from "../../domain/ids.ts";
 import type { Lease } from "../../domain/lease.ts";
 import type { Refusal } from "../../domain/refusal.ts";
 import type { Clock } from "../../ports/clock.ts";
 import type { Ids } from "../../ports/ids.ts";
 import type { WaitingRoom } from "../../scheduler/admission/admission.ts";
-import { sharesFailureDomain } from "../../scheduler/attempts/hedging.ts";
 import type { LeaseTable } from "../../scheduler/attempts/lease-table.ts";
-import { chooseReplica, type Placement, type PlacementRequest } from "../../scheduler/matching/placement.ts";
+import { explainMatch, type MatchExplanation } from "../../scheduler/matching/explain.ts";
+import { MatchScratch, matchReplica } from "../../scheduler/matching/match.ts";
+import type { MatchIndex } from "../../scheduler/matching/match-index.ts";
+import {
+  type MatchConstraints,
+  type MatchRequest,
+  seedOf,
+  UNCONSTRAINED,
+} from "../../scheduler/matching/match-request.ts";
 import { PrefixHints } from "../../scheduler/matching/prefix-hints.ts";
-import { capableNodes } from "../../scheduler/placement/capable-nodes.ts";
-import { describeLosers, type LoserCounts, type ReplicaFact } from "../../scheduler/placement/snapshot.ts";
 import type { AttemptStart } from "../../wire/agent-link.ts";
 import type { NodeView, Roster } from "../roster.ts";
 import type { DispatchOptions } from "./dispatch-options.ts";
+import type { GridIndex } from "./grid-index.ts";
+import type { MatchLog } from "./match-log.ts";
+import { impossibility } from "./possible.ts";
 import type { ReplicaPool } from "./replica-pool.ts";
 import type { ServedModels } from "./served-models.ts";
 import type { RunningAttempt, Work } from "./work.ts";
@@ -29,16 +38,30 @@ export interface MatcherPorts {
   readonly roster: Roster;
   readonly leases: LeaseTable;
   readonly models: ServedModels;
-  readonly pool: ReplicaPool;
+  readonly pool: Pick<ReplicaPool, "version" | "nodes" | "node" | "replica">;
+  readonly grid: GridIndex;
+  readonly matchLog: MatchLog;
   readonly waiting: WaitingRoom<Work>;
   /** The clock of leases and stalls; deadlines go by `clock`. */
   patientMs(): number;
+}
+
+/** A token on a slow node; how long a slot will be held is guessed from it, and no longer than until the deadline. */
+const TOKEN_MS_GUESS = 50;
+
+/** What the plan saw and the lease must still find: compare-and-swap. */
+interface Choice {
+  readonly lease: Pick<Lease, "nodeId" | "replicaId">;
+  readonly slotsLeasedSeen: number;
+  readonly versionSeen: number;
+  readonly match: MatchExplanation;
 }
 
 export class Matcher {
   readonly #ports: MatcherPorts;
   readonly #options: DispatchOptions;
   readonly #hints = new PrefixHints();
+  readonly #scratch = new MatchScratch();
 
   constructor(ports: MatcherPorts, options: DispatchOptions) {
     this.#ports = ports;
@@ -47,45 +70,52 @@ export class Matcher {
 
   /** Starts every waiting attempt that has somewhere to run. `onPlaced` is called once for each, after its start was sent. */
   placeWaiting(onPlaced: (work: Work, node: NodeView) => void, only: (work: Work) => boolean = () => true): void {
-    const { waiting, pool } = this.#ports;
+    const { waiting, grid } = this.#ports;
     if (waiting.size === 0) return;
     const nowMs = this.#ports.clock.monoMs();
+    const index = grid.catchUp();
     const fullModels = new Set<ModelId>();
-    let replicas = pool.replicas();
     for (const work of waiting.inOrder()) {
       if (work.notBeforeMs > nowMs || fullModels.has(work.modelId) || !only(work)) continue;
-      const request = this.#requestFor(work, nowMs);
-      const chosen = chooseReplica({ snapshot: { version: pool.version, nodes: pool.nodes(), replicas }, request });
-      if (!chosen.ok) {
-        if (isOthersToo(chosen.reason.losers)) fullModels.add(work.modelId);
+      const choice = this.#choose(index, this.#requestFor(work, nowMs));
+      if (choice === null) {
+        const match = explainMatch(index, this.#scratch);
+        this.#ports.matchLog.explains.decided(work, { kind: "waits", lease: null, match });
+        // Nobody was turned away by a rule of this work's own: what keeps it out keeps out all others of its model.
+        if (this.#scratch.turnedAway.every((count) => count === 0)) fullModels.add(work.modelId);
         continue;
       }
-      const placed = this.#start(work, chosen.value);
-      if (placed === null) continue;
+      const node = this.#start(work, choice);
+      if (node === null) continue;
       waiting.leave(work);
-      replicas = withLease(replicas, placed.lease.replicaId);
-      onPlaced(work, placed.node);
+      onPlaced(work, node);
     }
   }
 
   /** A second attempt of a stream without a token, outside its first one's failure domain; null when no replica can take it. */
   placeHedge(work: Work): RunningAttempt | null {
-    const { pool } = this.#ports;
     const first = work.current;
-    const home = first === null ? undefined : pool.nodes().get(first.lease.nodeId);
-    if (home === undefined) return null;
+    const home = first === null ? null : this.#ports.pool.node(first.lease.nodeId);
+    if (home === null) return null;
     const request = this.#requestFor(work, this.#ports.clock.monoMs());
-    const excludedNodeIds = new Set(request.excludedNodeIds);
-    for (const node of pool.nodes().values()) if (sharesFailureDomain(home, node)) excludedNodeIds.add(node.nodeId);
-    const snapshot = { version: pool.version, nodes: pool.nodes(), replicas: pool.replicas() };
-    const chosen = chooseReplica({ snapshot, request: { ...request, excludedNodeIds } });
-    if (!chosen.ok) return null;
-    const node = this.#ports.roster.node(chosen.value.nodeId);
-    const lease = node === null ? null : this.#grant(work, chosen.value);
-    if (lease === null || node === null) return null;
+    const { owner = null, network = null } = home;
+    const constraints: MatchConstraints = {
+      ...request.constraints,
+      excludedOwners: new Set(owner === null ? [] : [owner]),
+      excludedNetworks: new Set(network === null ? [] : [network]),
+    };
+    const excludedNodeIds = new Set([...request.excludedNodeIds, home.nodeId]);
+    const choice = this.#choose(this.#ports.grid.catchUp(), { ...request, excludedNodeIds, constraints });
+    const node = choice === null ? null : this.#ports.roster.node(choice.lease.nodeId);
+    if (choice === null || node === null) return null;
+    const lease = this.#grant(work, choice);
+    if (lease === null) return null;
     const { publicKeyHex: nodePublicKeyHex } = node;
     const attempt = work.beginHedge({ lease, nodePublicKeyHex, nowMs: this.#ports.patientMs() });
-    if (this.#ports.roster.send(lease.nodeId, startMessage(work, lease, this.#ports.clock.monoMs()))) return attempt;
+    if (this.#ports.roster.send(lease.nodeId, startMessage(work, lease, this.#ports.clock.monoMs()))) {
+      this.#ports.matchLog.explains.decided(work, { kind: "hedged", lease, match: choice.match });
+      return attempt;
+    }
     this.#ports.leases.revoke(lease.leaseId);
     work.closeHedge({ ending: "node-lost", detail: LINK_CLOSED, statement: null });
     return null;
@@ -93,42 +123,63 @@ export class Matcher {
 
   /** Whether another replica than the one it runs on could take this work now. */
   hasAlternative(work: Work): boolean {
-    const { pool } = this.#ports;
     const request = this.#requestFor(work, this.#ports.clock.monoMs());
     const excludedNodeIds = new Set(request.excludedNodeIds);
     if (work.current !== null) excludedNodeIds.add(work.current.lease.nodeId);
-    const snapshot = { version: pool.version, nodes: pool.nodes(), replicas: pool.replicas() };
-    return chooseReplica({ snapshot, request: { ...request, excludedNodeIds } }).ok;
+    return matchReplica(this.#ports.grid.catchUp(), { ...request, excludedNodeIds }, this.#scratch) !== -1;
   }
 
   /** Null when some node could run it, now or after loading the model or when it is heard again; else why none can. */
   impossibility(work: Work): Refusal | null {
     const { models, pool } = this.#ports;
-    const model = models.get(work.modelId);
-    if (model === null) {
-      const message = `the model ${work.modelId} is not registered on this grid`;
-      return { code: "model-not-found", message, param: "model", retryAfterMs: null };
-    }
-    const found = capableNodes({ nodes: pool.nodes(), model: model.manifest, tokensNeeded: work.tokensNeeded() });
-    if (found.capable + found.mayReturn > 0) return null;
-    return noCapableNode(work, found.losers);
+    return impossibility(work, { models, nodes: pool.nodes() });
   }
 
-  #requestFor(work: Work, nowMs: number): PlacementRequest {
+  #requestFor(work: Work, nowMs: number): MatchRequest {
     const prefix = work.prefix();
+    const heldMs = TOKEN_MS_GUESS * (work.promptTokens() + work.tokensLeft());
     return {
       modelId: work.modelId,
       tokensNeeded: work.tokensNeeded(),
+      remainingMs: Math.max(0, Math.min(work.deadlineAtMs - nowMs, heldMs)),
       excludedNodeIds: work.avoided(nowMs),
-      hintReplicaId: prefix === null ? null : this.#hints.find(work.modelId, prefix),
+      hint: prefix === null ? null : this.#hints.find(work.modelId, prefix),
+      // The gateway does not know where its callers are.
+      callerRegion: null,
+      constraints: constraintsOf(work),
+      seed: seedOf(`${work.entryId} ${work.records().length}`),
     };
   }
 
-  #start(work: Work, placement: Placement): { lease: Lease; node: NodeView } | null {
+  #choose(index: MatchIndex, request: MatchRequest): Choice | null {
+    const { clock, pool, matchLog } = this.#ports;
+    const startMs = clock.monoMs();
+    const replica = matchReplica(index, request, this.#scratch);
+    matchLog.matched({ tookMs: clock.monoMs() - startMs, looked: this.#scratch.looked });
+    if (replica === -1) return null;
+    const { replicas, nodes } = index;
+    const nodeId = nodes.ids.key(replicas.node[replica] ?? 0);
+    return {
+      lease: { nodeId, replicaId: replicas.ids.key(replica) },
+      slotsLeasedSeen: replicas.slotsLeased[replica] ?? 0,
+      versionSeen: pool.version,
+      match: explainMatch(index, this.#scratch),
+    };
+  }
+
+  #start(work: Work, choice: Choice): NodeView | null {
     const { roster } = this.#ports;
-    const node = roster.node(placement.nodeId);
-    const lease = node === null ? null : this.#grant(work, placement);
-    if (lease === null || node === null) return null;
+    const { explains } = this.#ports.matchLog;
+    const { match } = choice;
+    const node = roster.node(choice.lease.nodeId);
+    const lease = node === null ? null : this.#grant(work, choice);
+    if (lease === null || node === null) {
+      // What the index believed was not so: its node is read again before the next round.
+      this.#ports.grid.mark(choice.lease.nodeId);
+      explains.decided(work, { kind: "plan-outdated", lease: null, match });
+      return null;
+    }
+    explains.decided(work, { kind: "leased", lease, match });
     const attempt = work.begin({ lease, nodePublicKeyHex: node.publicKeyHex, nowMs: this.#ports.patientMs() });
     if (!roster.send(lease.nodeId, startMessage(work, attempt.lease, this.#ports.clock.monoMs()))) {
       this.#ports.leases.revoke(lease.leaseId);
@@ -138,26 +189,27 @@ export class Matcher {
     }
     const prefix = work.prefix();
     if (prefix !== null) this.#hints.remember(work.modelId, prefix, lease.replicaId);
-    return { lease, node };
+    return node;
   }
 
   /** The plan is checked against what is so now; a plan that no longer stands waits for the next round. */
-  #grant(work: Work, placement: Placement): Lease | null {
+  #grant(work: Work, choice: Choice): Lease | null {
     const { ids, leases, pool } = this.#ports;
-    const replica = pool.replica(placement.replicaId);
+    const { nodeId, replicaId } = choice.lease;
+    const replica = pool.replica(replicaId);
     const granted = leases.grant(
       {
         leaseId: leaseId(ids.make("lease")),
         attemptId: attemptId(ids.make("att")),
-        nodeId: placement.nodeId,
-        replicaId: placement.replicaId,
+        nodeId,
+        replicaId,
         nowMs: this.#ports.patientMs(),
         ttlMs: this.#options.leaseTtlMs + work.promptTokens() * this.#options.leaseTtlPerPromptTokenMs,
       },
       {
-        versionSeen: placement.versionSeen,
+        versionSeen: choice.versionSeen,
         versionNow: pool.version,
-        slotsLeasedSeen: placement.slotsLeasedSeen,
+        slotsLeasedSeen: choice.slotsLeasedSeen,
         slotsNow: replica?.state === "ready" ? replica.slots : 0,
       },
     );
@@ -167,9 +219,16 @@ export class Matcher {
 
 const LINK_CLOSED = "the link closed before the start was sent";
 
-/** What keeps this work out keeps out all others of its model. */
-function isOthersToo(losers: LoserCounts): boolean {
-  return !losers.has("node-failed-before") && !losers.has("context-too-small");
+function constraintsOf(work: Work): MatchConstraints {
+  const { constraints } = work.terms;
+  if (constraints === undefined) return UNCONSTRAINED;
+  const { regions, trustMin, priceMicroUsdPerHourMax } = constraints;
+  return {
+    ...UNCONSTRAINED,
+    regions,
+    trustMin: trustMin ?? UNCONSTRAINED.trustMin,
+    priceMicroUsdPerHourMax: priceMicroUsdPerHourMax ?? UNCONSTRAINED.priceMicroUsdPerHourMax,
+  };
 }
 
 function startMessage(work: Work, lease: Lease, nowMs: number): AttemptStart {
@@ -192,17 +251,3 @@ function startMessage(work: Work, lease: Lease, nowMs: number): AttemptStart {
     work: work.wireWork(),
   };
 }
-
-function withLease(replicas: readonly ReplicaFact[], replicaId: ReplicaId): readonly ReplicaFact[] {
-  return replicas.map((replica) =>
-    replica.replicaId === replicaId ? { ...replica, slotsLeased: replica.slotsLeased + 1 } : replica,
-  );
-}
-
-function noCapableNode(work: Work, losers: LoserCounts): Refusal {
-  const message = `no node of the grid can run ${work.modelId} with ${work.tokensNeeded()} tokens of context (${describeLosers(losers)})`;
-  return { code: "no-capable-node", message, param: null, retryAfterMs: NO_NODE_RETRY_MS };
-}
-
-/** Nodes come and go by the minute; sooner is seldom worth it. */
-const NO_NODE_RETRY_MS = 15_000;

@@ -47,6 +47,8 @@ export interface ReplicaBookPorts {
   readonly models: ServedModels;
   /** Live leases on a replica. */
   leasedOn(replicaId: ReplicaId): number;
+  /** Something about the replicas of a node changed. */
+  onNodeChange?(nodeId: NodeId): void;
 }
 
 /** A failed load: tried again on this node after 2, 4, 8 … seconds, at most after 5 minutes. */
@@ -63,7 +65,7 @@ export class ReplicaBook {
   readonly #byNode = new Map<NodeId, Set<KnownReplica>>();
   readonly #failures = new Map<string, { count: number; notBeforeMs: number }>();
   readonly #cached = new Map<NodeId, ReadonlySet<Sha256Hex>>();
-  /** When the replicas of a node or of a model changed last, in versions. */
+  /** When a replica of a node or of a model came or went last, in versions. */
   readonly #changedAt = new Map<NodeId | ModelId, number>();
   #version = 0;
 
@@ -100,7 +102,7 @@ export class ReplicaBook {
     return this.#cached.get(nodeId);
   }
 
-  /** Neither the node's nor the model's replicas changed since this version. */
+  /** No replica of this node or of this model came or went since this version. */
   isUntouched({ nodeId, modelId }: ReplicaOrder, sinceVersion: number): boolean {
     return (this.#changedAt.get(nodeId) ?? 0) <= sinceVersion && (this.#changedAt.get(modelId) ?? 0) <= sinceVersion;
   }
@@ -209,7 +211,7 @@ export class ReplicaBook {
     }
     const isChanged = known.report?.state !== report.state;
     known.report = report;
-    if (isChanged) this.#changed(known);
+    if (isChanged) this.#reported(known);
     if (known.isUnloading) this.unload(known.nodeId, replicaId, "unloading");
   }
 
@@ -277,10 +279,17 @@ export class ReplicaBook {
     this.#changed(known);
   }
 
-  #changed({ nodeId, modelId }: KnownReplica): void {
+  /** It exists, goes or is gone where it was not: a plan made before did not know. */
+  #changed(known: KnownReplica): void {
+    const { nodeId, modelId } = known;
+    this.#changedAt.set(nodeId, this.#version + 1);
+    this.#changedAt.set(modelId, this.#version + 1);
+    this.#reported(known);
+  }
+
+  #reported({ nodeId }: KnownReplica): void {
     this.#version += 1;
-    this.#changedAt.set(nodeId, this.#version);
-    this.#changedAt.set(modelId, this.#version);
+    this.#ports.onNodeChange?.(nodeId);
   }
 
   #rememberWeights({ nodeId, weightsSha256 }: KnownReplica): void {

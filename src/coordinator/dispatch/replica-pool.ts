@@ -114,16 +114,31 @@ export class ReplicaPool {
   nodes(): ReadonlyMap<NodeId, NodeFact> {
     const { version } = this;
     if (this.#nodeCache?.version !== version) {
-      const { roster, outlook } = this.#ports;
-      const knowledge: NodeKnowledge = {
-        // What the node says of its disk, or what was seen to be loaded there.
-        cachedWeights: (nodeId) => outlook?.cachedWeights(nodeId) ?? this.#book.cachedWeights(nodeId),
-        stayChance: (nodeId) => outlook?.stayChance(nodeId) ?? null,
-      };
-      const facts = roster.nodes().map((view) => nodeFact(view, knowledge));
+      const knowledge = this.#knowledge();
+      const facts = this.#ports.roster.nodes().map((view) => nodeFact(view, knowledge));
       this.#nodeCache = { version, nodes: new Map(facts.map((fact) => [fact.nodeId, fact])) };
     }
     return this.#nodeCache.nodes;
+  }
+
+  /** As it is at this moment, without a look at the others; null when the grid has no such node. */
+  node(nodeId: NodeId): NodeFact | null {
+    const view = this.#ports.roster.node(nodeId);
+    return view === null ? null : nodeFact(view, this.#knowledge());
+  }
+
+  /** Replicas of one node. */
+  onNode(nodeId: NodeId): readonly ReplicaFact[] {
+    return this.#book.onNode(nodeId);
+  }
+
+  #knowledge(): NodeKnowledge {
+    const { outlook } = this.#ports;
+    return {
+      // What the node says of its disk, or what was seen to be loaded there.
+      cachedWeights: (nodeId) => outlook?.cachedWeights(nodeId) ?? this.#book.cachedWeights(nodeId),
+      stayChance: (nodeId) => outlook?.stayChance(nodeId) ?? null,
+    };
   }
 
   /** Sorted by replica id. */

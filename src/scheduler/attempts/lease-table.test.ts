@@ -51,6 +51,19 @@ describe("a grant", () => {
   });
 });
 
+test("whoever listens hears how many leases a replica has after every grant and every end", () => {
+  const heard: [string, number][] = [];
+  const table = new LeaseTable({ boot: 1, onLeased: (replica, leased) => heard.push([replica, leased]) });
+  grant(table, 1);
+  grant(table, 2);
+  grant(table, 3, { slotsNow: 0 });
+  table.revoke(leaseNamed(1));
+  table.revoke(leaseNamed(1));
+  table.expire(2_000);
+  expect(heard.map(([, leased]) => leased)).toEqual([1, 2, 1, 0]);
+  expect(new Set(heard.map(([replica]) => replica))).toEqual(new Set([replicaNamed(0)]));
+});
+
 describe("a lease", () => {
   test("ends once; its slot is free then", () => {
     const table = new LeaseTable({ boot: 1 });

@@ -41,15 +41,18 @@ export type GrantRefusal = "version-changed" | "slots-changed" | "slots-full" | 
 
 export class LeaseTable {
   readonly #boot: number;
+  readonly #onLeased: (replicaId: ReplicaId, leased: number) => void;
   #counter = 0;
   readonly #live = new Map<LeaseId, Lease>();
   readonly #past = new Map<LeaseId, LeaseRecord>();
   readonly #liveByReplica = new Map<ReplicaId, Set<LeaseId>>();
   readonly #leaseByAttempt = new Map<AttemptId, LeaseId>();
 
-  constructor(options: { boot: number }) {
+  /** `onLeased` hears of every change in how many leases are live on a replica. */
+  constructor(options: { boot: number; onLeased?: (replicaId: ReplicaId, leased: number) => void }) {
     assert(Number.isSafeInteger(options.boot * EPOCHS_PER_BOOT), `boot ${options.boot} leaves epochs whole numbers`);
     this.#boot = options.boot;
+    this.#onLeased = options.onLeased ?? (() => undefined);
   }
 
   grant(want: GrantWant, check: GrantCheck): Outcome<Lease, GrantRefusal> {
@@ -75,6 +78,7 @@ export class LeaseTable {
     const onReplica = this.#liveByReplica.get(lease.replicaId) ?? new Set();
     onReplica.add(lease.leaseId);
     this.#liveByReplica.set(lease.replicaId, onReplica);
+    this.#onLeased(lease.replicaId, onReplica.size);
     return ok(lease);
   }
 
@@ -124,6 +128,7 @@ export class LeaseTable {
     const onReplica = this.#liveByReplica.get(lease.replicaId);
     onReplica?.delete(leaseId);
     if (onReplica?.size === 0) this.#liveByReplica.delete(lease.replicaId);
+    this.#onLeased(lease.replicaId, onReplica?.size ?? 0);
     this.#past.set(leaseId, { lease, state });
     for (const oldest of this.#past.keys()) {
       if (this.#past.size <= PAST_LEASES_MAX) break;

@@ -28,7 +28,7 @@ const traitsOfNodes = fc.record({
   ),
   region: fc.constantFrom(...REGIONS),
   owner: fc.constantFrom("ada", "bob", null),
-  network: fc.constant(null),
+  network: fc.constantFrom("lan", null),
   gpuClass: fc.constantFrom("t4", "a100", null),
   vramUsableBytes: fc.constant(2 ** 33),
   vramFreeBytes: fc.nat(2 ** 31),
@@ -72,6 +72,7 @@ const requests: fc.Arbitrary<MatchRequest> = fc.record({
     decodeTokPerSecondMin: fc.constantFrom(0, 0, 100),
     gpuClasses: fc.option(fc.subarray(["t4", "a100"]), { freq: 1 }),
     excludedOwners: fc.subarray(["ada", "bob"]).map((owners) => new Set(owners)),
+    excludedNetworks: fc.constantFrom(new Set<string>(), new Set(["lan"])),
   }),
   seed: fc.nat(2 ** 31 - 1),
 });
@@ -199,6 +200,7 @@ describe("laws of the matcher", () => {
         expect(facts.decodeTokPerSecond ?? 0).toBeGreaterThanOrEqual(constraints.decodeTokPerSecondMin);
         if (constraints.gpuClasses !== null) expect(constraints.gpuClasses).toContain(facts.gpuClass);
         expect(constraints.excludedOwners.has(facts.owner ?? "nobody")).toBe(false);
+        expect(constraints.excludedNetworks.has(facts.network ?? "nowhere")).toBe(false);
       }),
       { numRuns: 400 },
     );

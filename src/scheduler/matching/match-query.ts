@@ -4,7 +4,7 @@ import type { MatchIndex } from "./match-index.ts";
 import { type MatchConstraints, type MatchRequest, OBSTACLES } from "./match-request.ts";
 import { nodeParts, riskScore, SCORE_WEIGHTS, type ScoreParts } from "./score.ts";
 
-const [NOT_READY, FAILED_BEFORE, REGION, TRUST, PRICE, FAR, SLOW, GPU_CLASS, OWNER, CONTEXT, MEMORY, FULL] = [
+const [NOT_READY, FAILED_BEFORE, REGION, TRUST, PRICE, FAR, SLOW, GPU_CLASS, OWNER, NETWORK, CONTEXT, MEMORY, FULL] = [
   OBSTACLES.indexOf("replica-not-ready"),
   OBSTACLES.indexOf("node-failed-before"),
   OBSTACLES.indexOf("region-not-allowed"),
@@ -14,6 +14,7 @@ const [NOT_READY, FAILED_BEFORE, REGION, TRUST, PRICE, FAR, SLOW, GPU_CLASS, OWN
   OBSTACLES.indexOf("too-slow"),
   OBSTACLES.indexOf("gpu-class-not-allowed"),
   OBSTACLES.indexOf("owner-excluded"),
+  OBSTACLES.indexOf("network-excluded"),
   OBSTACLES.indexOf("context-too-small"),
   OBSTACLES.indexOf("memory-too-small"),
   OBSTACLES.indexOf("slots-full"),
@@ -32,6 +33,7 @@ export interface MatchQuery {
   /** Dense ids of excluded nodes; null when none is. */
   readonly excluded: ReadonlySet<number> | null;
   readonly owners: ReadonlySet<number> | null;
+  readonly networks: ReadonlySet<number> | null;
   readonly gpuClasses: ReadonlySet<number> | null;
   readonly hintReplica: number;
 }
@@ -43,11 +45,9 @@ export function queryOf(index: MatchIndex, request: MatchRequest): MatchQuery {
     request,
     isAllowed: constraints.regions === null ? null : allowed(index, constraints.regions),
     distancesMs: callerRegion === null ? null : index.distancesFrom(nodes.regions.find(callerRegion)),
-    excluded: request.excludedNodeIds.size === 0 ? null : codes(request.excludedNodeIds, (id) => nodes.find(id)),
-    owners:
-      constraints.excludedOwners.size === 0
-        ? null
-        : codes(constraints.excludedOwners, (name) => nodes.owners.find(name)),
+    excluded: noneOr(request.excludedNodeIds, (id) => nodes.find(id)),
+    owners: noneOr(constraints.excludedOwners, (name) => nodes.owners.find(name)),
+    networks: noneOr(constraints.excludedNetworks, (name) => nodes.networks.find(name)),
     gpuClasses: codes(constraints.gpuClasses, (name) => nodes.gpuClasses.find(name)),
     hintReplica: hint === null ? -1 : replicas.find(hint.replicaId),
   };
@@ -60,6 +60,10 @@ function allowed(index: MatchIndex, regions: readonly string[]): Uint8Array {
     if (code >= 0) isAllowed[code + 1] = 1;
   }
   return isAllowed;
+}
+
+function noneOr<Name>(names: ReadonlySet<Name>, find: (name: Name) => number): ReadonlySet<number> | null {
+  return names.size === 0 ? null : codes(names, find);
 }
 
 function codes<Name>(names: Iterable<Name> | null, find: (name: Name) => number): ReadonlySet<number> | null {
@@ -90,6 +94,7 @@ function ruleObstacle(index: MatchIndex, query: MatchQuery, node: number): numbe
   if (decodeTokPerSecondMin > 0 && (nodes.decodeTokPerSecond[node] ?? 0) < decodeTokPerSecondMin) return SLOW;
   if (query.gpuClasses !== null && !query.gpuClasses.has(nodes.gpuClass[node] ?? -1)) return GPU_CLASS;
   if (query.owners?.has(nodes.owner[node] ?? -1) === true) return OWNER;
+  if (query.networks?.has(nodes.network[node] ?? -1) === true) return NETWORK;
   return NO_OBSTACLE;
 }
 

@@ -19,8 +19,9 @@ export interface MatchConstraints {
   readonly decodeTokPerSecondMin: number;
   /** Null: any. */
   readonly gpuClasses: readonly string[] | null;
-  /** Failure domains that this work must stay out of: an audit is not placed with the owner whom it audits. */
+  /** Failure domains that this work must stay out of: a hedge is not placed beside the attempt that it hedges. */
   readonly excludedOwners: ReadonlySet<string>;
+  readonly excludedNetworks: ReadonlySet<string>;
 }
 
 export const UNCONSTRAINED: MatchConstraints = {
@@ -31,6 +32,7 @@ export const UNCONSTRAINED: MatchConstraints = {
   decodeTokPerSecondMin: 0,
   gpuClasses: null,
   excludedOwners: new Set(),
+  excludedNetworks: new Set(),
 };
 
 export interface MatchRequest {
@@ -65,6 +67,7 @@ export const OBSTACLES = [
   "too-slow",
   "gpu-class-not-allowed",
   "owner-excluded",
+  "network-excluded",
   "context-too-small",
   "memory-too-small",
   "slots-full",

@@ -145,6 +145,7 @@ describe("a rule", () => {
     ["a node that is too slow", { decodeTokPerSecond: 5 }, constrained({ decodeTokPerSecondMin: 10 })],
     ["a GPU of another class", { gpuClass: "t4" }, constrained({ gpuClasses: ["a100"] })],
     ["an excluded owner", { owner: "ada" }, constrained({ excludedOwners: new Set(["ada"]) })],
+    ["an excluded network", { network: "10.0.0.0/24" }, constrained({ excludedNetworks: new Set(["10.0.0.0/24"]) })],
     ["a node that failed before", {}, { excludedNodeIds: new Set([nodeNamed(0)]) }],
     ["a context that is too small", {}, { tokensNeeded: 1_025 }],
   ])("keeps out %s", (_, traits, change) => {

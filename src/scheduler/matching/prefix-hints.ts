@@ -11,15 +11,21 @@ export const BLOCKS_MAX = 64;
 /** About a megabyte. */
 export const HINTS_MAX = 16_384;
 
+export interface PrefixHint {
+  readonly replicaId: ReplicaId;
+  /** Share of this prompt that was decoded there, 0 to 1. */
+  readonly promptShare: number;
+}
+
 export class PrefixHints {
   /** Least recently used first. */
   readonly #replicas = new Map<string, ReplicaId>();
 
-  find(modelId: ModelId, tokenIds: readonly number[]): ReplicaId | null {
+  find(modelId: ModelId, tokenIds: readonly number[]): PrefixHint | null {
     const keys = blockKeys(modelId, tokenIds);
     for (let at = keys.length - 1; at >= 0; at--) {
       const found = this.#replicas.get(keys[at] ?? "");
-      if (found !== undefined) return found;
+      if (found !== undefined) return { replicaId: found, promptShare: ((at + 1) * BLOCK_TOKENS) / tokenIds.length };
     }
     return null;
   }
