@@ -116,8 +116,8 @@ function addChurn(sim: Command): void {
       listOf(CHURN_KINDS),
     )
     .option("--policies <names>", `of ${CHURN_POLICIES.join(", ")}`, listOf(CHURN_POLICIES), [...CHURN_POLICIES])
-    .option("--hours <hours>", "simulated time", decimalNumber({ min: 0.1, max: 720 }), 24)
-    .option("--nodes <n>", "machines that come and go", wholeNumber({ min: 2, max: 400 }), 40)
+    .option("--hours <hours>", "simulated time", decimalNumber({ min: 0.1, max: 720 }), 12)
+    .option("--nodes <n>", "machines that come and go", wholeNumber({ min: 2, max: 400 }), 24)
     .option(
       "--requests-per-hour <n>",
       "mean arrivals (default: 60 for each node)",
