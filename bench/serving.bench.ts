@@ -14,7 +14,7 @@ import { petalsLayout } from "../src/scheduler/layout/baselines/petals.ts";
 import { planLayout } from "../src/scheduler/layout/plan-layout.ts";
 import type { RouterName } from "../src/scheduler/routing/router.ts";
 import type { ServingInput } from "../src/sim/serving/serving-run.ts";
-import { openBench } from "./lib/bench-run.ts";
+import { type Bar, openBench } from "./lib/bench-run.ts";
 import {
   calibrationCells,
   type Mode,
@@ -26,8 +26,15 @@ import {
   WINDOWS,
 } from "./lib/serving-cells.ts";
 import { CELLS, type Cell, ONLINE_TOKENS_PER_SECOND } from "./lib/serving-settings.ts";
+import { hasShared } from "./lib/shared-folder.ts";
 
 const bench = openBench("serving");
+if (!hasShared()) {
+  bench.say(
+    "left out: ../shared/helix and ../shared/traces are not on this machine (docs/serving-simulator.md names the sources)",
+  );
+  process.exit(0);
+}
 const data = openServingData();
 const seeds = bench.isSmoke ? ["1"] : ["1", "2", "3", "4", "5"];
 const cells: readonly Cell[] = bench.isSmoke ? ["geo24"] : CELLS;
@@ -35,6 +42,7 @@ const modes: readonly Mode[] = bench.isSmoke ? ["offline"] : ["offline", "online
 const STEADY = { warmupS: 600, durationS: 1800 };
 const CALIBRATION_SHARE_MAX = 0.05;
 const PLANNING_CPU_S_MAX = 10;
+const OFFLINE_RATIO_MIN = { geo24: 1.3, single24: 1.15 } as const;
 
 interface Row extends Served {
   readonly name: string;
@@ -60,19 +68,11 @@ for (const cell of cells) bench.say(`planning ${cell}: ${plans[cell].cpuS.toFixe
 
 bench.keep({
   bars: [
-    ...calibration.map(({ name, error }) => ({
-      name: `calibration of ${name}: error`,
-      value: rounded(Math.abs(error), 3),
-      wanted: "at-most" as const,
-      limit: CALIBRATION_SHARE_MAX,
-    })),
+    ...calibration.map(({ name, error }) =>
+      atMost(`calibration of ${name}: error`, rounded(Math.abs(error), 3), CALIBRATION_SHARE_MAX),
+    ),
     ...comparison.flatMap(({ cell, mode, rows }) => barsOf(cell, mode, rows)),
-    ...cells.map((cell) => ({
-      name: `CPU-seconds of planning ${cell}`,
-      value: rounded(plans[cell].cpuS, 2),
-      wanted: "at-most" as const,
-      limit: PLANNING_CPU_S_MAX,
-    })),
+    ...cells.map((cell) => atMost(`CPU-seconds of planning ${cell}`, rounded(plans[cell].cpuS, 2), PLANNING_CPU_S_MAX)),
   ],
   measured: {
     seeds: seeds.length,
@@ -171,7 +171,7 @@ function rowOf(name: string, runs: readonly Served[]): Row {
 }
 
 /** The issue's bars: 1.3x and 1.15x Helix offline, latencies no worse online. */
-function barsOf(cell: Cell, mode: Mode, rows: readonly Row[]) {
+function barsOf(cell: Cell, mode: Mode, rows: readonly Row[]): readonly Bar[] {
   const of = (name: string): Row => {
     const row = rows.find((each) => each.name === name);
     assert(row !== undefined, `the comparison has a row ${name}`);
@@ -180,19 +180,19 @@ function barsOf(cell: Cell, mode: Mode, rows: readonly Row[]) {
   const [ours, helix] = [of("ours"), of("Helix")];
   const ratio = (part: number, whole: number): number => rounded(part / whole, 3);
   if (mode === "offline") {
+    const value = ratio(ours.decodeTokensPerSecond, helix.decodeTokensPerSecond);
     return [
-      {
-        name: `${cell} offline: tokens/s over Helix's`,
-        value: ratio(ours.decodeTokensPerSecond, helix.decodeTokensPerSecond),
-        wanted: "at-least" as const,
-        limit: cell === "geo24" ? 1.3 : 1.15,
-      },
+      { name: `${cell} offline: tokens/s over Helix's`, value, wanted: "at-least", limit: OFFLINE_RATIO_MIN[cell] },
     ];
   }
   return [
-    { name: `${cell} online: prompt p95 over Helix's`, value: ratio(ours.promptP95S, helix.promptP95S) },
-    { name: `${cell} online: decode p95 over Helix's`, value: ratio(ours.decodeP95S, helix.decodeP95S) },
-  ].map((bar) => ({ ...bar, wanted: "at-most" as const, limit: 1 }));
+    atMost(`${cell} online: prompt p95 over Helix's`, ratio(ours.promptP95S, helix.promptP95S), 1),
+    atMost(`${cell} online: decode p95 over Helix's`, ratio(ours.decodeP95S, helix.decodeP95S), 1),
+  ];
+}
+
+function atMost(name: string, value: number, limit: number): Bar {
+  return { name, value, wanted: "at-most", limit };
 }
 
 function sayRows(title: string, rows: readonly Row[]): void {

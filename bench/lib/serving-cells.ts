@@ -14,7 +14,6 @@ import {
 import { quantile } from "../../src/sim/serving/tally.ts";
 import { readRequestTrace } from "../../src/sim/traces/request-trace.ts";
 import { parseClusterFile } from "../../src/wire/cluster-file.ts";
-import { readShared } from "../../test/support/shared-data.ts";
 import {
   type Cell,
   ONLINE_TOKENS_PER_SECOND,
@@ -22,6 +21,7 @@ import {
   SEPARATE,
   SWARM_OFFLINE_REQUESTS,
 } from "./serving-settings.ts";
+import { readShared } from "./shared-folder.ts";
 
 export type Mode = "offline" | "online";
 export type System = "helix" | "swarm" | "separate";
