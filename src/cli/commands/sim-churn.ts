@@ -4,6 +4,7 @@
  */
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
+import { FallowError } from "../../domain/fault.ts";
 import {
   CHURN_METRIC_INFO,
   CHURN_METRICS,
@@ -19,7 +20,7 @@ import { churnReportHtml } from "../../sim/report/churn-report-page.ts";
 import { readable } from "../../sim/report/scale.ts";
 import { CliError, systemCode } from "../cli-error.ts";
 import { EXIT } from "../exit-codes.ts";
-import { table } from "../format.ts";
+import { counted, table } from "../format.ts";
 import { openStepLine } from "../step-line.ts";
 import { note, printJson, printLine, printText } from "../terminal.ts";
 import { packageVersion } from "../version.ts";
@@ -38,20 +39,31 @@ export interface SimChurnOptions {
   readonly html?: string;
 }
 
+const TRACES_FIX =
+  "name the folder that holds spot-traces/, azure-llm-2023/, alibaba-genai-2026/ and latency/ with --traces";
+const OPTION_FIXES: Readonly<Record<string, string>> = {
+  "trace-needed": `${TRACES_FIX}, or take --churn owners`,
+  "trace-unreadable": TRACES_FIX,
+  "churn-options-invalid": "see `fallow sim churn --help`",
+};
+
 export async function runSimChurn(options: SimChurnOptions): Promise<void> {
   const traces = options.traces === undefined ? null : readTraceFolder(options.traces);
   const kinds = options.churn ?? (traces === null ? ["owners"] : ["spot", "owners"]);
   const line = openStepLine();
-  const report = runChurn({
-    seeds: Array.from({ length: options.seeds }, (_, at) => options.seed + at),
-    policies: options.policies,
-    kinds,
-    hours: options.hours,
-    nodes: options.nodes,
-    requestsPerHour: options.requestsPerHour ?? null,
-    traces,
-    onProgress: ({ done, of, run }) => line.step(`run ${done} of ${of}: ${run.kind}, ${run.policy}, seed ${run.seed}`),
-  });
+  const report = refusingBadOptions(() =>
+    runChurn({
+      seeds: Array.from({ length: options.seeds }, (_, at) => options.seed + at),
+      policies: options.policies,
+      kinds,
+      hours: options.hours,
+      nodes: options.nodes,
+      requestsPerHour: options.requestsPerHour ?? null,
+      traces,
+      onProgress: ({ done, of, run }) =>
+        line.step(`run ${done} of ${of}: ${run.kind}, ${run.policy}, seed ${run.seed}`),
+    }),
+  );
   line.end();
   if (options.html !== undefined) {
     const madeBy = `fallow ${packageVersion()}: fallow sim churn --seed ${options.seed} --seeds ${options.seeds} --hours ${options.hours} --nodes ${options.nodes}`;
@@ -75,13 +87,26 @@ function readTraceFolder(folder: string): ChurnTraces {
     throw new CliError(`${folder} is no folder of traces: it is missing, empty, or no folder`, {
       exitCode: EXIT.usage,
       code: "input-unreadable",
-      fix: "name the folder that holds spot-traces/, azure-llm-2023/, alibaba-genai-2026/ and latency/",
+      fix: TRACES_FIX,
     });
   }
-  return readChurnTraces({
-    list: (path) => listed(join(folder, path)),
-    read: (path) => readFileSync(join(folder, path)),
-  });
+  return refusingBadOptions(() =>
+    readChurnTraces({
+      list: (path) => listed(join(folder, path)),
+      read: (path) => readFileSync(join(folder, path)),
+    }),
+  );
+}
+
+/** What the simulator refuses is an option of this command; anything else is thrown on. */
+function refusingBadOptions<T>(run: () => T): T {
+  try {
+    return run();
+  } catch (thrown) {
+    const fix = thrown instanceof FallowError ? OPTION_FIXES[thrown.code] : undefined;
+    if (!(thrown instanceof FallowError) || fix === undefined) throw thrown;
+    throw new CliError(thrown.message, { exitCode: EXIT.usage, code: thrown.code, fix, cause: thrown });
+  }
 }
 
 function print(report: ChurnReport): void {
@@ -89,7 +114,7 @@ function print(report: ChurnReport): void {
   const kinds = [...new Set(report.cells.map(({ kind }) => kind))];
   for (const kind of kinds) {
     const cells = report.cells.filter((cell) => cell.kind === kind);
-    const head = `${kind}: ${report.nodes} nodes, ${report.hours} h, ${readable(report.requestsPerHour)} requests an hour, ${report.seeds.length} seeds, mean (95 % interval)`;
+    const head = `${kind}: ${report.nodes} nodes, ${report.hours} h, ${readable(report.requestsPerHour)} requests an hour, ${counted(report.seeds.length, "seed")}, mean (95 % interval)`;
     printText(
       `\n${head}\n${table(
         [{ title: "FIGURE" }, ...cells.map(({ policy }) => ({ title: policy.toUpperCase(), isRight: true }))],
