@@ -26,7 +26,7 @@ import { layersThatFit, usableBytesOf } from "./stage-speed.ts";
 /** Layouts that one plan may look at: with as many machines about 100 ms of CPU. */
 const EVALUATIONS = 500;
 /** Machines that one plan may choose from: those of the layout in force, then those that hold most for longest. */
-const CHOICES_MAX = 12;
+const CHOICES_MAX = 14;
 const REPLAN_MS = 3_600_000;
 /** A grid without a layout that could be made is asked again after so long, or when another machine came. */
 const RETRY_MS = 600_000;
@@ -34,6 +34,8 @@ const RETRY_MS = 600_000;
 const DEMAND_HEADROOM = 1.5;
 /** Of a model that nobody asked for lately. */
 const DEMAND_MIN_TOK_PER_SECOND = 2;
+/** What others lose by a machine: in the planner's score about a second of a mean request's time for each. */
+const PRICE_MICRO_USD_PER_HOUR = 2_500;
 /** A machine of the layout in force is chosen from before others. */
 const HELD_BONUS = 1_000;
 
@@ -150,7 +152,11 @@ export class ChainedModel {
   #cluster(facts: GridFacts, spec: SimModel, free: readonly GridNode[]): Cluster {
     const demand = facts.demand()[this.#model] ?? NO_DEMAND;
     const nodes = this.#choices(free, spec).map(
-      (node): ChainNode => ({ node, survivalPerHour: this.#rules.staysPerHour(node), priceMicroUsdPerHour: 0 }),
+      (node): ChainNode => ({
+        node,
+        survivalPerHour: this.#rules.staysPerHour(node),
+        priceMicroUsdPerHour: PRICE_MICRO_USD_PER_HOUR,
+      }),
     );
     return clusterOf(facts.scenario, spec, { nodes, demand });
   }

@@ -45,7 +45,8 @@ export function weakestWindow(sums: Float64Array, length: number): number {
 export function betterStart(spans: ReadonlyMap<number, Span>, own: number, blocks: number): number | null {
   const moved = new Map([...spans].map(([machine, span]) => [machine, { ...span }]));
   const span = moved.get(own);
-  if (span === undefined) return null;
+  // Whoever holds all blocks has nowhere to move to.
+  if (span === undefined || span.length >= blocks) return null;
   const sums = blockThroughputs(moved.values(), blocks);
   const before = least(sums);
   add(sums, span, -span.throughput * (1 + EPSILON));
@@ -64,6 +65,7 @@ function letOthersMove(spans: ReadonlyMap<number, Span>, sums: Float64Array): vo
   for (let round = 0; round < ROUNDS_MAX; round++) {
     let hasMoved = false;
     for (const span of spans.values()) {
+      if (span.length >= sums.length) continue;
       add(sums, span, -span.throughput * (1 + EPSILON));
       const start = weakestWindow(sums, span.length);
       add(sums, span, span.throughput * EPSILON);
