@@ -47,6 +47,8 @@ export interface LayoutGraph {
   readonly inEdges: readonly (readonly number[])[];
   readonly flow: FlowReport;
   readonly isPartial: boolean;
+  /** Whether it consists of pipelines that keep to themselves. */
+  readonly isSplit: boolean;
 }
 
 export interface LayoutGraphOptions {
@@ -76,7 +78,18 @@ export function layoutGraph(cluster: Cluster, layout: Layout, options: LayoutGra
     outEdges[edge.from]?.push(edge.index);
     inEdges[edge.to]?.push(edge.index);
   }
-  return { cluster, nodes, source, sink, edges, outEdges, inEdges, flow, isPartial };
+  return {
+    cluster,
+    nodes,
+    source,
+    sink,
+    edges,
+    outEdges,
+    inEdges,
+    flow,
+    isPartial,
+    isSplit: options.pipelines !== undefined,
+  };
 }
 
 /** Whether at least one way leads from the source through all layers to the sink. */

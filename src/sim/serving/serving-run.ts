@@ -70,7 +70,7 @@ export interface ServingOutcome {
   readonly promptLatencyS: LatencyQuantiles;
   /** From one token at the coordinator to the next. */
   readonly decodeLatencyS: LatencyQuantiles;
-  /** Maximum flow of the layout, tokens per second. */
+  /** Maximum flow of the layout, tokens per second; of all pipelines together where it has several. */
   readonly flow: number;
   readonly bottlenecks: readonly FlowBottleneck[];
   readonly nodes: readonly NodeUse[];
@@ -176,6 +176,13 @@ function nodeUse(world: ServingWorld, untilS: number): readonly NodeUse[] {
   }));
 }
 
+/** The planner's figure; where that leaves nodes or pipelines out (more layers than profiled, separate ones), the graph's own. */
+function flowOf(graph: LayoutGraph): number {
+  if (!graph.isSplit && graph.flow.tokensPerSecond > 0) return graph.flow.tokensPerSecond;
+  const edges = graph.outEdges[graph.source] ?? [];
+  return edges.reduce((sum, index) => sum + (graph.edges[index]?.flowTokensPerSecond ?? 0), 0);
+}
+
 interface Spans {
   readonly durationS: number;
   readonly untilS: number;
@@ -198,7 +205,7 @@ function outcomeOf(world: ServingWorld, graph: LayoutGraph, { durationS, untilS 
     promptTokensPerSecond: world.counts.promptTokens / durationS,
     promptLatencyS: { p50: quantile(prompts, 0.5), p95: quantile(prompts, 0.95) },
     decodeLatencyS: { p50: quantile(decodes, 0.5), p95: quantile(decodes, 0.95) },
-    flow: graph.flow.tokensPerSecond,
+    flow: flowOf(graph),
     bottlenecks: graph.flow.bottlenecks,
     nodes: nodeUse(world, untilS),
     links,
