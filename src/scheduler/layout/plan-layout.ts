@@ -7,12 +7,12 @@
  */
 import type { Cluster, Layout } from "../../domain/cluster.ts";
 import { no, type Outcome, ok } from "../../domain/refusal.ts";
-import { anneal, type Found } from "./anneal.ts";
 import { inCanonicalOrder } from "./canonical-order.ts";
 import { type ClusterTables, clusterTables } from "./cluster-tables.ts";
 import { draftKey, layoutOf } from "./draft.ts";
 import { contextTokensOf, eligibleNodes, type NodeRefusal } from "./eligible-nodes.ts";
 import { FlowNetwork, type FlowReport, upperBoundOf } from "./flow.ts";
+import { type Grown, improve } from "./improve.ts";
 import { LayoutScore, type ScoreParts, type SearchStep } from "./layout-score.ts";
 import type { MoveContext } from "./moves.ts";
 import { DEFAULT_GOALS, DEFAULT_RULES, type PlanGoals, type PlanRules } from "./plan-goals.ts";
@@ -75,10 +75,6 @@ export const EVALUATIONS_DEFAULT = 60_000;
 const NODES_TYPICAL = 24;
 /** Share of the looks that the constructions get. */
 const CONSTRUCTION_SHARE = 0.25;
-/** Starts that are annealed briefly, then how many of them at length, and the share of the looks that the brief ones get. */
-const BRIEF_STARTS = 6;
-const LONG_STARTS = 2;
-const BRIEF_SHARE = 0.4;
 const LOSERS_MAX = 5;
 
 export function planLayout(request: PlanRequest): Outcome<LayoutPlan, PlanRefusal> {
@@ -111,40 +107,13 @@ export function planLayout(request: PlanRequest): Outcome<LayoutPlan, PlanRefusa
     groupings,
     random,
   };
-  const best = improve(score, context, { candidates, evaluations: budget - score.evaluations });
+  const best = improve(score, context, {
+    candidates: [first, ...candidates.slice(1)],
+    evaluations: budget - score.evaluations,
+  });
   const parts = score.parts(best.found.draft);
   if (parts.brokenRules > 0) return no(whyRulesBroken(parts, refused));
   return ok(planOf({ request, score, refused, candidates, best, parts }));
-}
-
-interface Grown {
-  readonly found: Found;
-  readonly construction: string;
-}
-
-/** Anneals the best starts briefly and the best outcomes of that at length. */
-function improve(
-  score: LayoutScore,
-  context: MoveContext,
-  work: { candidates: readonly Candidate[]; evaluations: number },
-): Grown {
-  const starts = work.candidates.slice(0, BRIEF_STARTS);
-  const brief = Math.floor((work.evaluations * BRIEF_SHARE) / starts.length);
-  const grown: Grown[] = starts.map(({ draft, construction }) => ({
-    construction,
-    found: anneal(score, context, { draft, evaluations: brief }),
-  }));
-  grown.sort((a, b) => b.found.score - a.found.score);
-  const chosen = grown.slice(0, LONG_STARTS);
-  const long = Math.floor((work.evaluations * (1 - BRIEF_SHARE)) / chosen.length);
-  for (const { construction, found } of chosen) {
-    grown.push({ construction, found: anneal(score, context, { draft: found.draft, evaluations: long }) });
-  }
-  grown.sort((a, b) => b.found.score - a.found.score);
-  const [best] = grown;
-  return (
-    best ?? { construction: "none", found: { draft: { first: new Int32Array(), end: new Int32Array() }, score: 0 } }
-  );
 }
 
 function planOf(made: {
