@@ -1,6 +1,6 @@
 /** The plan that a running grid follows, with what it is worth, what it falls short of, and why nodes were left out. */
 import { gridPlanSchema } from "../../coordinator/admin/plan-schema.ts";
-import { fields, formatBytes, formatDuration, table } from "../format.ts";
+import { counted, fields, formatBytes, formatDuration, table } from "../format.ts";
 import { connectGrid, type GlobalOptions } from "../grid-client.ts";
 import { printJson, printLine, printText } from "../terminal.ts";
 import { usd } from "./tables.ts";
@@ -17,7 +17,7 @@ export async function showGridPlan(options: GlobalOptions): Promise<void> {
   if (plan === null) return printLine("the grid has made no plan yet");
   printText(
     fields([
-      ["made", `${formatDuration(plan.ageMs)} ago, in ${plan.tookMs} ms, over ${plan.nodes} nodes`],
+      ["made", `${formatDuration(plan.ageMs)} ago, in ${plan.tookMs} ms, over ${counted(plan.nodes, "node")}`],
       [
         "worth",
         `${usdPerHour(plan.objectiveMicroUsdPerHour)}; no plan can be worth more than ${usdPerHour(plan.boundMicroUsdPerHour)}`,
@@ -59,7 +59,8 @@ function modelText(model: ModelPlan): string {
     const gain = gainMicroUsdPerHour === null ? "" : `, would add ${usdPerHour(gainMicroUsdPerHour)}`;
     return `  not chosen  ${nodeId}: ${reason}${gain}\n`;
   });
-  return `${replicas}  ${rates}\n${kept.length === 0 ? "" : `  left out    ${kept.join(", ")}\n`}${losers.join("")}`;
+  const rest = model.replicaCount - model.replicas.length;
+  return `${replicas}${rest > 0 ? `  and ${rest} more\n` : ""}  ${rates}\n${kept.length === 0 ? "" : `  left out    ${kept.join(", ")}\n`}${losers.join("")}`;
 }
 
 function rate(tokPerSecond: number): string {

@@ -38,12 +38,29 @@ export interface PlanOptions extends GlobalOptions {
   readonly partial?: boolean;
 }
 
+const NEED_CLUSTER = [
+  "html",
+  "previous",
+  "demand",
+  "horizon",
+  "regions",
+  "minTrust",
+  "maxPrice",
+  "maxHops",
+  "maxWanHops",
+  "minContext",
+  "apart",
+  "partial",
+] as const satisfies readonly (keyof PlanOptions)[];
 const MICRO_USD = 1e6;
 /** A refusal names so many nodes that were kept out. */
 const REFUSED_SHOWN_MAX = 5;
 
 export async function runPlan(options: PlanOptions): Promise<void> {
-  if (options.cluster === undefined) return showGridPlan(options);
+  if (options.cluster === undefined) {
+    refuseWithoutCluster(options);
+    return showGridPlan(options);
+  }
   const { cluster, warnings } = readCluster(options.cluster);
   for (const warning of warnings) note(`fallow: ${warning}`);
   const made = makePlan(cluster, { options, warnings });
@@ -54,6 +71,18 @@ export async function runPlan(options: PlanOptions): Promise<void> {
   if (options.json === true) printJson(planJson(made));
   else printText(planText(made));
   if (options.html !== undefined) note(`fallow: the report is in ${options.html}`);
+}
+
+/** The grid plans by itself: what is said to the planner here would change nothing there. */
+function refuseWithoutCluster(options: PlanOptions): void {
+  const [name] = NEED_CLUSTER.filter((option) => options[option] !== undefined);
+  if (name === undefined) return;
+  const flag = `--${name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`;
+  throw new CliError(`${flag} belongs to planning a cluster file, and no --cluster is given`, {
+    exitCode: EXIT.usage,
+    code: "usage",
+    fix: `add --cluster FILE, or leave ${flag} out to see the grid's own plan`,
+  });
 }
 
 function makePlan(
