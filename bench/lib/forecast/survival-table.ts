@@ -144,3 +144,31 @@ function groupsByStart(series: readonly SpotSeries[]): readonly (readonly SpotSe
   for (const one of series) groups.set(one.startMs, [...(groups.get(one.startMs) ?? []), one]);
   return [...groups.values()];
 }
+
+/** Of the nodes that are up in the second halves, the share that left within the quantile told; those whose end is not in the series count out. */
+export function lifeCoverage(series: readonly SpotSeries[], learned: SurvivalModel, quantile: number): number {
+  let left = 0;
+  let decided = 0;
+  for (const one of series) {
+    const row = [...learned.rows()].find(({ nodeId }) => nodeId === one.name);
+    const sinceMs = sinceTimes(one);
+    for (let at = Math.floor(one.isUp.length / 2); row !== undefined && at < one.isUp.length; at += LIFE_STEP_TICKS) {
+      const since = sinceMs[at] ?? null;
+      if (since === null) continue;
+      const model = new SurvivalModel({
+        core: learned.core(),
+        nodes: [{ ...row, isUp: true, sinceMs: since, countedMs: since }],
+      });
+      const lifeMs = model.remainingLifeMs(one.name, one.startMs + at * one.gapMs, quantile);
+      const endAt = one.isUp.indexOf(false, at);
+      const seenMs = ((endAt < 0 ? one.isUp.length : endAt) - at) * one.gapMs;
+      if (endAt < 0 && seenMs < lifeMs) continue;
+      decided += 1;
+      left += seenMs <= lifeMs ? 1 : 0;
+    }
+  }
+  return left / decided;
+}
+
+/** Neighbouring ticks tell the same. */
+const LIFE_STEP_TICKS = 20;

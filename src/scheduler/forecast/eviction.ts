@@ -30,7 +30,7 @@ export class EvictionOrder {
   /** The file is there and was used. */
   use(file: CachedFile): void {
     const known = this.#files.get(file.id);
-    if (known === undefined && this.#files.size >= FILES_MAX) this.#pop(new Set());
+    if (known === undefined && this.#files.size >= FILES_MAX) this.victims(1, new Set());
     const uses = (known?.uses ?? 0) + 1;
     this.#uses += 1;
     const priority = this.#clock + (uses * fetchSeconds(file.bytes)) / Math.max(1, file.bytes);
@@ -57,15 +57,22 @@ export class EvictionOrder {
       freed += file.bytes;
     }
     if (freed < neededBytes) return null;
-    for (const { id, priority } of victims) {
-      this.#clock = Math.max(this.#clock, priority);
-      this.#files.delete(id);
-    }
+    for (const { id } of victims) this.giveUp(id);
     return victims.map(({ id, bytes }) => ({ id, bytes }));
   }
 
-  #pop(keep: ReadonlySet<string>): void {
-    this.victims(1, keep);
+  /** Of these files the one to go first; "" when none of them is known. */
+  first(among: ReadonlySet<string>): string {
+    const files = [...this.#files.values()].filter(({ id }) => among.has(id)).sort(byPriority);
+    return files[0]?.id ?? "";
+  }
+
+  /** It goes to make room: what stays has to be of more use from here on. */
+  giveUp(id: string): void {
+    const file = this.#files.get(id);
+    if (file === undefined) return;
+    this.#clock = Math.max(this.#clock, file.priority);
+    this.#files.delete(id);
   }
 }
 

@@ -8,7 +8,7 @@
  * AdaGrad's, so that no rate has to be tuned for a grid. Nothing is ever learned from a request before it came.
  * Not handled: models of which nothing was seen have no forecast; time of day enters only through what happens in it.
  */
-import { FEATURES, type ReuseModelRow, ReuseState } from "./reuse-state.ts";
+import { FEATURES, RECENCY_FEATURE, type ReuseModelRow, ReuseState } from "./reuse-state.ts";
 
 /** In requests; 8 to 40 score alike on the first third of the model-request trace (docs/forecast.md). */
 const REACH = 15;
@@ -48,7 +48,7 @@ interface Lesson {
 export class ReuseForecast {
   readonly #state = new ReuseState();
   /** One for each feature, and the constant. */
-  #weights = new Float64Array(FEATURES + 1);
+  #weights = firstWeights();
   #squares = new Float64Array(FEATURES + 1).fill(SQUARES_START);
   #means = new Float64Array(FEATURES);
   #spreads = new Float64Array(FEATURES).fill(1);
@@ -153,3 +153,14 @@ export class ReuseForecast {
     }
   }
 }
+
+/** Before anything is learned, what was used lately is worth most: it begins as LRU. */
+function firstWeights(): Float64Array<ArrayBuffer> {
+  const weights = new Float64Array(FEATURES + 1);
+  weights[RECENCY_FEATURE] = -1;
+  weights[FEATURES] = FIRST_CONSTANT;
+  return weights;
+}
+
+/** Most models are not asked for within the window. */
+const FIRST_CONSTANT = -2;

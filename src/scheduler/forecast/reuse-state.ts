@@ -13,6 +13,8 @@ export const TENANTS_TRACKED_MAX = 65_536;
 
 /** In requests. Wide enough for a burst and for a fortnight, each four times the one before. */
 const HALF_LIVES = [3, 10, 40, 160, 640, 2_560] as const;
+/** Index of the requests since the last use, as a logarithm. */
+export const RECENCY_FEATURE = HALF_LIVES.length;
 const DECAYS = HALF_LIVES.map((requests) => 0.5 ** (1 / requests));
 /** How long a tenant stays active after a request: the pause between two tries, and a session. */
 const ACTIVE_MS = [60_000, 400_000] as const;
