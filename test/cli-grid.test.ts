@@ -81,6 +81,29 @@ describe("status, nodes and models", () => {
     expect(people.stdout).toContain("online");
   });
 
+  test("status --explain tells why a request went where it went, and of an unknown one that it is not known", async () => {
+    const client = new OpenAI({ baseURL: grid.apiUrl, apiKey: grid.apiKey, maxRetries: 0 });
+    const call = { model: "tiny", messages: [{ role: "user", content: "Explain" } as const], max_completion_tokens: 4 };
+    const { response } = await client.chat.completions.create(call).withResponse();
+    const requestId = response.headers.get("x-request-id") ?? "";
+    const { code, json } = await fallow("status", "--explain", requestId, "--json");
+    expect(code).toBe(0);
+    expect(json).toMatchObject({
+      requestId,
+      modelId: "tiny",
+      constraints: null,
+      choices: [{ choice: 0, state: "done", decisions: [{ kind: "leased", candidates: [{ parts: { load: 0 } }] }] }],
+    });
+    const people = await fallow("status", "--explain", requestId);
+    expect(people.stdout).toContain("Choice 0: done");
+    expect(people.stdout).toMatch(/leased on node_[0-9a-f]{32} \(lease_/);
+    const unknown = await fallow("status", "--explain", "req_00000000000000000000000000");
+    expect(unknown.code).toBe(4);
+    expect(unknown.stderr).toContain("req_00000000000000000000000000");
+    expect(unknown.stderr).toContain("among the last 1000");
+    expect((await fallow("status", "--explain", "nonsense")).code).toBe(4);
+  });
+
   test("a drained node takes no request, and works again after undrain", async () => {
     const { json } = await fallow("nodes", "list", "--json");
     const { nodes } = json as { nodes: { nodeId: string; name: string }[] };

@@ -26,12 +26,19 @@ export function metricsOf(text) {
 
 const rounded = (value) => (Number.isInteger(value) ? String(value) : value.toPrecision(4));
 
+const meanOf = (metric, { unit, factor }) =>
+  metric === undefined || metric.count === 0
+    ? "none yet"
+    : `${((metric.sum / metric.count) * factor).toFixed(1)}${unit} mean of ${metric.count}`;
+
 const shows = {
   count: (metric) => (metric === undefined ? "none yet" : rounded(metric.value ?? 0)),
   seconds: (metric) =>
     metric === undefined || metric.count === 0
       ? "none yet"
       : `${((metric.sum / metric.count) * 1_000).toFixed(1)} ms mean of ${metric.count}`,
+  microseconds: (metric) => meanOf(metric, { unit: " µs", factor: 1e6 }),
+  mean: (metric) => meanOf(metric, { unit: "", factor: 1 }),
 };
 
 const panel = (name, title, kind) => ({ name, title, show: shows[kind] });
@@ -51,6 +58,9 @@ export const PANELS = [
   panel("fallow_requests_failed", "Refused or given up by dispatch", "count"),
   panel("fallow_protocol_breaches", "Breaches of the protocol", "count"),
   panel("fallow_late_messages", "Messages of dead leases", "count"),
+  panel("fallow_match_seconds", "Search for a replica", "microseconds"),
+  panel("fallow_match_replicas_looked_at", "Replicas looked at", "mean"),
+  panel("fallow_requests_explained", "Requests that can be explained", "count"),
   panel("fallow_queue_wait_seconds", "Wait for a slot", "seconds"),
   panel("fallow_queue_eta_error_seconds", "Error of the promised wait", "seconds"),
   panel("fallow_attempts_preempted", "Attempts preempted for priority", "count"),

@@ -17,12 +17,18 @@ export function addGridCommands(program: Command): void {
 }
 
 function addStatus(program: Command): void {
-  withCommonOptions(program.command("status").description("show nodes, replicas, requests and money"), client).action(
-    async (options) => {
+  const status = program
+    .command("status")
+    .description("show nodes, replicas, requests and money")
+    .option("--explain <request>", "say why this request went where it went (one of the last 1,000)");
+  withCommonOptions(status, client).action(async ({ explain, ...options }) => {
+    if (explain === undefined) {
       const { showStatus } = await import("./commands/status.ts");
-      await showStatus(options);
-    },
-  );
+      return showStatus(options);
+    }
+    const { explainRequest } = await import("./commands/explain.ts");
+    return explainRequest(explain, options);
+  });
 }
 
 function addNodes(program: Command): void {

@@ -4,10 +4,11 @@
  */
 import type { Context, Hono } from "hono";
 import type { z } from "zod";
-import { accountId, ID_PATTERNS, keyId, modelId, nodeId, tenantId } from "../../domain/ids.ts";
+import { accountId, ID_PATTERNS, keyId, modelId, nodeId, requestId, tenantId } from "../../domain/ids.ts";
 import { microUsd } from "../../domain/money.ts";
 import { type Outcome, ok, refuse } from "../../domain/refusal.ts";
 import { houseCredit } from "../../market/house.ts";
+import { EXPLAINED_REQUESTS_MAX } from "../dispatch/explain-ring.ts";
 import { readBodyText } from "../gateway/json-body.ts";
 import { accountRow, joinTokenRow, keyRow, modelRow, requestRow, transferRow } from "./admin-rows.ts";
 import {
@@ -19,6 +20,7 @@ import {
 } from "./admin-schemas.ts";
 import type { AdminSources } from "./admin-sources.ts";
 import { createKey } from "./create-key.ts";
+import { explainedRow } from "./explain-row.ts";
 import { gridStatus, nodeRows, readyReplicas, replicaRows } from "./grid-status.ts";
 import { gridPlan } from "./plan-rows.ts";
 
@@ -46,6 +48,13 @@ function addStatusRoutes(app: Hono, sources: AdminSources): void {
   app.get("/admin/v1/requests", async (context) => {
     const receipts = await sources.store.receipts.list({ limit: limitOf(context.req.query("limit")) });
     return context.json({ requests: receipts.map(requestRow) });
+  });
+  app.get("/admin/v1/requests/:requestId/explain", (context) => {
+    const named = context.req.param("requestId");
+    const request = ID_PATTERNS.request.test(named) ? sources.explain(requestId(named)) : null;
+    return request === null
+      ? sources.gate.refusal(context, unexplained(named))
+      : context.json({ request: explainedRow(request) });
   });
 }
 
@@ -167,6 +176,11 @@ function addLedgerRoutes(app: Hono, sources: AdminSources): void {
     const why = `the reference ${body.value.reference ?? ""} was credited before with another amount (${applied.reason.code})`;
     return gate.refusal(context, refuse("invalid-request", why, { param: "reference" }).reason);
   });
+}
+
+function unexplained(named: string) {
+  const message = `no request called ${JSON.stringify(named.slice(0, 80))} is among the last ${EXPLAINED_REQUESTS_MAX} since the coordinator started; ids look like req_01ABC… and stand in the x-request-id header and in receipts`;
+  return refuse("not-found", message).reason;
 }
 
 function unknownOne(kind: string, named: string) {

@@ -1,12 +1,13 @@
 /** What the operator's API needs of the rest of the coordinator. The registry, the catalogue and dispatch provide it. */
 import type { Context, MiddlewareHandler } from "hono";
-import type { KeyId, ModelId, NodeId } from "../../domain/ids.ts";
+import type { KeyId, ModelId, NodeId, RequestId } from "../../domain/ids.ts";
 import type { Outcome, Refusal } from "../../domain/refusal.ts";
 import type { Clock } from "../../ports/clock.ts";
 import type { Crypto } from "../../ports/crypto.ts";
 import type { Ids } from "../../ports/ids.ts";
 import type { Random } from "../../ports/random.ts";
 import type { ApiKey, KeyScope, ModelRecord, Store } from "../../ports/store.ts";
+import type { ExplainedRequest } from "../dispatch/explain-ring.ts";
 import type { MadePlan } from "../dispatch/replica-planning.ts";
 import type { Roster } from "../roster.ts";
 import type { AddModel, LedgerCheck } from "./admin-schemas.ts";
@@ -28,6 +29,8 @@ export interface AdminSources {
   placement(): MadePlan | null;
   /** Null for a replica that nobody ordered. */
   modelOf(replicaId: string): ModelId | null;
+  /** Null when it is not among the last requests. */
+  explain(requestId: RequestId): ExplainedRequest | null;
   checkLedger(): Promise<LedgerCheck>;
   readonly nodes: NodeOrders;
   readonly models: ModelOrders;

@@ -26,6 +26,7 @@ export function adminSources(
     },
     placement: () => dispatcher.pool.plan(),
     modelOf: (named) => (ID_PATTERNS.replica.test(named) ? dispatcher.pool.modelOf(replicaId(named)) : null),
+    explain: (requestId) => dispatcher.matchLog.explains.find(requestId),
     checkLedger: async () => {
       const { isBalanced, accounts, openHolds, problems } = await settlement.check();
       return { isBalanced, accounts, openHolds, problems: [...problems] };

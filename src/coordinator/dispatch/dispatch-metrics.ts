@@ -2,10 +2,12 @@
 import { Gauge, Histogram, type Registry } from "prom-client";
 import type { AdmissionDesk } from "./admission-desk.ts";
 import type { Dispatcher } from "./dispatcher.ts";
+import type { MatchLog } from "./match-log.ts";
 
 export interface MeteredDispatch {
   stats: Dispatcher["stats"];
   readonly admission: Pick<AdmissionDesk, "subscribe" | "shares">;
+  readonly matchLog: Pick<MatchLog, "subscribe" | "explains">;
 }
 
 /** A slot that is free takes no time; a full tier waits half a minute (admission.ts), a cold start of a large model minutes. */
@@ -13,6 +15,7 @@ const WAIT_BUCKETS_SECONDS = [0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 
 
 export function registerDispatchMetrics(registry: Registry, dispatcher: MeteredDispatch): void {
   registerWaits(registry, dispatcher);
+  registerMatches(registry, dispatcher);
   const gauge = (name: string, help: string, value: (stats: ReturnType<Dispatcher["stats"]>) => number) =>
     new Gauge({
       name,
@@ -56,6 +59,38 @@ export function registerDispatchMetrics(registry: Registry, dispatcher: MeteredD
     ({ hedgesLost }) => hedgesLost,
   );
   gauge("fallow_late_messages", "Messages of dead leases, since the start", ({ lateMessages }) => lateMessages);
+}
+
+/** Microseconds over a few nodes, a millisecond over 100,000 (bench matching). */
+const MATCH_BUCKETS_SECONDS = [5e-6, 1e-5, 2.5e-5, 5e-5, 1e-4, 2.5e-4, 5e-4, 1e-3, 5e-3, 2.5e-2];
+const LOOKED_BUCKETS = [1, 2, 4, 8, 16, 32, 64, 128, 256, 1_024];
+
+function registerMatches(registry: Registry, { matchLog }: MeteredDispatch): void {
+  const registers = [registry];
+  const seconds = new Histogram({
+    name: "fallow_match_seconds",
+    help: "Search for the replica of one attempt",
+    buckets: MATCH_BUCKETS_SECONDS,
+    registers,
+  });
+  const looked = new Histogram({
+    name: "fallow_match_replicas_looked_at",
+    help: "Replicas that the search for one attempt met",
+    buckets: LOOKED_BUCKETS,
+    registers,
+  });
+  matchLog.subscribe((news) => {
+    seconds.observe(news.tookMs / 1_000);
+    looked.observe(news.looked);
+  });
+  new Gauge({
+    name: "fallow_requests_explained",
+    help: "Requests that fallow status --explain can tell of",
+    registers,
+    collect() {
+      this.set(matchLog.explains.size);
+    },
+  });
 }
 
 function registerWaits(registry: Registry, { admission }: MeteredDispatch): void {
