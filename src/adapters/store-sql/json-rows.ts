@@ -1,5 +1,5 @@
 /** Many rows as one JSON parameter: the statement's text does not depend on how many there are, so it is prepared once. */
-import { type QueryResult, type RawBuilder, sql } from "kysely";
+import { type RawBuilder, sql } from "kysely";
 import type { Dialect } from "./migrations/migration.ts";
 
 export type JsonColumn = "text" | "bigint";
@@ -21,8 +21,4 @@ export function jsonRows(dialect: Dialect): JsonRows {
     const picked = columns.map((type, at) => `(j.v ->> ${at})::${type} as ${NAMES[at] ?? "z"}`);
     return sql`(select ${sql.raw(picked.join(", "))} from jsonb_array_elements(${json}::jsonb) as j(v))`;
   };
-}
-
-export function countedRows(result: QueryResult<unknown>): number {
-  return Number(result.numAffectedRows ?? 0n);
 }

@@ -1,6 +1,10 @@
 /**
  * Durable leases of tasks, gangs and batches. A batch travels as one JSON parameter, so that every batch is the same few
- * statements, whatever its size: some microseconds a lease, and one commit for all of them.
+ * statements, whatever its size.
+ *
+ * A store has one writer, so what each node has given away is kept in memory (lease-nodes.ts) and derived from the leases when
+ * it is first asked for. A lease then writes its own rows only: counters in the rows of 100,000 nodes would dirty a page of the
+ * file for every lease, and did, at three times the cost (bench leases).
  */
 import { type RawBuilder, sql } from "kysely";
 import { assert } from "../../domain/assert.ts";
@@ -15,15 +19,17 @@ import {
 import { leaseId as asLeaseId, nodeId as asNodeId, type LeaseId, type NodeId } from "../../domain/ids.ts";
 import type { LeaseRef, LeaseStore } from "../../ports/store.ts";
 import type { Tx, WriteConnection } from "./database.ts";
-import { countedRows, type JsonRows, jsonRows } from "./json-rows.ts";
+import { type JsonRows, jsonRows } from "./json-rows.ts";
+import { LeaseNodes, nodesOf } from "./lease-nodes.ts";
 import type { Dialect } from "./migrations/migration.ts";
-import type { LeaseNodeTable, LeaseTable } from "./tables.ts";
+import type { LeaseTable } from "./tables.ts";
 
 const EPOCH = "leases.epoch";
 
 export class LeaseRows implements LeaseStore {
   readonly #tx: Tx;
   readonly #rows: JsonRows;
+  readonly #nodes = new LeaseNodes();
 
   constructor(tx: Tx, dialect: Dialect) {
     this.#tx = tx;
@@ -32,8 +38,8 @@ export class LeaseRows implements LeaseStore {
 
   offer(nodes: readonly Omit<LeaseNode, "slotsUsed">[]): Promise<readonly DurableLease[]> {
     assertBatch(nodes);
-    return this.#tx.write(async (connection) => {
-      const known = await this.#nodesOf(connection, new Set(nodes.map(({ nodeId }) => nodeId)));
+    return this.#write(async (connection) => {
+      const known = await this.#nodes.on(connection);
       const newest = new Map<NodeId, Omit<LeaseNode, "slotsUsed">>();
       for (const node of nodes) {
         const before = newest.get(node.nodeId) ?? known.get(node.nodeId);
@@ -41,24 +47,24 @@ export class LeaseRows implements LeaseStore {
       }
       const replaced = [...newest.values()].filter(({ nodeId, nodeEpoch }) => {
         const before = known.get(nodeId);
-        return before !== undefined && before.nodeEpoch !== nodeEpoch;
+        return before !== undefined && before.nodeEpoch !== nodeEpoch && before.slotsUsed > 0;
       });
-      const ended = await this.#removeWhere(connection, this.#on(replaced.map(({ nodeId }) => nodeId)));
+      const ended = await this.#removeOn(connection, replaced);
       const offered = [...newest.values()].map(({ nodeId, nodeEpoch, slots }) => [nodeId, nodeEpoch, slots]);
-      await sql`insert into lease_nodes (node_id, node_epoch, slots, slots_used)
-        select a, b, c, 0 from ${this.#rows(offered, ["text", "bigint", "bigint"])} as r where true
+      await sql`insert into lease_nodes (node_id, node_epoch, slots)
+        select a, b, c from ${this.#rows(offered, ["text", "bigint", "bigint"])} as r where true
         on conflict (node_id) do update set node_epoch = excluded.node_epoch, slots = excluded.slots`.execute(
         connection,
       );
+      for (const node of newest.values()) this.#nodes.offered(node);
       return ended;
     });
   }
 
   grant(wants: readonly LeaseWant[]): Promise<readonly LeaseOutcome[]> {
     assertBatch(wants);
-    return this.#tx.write(async (connection) => {
-      const wanted = new Set(wants.flatMap(({ parts }) => parts.map(({ nodeId }) => nodeId)));
-      const nodes = await this.#nodesOf(connection, wanted);
+    return this.#write(async (connection) => {
+      const nodes = await this.#nodes.on(connection);
       const leases = await this.#leasesOf(connection, wants);
       const lastEpoch = await epochOf(connection);
       const granting = grantLeases({ nodes, leases, lastEpoch }, wants);
@@ -66,7 +72,7 @@ export class LeaseRows implements LeaseStore {
       await sql`insert into meta (name, value) values (${EPOCH}, ${String(granting.lastEpoch)})
         on conflict (name) do update set value = excluded.value`.execute(connection);
       await this.#insert(connection, granting.granted);
-      await this.#take(connection, granting.slotsTaken);
+      this.#nodes.take(granting.slotsTaken);
       return granting.outcomes;
     });
   }
@@ -85,7 +91,7 @@ export class LeaseRows implements LeaseStore {
 
   end(refs: readonly LeaseRef[]): Promise<readonly boolean[]> {
     assertBatch(refs);
-    return this.#tx.write(async (connection) => {
+    return this.#write(async (connection) => {
       const rows = refs.map(({ leaseId, epoch }) => [leaseId, epoch]);
       const ended = await this.#remove(
         connection,
@@ -98,7 +104,7 @@ export class LeaseRows implements LeaseStore {
   }
 
   expire(options: { nowMs: number; limit: number }): Promise<readonly DurableLease[]> {
-    return this.#tx.write(async (connection) => {
+    return this.#write(async (connection) => {
       const passed = sql`select lease_id from leases where ends_at_ms <= ${options.nowMs}
         group by lease_id, ends_at_ms order by ends_at_ms, lease_id limit ${options.limit}`;
       const ended = await this.#remove(connection, sql`lease_id in (${passed})`);
@@ -114,16 +120,27 @@ export class LeaseRows implements LeaseStore {
     return leasesFrom(found.rows);
   }
 
-  async nodes(): Promise<readonly LeaseNode[]> {
-    const rows = await this.#tx.reader.selectFrom("lease_nodes").selectAll().orderBy("node_id").execute();
-    return rows.map(nodeFrom);
+  nodes(): Promise<readonly LeaseNode[]> {
+    return nodesOf(this.#tx.reader);
   }
 
-  async #nodesOf(connection: WriteConnection, wanted: ReadonlySet<NodeId>): Promise<ReadonlyMap<NodeId, LeaseNode>> {
-    const ids = [...wanted].map((nodeId) => [nodeId]);
-    const found = await sql<LeaseNodeTable>`select node_id, node_epoch, slots, slots_used from lease_nodes
-      where node_id in (select a from ${this.#rows(ids, ["text"])} as r)`.execute(connection);
-    return new Map(found.rows.map(nodeFrom).map((node) => [node.nodeId, node]));
+  /** What is remembered of nodes is forgotten when a write fails, or has to run again: the database knows. */
+  #write<T>(work: (connection: WriteConnection) => Promise<T>): Promise<T> {
+    let runs = 0;
+    const run = async (connection: WriteConnection): Promise<T> => {
+      runs += 1;
+      if (runs > 1) this.#nodes.forget();
+      try {
+        return await work(connection);
+      } catch (cause) {
+        this.#nodes.forget();
+        throw cause;
+      }
+    };
+    return this.#tx.write(run).catch((cause: unknown) => {
+      this.#nodes.forget();
+      throw cause;
+    });
   }
 
   async #leasesOf(
@@ -151,37 +168,24 @@ export class LeaseRows implements LeaseStore {
       select a, b, c, d, e, f, g, h from ${this.#rows(rows, types)} as r`.execute(connection);
   }
 
-  /** Negative slots are given back. */
-  async #take(connection: WriteConnection, slotsTaken: ReadonlyMap<NodeId, number>): Promise<void> {
-    const rows = [...slotsTaken].map(([nodeId, slots]) => [nodeId, slots]);
-    const updated = await sql`update lease_nodes set slots_used = slots_used + r.b
-      from ${this.#rows(rows, ["text", "bigint"])} as r where lease_nodes.node_id = r.a`.execute(connection);
-    assert(countedRows(updated) === rows.length, "every node of a lease was offered");
-  }
-
-  #on(nodeIds: readonly NodeId[]): RawBuilder<unknown> | null {
-    if (nodeIds.length === 0) return null;
-    const ids = nodeIds.map((nodeId) => [nodeId]);
-    return sql`lease_id in (select lease_id from leases where node_id in (select a from ${this.#rows(ids, ["text"])} as r))`;
-  }
-
-  async #removeWhere(
-    connection: WriteConnection,
-    condition: RawBuilder<unknown> | null,
-  ): Promise<readonly DurableLease[]> {
-    return condition === null ? [] : this.#remove(connection, condition);
+  #removeOn(connection: WriteConnection, nodes: readonly { nodeId: NodeId }[]): Promise<readonly DurableLease[]> {
+    if (nodes.length === 0) return Promise.resolve([]);
+    const ids = nodes.map(({ nodeId }) => [nodeId]);
+    const on = sql`select lease_id from leases where node_id in (select a from ${this.#rows(ids, ["text"])} as r)`;
+    return this.#remove(connection, sql`lease_id in (${on})`);
   }
 
   /** By lease id. */
   async #remove(connection: WriteConnection, condition: RawBuilder<unknown>): Promise<readonly DurableLease[]> {
+    // Before anything of it is gone: what the nodes have given away may have to be derived.
+    await this.#nodes.on(connection);
     const removed = await sql<LeaseTable>`delete from leases where ${condition} returning *`.execute(connection);
-    if (removed.rows.length === 0) return [];
     const given = new Map<NodeId, number>();
     for (const { node_id, slots } of removed.rows) {
       const node = asNodeId(node_id);
       given.set(node, (given.get(node) ?? 0) - slots);
     }
-    await this.#take(connection, given);
+    this.#nodes.take(given);
     return leasesFrom(
       [...removed.rows].sort((a, b) => compared(a.lease_id, b.lease_id) || compared(a.node_id, b.node_id)),
     );
@@ -191,10 +195,6 @@ export class LeaseRows implements LeaseStore {
 async function epochOf(connection: WriteConnection): Promise<number> {
   const row = await connection.selectFrom("meta").select("value").where("name", "=", EPOCH).executeTakeFirst();
   return Number(row?.value ?? "0");
-}
-
-function nodeFrom(row: LeaseNodeTable): LeaseNode {
-  return { nodeId: asNodeId(row.node_id), nodeEpoch: row.node_epoch, slots: row.slots, slotsUsed: row.slots_used };
 }
 
 /** Rows sorted by lease and node. */

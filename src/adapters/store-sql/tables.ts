@@ -119,7 +119,6 @@ export interface LeaseNodeTable {
   readonly node_id: string;
   readonly node_epoch: number;
   readonly slots: number;
-  readonly slots_used: number;
 }
 
 /** One part of a lease. */

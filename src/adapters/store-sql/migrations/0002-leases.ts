@@ -5,7 +5,10 @@ const id = { sqlite: "text", postgres: 'text collate "C"' };
 /** One tree instead of two: rows of a lease are found and removed by its id only. */
 const clustered = { sqlite: " without rowid", postgres: "" };
 
-/** Durable leases of tasks, gangs and batches. A live lease has a row for each of its nodes; one that ended has none. */
+/**
+ * Durable leases of tasks, gangs and batches. A live lease has a row for each of its nodes; one that ended has none. What a node
+ * has given away is the sum of its rows and is kept nowhere else: lease-rows.ts says how it is known.
+ */
 export const leases: Migration = {
   version: 2,
   name: "leases",
@@ -13,8 +16,7 @@ export const leases: Migration = {
     `create table lease_nodes (
       node_id ${id[dialect]} primary key,
       node_epoch bigint not null,
-      slots bigint not null check (slots >= 0),
-      slots_used bigint not null check (slots_used >= 0)
+      slots bigint not null check (slots >= 0)
     )${clustered[dialect]}`,
     `create table leases (
       lease_id ${id[dialect]} not null,
@@ -27,7 +29,7 @@ export const leases: Migration = {
       ends_at_ms bigint not null,
       primary key (lease_id, node_id)
     )${clustered[dialect]}`,
+    // None by node: a node's leases are looked for only when its epoch changes, and each index costs every lease.
     "create index leases_ends on leases (ends_at_ms)",
-    "create index leases_node on leases (node_id)",
   ],
 };
