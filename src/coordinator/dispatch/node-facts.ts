@@ -10,7 +10,28 @@ export interface NodeKnowledge {
   stayChance(nodeId: NodeId): number | null;
 }
 
-export function nodeFact(view: NodeView, knowledge: NodeKnowledge): NodeFact {
+/** What is known of a node beside its view changes slowly: chances by the hour, disks by the load. */
+const FACT_MS = 2_000;
+
+/** Facts of nodes, made again only when the node's view changed or after a while: a thousand of them take a millisecond or two. */
+export class NodeFacts {
+  readonly #knowledge: NodeKnowledge;
+  readonly #made = new WeakMap<NodeView, { readonly fact: NodeFact; readonly atMs: number }>();
+
+  constructor(knowledge: NodeKnowledge) {
+    this.#knowledge = knowledge;
+  }
+
+  of(view: NodeView, nowMs: number): NodeFact {
+    const made = this.#made.get(view);
+    if (made !== undefined && nowMs - made.atMs < FACT_MS) return made.fact;
+    const fact = nodeFact(view, this.#knowledge);
+    this.#made.set(view, { fact, atMs: nowMs });
+    return fact;
+  }
+}
+
+function nodeFact(view: NodeView, knowledge: NodeKnowledge): NodeFact {
   const { nodeId, state, isYielding, capabilities } = view;
   const cachedWeights = knowledge.cachedWeights(nodeId);
   return {

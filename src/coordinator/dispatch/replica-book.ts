@@ -15,7 +15,7 @@ import { modelId as asModelId, replicaId as asReplicaId, sha256Hex } from "../..
 import type { Clock } from "../../ports/clock.ts";
 import type { Ids } from "../../ports/ids.ts";
 import type { Log } from "../../ports/log.ts";
-import { type LoadOrder, pairKey, type ReplicaOrder } from "../../scheduler/placement/plan-question.ts";
+import { type LoadOrder, pairKey } from "../../scheduler/placement/plan-question.ts";
 import { replicaBytes, SLOTS_MAX } from "../../scheduler/placement/slots.ts";
 import type { ReplicaFact } from "../../scheduler/placement/snapshot.ts";
 import { backoffCeilingMs } from "../../scheduler/retries/backoff.ts";
@@ -102,9 +102,9 @@ export class ReplicaBook {
     return this.#cached.get(nodeId);
   }
 
-  /** No replica of this node or of this model came or went since this version. */
-  isUntouched({ nodeId, modelId }: ReplicaOrder, sinceVersion: number): boolean {
-    return (this.#changedAt.get(nodeId) ?? 0) <= sinceVersion && (this.#changedAt.get(modelId) ?? 0) <= sinceVersion;
+  /** No replica of this node, or of this model, came or went since this version. */
+  isUntouched(one: NodeId | ModelId, sinceVersion: number): boolean {
+    return (this.#changedAt.get(one) ?? 0) <= sinceVersion;
   }
 
   /** Key of `pairKey`. */

@@ -5,9 +5,9 @@
  *   the whole plan, elsewhere (ports/planner.ts): every `replanMs`, and soon after a twentieth of the capacity came or went, models
  *   changed, or something fits nowhere
  *
- * A plan was made from a snapshot that is old when it arrives. An order is carried out only when neither the node's nor the model's
- * replicas changed since, and the laws hold for what is so now (scheduler/placement/verify-order.ts); what no longer stands is
- * dropped, and the next plan knows better. Orders go out a few in a turn.
+ * A plan was made from a snapshot that is old when it arrives. An order is carried out only when no replica came to or went from its
+ * node since, its model still lacks what the plan wanted, and the laws hold for what is so now (scheduler/placement/verify-order.ts);
+ * what no longer stands is dropped, and the next plan knows better. Repairs, orders and questions each get a turn of their own.
  */
 import { describeFault } from "../../domain/fault.ts";
 import { usableBytes } from "../../domain/hardware.ts";
@@ -26,7 +26,7 @@ import type {
   PlanQuestion,
   ReplicaOrder,
 } from "../../scheduler/placement/plan-question.ts";
-import { mayMiss, repairPlacement } from "../../scheduler/placement/repair-placement.ts";
+import { mayMiss, repairPlacement, servingCounts } from "../../scheduler/placement/repair-placement.ts";
 import { type NodeFact, nodeObstacle } from "../../scheduler/placement/snapshot.ts";
 import { type GridNow, orderObstacle } from "../../scheduler/placement/verify-order.ts";
 import type { DispatchOptions } from "./dispatch-options.ts";
@@ -46,8 +46,6 @@ export interface ReplicaPlanningPorts {
   waiting(): ReadonlyMap<ModelId, Demand>;
   /** What is asked for, as counted and foreseen. */
   demand(): readonly DemandClass[];
-  /** The cheap rule has more to do than it may in one turn. */
-  onMore(): void;
 }
 
 export interface MadePlan {
@@ -70,7 +68,7 @@ export interface PlanningStats {
 /** A twentieth of the bytes that may be planned on came or went: worth a new plan at once (scheduling.md section 7.1). */
 const CAPACITY_CHANGE = 0.05;
 /** Orders in one turn; each is a frame, a line of the log and some checks, together some tens of microseconds. */
-const ORDERS_PER_TURN = 32;
+const ORDERS_PER_TURN = 8;
 const NEXT_TURN_MS = 1;
 
 /** Plans at once, in the turn that asks: for simulations, tests and small grids. */
@@ -87,9 +85,15 @@ export class ReplicaPlanning {
   #asked: { readonly atMs: number; readonly capacityBytes: number; readonly models: string } | null = null;
   #isAsking = false;
   #isShort = false;
+  /** Some of the newest plan no longer stood. */
+  #hasDropped = false;
   #isStopped = false;
-  #turnTimer: Timer | null = null;
-  #askTimer: Timer | null = null;
+  #stepTimer: Timer | null = null;
+  #models: readonly ServedModel[] = [];
+  /** Something changed since it was looked whether anything is missing. */
+  #isUnchecked = false;
+  /** Of the newest plan, still to be carried out. */
+  #orders: readonly ReplicaOrder[] = [];
   #counts = { plans: 0, movedBytes: 0, coldStarts: 0, dropped: 0 };
 
   constructor(ports: ReplicaPlanningPorts, options: DispatchOptions) {
@@ -108,44 +112,54 @@ export class ReplicaPlanning {
 
   stop(): void {
     this.#isStopped = true;
-    this.#turnTimer?.cancel();
-    this.#askTimer?.cancel();
+    this.#stepTimer?.cancel();
   }
 
-  /** Orders what is missing, and asks for a plan when one is due. */
+  /** Orders what is missing, and asks for a plan when one is due: the first piece of that in this turn, the others in later ones. */
   look(models: readonly ServedModel[]): void {
-    this.#isShort = this.#mayMiss(models) && this.#repair(models);
-    if (!this.#isDue(models)) return;
-    this.#isAsking = true;
-    // In a turn of its own: packing the grid takes about as long as the cheap rule.
-    this.#askTimer = this.#ports.clock.setTimer(0, () => void this.#ask(models));
+    this.#models = models;
+    this.#isUnchecked = true;
+    if (this.#stepTimer === null) this.#step();
   }
 
-  #mayMiss(models: readonly ServedModel[]): boolean {
+  /** One piece of work in a turn of its own, the most urgent first, so that no stream waits for more than one. */
+  #step(): void {
+    this.#stepTimer = null;
+    if (this.#isStopped) return;
+    if (this.#isUnchecked && this.#mayMiss()) this.#repair();
+    else if (this.#orders.length > 0) this.#carryOutSome();
+    else if (this.#isDue()) void this.#ask();
+    else return;
+    this.#stepTimer = this.#ports.clock.setTimer(NEXT_TURN_MS, () => this.#step());
+  }
+
+  #mayMiss(): boolean {
     const { nodes, book, waiting } = this.#ports;
-    return mayMiss({
+    const models = this.#models.map(({ manifest }) => manifest);
+    this.#isUnchecked = mayMiss({
       nodes: nodes(),
       replicas: book.facts(),
-      models: models.map(({ manifest }) => manifest),
+      models,
       waiting: waiting(),
       wanted: this.#wanted,
     });
+    if (!this.#isUnchecked) this.#isShort = false;
+    return this.#isUnchecked;
   }
 
-  /** True when something is still missing after it. */
-  #repair(models: readonly ServedModel[]): boolean {
-    const repair = repairPlacement(this.#question(models), this.#wanted);
+  #repair(): void {
+    const { orders, short, isPartial } = repairPlacement(this.#question(), this.#wanted);
     const now = this.#gridNow();
-    for (const order of repair.orders) this.#carryOut(order, now);
-    if (repair.isPartial) this.#ports.onMore();
-    return repair.short.length > 0 || repair.isPartial;
+    for (const order of orders) this.#carryOut(order, now);
+    this.#isShort = short.length > 0;
+    this.#isUnchecked = isPartial;
   }
 
-  #question(models: readonly ServedModel[]): PlanQuestion {
+  #question(): PlanQuestion {
     const { clock, book, nodes, version, waiting, demand } = this.#ports;
     return {
       grid: packGrid({ version: version(), nodes: nodes(), replicas: book.facts() }),
-      models: models.map(plannedModel),
+      models: this.#models.map(plannedModel),
       classes: demand(),
       waiting: waiting(),
       tiers: TIER_RULES,
@@ -157,7 +171,7 @@ export class ReplicaPlanning {
     };
   }
 
-  #isDue(models: readonly ServedModel[]): boolean {
+  #isDue(): boolean {
     if (this.#isAsking) return false;
     const asked = this.#asked;
     if (asked === null) return true;
@@ -165,16 +179,22 @@ export class ReplicaPlanning {
     if (sinceMs >= this.#options.replanMs) return true;
     if (sinceMs < this.#options.replanGapMs) return false;
     const changed = Math.abs(this.#capacityBytes() - asked.capacityBytes);
-    return this.#isShort || changed > CAPACITY_CHANGE * asked.capacityBytes || modelsKey(models) !== asked.models;
+    return (
+      this.#isShort ||
+      this.#hasDropped ||
+      changed > CAPACITY_CHANGE * asked.capacityBytes ||
+      modelsKey(this.#models) !== asked.models
+    );
   }
 
-  async #ask(models: readonly ServedModel[]): Promise<void> {
+  async #ask(): Promise<void> {
+    this.#isAsking = true;
     const { clock, planner, book, log } = this.#ports;
     const askedAtMs = clock.monoMs();
     const versionSeen = book.version;
-    this.#asked = { atMs: askedAtMs, capacityBytes: this.#capacityBytes(), models: modelsKey(models) };
+    this.#asked = { atMs: askedAtMs, capacityBytes: this.#capacityBytes(), models: modelsKey(this.#models) };
     try {
-      const plan = await planner.plan(this.#question(models));
+      const plan = await planner.plan(this.#question());
       if (this.#isStopped) return;
       const madeAtMonoMs = clock.monoMs();
       const tookMs = madeAtMonoMs - askedAtMs;
@@ -182,9 +202,11 @@ export class ReplicaPlanning {
       this.#wanted = wantedReplicas(plan);
       this.#counts.plans += 1;
       log.debug({ orders: plan.orders.length, gap: plan.gap, tookMs }, "placement planned");
-      const standing = plan.orders.filter((order) => book.isUntouched(order, versionSeen));
+      const standing = this.#standing(plan, versionSeen);
+      this.#hasDropped = standing.length < plan.orders.length;
       this.#counts.dropped += plan.orders.length - standing.length;
-      this.#carryOutInTurns(standing);
+      this.#orders = standing;
+      this.#stepTimer ??= clock.setTimer(NEXT_TURN_MS, () => this.#step());
     } catch (thrown) {
       // The cheap rule goes on without a plan, and a later look asks again.
       if (!this.#isStopped) log.error({ cause: describeFault(thrown) }, "placement not planned");
@@ -193,12 +215,24 @@ export class ReplicaPlanning {
     }
   }
 
-  #carryOutInTurns(orders: readonly ReplicaOrder[]): void {
+  /** Orders whose node nothing came to or went from since the question, and of each model no more loads than it still lacks. */
+  #standing(plan: PlacementPlan, versionSeen: number): readonly ReplicaOrder[] {
+    const { book, nodes } = this.#ports;
+    const serving = servingCounts({ nodes: nodes(), replicas: book.facts() });
+    return plan.orders.filter((order) => {
+      if (!book.isUntouched(order.nodeId, versionSeen)) return false;
+      const { modelId } = order;
+      if (order.kind === "unload" || order.why === "move") return book.isUntouched(modelId, versionSeen);
+      const count = serving.get(modelId) ?? 0;
+      serving.set(modelId, count + 1);
+      return count < (this.#wanted.get(modelId) ?? 0);
+    });
+  }
+
+  #carryOutSome(): void {
     const now = this.#gridNow();
-    for (const order of orders.slice(0, ORDERS_PER_TURN)) this.#carryOut(order, now);
-    const later = orders.slice(ORDERS_PER_TURN);
-    if (later.length === 0 || this.#isStopped) return;
-    this.#turnTimer = this.#ports.clock.setTimer(NEXT_TURN_MS, () => this.#carryOutInTurns(later));
+    for (const order of this.#orders.slice(0, ORDERS_PER_TURN)) this.#carryOut(order, now);
+    this.#orders = this.#orders.slice(ORDERS_PER_TURN);
   }
 
   #carryOut(order: ReplicaOrder, now: GridNow): void {

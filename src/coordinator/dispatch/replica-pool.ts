@@ -10,7 +10,7 @@ import { Arrivals } from "../../scheduler/placement/arrivals.ts";
 import type { Demand, DemandClass } from "../../scheduler/placement/plan-question.ts";
 import { type NodeFact, nodeObstacle, type ReplicaFact } from "../../scheduler/placement/snapshot.ts";
 import type { DispatchOptions } from "./dispatch-options.ts";
-import { type NodeKnowledge, nodeFact } from "./node-facts.ts";
+import { NodeFacts, type NodeKnowledge } from "./node-facts.ts";
 import { ReplicaBook, type ReplicaBookPorts } from "./replica-book.ts";
 import {
   INLINE_PLANNER,
@@ -52,6 +52,7 @@ export class ReplicaPool {
   readonly #options: DispatchOptions;
   readonly #clock: Clock;
   readonly #book: ReplicaBook;
+  readonly #facts: NodeFacts;
   readonly #planning: ReplicaPlanning;
   readonly #arrivals = new Arrivals();
   readonly #servingWaiters = new Set<() => void>();
@@ -68,6 +69,11 @@ export class ReplicaPool {
     this.#options = options;
     this.#clock = ports.clock;
     this.#book = new ReplicaBook(ports, options);
+    this.#facts = new NodeFacts({
+      // What the node says of its disk, or what was seen to be loaded there.
+      cachedWeights: (nodeId) => ports.outlook?.cachedWeights(nodeId) ?? this.#book.cachedWeights(nodeId),
+      stayChance: (nodeId) => ports.outlook?.stayChance(nodeId) ?? null,
+    });
     this.#planning = new ReplicaPlanning(
       {
         clock: ports.clock,
@@ -78,7 +84,6 @@ export class ReplicaPool {
         version: () => this.version,
         waiting: () => ports.demand(),
         demand: () => largerOf(this.#arrivals.classes(ports.clock.monoMs()), ports.outlook?.expectedDemand?.() ?? []),
-        onMore: () => this.planSoon(),
       },
       options,
     );
@@ -114,8 +119,8 @@ export class ReplicaPool {
   nodes(): ReadonlyMap<NodeId, NodeFact> {
     const { version } = this;
     if (this.#nodeCache?.version !== version) {
-      const knowledge = this.#knowledge();
-      const facts = this.#ports.roster.nodes().map((view) => nodeFact(view, knowledge));
+      const nowMs = this.#clock.monoMs();
+      const facts = this.#ports.roster.nodes().map((view) => this.#facts.of(view, nowMs));
       this.#nodeCache = { version, nodes: new Map(facts.map((fact) => [fact.nodeId, fact])) };
     }
     return this.#nodeCache.nodes;
@@ -124,21 +129,12 @@ export class ReplicaPool {
   /** As it is at this moment, without a look at the others; null when the grid has no such node. */
   node(nodeId: NodeId): NodeFact | null {
     const view = this.#ports.roster.node(nodeId);
-    return view === null ? null : nodeFact(view, this.#knowledge());
+    return view === null ? null : this.#facts.of(view, this.#clock.monoMs());
   }
 
   /** Replicas of one node. */
   onNode(nodeId: NodeId): readonly ReplicaFact[] {
     return this.#book.onNode(nodeId);
-  }
-
-  #knowledge(): NodeKnowledge {
-    const { outlook } = this.#ports;
-    return {
-      // What the node says of its disk, or what was seen to be loaded there.
-      cachedWeights: (nodeId) => outlook?.cachedWeights(nodeId) ?? this.#book.cachedWeights(nodeId),
-      stayChance: (nodeId) => outlook?.stayChance(nodeId) ?? null,
-    };
   }
 
   /** Sorted by replica id. */

@@ -81,22 +81,30 @@ export interface GridColumns {
 
 export function packGrid(snapshot: Snapshot): GridColumns {
   const names = new NameTable();
-  const nodes = [...snapshot.nodes.values()].sort((a, b) => (a.nodeId < b.nodeId ? -1 : 1));
-  const held = [...snapshot.replicas].sort((a, b) => (a.replicaId < b.replicaId ? -1 : 1));
-  const rows = new Map(nodes.map((node, row) => [node.nodeId, row]));
-  const deviceRows = new Map<string, number>();
+  const nodes = inOrder([...snapshot.nodes.values()], ({ nodeId }) => nodeId);
+  const held = inOrder([...snapshot.replicas], ({ replicaId }) => replicaId);
+  const rows = new Map<NodeId, number>();
+  for (const { nodeId } of nodes) rows.set(nodeId, rows.size);
   const packed = packNodes(nodes, names);
-  const devices = packDevices(nodes, { names, deviceRows });
-  const replicas = packReplicas(held, { names, rows, deviceRows });
+  const { devices, links, cached } = packParts(nodes, { names, rows, packed });
   return {
     version: snapshot.version,
     nodes: packed,
     devices,
-    cached: Int32Array.from(nodes.flatMap((node) => sortedDigests(node).map((digest) => names.add(digest)))),
-    links: packLinks(nodes, rows),
-    replicas,
+    cached,
+    links,
+    replicas: packReplicas(held, { names, rows, nodes, packed }),
     names: names.list,
   };
+}
+
+/** Sorted by id; as it is when it is sorted already, which it mostly is. */
+function inOrder<T>(items: T[], idOf: (item: T) => string): readonly T[] {
+  const isSorted = items.every((item, at) => {
+    const before = items[at - 1];
+    return before === undefined || idOf(before) < idOf(item);
+  });
+  return isSorted ? items : items.sort((a, b) => (idOf(a) < idOf(b) ? -1 : 1));
 }
 
 /** What a thread may take over instead of copying it. The question cannot be used here after that. */
@@ -132,77 +140,119 @@ class NameTable {
   }
 }
 
+/** Loops over preallocated columns: this runs in the coordinator's event loop, and is many times faster than `from` with a function. */
 function packNodes(nodes: readonly NodeFact[], names: NameTable): NodeColumns {
-  const floats = (of: (node: NodeFact) => number) => Float64Array.from(nodes, of);
-  return {
+  const { length } = nodes;
+  const columns: NodeColumns = {
     ids: nodes.map(({ nodeId }) => nodeId),
-    obstacle: Uint8Array.from(nodes, (node) => OBSTACLES.indexOf(nodeObstacle(node))),
-    hasStageServing: Uint8Array.from(nodes, (node) => (node.hasStageServing === true ? 1 : 0)),
-    decodeTokPerSecond: floats((node) => node.decodeTokPerSecond ?? Number.NaN),
-    trust: floats((node) => node.trust ?? 1),
-    priceMicroUsdPerHour: floats((node) => node.priceMicroUsdPerHour ?? 0),
-    gramsCo2PerHour: floats((node) => node.gramsCo2PerHour ?? 0),
-    stayChance: floats((node) => node.stayChance ?? 1),
-    region: Int32Array.from(nodes, (node) => names.add(node.region)),
-    owner: Int32Array.from(nodes, (node) => names.add(node.owner)),
-    network: Int32Array.from(nodes, (node) => names.add(node.network)),
-    deviceFrom: offsets(nodes, (node) => node.devices.length),
-    cachedFrom: offsets(nodes, (node) => node.cachedWeights?.size ?? 0),
-    linkFrom: offsets(nodes, (node) => node.links?.length ?? 0),
+    obstacle: new Uint8Array(length),
+    hasStageServing: new Uint8Array(length),
+    decodeTokPerSecond: new Float64Array(length),
+    trust: new Float64Array(length),
+    priceMicroUsdPerHour: new Float64Array(length),
+    gramsCo2PerHour: new Float64Array(length),
+    stayChance: new Float64Array(length),
+    region: new Int32Array(length),
+    owner: new Int32Array(length),
+    network: new Int32Array(length),
+    deviceFrom: new Int32Array(length + 1),
+    cachedFrom: new Int32Array(length + 1),
+    linkFrom: new Int32Array(length + 1),
   };
+  let row = 0;
+  for (const node of nodes) {
+    columns.obstacle[row] = OBSTACLES.indexOf(nodeObstacle(node));
+    columns.hasStageServing[row] = node.hasStageServing === true ? 1 : 0;
+    columns.decodeTokPerSecond[row] = node.decodeTokPerSecond ?? Number.NaN;
+    columns.trust[row] = node.trust ?? 1;
+    columns.priceMicroUsdPerHour[row] = node.priceMicroUsdPerHour ?? 0;
+    columns.gramsCo2PerHour[row] = node.gramsCo2PerHour ?? 0;
+    columns.stayChance[row] = node.stayChance ?? 1;
+    columns.region[row] = names.add(node.region);
+    columns.owner[row] = names.add(node.owner);
+    columns.network[row] = names.add(node.network);
+    columns.deviceFrom[row + 1] = (columns.deviceFrom[row] ?? 0) + node.devices.length;
+    columns.cachedFrom[row + 1] = (columns.cachedFrom[row] ?? 0) + (node.cachedWeights?.size ?? 0);
+    columns.linkFrom[row + 1] = (columns.linkFrom[row] ?? 0) + (node.links?.length ?? 0);
+    row += 1;
+  }
+  return columns;
 }
 
-function packDevices(
+/** What a node has several of. */
+function packParts(
   nodes: readonly NodeFact[],
-  into: { names: NameTable; deviceRows: Map<string, number> },
-): DeviceColumns {
-  const all = nodes.flatMap((node) => node.devices.map((device) => ({ node, device })));
-  all.forEach(({ node, device }, row) => {
-    into.deviceRows.set(`${node.nodeId} ${device.deviceId}`, row);
-  });
-  return {
-    name: Int32Array.from(all, ({ device }) => into.names.add(device.deviceId)),
-    isGpu: Uint8Array.from(all, ({ device }) => (device.kind === "gpu" ? 1 : 0)),
-    usableBytes: Float64Array.from(all, ({ device }) => usableBytes(device)),
+  by: { names: NameTable; rows: ReadonlyMap<NodeId, number>; packed: NodeColumns },
+): Pick<GridColumns, "devices" | "links" | "cached"> {
+  const { names, rows, packed } = by;
+  const { length } = nodes;
+  const deviceCount = packed.deviceFrom[length] ?? 0;
+  const devices = {
+    name: new Int32Array(deviceCount),
+    isGpu: new Uint8Array(deviceCount),
+    usableBytes: new Float64Array(deviceCount),
   };
-}
-
-function packLinks(nodes: readonly NodeFact[], rows: ReadonlyMap<NodeId, number>): LinkColumns {
-  const all = nodes.flatMap((node) => node.links ?? []);
-  return {
-    to: Int32Array.from(all, ({ to }) => rows.get(to) ?? UNKNOWN),
-    rttMs: Float64Array.from(all, ({ rttMs }) => rttMs),
-    bytesPerSecond: Float64Array.from(all, ({ bytesPerSecond }) => bytesPerSecond),
+  const cached = new Int32Array(packed.cachedFrom[length] ?? 0);
+  const linkCount = packed.linkFrom[length] ?? 0;
+  const links = {
+    to: new Int32Array(linkCount),
+    rttMs: new Float64Array(linkCount),
+    bytesPerSecond: new Float64Array(linkCount),
   };
+  let [device, digest, link] = [0, 0, 0];
+  for (const node of nodes) {
+    for (const one of node.devices) {
+      devices.name[device] = names.add(one.deviceId);
+      devices.isGpu[device] = one.kind === "gpu" ? 1 : 0;
+      devices.usableBytes[device] = usableBytes(one);
+      device += 1;
+    }
+    for (const known of sortedDigests(node)) cached[digest++] = names.add(known);
+    for (const { to, rttMs, bytesPerSecond } of node.links ?? []) {
+      links.to[link] = rows.get(to) ?? UNKNOWN;
+      links.rttMs[link] = rttMs;
+      links.bytesPerSecond[link] = bytesPerSecond;
+      link += 1;
+    }
+  }
+  return { devices, cached, links };
 }
 
 function packReplicas(
   all: readonly ReplicaFact[],
-  by: { names: NameTable; rows: ReadonlyMap<NodeId, number>; deviceRows: ReadonlyMap<string, number> },
+  by: { names: NameTable; rows: ReadonlyMap<NodeId, number>; nodes: readonly NodeFact[]; packed: NodeColumns },
 ): ReplicaColumns {
-  const ints = (of: (replica: ReplicaFact) => number) => Int32Array.from(all, of);
-  const floats = (of: (replica: ReplicaFact) => number) => Float64Array.from(all, of);
-  return {
+  const { length } = all;
+  const columns: ReplicaColumns = {
     ids: all.map(({ replicaId }) => replicaId),
-    node: ints(({ nodeId }) => by.rows.get(nodeId) ?? UNKNOWN),
-    device: ints(({ nodeId, deviceId }) => by.deviceRows.get(`${nodeId} ${deviceId}`) ?? UNKNOWN),
-    model: ints(({ modelId }) => by.names.add(modelId)),
-    weights: ints(({ weightsSha256 }) => by.names.add(weightsSha256)),
-    state: Uint8Array.from(all, ({ state }) => REPLICA_STATES.indexOf(state)),
-    slots: ints(({ slots }) => slots),
-    slotsLeased: ints(({ slotsLeased }) => slotsLeased),
-    contextTokens: ints(({ contextTokens }) => contextTokens),
-    memoryBytes: floats(({ memoryBytes }) => memoryBytes),
-    lastUsedAtMs: floats(({ lastUsedAtMs }) => lastUsedAtMs),
+    node: new Int32Array(length),
+    device: new Int32Array(length),
+    model: new Int32Array(length),
+    weights: new Int32Array(length),
+    state: new Uint8Array(length),
+    slots: new Int32Array(length),
+    slotsLeased: new Int32Array(length),
+    contextTokens: new Int32Array(length),
+    memoryBytes: new Float64Array(length),
+    lastUsedAtMs: new Float64Array(length),
   };
-}
-
-function offsets(nodes: readonly NodeFact[], lengthOf: (node: NodeFact) => number): Int32Array<ArrayBuffer> {
-  const from = new Int32Array(nodes.length + 1);
-  nodes.forEach((node, row) => {
-    from[row + 1] = (from[row] ?? 0) + lengthOf(node);
-  });
-  return from;
+  let row = 0;
+  for (const replica of all) {
+    const node = by.rows.get(replica.nodeId) ?? UNKNOWN;
+    const at = by.nodes[node]?.devices.findIndex(({ deviceId }) => deviceId === replica.deviceId) ?? UNKNOWN;
+    columns.node[row] = node;
+    columns.device[row] = at === UNKNOWN ? UNKNOWN : (by.packed.deviceFrom[node] ?? 0) + at;
+    columns.model[row] = by.names.add(replica.modelId);
+    columns.weights[row] = by.names.add(replica.weightsSha256);
+    columns.state[row] = REPLICA_STATES.indexOf(replica.state);
+    columns.slots[row] = replica.slots;
+    columns.slotsLeased[row] = replica.slotsLeased;
+    columns.contextTokens[row] = replica.contextTokens;
+    columns.memoryBytes[row] = replica.memoryBytes;
+    columns.lastUsedAtMs[row] = replica.lastUsedAtMs;
+    row += 1;
+  }
+  return columns;
 }
 
 function sortedDigests({ cachedWeights }: NodeFact): readonly string[] {

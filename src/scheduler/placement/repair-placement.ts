@@ -9,8 +9,10 @@ import { PlacementState } from "./placement-state.ts";
 import type { Demand, LoadOrder, PlanQuestion } from "./plan-question.ts";
 import { type NodeFact, nodeObstacle, type ReplicaFact } from "./snapshot.ts";
 
-/** Replicas placed in one call; each looks at every node once, about 0.4 ms at 1,000 nodes. */
-export const REPAIRS_MAX = 4;
+/** Replicas placed in one call on a small grid. */
+export const REPAIRS_MAX = 16;
+/** Looks at nodes in one call: each replica that is placed takes one at every node, and a thousand take a millisecond or less. */
+const LOOKS_MAX = 1_600;
 
 export interface Repair {
   readonly orders: readonly LoadOrder[];
@@ -28,8 +30,8 @@ export interface Held {
   readonly wanted: ReadonlyMap<ModelId, number>;
 }
 
-/** Whether `repairPlacement` could have anything to do: mostly not, and then nothing needs to be packed for it. */
-export function mayMiss({ nodes, replicas, models, waiting, wanted }: Held): boolean {
+/** Replicas of each model that serve, or will when they are loaded. */
+export function servingCounts({ nodes, replicas }: Pick<Held, "nodes" | "replicas">): Map<ModelId, number> {
   const serving = new Map<ModelId, number>();
   for (const { modelId, nodeId, state } of replicas) {
     const node = nodes.get(nodeId);
@@ -37,6 +39,12 @@ export function mayMiss({ nodes, replicas, models, waiting, wanted }: Held): boo
     if (!isHeld || node === undefined || nodeObstacle(node) !== null) continue;
     serving.set(modelId, (serving.get(modelId) ?? 0) + 1);
   }
+  return serving;
+}
+
+/** Whether `repairPlacement` could have anything to do: mostly not, and then nothing needs to be packed for it. */
+export function mayMiss({ nodes, replicas, models, waiting, wanted }: Held): boolean {
+  const serving = servingCounts({ nodes, replicas });
   return models.some(({ modelId, warmReplicas }) => {
     const least = Math.max(warmReplicas, wanted.get(modelId) ?? 0);
     return waiting.has(modelId) || (serving.get(modelId) ?? 0) < least;
@@ -47,12 +55,13 @@ export function mayMiss({ nodes, replicas, models, waiting, wanted }: Held): boo
 export function repairPlacement(question: PlanQuestion, wanted: ReadonlyMap<ModelId, number>): Repair {
   const grid = new PlacementState(question, new Set());
   const missing = missingWith(grid, wanted);
-  let room = REPAIRS_MAX;
-  const now = missing.map((one): Missing => {
+  let room = Math.max(1, Math.min(REPAIRS_MAX, Math.floor(LOOKS_MAX / Math.max(1, question.grid.nodes.ids.length))));
+  const due = missing.map((one): Missing => {
     const count = Math.min(one.count, room);
     room -= count;
     return { ...one, count };
   });
+  const now = due.filter(({ count }) => count > 0);
   const { placed, short } = placeForced(grid, now, { isThrifty: false });
   const counted = missing.reduce((sum, { count }) => sum + count, 0);
   return {
