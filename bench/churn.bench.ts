@@ -29,7 +29,7 @@ const report = runChurn({
   seeds: Array.from({ length: bench.isSmoke ? 2 : 10 }, (_, at) => FIRST_SEED + at),
   policies: CHURN_POLICIES,
   kinds,
-  hours: bench.isSmoke ? 0.5 : 12,
+  hours: bench.isSmoke ? 0.5 : 8,
   nodes: bench.isSmoke ? 16 : 40,
   requestsPerHour: null,
   traces,

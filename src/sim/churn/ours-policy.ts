@@ -15,10 +15,12 @@ const HOUR_MS = 3_600_000;
 /** The product plans after each change, no two plans within so long. */
 const PLAN_DELAY_MS = 250;
 const PLAN_EVERY_MS = 60_000;
+/** Without stickiness each plan is made from nothing: less often, or machines would never come to serve. */
+const PLAN_FREELY_EVERY_MS = 300_000;
 
 export class OursPolicy implements ChurnPolicy {
   readonly replaysLostStagesOnly = false;
-  readonly planEveryMs = PLAN_EVERY_MS;
+  readonly planEveryMs: number;
   readonly planDelayMs = PLAN_DELAY_MS;
   #nowMs = 0;
   readonly #outlook: NodeOutlook;
@@ -30,6 +32,7 @@ export class OursPolicy implements ChurnPolicy {
     const { startHourOfWeekUtc, models, nodes } = scenario;
     this.#outlook = new NodeOutlook({ startHourOfWeekUtc, isOff: !options.usesSurvival });
     this.#isSticky = options.isSticky;
+    this.planEveryMs = options.isSticky ? PLAN_EVERY_MS : PLAN_FREELY_EVERY_MS;
     const isWhole = (model: number) => {
       const spec = models[model];
       return spec !== undefined && nodes.some(({ gpu }) => layersThatFit(gpu, spec) === spec.layerCount);
