@@ -15,6 +15,18 @@ export const KILL_NODES = 8;
 export const KILL_SLOTS = 6;
 const CALLERS = 32;
 
+/** Written at once and by the process itself: what is said was acknowledged before. A full pipe is waited for. */
+function say(line: string): void {
+  for (;;) {
+    try {
+      writeSync(1, `${line}\n`);
+      return;
+    } catch (cause) {
+      if (!(cause instanceof Error && "code" in cause && cause.code === "EAGAIN")) throw cause;
+    }
+  }
+}
+
 if (process.argv[2] !== undefined) await write(process.argv.slice(2));
 
 async function write([kind, place, firstText]: readonly string[]): Promise<void> {
@@ -28,8 +40,6 @@ async function write([kind, place, firstText]: readonly string[]): Promise<void>
   const slots = new FirstFit(KILL_NODES, KILL_SLOTS);
   const desk = new LeaseDesk<GangAsk>({ store: store.leases, clock: new SystemClock(), log, slots });
   await desk.start();
-  /** Written at once and by the process itself: what is said was acknowledged before. */
-  const say = (line: string) => writeSync(1, `${line}\n`);
   let next = Number(firstText);
   const caller = async (): Promise<void> => {
     for (;;) {
