@@ -67,6 +67,8 @@ export interface PlanningStats {
 
 /** A twentieth of the bytes that may be planned on came or went: worth a new plan at once (scheduling.md section 7.1). */
 const CAPACITY_CHANGE = 0.05;
+/** What fits nowhere is planned for again this often: room comes with time, when replicas have been idle for long enough. */
+const SHORT_REPLAN_MS = 5_000;
 /** Orders in one turn; each is a frame, a line of the log and some checks, together some tens of microseconds. */
 const ORDERS_PER_TURN = 8;
 const NEXT_TURN_MS = 1;
@@ -178,13 +180,9 @@ export class ReplicaPlanning {
     const sinceMs = this.#ports.clock.monoMs() - asked.atMs;
     if (sinceMs >= this.#options.replanMs) return true;
     if (sinceMs < this.#options.replanGapMs) return false;
+    if (this.#hasDropped || (this.#isShort && sinceMs >= SHORT_REPLAN_MS)) return true;
     const changed = Math.abs(this.#capacityBytes() - asked.capacityBytes);
-    return (
-      this.#isShort ||
-      this.#hasDropped ||
-      changed > CAPACITY_CHANGE * asked.capacityBytes ||
-      modelsKey(this.#models) !== asked.models
-    );
+    return changed > CAPACITY_CHANGE * asked.capacityBytes || modelsKey(this.#models) !== asked.models;
   }
 
   async #ask(): Promise<void> {
