@@ -44,18 +44,26 @@ export function tokenSeconds(on: SpeedOn): number {
   return Math.max(1, on.fileBytes / REFERENCE_BYTES) / measured;
 }
 
+/** Seconds of one step of so many sequences. */
+export function stepSeconds(on: SpeedOn, sequences: number): number {
+  return tokenSeconds(on) * (1 + (sequences - 1) * EXTRA_SEQUENCE[on.isGpu ? "gpu" : "cpu"]);
+}
+
+/** Seconds of one prompt token among many. */
+export function promptTokenSeconds(on: SpeedOn): number {
+  return tokenSeconds(on) * PROMPT_TOKEN_SHARE[on.isGpu ? "gpu" : "cpu"];
+}
+
 /** Output tokens a second of a replica of this size that has its device for itself. */
 export function replicaTokPerSecond(
   on: SpeedOn,
   load: { size: Pick<ReplicaSize, "sequencesMax">; mix: RequestMix; verificationOverhead: number },
 ): number {
-  const kind = on.isGpu ? "gpu" : "cpu";
-  const alone = tokenSeconds(on);
   const sequences = Math.max(1, load.size.sequencesMax * KV_DERATE);
-  const step = alone * (1 + (sequences - 1) * EXTRA_SEQUENCE[kind]);
+  const step = stepSeconds(on, sequences);
   const { promptTokensMean, outputTokensMean } = load.mix;
   // Prompts of all sequences go through the same device.
-  const prefill = promptTokensMean * alone * PROMPT_TOKEN_SHARE[kind] * sequences;
+  const prefill = promptTokensMean * promptTokenSeconds(on) * sequences;
   const request = prefill + outputTokensMean * step * (1 + load.verificationOverhead);
   return Math.min((COMPUTE_DERATE * sequences) / step, (outputTokensMean * sequences) / request);
 }
