@@ -136,7 +136,8 @@ export class LayoutScore {
       const rate = this.model.serves(demand) ? demand : this.model.rateInFullRoom(low);
       return Math.min(rate, demand) * kept - penalty;
     }
-    if (this.model.serves(this.#lightRate)) return -this.model.requestSecondsAt(this.#lightRate) / kept - penalty;
+    const seconds = this.model.lightRequestSeconds(this.#lightRate);
+    if (seconds < Number.POSITIVE_INFINITY) return -seconds / kept - penalty;
     // Not even the light load: below all that serve it, better the nearer it comes.
     return this.model.rateInFullRoom() - this.#lightRate - BROKEN_RULE - penalty;
   }

@@ -131,12 +131,11 @@ function regionDistance(score: LayoutScore, grouping: RegionGrouping, pair: { a:
   return pairs === 0 ? Number.MAX_VALUE : sum / pairs;
 }
 
-/** Rooms and rates meet in the time that a request stays; take it from the best layout so far and score all again by it. */
+/** Take from the best layout so far how long requests stay, and score all again by it. */
 function calibrateResidence(score: LayoutScore, pool: CandidatePool): void {
   const [best] = pool.best();
   if (best === undefined) return;
-  const { requestSeconds } = score.model.estimate(best.draft);
-  if (requestSeconds < Number.POSITIVE_INFINITY) score.model.residenceSeconds = requestSeconds;
+  score.model.calibrate(best.draft);
   pool.scoreAgain();
 }
 

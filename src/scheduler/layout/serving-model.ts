@@ -1,59 +1,51 @@
 /**
- * How fast a layout serves, not how much could flow through it. Three things decide that, and each answers the next:
+ * How fast a layout serves, not how much could flow through it. With all KV room in use three things decide that:
  *
- *  - room: a request keeps its KV on every node of its way until its last token, so the requests in flight are at most the
- *    maximum flow through nodes as wide as the requests they have room for;
- *  - pass: a token's way takes the network, and on each node the turn of every layer held there. A node works on one layer's
- *    batch at a time and goes round its layers, so the more groups of requests are on different layers of it, the longer each
- *    step takes: with k layers all busy a pass costs k times k layer times, not k;
- *  - load: prompts take layer turns and long stretches of slow links from the tokens, and their rate follows from the answer.
+ *  - room: a request keeps its KV on every node of its way until its last token, so the requests in flight are at most a maximum
+ *    flow through nodes as wide as the requests that they have room for;
+ *  - pass: a token's way takes the network, and on each node the time of all layers held there for the batch in which it comes.
+ *    Tokens gather: what left a node together arrives at the next one together. Where ways part and join they mix into a handful of
+ *    groups that go round; in a single chain they end as one group, each node idle while the others work, and a pass takes as long
+ *    as the whole batch takes on every node;
+ *  - prompts: on a node a prompt takes many times a token's time, and across a slow link a second or more, and whatever comes
+ *    behind it travels at its speed. So they are let in together, in waves (the router does it), and while a wave passes little
+ *    else does. A wave lasts as long as the narrowest place takes for its prompts: of all time, room x that place's seconds per
+ *    prompt for each round of requests.
  *
- * The model finds the rate X at which room = X x time (Little's law), by bisection. It is a mean-value model: no spread of
- * lengths beyond the constants below, no start-up. Bench `planner` compares its ranking with the serving simulator's.
+ * The rate X is where room = X x time (Little's law), by bisection. Ways are chosen with the same limits in mind: no node beyond its
+ * room, no link or node beyond the share of time that waves have. Constants are fitted to the serving simulator with our router
+ * over nine clusters (docs/planner.md has ranking and error). It is a mean-value model: one length of requests, no start-up.
  */
 import { type Curve, interpolate } from "../../domain/cluster.ts";
 import type { ClusterTables } from "./cluster-tables.ts";
 import { type DenseIntervals, FlowNetwork, linkSeconds } from "./flow.ts";
 
-/** Share of a node's KV room that requests are admitted to: above it a long answer would have nowhere to grow. */
-export const KV_ROOM_SHARE = 0.8;
-/** Share of profiled compute and of slow links that is counted on (reference scheduling notes, section 7.1). */
-export const COMPUTE_SHARE = 0.9;
-export const SLOW_LINK_SHARE = 0.6;
-/** Mean square over squared mean of prompt lengths, measured on the Azure conversation trace (bench `planner`). */
-const PROMPT_SPREAD = 1.3;
-/** A station at this load has a queue that no mean describes; the search is kept below it. */
-const LOAD_MAX = 0.97;
-/** Sequences in a full batch: past it a layer's time grows as fast as the batch on the profiled machines. */
-const FULL_BATCH = 64;
+/** Share of a node's KV room that requests are admitted to on average: above it a long answer would have nowhere to grow. */
+const KV_ROOM_SHARE = 0.8;
+/** Groups in which the tokens in flight go round where ways mix. */
+const GROUPS_MAX = 6;
+/** Share of a node's turn that a token waits for on a node that is never idle. */
+const WAIT_SHARE = 0.7;
+/** Of a wave: how much of the narrowest place's time stops the tokens, and how much of one prompt's whole pass. */
+const WAVE_SHARE = 0.85;
+const WAVE_TAIL_SHARE = 0.5;
+/** A wave replaces at most half of the requests, and a wave's worth of room is half empty while the next one gathers. */
+const WAVE_MAX = 0.5;
+/** Slack in the share of time that waves have, when ways are chosen: tighter spreads prompts over more links. */
+const PROMPT_SHARE_SLACK = 0.8;
+const PROMPT_SHARE_MIN = 0.1;
+const PROMPT_SHARE_MAX = 0.9;
+/** A place this busy has a queue that no mean describes. */
+const LOAD_MAX = 0.95;
 /** Largest batch in the tables of layer times; beyond it the curve's last segment goes on. */
 const BATCH_TABLE_MAX = 512;
 /** Halvings of the rate at most, and the bracket's width at which it is known well enough: a tenth of what ranks layouts. */
 const RATE_HALVINGS = 14;
 const RATE_PRECISION = 0.0005;
-/** Turns of the fixed point for a node's cycle; it shrinks towards its answer and four turns are within 1 %. */
-const CYCLE_TURNS = 4;
-/**
- * Tokens that left a node in one batch come to the next one together, unless the link takes long over each. Share of a group that
- * stays together over a link without delay, and the link time per token that halves it. Fitted to the serving simulator.
- */
-const GATHERING = 0.5;
-const GATHERING_SECONDS = 0.0002;
-/** Keeps a node that nothing reaches out of a division by zero. */
-const RATE_MIN = 1e-6;
-
-export interface ServingEstimate {
-  /** Generated tokens per second with all room in use; 0 when no request can pass. */
-  readonly decodeTokensPerSecond: number;
-  /** Requests that the KV rooms along the ways hold at once. */
-  readonly concurrentRequests: number;
-  /** Seconds of one generated token's pass, of a prompt's, and of a mean request, at that rate. */
-  readonly passSeconds: number;
-  readonly promptSeconds: number;
-  readonly requestSeconds: number;
-  readonly hopsMean: number;
-  readonly slowHopsMean: number;
-}
+/** Rounds in which residence and prompt share of the best layout settle. */
+const CALIBRATION_ROUNDS = 3;
+/** Rounds in which the requests in flight and their time settle under light load. */
+const LIGHT_ROUNDS = 4;
 
 export interface ServingModelOptions {
   readonly isPartialAllowed?: boolean;
@@ -61,69 +53,88 @@ export interface ServingModelOptions {
   readonly verificationShare?: number;
 }
 
-/** One cluster's model, kept between layouts: `estimate` allocates only its answer. */
+export interface ServingEstimate {
+  /** Generated tokens per second with all room in use; 0 when no request can pass. */
+  readonly decodeTokensPerSecond: number;
+  /** Requests that the KV rooms along the ways hold at once. */
+  readonly concurrentRequests: number;
+  /** Seconds of one generated token's pass between waves, of a prompt's alone, and of a mean request, at that rate. */
+  readonly passSeconds: number;
+  readonly promptSeconds: number;
+  readonly requestSeconds: number;
+  readonly hopsMean: number;
+  readonly slowHopsMean: number;
+}
+
+/** One cluster's model, kept between layouts. `prepare` a layout, then ask about it. */
 export class ServingModel {
   readonly network: FlowNetwork;
   readonly #tables: ClusterTables;
+  readonly #isPartialAllowed: boolean;
+  readonly #workFactor: number;
   readonly #promptTokens: number;
   readonly #outputTokens: number;
   /** Seconds per layer of a decode batch of 0 to BATCH_TABLE_MAX, one row per node (equal machines share a row). */
   readonly #decodeSeconds: readonly Float64Array[];
+  /** Seconds per layer of a mean prompt. */
   readonly #promptSeconds: Float64Array;
-  /** Prompts that the machine takes into one batch. */
-  readonly #promptsMax: Float64Array;
-  /** Tokens per second with one layer held and full batches. */
-  readonly #fullBatchRate: Float64Array;
-  /** Tokens per second that room and full batches allow the node in the layout being estimated. */
+  /** How long a request stays and the share of time that waves have, on the cluster's best layout so far. */
+  #residenceSeconds = 300;
+  #promptShare = 0.4;
+  /** Of the layout prepared: limits of nodes, who is on any way, with which share of all requests, and what holds for all. */
   readonly #rateMax: Float64Array;
-  /** Ways of the layout being estimated: shares of all requests by node and by edge. */
-  readonly #nodeShare: Float64Array;
   readonly #held: Int32Array;
-  #usedNodes: number[] = [];
-  #edgeShare: number[] = [];
-  #edgeLatency: number[] = [];
-  #edgeTokenSeconds: number[] = [];
-  #passSeconds = 0;
-  #promptWaySeconds = 0;
-
-  readonly #options: ServingModelOptions;
+  readonly #share: Float64Array;
+  readonly #turnSeconds: Float64Array;
+  readonly #batch: Float64Array;
+  #used: number[] = [];
   #room = 0;
+  #groups = 1;
+  #hops = 0;
+  #slowHops = 0;
+  #linkPassSeconds = 0;
+  #promptPassSeconds = 0;
+  #narrowestSeconds = 0;
 
   constructor(tables: ClusterTables, options: ServingModelOptions = {}) {
-    this.#options = options;
     const { model } = tables.cluster;
     this.#tables = tables;
+    this.#isPartialAllowed = options.isPartialAllowed === true;
+    this.#workFactor = 1 + (options.verificationShare ?? 0);
     this.network = new FlowNetwork(tables);
     this.#promptTokens = model.promptTokensMean;
     this.#outputTokens = model.outputTokensMean;
-    const rows = new Map<string, Float64Array>();
+    const rows = new Map<Curve, Float64Array>();
     this.#decodeSeconds = tables.nodes.map(({ machine }) => {
-      const row = rows.get(machine.name) ?? curveRow(machine.decodeSecondsPerLayer);
-      rows.set(machine.name, row);
+      const row = rows.get(machine.decodeSecondsPerLayer) ?? curveRow(machine.decodeSecondsPerLayer);
+      rows.set(machine.decodeSecondsPerLayer, row);
       return row;
     });
     this.#promptSeconds = Float64Array.from(tables.nodes, ({ machine }) =>
-      Math.max(0, interpolate(machine.promptSecondsPerLayer, model.promptTokensMean)),
-    );
-    this.#promptsMax = Float64Array.from(tables.nodes, ({ machine }) =>
-      Math.max(1, ...machine.limitsByLayers.map(({ promptRequestsMax }) => promptRequestsMax)),
+      Math.max(Number.MIN_VALUE, interpolate(machine.promptSecondsPerLayer, model.promptTokensMean)),
     );
     this.#rateMax = new Float64Array(tables.nodeCount);
-    const requestTokens = model.promptTokensMean + model.outputTokensMean;
-    this.#fullBatchRate = Float64Array.from(tables.nodes, ({ machine }, node) => {
-      const decode = (model.outputTokensMean * interpolate(machine.decodeSecondsPerLayer, FULL_BATCH)) / FULL_BATCH;
-      return (COMPUTE_SHARE * requestTokens) / ((this.#promptSeconds[node] ?? 0) + decode);
-    });
-    this.#gathering = new Float64Array(tables.nodeCount);
-    this.#follows = new Float64Array(tables.nodeCount);
-    this.#inHead = new Int32Array(tables.nodeCount);
-    this.#nodeShare = new Float64Array(tables.nodeCount);
     this.#held = new Int32Array(tables.nodeCount);
+    this.#share = new Float64Array(tables.nodeCount);
+    this.#turnSeconds = new Float64Array(tables.nodeCount);
+    this.#batch = new Float64Array(tables.nodeCount);
   }
 
-  /** Finds the ways with most room; answers the room in requests, 0 when nothing can pass. The methods below are about these ways. */
+  /** Takes residence and prompt share from the layout: rooms and rates meet in them. Scores from before are no longer comparable. */
+  calibrate(intervals: DenseIntervals): void {
+    for (let round = 0; round < CALIBRATION_ROUNDS; round++) {
+      const { requestSeconds, passSeconds } = this.estimate(intervals);
+      if (requestSeconds === Number.POSITIVE_INFINITY) return;
+      this.#residenceSeconds = requestSeconds;
+      const share = PROMPT_SHARE_SLACK * (1 - (this.#outputTokens * passSeconds) / requestSeconds);
+      this.#promptShare = Math.min(PROMPT_SHARE_MAX, Math.max(PROMPT_SHARE_MIN, share));
+    }
+  }
+
+  /** Finds the layout's ways; answers their room in requests, 0 when nothing can pass. */
   prepare(intervals: DenseIntervals): number {
-    this.#room = this.#fillWays(intervals);
+    this.#room = this.#findWays(intervals);
+    if (this.#room > 0) this.#fillBatches(this.#room);
     return this.#room;
   }
 
@@ -138,7 +149,7 @@ export class ServingModel {
   rateInFullRoom(low = 0): number {
     if (this.#room <= 0) return 0;
     let served = low;
-    let above = Math.max(low, this.#rateCeiling());
+    let above = Math.max(low, (this.#room * this.#outputTokens) / this.requestSecondsAt(0));
     for (let turn = 0; turn < RATE_HALVINGS && above - served > RATE_PRECISION * above; turn++) {
       const rate = (served + above) / 2;
       if (this.serves(rate)) served = rate;
@@ -147,196 +158,140 @@ export class ServingModel {
     return served;
   }
 
+  /** Seconds of a mean request, its part of the waves included, while all room is in use and so many tokens are generated. */
+  requestSecondsAt(decodeTokensPerSecond: number): number {
+    const pass = this.#passSecondsAt(decodeTokensPerSecond);
+    const decode = this.#outputTokens * pass;
+    // The wave that wastes least: a longer one leaves more room empty before it, a shorter one comes more often.
+    const wave = Math.min(WAVE_MAX, Math.sqrt((2 * this.#promptPassSeconds) / decode));
+    const stopped =
+      WAVE_SHARE * this.#room * this.#narrowestSeconds + (WAVE_TAIL_SHARE * this.#promptPassSeconds) / wave;
+    return (decode / (1 - wave / 2) + stopped) * this.#workFactor;
+  }
+
+  /**
+   * Seconds of a mean request when requests come one by one and room is no matter: what the objective `latency` asks. A token
+   * behind a prompt is held up for the rest of the prompt's pass, as far as their ways are the same. Infinity when the layout
+   * cannot keep up.
+   */
+  lightRequestSeconds(decodeTokensPerSecond: number): number {
+    const requestRate = decodeTokensPerSecond / this.#outputTokens;
+    if (this.#room <= 0 || requestRate * this.#narrowestSeconds >= LOAD_MAX) return Number.POSITIVE_INFINITY;
+    let sameWay = 0;
+    for (const node of this.#used) sameWay += (this.#share[node] ?? 0) ** 2;
+    const heldUp = ((requestRate * this.#promptPassSeconds ** 2) / 2) * (sameWay / this.#hops);
+    let seconds = 0;
+    let inFlight = 1;
+    for (let round = 0; round < LIGHT_ROUNDS; round++) {
+      this.#fillBatches(inFlight);
+      const pass = this.#passSecondsAt(decodeTokensPerSecond) + heldUp;
+      seconds = (this.#promptPassSeconds + this.#outputTokens * pass) * this.#workFactor;
+      inFlight = Math.min(this.#room, requestRate * seconds);
+    }
+    this.#fillBatches(this.#room);
+    return requestRate * seconds > this.#room ? Number.POSITIVE_INFINITY : seconds;
+  }
+
   estimate(intervals: DenseIntervals): ServingEstimate {
     if (this.prepare(intervals) <= 0) return NOTHING_SERVED;
     const rate = this.rateInFullRoom();
-    const requestSeconds = this.requestSecondsAt(rate);
     return {
       decodeTokensPerSecond: rate,
       concurrentRequests: this.#room,
-      passSeconds: this.#passSeconds,
-      promptSeconds: this.#promptWaySeconds,
-      requestSeconds,
-      hopsMean: this.#hopsMean(),
+      passSeconds: this.#passSecondsAt(rate),
+      promptSeconds: this.#promptPassSeconds,
+      requestSeconds: this.requestSecondsAt(rate),
+      hopsMean: this.#hops,
       slowHopsMean: this.#slowHops,
     };
   }
 
-  /** Seconds of a mean request through the last estimated layout while `decodeTokensPerSecond` are generated; Infinity past its capacity. */
-  requestSecondsAt(decodeTokensPerSecond: number): number {
-    const requestRate = decodeTokensPerSecond / this.#outputTokens;
-    let pass = 0;
-    let prompt = 0;
-    // Along the ways, so that what follows a prompt out of one node is known before the next.
-    for (const node of this.#order) {
-      const share = this.#nodeShare[node] ?? 0;
-      let follows = 0;
-      for (let edge = this.#inHead[node] ?? -1; edge !== -1; edge = this.#inNext[edge] ?? -1) {
-        const seconds = this.#edgeSeconds(edge, decodeTokensPerSecond, requestRate);
-        if (seconds === Number.POSITIVE_INFINITY) return seconds;
-        const edgeShare = this.#edgeShare[edge] ?? 0;
-        pass += edgeShare * seconds;
-        prompt += edgeShare * this.#promptSecondsHere;
-        follows += (edgeShare / share) * this.#followsHere;
-      }
-      const seconds = this.#nodeSeconds(node, {
-        passRate: share * decodeTokensPerSecond,
-        promptRate: share * requestRate,
-        follows,
-      });
-      if (seconds === Number.POSITIVE_INFINITY) return seconds;
-      pass += share * seconds;
-      prompt += share * this.#promptSecondsHere;
+  /** A token's pass between waves. */
+  #passSecondsAt(decodeTokensPerSecond: number): number {
+    let pass = this.#linkPassSeconds;
+    for (const node of this.#used) {
+      const share = this.#share[node] ?? 0;
+      const turn = this.#turnSeconds[node] ?? 0;
+      const busy = Math.min(1, (share * decodeTokensPerSecond * turn) / (this.#batch[node] ?? 1));
+      pass += share * turn * (1 + WAIT_SHARE * busy);
     }
-    pass += this.#lastSeconds;
-    prompt += this.#lastSeconds;
-    this.#passSeconds = pass;
-    this.#promptWaySeconds = prompt;
-    return (prompt + this.#outputTokens * pass) * (1 + (this.#options.verificationShare ?? 0));
+    return pass;
   }
 
-  /** A token's seconds on the link; a prompt's and the chance to follow one are left in `#promptSecondsHere` and `#followsHere`. */
-  #edgeSeconds(edge: number, decodeTokensPerSecond: number, requestRate: number): number {
-    const share = this.#edgeShare[edge] ?? 0;
-    const from = this.#edgeFrom[edge] ?? -1;
-    const latency = this.#edgeLatency[edge] ?? 0;
-    const token = this.#edgeTokenSeconds[edge] ?? 0;
-    const prompt = token * this.#promptTokens;
-    const promptLoad = share * requestRate * prompt;
-    const load = promptLoad + share * decodeTokensPerSecond * token;
-    if (load >= LOAD_MAX) return Number.POSITIVE_INFINITY;
-    // The prompt that a token followed out of the node goes over this link with the chance that any request does.
-    const stays = from === -1 ? 0 : (this.#follows[from] ?? 0) * (share / (this.#nodeShare[from] ?? 1));
-    const wait =
-      (promptLoad * prompt * PROMPT_SPREAD + share * decodeTokensPerSecond * token * token) / (2 * (1 - load));
-    this.#promptSecondsHere = latency + prompt + wait;
-    this.#followsHere = stays + (1 - stays) * Math.min(1, promptLoad / (1 - load));
-    return latency + token + stays * prompt + (1 - stays) * wait;
-  }
-
-  /** 0 to GATHERING for each node: how much the tokens that come over its inward links come in the groups in which they left. */
-  readonly #gathering: Float64Array;
-  /** Chance that a token leaves the node right behind a prompt. */
-  readonly #follows: Float64Array;
-  #order: number[] = [];
-  readonly #inHead: Int32Array;
-  #inNext: number[] = [];
-  #edgeFrom: number[] = [];
-  #lastSeconds = 0;
-  #promptSecondsHere = 0;
-  #followsHere = 0;
-  #slowHops = 0;
-
-  /** A token's seconds on the node; a prompt's are left in `#promptSecondsHere`. `follows`: the chance to come right behind one. */
-  #nodeSeconds(node: number, load: { passRate: number; promptRate: number; follows: number }): number {
-    const { passRate, promptRate, follows } = load;
-    const held = this.#held[node] ?? 0;
-    const row = this.#decodeSeconds[node];
-    if (row === undefined) return Number.POSITIVE_INFINITY;
-    const prompt = this.#promptSeconds[node] ?? 0;
-    const promptLoad = held * promptRate * prompt;
-    if (promptLoad >= LOAD_MAX) return Number.POSITIVE_INFINITY;
-    const gathering = this.#gathering[node] ?? 0;
-    let turnSeconds = held * layerSeconds(row, 1);
-    let cycle = turnSeconds;
-    let batch = 1;
-    for (let turn = 0; turn < CYCLE_TURNS; turn++) {
-      const arrivals = Math.max(RATE_MIN, passRate / (1 + gathering * (batch - 1)) + promptRate);
-      // When nobody came during a turn the node waits for the next group.
-      cycle = turnSeconds + Math.exp(-arrivals * turnSeconds) / arrivals;
-      batch = Math.max(1, passRate * cycle);
-      turnSeconds = held * (layerSeconds(row, batch) + promptRate * cycle * prompt);
+  /** Batches and turns of all nodes while so many requests are in flight. */
+  #fillBatches(inFlight: number): void {
+    for (const node of this.#used) {
+      const batch = Math.max(1, ((this.#share[node] ?? 0) * inFlight) / this.#groups);
+      this.#batch[node] = batch;
+      this.#turnSeconds[node] = (this.#held[node] ?? 0) * layerSeconds(this.#decodeSeconds[node] ?? NO_ROW, batch);
     }
-    if (batch > BATCH_TABLE_MAX || promptRate * cycle >= LOAD_MAX * (this.#promptsMax[node] ?? 1))
-      return Number.POSITIVE_INFINITY;
-    const busy = turnSeconds / Math.max(turnSeconds, cycle);
-    const prompts = promptRate * cycle * (held * prompt) ** 2 * PROMPT_SPREAD;
-    const wait = busy * ((turnSeconds * turnSeconds + prompts) / (2 * turnSeconds));
-    const queued = (promptRate * cycle) / (this.#promptsMax[node] ?? 1);
-    this.#promptSecondsHere =
-      wait + turnSeconds + held * prompt + ((queued / (1 - queued)) * (turnSeconds + held * prompt)) / 2;
-    this.#follows[node] = follows + (1 - follows) * Math.min(1, promptLoad);
-    return turnSeconds + follows * held * prompt + (1 - follows) * wait;
   }
 
-  /** Solves for the ways with most room; answers the room in requests. */
-  #fillWays(intervals: DenseIntervals): number {
+  #findWays(intervals: DenseIntervals): number {
     const tables = this.#tables;
     const requestTokens = this.#promptTokens + this.#outputTokens;
     for (let node = 0; node < tables.nodeCount; node++) {
       const held = (intervals.end[node] ?? 0) - (intervals.first[node] ?? 0);
       this.#held[node] = held;
-      const kv = held > 0 && held < tables.stride ? (tables.kvTokenLayers[node * tables.stride + held] ?? 0) : 0;
-      // In tokens per second of requests that stay RESIDENCE_SECONDS, the flow's unit.
-      const room = held > 0 ? (kv * KV_ROOM_SHARE) / held / this.residenceSeconds : 0;
-      this.#rateMax[node] = held > 0 ? Math.min(room, (this.#fullBatchRate[node] ?? 0) / held) : 0;
+      if (held <= 0 || held >= tables.stride) continue;
+      const kv = tables.kvTokenLayers[node * tables.stride + held] ?? 0;
+      const byRoom = (kv * KV_ROOM_SHARE) / held / this.#residenceSeconds;
+      const byPrompts = (this.#promptShare * requestTokens) / (held * (this.#promptSeconds[node] ?? 1));
+      this.#rateMax[node] = Math.min(byRoom, byPrompts);
     }
     const flow = this.network.solve(intervals, {
-      slowLinkShare: SLOW_LINK_SHARE,
-      isPartialAllowed: this.#options.isPartialAllowed === true,
+      slowLinkShare: Math.min(1, (this.#promptShare * requestTokens) / this.#promptTokens),
+      isPartialAllowed: this.#isPartialAllowed,
       nodeRateMax: this.#rateMax,
     });
     if (flow <= 0) return 0;
-    this.#usedNodes = [];
-    for (let node = 0; node < tables.nodeCount; node++) {
-      const share = this.network.nodeFlow(node) / flow;
-      this.#nodeShare[node] = share;
-      if (share > 0) this.#usedNodes.push(node);
-    }
-    this.#order = this.#usedNodes.sort((a, b) => (intervals.end[a] ?? 0) - (intervals.end[b] ?? 0) || a - b);
-    this.#fillEdges(flow);
-    return (flow * this.residenceSeconds) / requestTokens;
+    this.#readNodes(flow);
+    this.#readLinks(flow);
+    return (flow * this.#residenceSeconds) / requestTokens;
   }
 
-  /** Seconds that a request is taken to stay when rooms are set against rates; `plan` sets it from its first constructions. */
-  residenceSeconds = 300;
+  #readNodes(flow: number): void {
+    this.#used = [];
+    this.#hops = 0;
+    this.#promptPassSeconds = 0;
+    this.#narrowestSeconds = 0;
+    let mixing = 0;
+    for (let node = 0; node < this.#tables.nodeCount; node++) {
+      const share = this.network.nodeFlow(node) / flow;
+      if (share <= 0) continue;
+      this.#share[node] = share;
+      this.#used.push(node);
+      this.#hops += share;
+      mixing += share * (1 - share);
+      const prompt = share * (this.#held[node] ?? 0) * (this.#promptSeconds[node] ?? 0);
+      this.#promptPassSeconds += prompt;
+      this.#narrowestSeconds = Math.max(this.#narrowestSeconds, prompt);
+    }
+    this.#groups = mixing;
+  }
 
-  #fillEdges(flow: number): void {
+  /** Also turns the nodes' mixing into groups, which slow links part as well. */
+  #readLinks(flow: number): void {
     const tables = this.#tables;
-    this.#edgeShare = [];
-    this.#edgeLatency = [];
-    this.#edgeTokenSeconds = [];
-    this.#edgeFrom = [];
-    this.#inNext = [];
-    this.#inHead.fill(-1);
     this.#slowHops = 0;
-    this.#lastSeconds = 0;
-    this.#gathering.fill(0);
+    this.#linkPassSeconds = 0;
     this.network.forEachFlow((from, to, rate) => {
       const share = rate / flow;
-      if (to === tables.nodeCount) {
-        this.#lastSeconds += share * linkSeconds(tables, from, to);
-        return;
-      }
-      const edge = this.#edgeShare.push(share) - 1;
-      this.#edgeFrom.push(from);
-      this.#inNext.push(this.#inHead[to] ?? -1);
-      this.#inHead[to] = edge;
-      if (from === -1) {
-        this.#edgeLatency.push(tables.sourceLatencySeconds[to] ?? 0);
-        this.#edgeTokenSeconds.push(1 / (tables.sourceTokensPerSecond[to] ?? 1));
-        return;
-      }
+      const seconds = linkSeconds(tables, from, to);
+      this.#linkPassSeconds += share * seconds;
+      this.#promptPassSeconds += share * seconds;
+      if (from === -1 || to === tables.nodeCount) return;
       const link = from * tables.nodeCount + to;
-      this.#edgeLatency.push(tables.linkLatencySeconds[link] ?? 0);
-      this.#edgeTokenSeconds.push(tables.linkSecondsPerToken[link] ?? 0);
-      const kept = GATHERING / (1 + (tables.linkSecondsPerToken[link] ?? 0) / GATHERING_SECONDS);
-      this.#gathering[to] = (this.#gathering[to] ?? 0) + (share / (this.#nodeShare[to] ?? 1)) * kept;
+      const prompt = share * (tables.linkSecondsPerToken[link] ?? 0) * this.#promptTokens;
+      this.#promptPassSeconds += prompt;
+      this.#narrowestSeconds = Math.max(this.#narrowestSeconds, prompt);
       this.#slowHops += share * (tables.linkIsSlow[link] ?? 0);
     });
-  }
-
-  #hopsMean(): number {
-    let sum = 0;
-    for (const node of this.#usedNodes) sum += this.#nodeShare[node] ?? 0;
-    return sum;
-  }
-
-  /** A rate that all the room could not reach even with empty queues. */
-  #rateCeiling(): number {
-    return (this.#room * this.#outputTokens) / this.requestSecondsAt(RATE_MIN);
+    this.#groups = 1 + (GROUPS_MAX - 1) * (1 - Math.exp(-this.#groups - this.#slowHops));
   }
 }
+
+const NO_ROW = new Float64Array(BATCH_TABLE_MAX + 1);
 
 const NOTHING_SERVED: ServingEstimate = {
   decodeTokensPerSecond: 0,
