@@ -87,6 +87,7 @@ describe("the command line without a grid", () => {
     [["keys", "revoke"]],
     [["keys", "create", "x", "--scopes", "root"]],
     [["join", "--max-memory", "lots", "fallow1_x"]],
+    [["join", "--max-weights", "lots", "fallow1_x"]],
     [["status", "--url", "not-an-address"]],
     [[]],
   ])("fallow %j is a usage error, exit code 2", async (args) => {

@@ -82,6 +82,10 @@ function addJoin(program: Command): void {
     .argument("[code]", "join code from the grid; needed the first time only")
     .option("--name <name>", "name shown in the grid (default: the host name)")
     .option("--max-memory <size>", "lend at most this much memory, e.g. 8GiB")
+    .option(
+      "--max-weights <size>",
+      "keep at most this much of models' files, e.g. 50GiB (default: what the disk takes)",
+    )
     .option("--region <name>", REGION_HELP, regionName)
     .option(
       "--threads <n>",

@@ -38,6 +38,7 @@ export async function runAgentChild(): Promise<void> {
       name: order.name,
       region: order.region,
       memoryBytesMax: null,
+      weightsBytesMax: null,
       threads: order.threads,
       drainMs: 0,
       log: createPinoLog({ level: order.logLevel }),

@@ -24,6 +24,7 @@ export interface JoinOptions {
   readonly name?: string;
   readonly region?: string;
   readonly maxMemory?: string;
+  readonly maxWeights?: string;
   readonly threads?: number;
   readonly engine: EngineWish;
   readonly logLevel: LogLevel;
@@ -37,6 +38,7 @@ const NO_WAIT_MS = 0;
 export async function runJoin(code: string | null, options: JoinOptions): Promise<void> {
   const home = openHome(options.home);
   const memoryBytesMax = options.maxMemory === undefined ? null : parseBytes(options.maxMemory);
+  const weightsBytesMax = options.maxWeights === undefined ? null : parseBytes(options.maxWeights);
   const invitation = code === null ? savedGrid(home) : readCode(code);
   const stop = onStopSignals(() => note("fallow: finishing what runs; Ctrl-C again ends at once"));
   const tell = (event: AgentEvent) => {
@@ -57,6 +59,7 @@ export async function runJoin(code: string | null, options: JoinOptions): Promis
       name: options.name ?? null,
       region: options.region ?? null,
       memoryBytesMax,
+      weightsBytesMax,
       threads: options.threads ?? null,
       log: createPinoLog({ level: options.logLevel }),
       signal: stop.signal,

@@ -40,6 +40,8 @@ export interface AgentHostOptions {
   readonly region: string | null;
   /** Null: all that the machine has, less the owner's reserve. */
   readonly memoryBytesMax: number | null;
+  /** Of all files of weights together; null: what the disk takes. */
+  readonly weightsBytesMax: number | null;
   /** CPU threads of each engine; null: half of the logical cores. */
   readonly threads: number | null;
   readonly log: Log;
@@ -104,6 +106,7 @@ export async function startAgentHost(options: AgentHostOptions): Promise<AgentHo
         agentVersion: packageVersion(),
         capabilities,
         threads,
+        weightsBudgetBytes: options.weightsBytesMax,
         onStatus: (status) => {
           switch (status.kind) {
             case "online":
