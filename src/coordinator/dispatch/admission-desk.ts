@@ -10,7 +10,7 @@ import type { Clock } from "../../ports/clock.ts";
 import type { WaitingRoom } from "../../scheduler/admission/admission.ts";
 import { COLD_START_GUESS_MS, expectedWaitMs, retryAfterMs } from "../../scheduler/admission/eta.ts";
 import { priceBound } from "../../scheduler/admission/price-bound.ts";
-import { type RequestSize, ServiceTimes, slotWorth } from "../../scheduler/admission/service-times.ts";
+import { type RequestSize, SlotTimes, slotWorth } from "../../scheduler/admission/slot-times.ts";
 import { type SharesSummary, TenantShares } from "../../scheduler/admission/tenant-shares.ts";
 import type { NodeFact, ReplicaFact } from "../../scheduler/placement/snapshot.ts";
 import type { RunningAttempt, Work } from "./work.ts";
@@ -50,7 +50,7 @@ const COLD_WEIGHT = 0.3;
 
 export class AdmissionDesk {
   readonly #ports: AdmissionPorts;
-  readonly #services = new ServiceTimes();
+  readonly #services = new SlotTimes();
   readonly #shares = new TenantShares();
   readonly #held = new Map<LeaseId, HeldSlot>();
   readonly #coldMs = new Map<ModelId, number>();

@@ -21,6 +21,7 @@ export class IndexSlots implements SlotMatcher<IndexAsk> {
   readonly #index: MatchIndex;
   readonly #scratch = new MatchScratch();
   readonly #offered = new Map<NodeId, OfferedReplica>();
+  readonly #byReplica = new Map<ReplicaId, OfferedReplica>();
   readonly #leased = new Map<NodeId, number>();
 
   constructor(index: MatchIndex) {
@@ -30,7 +31,9 @@ export class IndexSlots implements SlotMatcher<IndexAsk> {
   /** The node's slots are those of this replica, under this epoch; what was held under an older one is forgotten. */
   offer(replica: OfferedReplica): void {
     const before = this.#offered.get(replica.nodeId);
+    if (before !== undefined) this.#byReplica.delete(before.replicaId);
     this.#offered.set(replica.nodeId, replica);
+    this.#byReplica.set(replica.replicaId, replica);
     if (before?.nodeEpoch !== replica.nodeEpoch) this.#set(replica, 0);
   }
 
@@ -39,10 +42,10 @@ export class IndexSlots implements SlotMatcher<IndexAsk> {
     const excludedNodeIds = avoided.size === 0 ? request.excludedNodeIds : union(request.excludedNodeIds, avoided);
     const replica = matchReplica(this.#index, { ...request, excludedNodeIds }, this.#scratch);
     if (replica === -1) return null;
-    const nodeId = this.#index.nodes.ids.key(this.#index.replicas.node[replica] ?? -1);
-    const offered = this.#offered.get(nodeId);
-    assert(offered !== undefined, `${nodeId} in the index was offered`);
-    return [{ nodeId, nodeEpoch: offered.nodeEpoch, slots: 1 }];
+    const replicaId = this.#index.replicas.ids.key(replica);
+    const offered = this.#byReplica.get(replicaId);
+    assert(offered !== undefined, `${replicaId} in the index was offered`);
+    return [{ nodeId: offered.nodeId, nodeEpoch: offered.nodeEpoch, slots: 1 }];
   }
 
   hold(parts: readonly LeasePart[]): void {

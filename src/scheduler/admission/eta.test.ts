@@ -1,7 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { modelId } from "../../domain/ids.ts";
 import { expectedWaitMs, retryAfterMs } from "./eta.ts";
-import { REFERENCE_SPEED, ServiceTimes, slotWorth } from "./service-times.ts";
+import { REFERENCE_SPEED, SlotTimes, slotWorth } from "./slot-times.ts";
 
 const MODEL = modelId("tiny");
 const QUESTION = { slots: 1, slotsFree: 0, aheadMs: [], runningRestMs: [], coldStartMs: 5_000 };
@@ -60,7 +60,7 @@ describe("service times", () => {
   const size = { modelId: MODEL, promptTokens: 100, outputTokensMax: 400 };
 
   test("follow the size of the request and how much of its allowance is usually used", () => {
-    const times = new ServiceTimes();
+    const times = new SlotTimes();
     expect(times.isMeasured(MODEL)).toBe(false);
     // 100 prompt tokens count as 10, so 110 units in 2.2 s: 20 ms each; a quarter of what was allowed.
     for (let count = 0; count < 50; count++) times.record({ ...size, outputTokens: 100, heldMs: 2_200, worth: 0.25 });

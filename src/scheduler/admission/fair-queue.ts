@@ -34,7 +34,7 @@ export interface FairEntry {
   readonly queuedAtMs: number;
   /** Breaks ties; unique among the entries of a queue. */
   readonly entryId: string;
-  /** Normalised device-seconds that it is expected to take (service-times.ts); at least 0. */
+  /** Normalised device-seconds that it is expected to take (slot-times.ts); at least 0. */
   readonly shareCost: number;
 }
 

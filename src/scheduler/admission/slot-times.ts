@@ -49,7 +49,7 @@ export function slotWorth(replica: { slots: number; decodeTokPerSecond: number |
   return (replica.decodeTokPerSecond ?? REFERENCE_SPEED) / REFERENCE_SPEED / Math.max(1, replica.slots);
 }
 
-export class ServiceTimes {
+export class SlotTimes {
   readonly #learnt = new Map<ModelId, Learnt>();
 
   /** An attempt that ran to its end, or as far as it was let. */
