@@ -1,9 +1,11 @@
 /** What lies on a node's disk: staged ahead of need, evicted for a load, told to the coordinator. Virtual time, and a real folder at the end. */
 import { createHash } from "node:crypto";
-import { mkdtemp, readdir, rm, utimes, writeFile } from "node:fs/promises";
+import { once } from "node:events";
+import { mkdtemp, readdir, readFile, rm, stat, utimes, writeFile } from "node:fs/promises";
+import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { beforeEach, describe, expect, test } from "vitest";
+import { beforeEach, describe, expect, test, vi } from "vitest";
 import { HttpWeightsCache } from "../src/adapters/weights-http/http-weights-cache.ts";
 import { WeightsShelf } from "../src/agent/cache/weights-shelf.ts";
 import { type Sha256Hex, sha256Hex } from "../src/domain/ids.ts";
@@ -189,6 +191,53 @@ describe("eviction", () => {
 });
 
 describe("a real folder", () => {
+  test("takes a staged file over HTTP, keeps what came when the owner is back, and goes on from there", async () => {
+    const content = Buffer.alloc(1_000_000, "weights of a model, ");
+    const weightsSha256 = sha256Hex(createHash("sha256").update(content).digest("hex"));
+    const ranges: (string | undefined)[] = [];
+    const server = createServer((request, response) => {
+      const { range } = request.headers;
+      ranges.push(range);
+      const from = Number(/^bytes=(\d+)-$/.exec(range ?? "")?.[1] ?? 0);
+      const part = { "content-range": `bytes ${from}-${content.length - 1}/${content.length}` };
+      response.writeHead(range === undefined ? 200 : 206, range === undefined ? {} : part);
+      // The first time the line stalls in the middle.
+      if (ranges.length === 1) response.write(content.subarray(0, 600_000));
+      else response.end(content.subarray(from));
+    });
+    const folder = await mkdtemp(join(tmpdir(), "fallow-shelf-"));
+    try {
+      await once(server.listen(0, "127.0.0.1"), "listening");
+      const address = server.address();
+      const url = `http://127.0.0.1:${typeof address === "object" ? address?.port : ""}`;
+      const shelf = new WeightsShelf(
+        {
+          cache: new HttpWeightsCache({ folder, target: { url, certificateSha256: null } }),
+          log: simLog(() => undefined),
+          pinned: () => pinned,
+          sessionToken: () => bearer,
+          onChange: () => told.push(shelf.state()),
+        },
+        { budgetBytes: null },
+      );
+      const ordered = { type: "weights.stage" as const, weightsSha256, fileBytes: content.length };
+      const bytesOf = async (kind: string) =>
+        (await stat(join(folder, `${weightsSha256}.${kind}`)).catch(() => null))?.size;
+      shelf.stage(ordered);
+      await vi.waitFor(async () => expect(await bytesOf("partial")).toBe(600_000), { timeout: 20_000 });
+      shelf.giveWay(null);
+      await vi.waitFor(() => expect(told.at(-1)?.weights).toEqual([]), { timeout: 20_000 });
+      shelf.stage(ordered);
+      await vi.waitFor(() => expect(told.at(-1)?.weights).toMatchObject([{ state: "cached" }]), { timeout: 20_000 });
+      expect(ranges).toEqual([undefined, "bytes=600000-"]);
+      expect((await readFile(join(folder, `${weightsSha256}.gguf`))).equals(content)).toBe(true);
+    } finally {
+      server.closeAllConnections();
+      server.close();
+      await rm(folder, { recursive: true });
+    }
+  });
+
   test("lists its verified files by last use, tells its room, and removes a file with what there is of it in part", async () => {
     const folder = await mkdtemp(join(tmpdir(), "fallow-shelf-"));
     try {
