@@ -1,3 +1,4 @@
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { readLatencyTable } from "./latency-table.ts";
 import { readLoadLatencies, readModelTrace } from "./model-trace.ts";
@@ -151,5 +152,47 @@ describe("a latency table", () => {
   test("is refused for a pair that is missing", () => {
     const text = '{"regions": ["a", "b"], "rtt": {"a": {"a": 0, "b": 35}, "b": {"b": 0}}}';
     expect(whyOf(readLatencyTable(text))).toMatch(/rtt\.b\.a: is nothing; must be a number/);
+  });
+});
+
+describe("whatever a trace holds, reading it ends in a trace or a refusal", () => {
+  const readers = [
+    readRequestTrace,
+    readModelTrace,
+    readLoadLatencies,
+    readLatencyTable,
+    (text: string) => readSpotSeries(text, { name: "zone" }),
+  ];
+  const isToldOrRead = (text: string) => {
+    for (const read of readers) {
+      const outcome = read(text);
+      expect(outcome.ok || outcome.reason.message.length > 0).toBe(true);
+    }
+  };
+
+  test("for any text", () => {
+    fc.assert(fc.property(fc.string({ unit: "binary" }), isToldOrRead));
+  });
+
+  test("for any JSON, and any lines of it", () => {
+    fc.assert(
+      fc.property(fc.array(fc.jsonValue({ maxDepth: 3 })), (values) =>
+        isToldOrRead(values.map((value) => JSON.stringify(value)).join("\n")),
+      ),
+    );
+  });
+
+  test("for any cells below the right columns", () => {
+    const cell = fc.oneof(fc.constantFrom("", "0", "-1", "1e999", "NaN", "2023-11-16 18:00:00", "5"), fc.string());
+    const heads = [
+      HEAD,
+      "gmt_create,predict_status,exec_time_seconds,checkpoint_model_version_id",
+      "timestamp_anon,value,container_ip",
+    ];
+    fc.assert(
+      fc.property(fc.constantFrom(...heads), fc.array(fc.array(cell, { maxLength: 5 })), (head, rows) =>
+        isToldOrRead([head, ...rows.map((cells) => cells.join(","))].join("\n")),
+      ),
+    );
   });
 });
