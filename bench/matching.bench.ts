@@ -70,15 +70,16 @@ class Churn {
   }
 
   commit(replica: number): void {
-    const { ids, slotsLeased, slots } = this.#pool.index.replicas;
-    const leased = slotsLeased[replica] ?? 0;
-    if (leased >= (slots[replica] ?? 0)) throw new Error(`${ids.key(replica)} was full when it was chosen`);
+    const { replicas } = this.#pool.index;
+    const { ids } = replicas;
+    const leased = replicas.slotsLeased(replica);
+    if (leased >= replicas.slots(replica)) throw new Error(`${ids.key(replica)} was full when it was chosen`);
     this.#pool.index.setLeased(ids.key(replica), leased + 1);
     this.#leases.push({ replica, generation: ids.generation(replica) });
     if (this.#leases.length - this.#oldest <= LEASES) return;
     const ended = this.#leases[this.#oldest++];
     if (ended === undefined || ids.generation(ended.replica) !== ended.generation) return;
-    const left = (this.#pool.index.replicas.slotsLeased[ended.replica] ?? 1) - 1;
+    const left = replicas.slotsLeased(ended.replica) - 1;
     this.#pool.index.setLeased(ids.key(ended.replica), Math.max(0, left));
   }
 }

@@ -113,7 +113,7 @@ export class GridIndex {
     const { nodes, replicas } = this.index;
     const known: ReplicaId[] = [];
     const node = nodes.find(nodeId);
-    for (let at = replicas.firstOnNode(node); at !== -1; at = replicas.nextOnNode[at] ?? -1) {
+    for (let at = replicas.firstOnNode(node); at !== -1; at = replicas.nextOnNode(at)) {
       known.push(replicas.ids.key(at));
     }
     return known;

@@ -158,10 +158,10 @@ export class Matcher {
     matchLog.matched({ tookMs: clock.monoMs() - startMs, looked: this.#scratch.looked });
     if (replica === -1) return null;
     const { replicas, nodes } = index;
-    const nodeId = nodes.ids.key(replicas.node[replica] ?? 0);
+    const nodeId = nodes.ids.key(replicas.node(replica));
     return {
       lease: { nodeId, replicaId: replicas.ids.key(replica) },
-      slotsLeasedSeen: replicas.slotsLeased[replica] ?? 0,
+      slotsLeasedSeen: replicas.slotsLeased(replica),
       versionSeen: pool.version,
       match: explainMatch(index, this.#scratch),
     };

@@ -24,7 +24,7 @@ export function matchExhaustively(index: MatchIndex, request: MatchRequest): Exh
   let bestMs = Number.NEGATIVE_INFINITY;
   let feasible = 0;
   for (let replica = 0; replica < ids.capacity; replica++) {
-    if (!ids.isUsed(replica) || index.replicas.model[replica] !== model) continue;
+    if (!ids.isUsed(replica) || index.replicas.model(replica) !== model) continue;
     const obstacle = replicaObstacle(index, query, replica);
     if (obstacle !== NO_OBSTACLE) {
       counts[obstacle] = (counts[obstacle] ?? 0) + 1;

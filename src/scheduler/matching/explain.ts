@@ -70,11 +70,11 @@ function bestOf(index: MatchIndex, scratch: MatchScratch): readonly ExplainedCan
   ranked.sort((a, b) => b.scoreMs - a.scoreMs || (replicas.ids.key(a.replica) < replicas.ids.key(b.replica) ? -1 : 1));
   return ranked.slice(0, EXPLAINED_MAX).map(({ replica, scoreMs }) => ({
     replicaId: replicas.ids.key(replica),
-    nodeId: nodes.ids.key(replicas.node[replica] ?? 0),
+    nodeId: nodes.ids.key(replicas.node(replica)),
     scoreMs,
     parts: replicaParts(index, query, replica),
-    slotsLeased: replicas.slotsLeased[replica] ?? 0,
-    slots: replicas.slots[replica] ?? 0,
+    slotsLeased: replicas.slotsLeased(replica),
+    slots: replicas.slots(replica),
   }));
 }
 

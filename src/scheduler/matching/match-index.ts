@@ -50,18 +50,18 @@ export class MatchIndex {
   constructor() {
     const { nodes, replicas } = this;
     const nodeBoundMs = (node: number, horizon: number) =>
-      (nodes.staticMs[node] ?? 0) + riskScore(nodes.hazardPerMs[node] ?? 0, horizonMs(horizon));
+      nodes.staticMs(node) + riskScore(nodes.hazardPerMs(node), horizonMs(horizon));
     this.#nodeRanking = {
-      boundMs: (node, horizon) => (nodes.state[node] === 0 ? nodeBoundMs(node, horizon) : Number.NaN),
+      boundMs: (node, horizon) => (nodes.state(node) === 0 ? nodeBoundMs(node, horizon) : Number.NaN),
       compare: (one, other) => (nodes.ids.key(one) < nodes.ids.key(other) ? -1 : 1),
     };
     this.#replicaRanking = {
       boundMs: (replica, horizon) => {
-        const node = replicas.node[replica] ?? 0;
-        const load = (replicas.slotsLeased[replica] ?? 0) / (replicas.slots[replica] ?? 0);
+        const node = replicas.node(replica);
+        const load = replicas.slotsLeased(replica) / replicas.slots(replica);
         // A replica without slots has no load, and is as good as full.
-        if (nodes.state[node] !== 0 || replicas.isReady[replica] !== 1 || !(load < 1)) return Number.NaN;
-        return nodeBoundMs(node, horizon) + (replicas.warmthMs[replica] ?? 0) - SCORE_WEIGHTS.loadMs * load;
+        if (nodes.state(node) !== 0 || replicas.isReady(replica) !== 1 || !(load < 1)) return Number.NaN;
+        return nodeBoundMs(node, horizon) + replicas.warmthMs(replica) - SCORE_WEIGHTS.loadMs * load;
       },
       compare: (one, other) => (replicas.ids.key(one) < replicas.ids.key(other) ? -1 : 1),
     };
@@ -72,7 +72,7 @@ export class MatchIndex {
   /** A node is new, or anything of it changed. */
   upsertNode(traits: NodeTraits): void {
     const known = this.nodes.find(traits.nodeId);
-    const regionBefore = known === -1 ? -1 : (this.nodes.region[known] ?? -1);
+    const regionBefore = known === -1 ? -1 : this.nodes.region(known);
     const change = this.nodes.upsert(traits);
     if (change.isMoved && known !== -1) this.#moveReplicas(known, regionBefore);
     this.#fileNode(change, regionBefore, known !== -1);
@@ -97,7 +97,7 @@ export class MatchIndex {
     for (let at = this.replicas.firstOnNode(node); at !== -1; at = this.replicas.firstOnNode(node)) {
       this.removeReplica(this.replicas.ids.key(at));
     }
-    this.#nodeList(this.#bucketOf[node] ?? 0, this.nodes.region[node] ?? -1).remove(node);
+    this.#nodeList(this.#bucketOf[node] ?? 0, this.nodes.region(node)).remove(node);
     this.nodes.remove(nodeId);
   }
 
@@ -113,15 +113,15 @@ export class MatchIndex {
       this.#listOf(replica).add(replica);
       return;
     }
-    assert(this.replicas.node[known] === node, `${traits.replicaId} stays on its node`);
+    assert(this.replicas.node(known) === node, `${traits.replicaId} stays on its node`);
     this.replicas.update(known, traits);
     this.#listOf(known).touch(known);
   }
 
   setLeased(replicaId: ReplicaId, slotsLeased: number): void {
     const replica = this.replicas.find(replicaId);
-    if (replica === -1 || this.replicas.slotsLeased[replica] === slotsLeased) return;
-    this.replicas.slotsLeased[replica] = slotsLeased;
+    if (replica === -1 || this.replicas.slotsLeased(replica) === slotsLeased) return;
+    this.replicas.setLeased(replica, slotsLeased);
     this.#listOf(replica).touch(replica);
   }
 
@@ -160,8 +160,8 @@ export class MatchIndex {
   }
 
   #listOf(replica: number): PostingList {
-    const region = this.nodes.region[this.replicas.node[replica] ?? 0] ?? -1;
-    return this.#replicaList(this.replicas.model[replica] ?? 0, region);
+    const region = this.nodes.region(this.replicas.node(replica));
+    return this.#replicaList(this.replicas.model(replica), region);
   }
 
   #replicaList(model: number, region: number): PostingList {
@@ -182,8 +182,8 @@ export class MatchIndex {
 
   #fileNode(change: NodeChange, regionBefore: number, isKnown: boolean): void {
     const { node } = change;
-    const region = this.nodes.region[node] ?? -1;
-    const bucket = vramBucket(this.nodes.vramFreeBytes[node] ?? 0);
+    const region = this.nodes.region(node);
+    const bucket = vramBucket(this.nodes.vramFreeBytes(node));
     const bucketBefore = this.#bucketOf[node] ?? 0;
     this.#bucketOf[node] = bucket;
     if (isKnown && bucket === bucketBefore && region === regionBefore) {
@@ -195,19 +195,19 @@ export class MatchIndex {
   }
 
   #moveReplicas(node: number, regionBefore: number): void {
-    for (let at = this.replicas.firstOnNode(node); at !== -1; at = this.replicas.nextOnNode[at] ?? -1) {
-      this.#replicaList(this.replicas.model[at] ?? 0, regionBefore).remove(at);
+    for (let at = this.replicas.firstOnNode(node); at !== -1; at = this.replicas.nextOnNode(at)) {
+      this.#replicaList(this.replicas.model(at), regionBefore).remove(at);
       this.#listOf(at).add(at);
     }
   }
 
   #touch(node: number): void {
-    this.#nodeList(this.#bucketOf[node] ?? 0, this.nodes.region[node] ?? -1).touch(node);
+    this.#nodeList(this.#bucketOf[node] ?? 0, this.nodes.region(node)).touch(node);
     this.#touchReplicas(node);
   }
 
   #touchReplicas(node: number): void {
-    for (let at = this.replicas.firstOnNode(node); at !== -1; at = this.replicas.nextOnNode[at] ?? -1) {
+    for (let at = this.replicas.firstOnNode(node); at !== -1; at = this.replicas.nextOnNode(at)) {
       this.#listOf(at).touch(at);
     }
   }

@@ -76,10 +76,10 @@ function codes<Name>(names: Iterable<Name> | null, find: (name: Name) => number)
 /** The first rule that this node breaks, as a place in `OBSTACLES`; `NO_OBSTACLE` when it takes the work. */
 export function nodeObstacle(index: MatchIndex, query: MatchQuery, node: number): number {
   const { nodes } = index;
-  const state = nodes.state[node] ?? 1;
+  const state = nodes.state(node);
   if (state !== 0) return state - 1;
   if (query.excluded?.has(node) === true) return FAILED_BEFORE;
-  if (query.isAllowed !== null && query.isAllowed[(nodes.region[node] ?? -1) + 1] !== 1) return REGION;
+  if (query.isAllowed !== null && query.isAllowed[nodes.region(node) + 1] !== 1) return REGION;
   return ruleObstacle(index, query, node);
 }
 
@@ -87,14 +87,14 @@ export function nodeObstacle(index: MatchIndex, query: MatchQuery, node: number)
 function ruleObstacle(index: MatchIndex, query: MatchQuery, node: number): number {
   const { nodes } = index;
   const rules: MatchConstraints = query.request.constraints;
-  if (rules.trustMin > 0 && (nodes.trust[node] ?? 0) < rules.trustMin) return TRUST;
+  if (rules.trustMin > 0 && nodes.trust(node) < rules.trustMin) return TRUST;
   const { priceMicroUsdPerHourMax, rttMsMax, decodeTokPerSecondMin } = rules;
-  if (priceMicroUsdPerHourMax < ANY && (nodes.priceMicroUsdPerHour[node] ?? 0) > priceMicroUsdPerHourMax) return PRICE;
-  if (rttMsMax < ANY && (nodes.rttMs[node] ?? 0) > rttMsMax) return FAR;
-  if (decodeTokPerSecondMin > 0 && (nodes.decodeTokPerSecond[node] ?? 0) < decodeTokPerSecondMin) return SLOW;
-  if (query.gpuClasses !== null && !query.gpuClasses.has(nodes.gpuClass[node] ?? -1)) return GPU_CLASS;
-  if (query.owners?.has(nodes.owner[node] ?? -1) === true) return OWNER;
-  if (query.networks?.has(nodes.network[node] ?? -1) === true) return NETWORK;
+  if (priceMicroUsdPerHourMax < ANY && nodes.priceMicroUsdPerHour(node) > priceMicroUsdPerHourMax) return PRICE;
+  if (rttMsMax < ANY && nodes.rttMs(node) > rttMsMax) return FAR;
+  if (decodeTokPerSecondMin > 0 && nodes.decodeTokPerSecond(node) < decodeTokPerSecondMin) return SLOW;
+  if (query.gpuClasses !== null && !query.gpuClasses.has(nodes.gpuClass(node))) return GPU_CLASS;
+  if (query.owners?.has(nodes.owner(node)) === true) return OWNER;
+  if (query.networks?.has(nodes.network(node)) === true) return NETWORK;
   return NO_OBSTACLE;
 }
 
@@ -104,8 +104,8 @@ function ruleObstacle(index: MatchIndex, query: MatchQuery, node: number): numbe
  */
 export function listedObstacle(index: MatchIndex, query: MatchQuery, replica: number): number {
   const { replicas } = index;
-  if ((replicas.contextTokens[replica] ?? 0) < query.request.tokensNeeded) return CONTEXT;
-  const node = replicas.node[replica] ?? 0;
+  if (replicas.contextTokens(replica) < query.request.tokensNeeded) return CONTEXT;
+  const node = replicas.node(replica);
   if (query.excluded?.has(node) === true) return FAILED_BEFORE;
   return ruleObstacle(index, query, node);
 }
@@ -113,12 +113,12 @@ export function listedObstacle(index: MatchIndex, query: MatchQuery, replica: nu
 /** Whatever its state is. */
 export function replicaObstacle(index: MatchIndex, query: MatchQuery, replica: number): number {
   const { replicas } = index;
-  const node = replicas.node[replica] ?? 0;
-  const state = index.nodes.state[node] ?? 1;
+  const node = replicas.node(replica);
+  const state = index.nodes.state(node);
   if (state !== 0) return state - 1;
-  if (replicas.isReady[replica] !== 1) return NOT_READY;
-  if ((replicas.contextTokens[replica] ?? 0) < query.request.tokensNeeded) return CONTEXT;
-  if ((replicas.slotsLeased[replica] ?? 0) >= (replicas.slots[replica] ?? 0)) return FULL;
+  if (replicas.isReady(replica) !== 1) return NOT_READY;
+  if (replicas.contextTokens(replica) < query.request.tokensNeeded) return CONTEXT;
+  if (replicas.slotsLeased(replica) >= replicas.slots(replica)) return FULL;
   return nodeObstacle(index, query, node);
 }
 
@@ -130,7 +130,7 @@ export function loadObstacle(
 ): number {
   const obstacle = nodeObstacle(index, query, load.node);
   if (obstacle !== NO_OBSTACLE) return obstacle;
-  return (index.nodes.vramFreeBytes[load.node] ?? 0) < load.neededBytes ? MEMORY : NO_OBSTACLE;
+  return index.nodes.vramFreeBytes(load.node) < load.neededBytes ? MEMORY : NO_OBSTACLE;
 }
 
 export const REGION_OBSTACLE = REGION;
@@ -141,12 +141,12 @@ export const HELD_OBSTACLE = NOT_READY;
 
 export function replicaScore(index: MatchIndex, query: MatchQuery, replica: number): number {
   const { replicas, nodes } = index;
-  const node = replicas.node[replica] ?? 0;
+  const node = replicas.node(replica);
   const prefix = replica === query.hintReplica ? prefixScore(query) : 0;
   return (
-    (nodes.staticMs[node] ?? 0) +
-    (replicas.warmthMs[replica] ?? 0) +
-    riskScore(nodes.hazardPerMs[node] ?? 0, query.request.remainingMs) -
+    nodes.staticMs(node) +
+    replicas.warmthMs(replica) +
+    riskScore(nodes.hazardPerMs(node), query.request.remainingMs) -
     distanceMs(index, query, node) -
     SCORE_WEIGHTS.loadMs * loadShare(index, replica) +
     prefix
@@ -154,12 +154,12 @@ export function replicaScore(index: MatchIndex, query: MatchQuery, replica: numb
 }
 
 function distanceMs(index: MatchIndex, query: MatchQuery, node: number): number {
-  return query.distancesMs?.[(index.nodes.region[node] ?? -1) + 1] ?? 0;
+  return query.distancesMs?.[index.nodes.region(node) + 1] ?? 0;
 }
 
 /** 0 to 1. */
 export function loadShare(index: MatchIndex, replica: number): number {
-  return (index.replicas.slotsLeased[replica] ?? 0) / Math.max(1, index.replicas.slots[replica] ?? 1);
+  return index.replicas.slotsLeased(replica) / Math.max(1, index.replicas.slots(replica));
 }
 
 function prefixScore(query: MatchQuery): number {
@@ -170,8 +170,8 @@ function prefixScore(query: MatchQuery): number {
 export function replicaParts(index: MatchIndex, query: MatchQuery, replica: number): ScoreParts {
   const { replicas } = index;
   return {
-    ...partsOfNode(index, query, replicas.node[replica] ?? 0),
-    warmth: replicas.warmthMs[replica] ?? 0,
+    ...partsOfNode(index, query, replicas.node(replica)),
+    warmth: replicas.warmthMs(replica),
     prefix: replica === query.hintReplica ? prefixScore(query) : 0,
     load: 0 - SCORE_WEIGHTS.loadMs * loadShare(index, replica),
   };
@@ -180,11 +180,11 @@ export function replicaParts(index: MatchIndex, query: MatchQuery, replica: numb
 /** Of a node that would have to load the model: nothing is warm, and load is the share of its memory that is taken. */
 export function loadScore(index: MatchIndex, query: MatchQuery, node: number): number {
   const { nodes } = index;
-  const usable = nodes.vramUsableBytes[node] ?? 0;
-  const taken = usable === 0 ? 0 : 1 - (nodes.vramFreeBytes[node] ?? 0) / usable;
+  const usable = nodes.vramUsableBytes(node);
+  const taken = usable === 0 ? 0 : 1 - nodes.vramFreeBytes(node) / usable;
   return (
-    (nodes.staticMs[node] ?? 0) +
-    riskScore(nodes.hazardPerMs[node] ?? 0, query.request.remainingMs) -
+    nodes.staticMs(node) +
+    riskScore(nodes.hazardPerMs(node), query.request.remainingMs) -
     distanceMs(index, query, node) -
     SCORE_WEIGHTS.loadMs * taken
   );
@@ -200,6 +200,6 @@ function partsOfNode(
   return {
     ...own,
     rtt: own.rtt - distanceMs(index, query, node),
-    risk: riskScore(nodes.hazardPerMs[node] ?? 0, query.request.remainingMs),
+    risk: riskScore(nodes.hazardPerMs(node), query.request.remainingMs),
   };
 }

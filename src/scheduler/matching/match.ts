@@ -117,7 +117,7 @@ export function matchLoad(
   }
   const { nodes } = index;
   return chosen(scratch, {
-    load: (node) => 1 - (nodes.vramFreeBytes[node] ?? 0) / Math.max(1, nodes.vramUsableBytes[node] ?? 1),
+    load: (node) => 1 - nodes.vramFreeBytes(node) / Math.max(1, nodes.vramUsableBytes(node)),
     compare: (one, other) => (nodes.ids.key(one) < nodes.ids.key(other) ? -1 : 1),
   });
 }
@@ -129,8 +129,8 @@ function mayWin(boundMs: number, scratch: MatchScratch): boolean {
 
 export function holds(index: MatchIndex, node: number, model: number): boolean {
   const { replicas } = index;
-  for (let at = replicas.firstOnNode(node); at !== -1; at = replicas.nextOnNode[at] ?? -1) {
-    if (replicas.model[at] === model) return true;
+  for (let at = replicas.firstOnNode(node); at !== -1; at = replicas.nextOnNode(at)) {
+    if (replicas.model(at) === model) return true;
   }
   return false;
 }
@@ -139,7 +139,7 @@ export function holds(index: MatchIndex, node: number, model: number): boolean {
 function hintOf(index: MatchIndex, query: MatchQuery): number {
   const { hintReplica, request } = query;
   const model = index.replicas.models.find(request.modelId);
-  return hintReplica !== -1 && index.replicas.model[hintReplica] === model ? hintReplica : -1;
+  return hintReplica !== -1 && index.replicas.model(hintReplica) === model ? hintReplica : -1;
 }
 
 /** The lists of allowed regions; entries of others are counted as turned away. */

@@ -1,12 +1,12 @@
 /**
- * All nodes as columns: one typed array for each fact, one dense id for each node, so that a decision over 100,000 nodes reads a few
- * numbers and follows no object. Ids are reused; `generation` tells an old bearer from a new one.
+ * All nodes as rows of typed arrays, one dense id for each node, so that a decision over 100,000 nodes reads a few numbers that lie side
+ * by side and follows no object (a column for each fact costs a cache miss for each). Ids are reused; `generation` tells an old bearer from a new one.
  *
  * `upsert` takes whole facts and answers with what they changed for the index; `heartbeat` takes only what beats change. A node's
  * static score (score.ts) is kept in a column; a round trip's jitter is no change, so that it does not sort lists anew.
  */
 import type { NodeId } from "../../domain/ids.ts";
-import { DenseIds, grownBytes, grownFloats, grownInts, Names } from "./columns.ts";
+import { DenseIds, grownFloats, grownInts, Names } from "./columns.ts";
 import { hazardPerMs, type NodeQualities, nodeScore } from "./score.ts";
 
 export type NodeAvailability = "takes-work" | "offline" | "suspect" | "draining" | "yielding";
@@ -56,27 +56,21 @@ export interface NodeChange {
   readonly isMoved: boolean;
 }
 
+/** Numbers of a node that lie side by side: all that a search reads of it is in two cache lines. */
+const FACTS = 8;
+const CODES = 8;
+
 export class NodeTable {
   readonly ids = new DenseIds<NodeId>();
   readonly regions = new Names();
   readonly gpuClasses = new Names();
   readonly owners = new Names();
   readonly networks = new Names();
-  /** Columns, by node. Read by the search, written here only. */
-  state = new Uint8Array(0);
-  region = new Int32Array(0);
-  owner = new Int32Array(0);
-  network = new Int32Array(0);
-  gpuClass = new Int32Array(0);
-  vramUsableBytes = new Float64Array(0);
-  vramFreeBytes = new Float64Array(0);
-  trust = new Float64Array(0);
-  priceMicroUsdPerHour = new Float64Array(0);
-  rttMs = new Float64Array(0);
-  decodeTokPerSecond = new Float64Array(0);
-  hazardPerMs = new Float64Array(0);
-  gramsCo2PerHour = new Float64Array(0);
-  staticMs = new Float64Array(0);
+  /** Rows of `FACTS` numbers, one cache line each. */
+  #facts = new Float64Array(0);
+  /** Rows of `CODES` small numbers. */
+  #codes = new Int32Array(0);
+  #gramsCo2PerHour = new Float64Array(0);
 
   #regionRanks = new Int32Array(1);
 
@@ -96,76 +90,122 @@ export class NodeTable {
     return this.ids.find(nodeId);
   }
 
+  // -------------------------------------------------------------- facts of a node
+
+  /** 0 takes work; 1 to 4 stand for the first four obstacles (match-request.ts). */
+  state(node: number): number {
+    return this.#codes[node * CODES] ?? 1;
+  }
+  /** Codes of names; -1 when not known. */
+  region(node: number): number {
+    return this.#codes[node * CODES + 1] ?? -1;
+  }
+  owner(node: number): number {
+    return this.#codes[node * CODES + 2] ?? -1;
+  }
+  network(node: number): number {
+    return this.#codes[node * CODES + 3] ?? -1;
+  }
+  gpuClass(node: number): number {
+    return this.#codes[node * CODES + 4] ?? -1;
+  }
+  staticMs(node: number): number {
+    return this.#facts[node * FACTS] ?? 0;
+  }
+  hazardPerMs(node: number): number {
+    return this.#facts[node * FACTS + 1] ?? 0;
+  }
+  trust(node: number): number {
+    return this.#facts[node * FACTS + 2] ?? 0;
+  }
+  priceMicroUsdPerHour(node: number): number {
+    return this.#facts[node * FACTS + 3] ?? 0;
+  }
+  rttMs(node: number): number {
+    return this.#facts[node * FACTS + 4] ?? 0;
+  }
+  decodeTokPerSecond(node: number): number {
+    return this.#facts[node * FACTS + 5] ?? 0;
+  }
+  vramFreeBytes(node: number): number {
+    return this.#facts[node * FACTS + 6] ?? 0;
+  }
+  vramUsableBytes(node: number): number {
+    return this.#facts[node * FACTS + 7] ?? 0;
+  }
+
+  // -------------------------------------------------------------- changes
+
   upsert(traits: NodeTraits): NodeChange {
     const known = this.ids.find(traits.nodeId);
     const node = known === -1 ? this.ids.add(traits.nodeId) : known;
     this.#reserve(node + 1);
-    const regionBefore = this.region[node];
-    this.state[node] = AVAILABILITIES.indexOf(traits.availability);
-    this.region[node] = this.regions.code(traits.region);
-    this.owner[node] = this.owners.code(traits.owner);
-    this.network[node] = this.networks.code(traits.network);
-    this.gpuClass[node] = this.gpuClasses.code(traits.gpuClass);
-    this.vramUsableBytes[node] = traits.vramUsableBytes;
-    this.vramFreeBytes[node] = traits.vramFreeBytes;
-    this.trust[node] = traits.trust ?? NEUTRAL.trust;
-    this.priceMicroUsdPerHour[node] = traits.priceMicroUsdPerHour ?? NEUTRAL.priceMicroUsdPerHour;
-    this.rttMs[node] = Math.min(RTT_MS_MAX, traits.rttMs ?? NEUTRAL.rttMs);
-    this.decodeTokPerSecond[node] = traits.decodeTokPerSecond ?? NEUTRAL.decodeTokPerSecond;
-    this.hazardPerMs[node] = hazardPerMs(traits.stayChancePerHour ?? NEUTRAL.stayChancePerHour);
-    this.gramsCo2PerHour[node] = traits.gramsCo2PerHour ?? NEUTRAL.gramsCo2PerHour;
-    this.staticMs[node] = nodeScore(this.qualities(node));
-    return { node, isMoved: known === -1 || regionBefore !== this.region[node] };
+    const regionBefore = this.region(node);
+    this.#codes.set(
+      [
+        AVAILABILITIES.indexOf(traits.availability),
+        this.regions.code(traits.region),
+        this.owners.code(traits.owner),
+        this.networks.code(traits.network),
+        this.gpuClasses.code(traits.gpuClass),
+      ],
+      node * CODES,
+    );
+    this.#facts.set(
+      [
+        0,
+        hazardPerMs(traits.stayChancePerHour ?? NEUTRAL.stayChancePerHour),
+        traits.trust ?? NEUTRAL.trust,
+        traits.priceMicroUsdPerHour ?? NEUTRAL.priceMicroUsdPerHour,
+        Math.min(RTT_MS_MAX, traits.rttMs ?? NEUTRAL.rttMs),
+        traits.decodeTokPerSecond ?? NEUTRAL.decodeTokPerSecond,
+        traits.vramFreeBytes,
+        traits.vramUsableBytes,
+      ],
+      node * FACTS,
+    );
+    this.#gramsCo2PerHour[node] = traits.gramsCo2PerHour ?? NEUTRAL.gramsCo2PerHour;
+    this.#facts[node * FACTS] = nodeScore(this.qualities(node));
+    return { node, isMoved: known === -1 || regionBefore !== this.region(node) };
   }
 
   /** True when it is news. */
   setAvailability(node: number, availability: NodeAvailability): boolean {
     const state = AVAILABILITIES.indexOf(availability);
-    if (this.state[node] === state) return false;
-    this.state[node] = state;
+    if (this.state(node) === state) return false;
+    this.#codes[node * CODES] = state;
     return true;
   }
 
   /** True when the node's static score is another than before. */
   heartbeat(node: number, beat: { readonly rttMs: number }): boolean {
-    const keptMs = this.rttMs[node] ?? 0;
+    const keptMs = this.rttMs(node);
     if (Math.abs(beat.rttMs - keptMs) <= Math.max(RTT_NEWS_MS, RTT_NEWS_SHARE * keptMs)) return false;
-    this.rttMs[node] = Math.min(RTT_MS_MAX, beat.rttMs);
-    this.staticMs[node] = nodeScore(this.qualities(node));
+    this.#facts[node * FACTS + 4] = Math.min(RTT_MS_MAX, beat.rttMs);
+    this.#facts[node * FACTS] = nodeScore(this.qualities(node));
     return true;
   }
 
   remove(nodeId: NodeId): void {
-    this.state[this.ids.find(nodeId)] = AVAILABILITIES.indexOf("offline");
+    this.#codes[this.ids.find(nodeId) * CODES] = AVAILABILITIES.indexOf("offline");
     this.ids.remove(nodeId);
   }
 
   qualities(node: number): NodeQualities {
     return {
-      decodeTokPerSecond: this.decodeTokPerSecond[node] ?? 0,
-      trust: this.trust[node] ?? 0,
-      rttMs: this.rttMs[node] ?? 0,
-      priceMicroUsdPerHour: this.priceMicroUsdPerHour[node] ?? 0,
-      gramsCo2PerHour: this.gramsCo2PerHour[node] ?? 0,
+      decodeTokPerSecond: this.decodeTokPerSecond(node),
+      trust: this.trust(node),
+      rttMs: this.rttMs(node),
+      priceMicroUsdPerHour: this.priceMicroUsdPerHour(node),
+      gramsCo2PerHour: this.#gramsCo2PerHour[node] ?? 0,
     };
   }
 
   #reserve(count: number): void {
-    if (count <= this.state.length) return;
-    const length = Math.max(count, this.state.length * 2, 64);
-    this.state = grownBytes(this.state, length);
-    this.region = grownInts(this.region, length);
-    this.owner = grownInts(this.owner, length);
-    this.network = grownInts(this.network, length);
-    this.gpuClass = grownInts(this.gpuClass, length);
-    this.vramUsableBytes = grownFloats(this.vramUsableBytes, length);
-    this.vramFreeBytes = grownFloats(this.vramFreeBytes, length);
-    this.trust = grownFloats(this.trust, length);
-    this.priceMicroUsdPerHour = grownFloats(this.priceMicroUsdPerHour, length);
-    this.rttMs = grownFloats(this.rttMs, length);
-    this.decodeTokPerSecond = grownFloats(this.decodeTokPerSecond, length);
-    this.hazardPerMs = grownFloats(this.hazardPerMs, length);
-    this.gramsCo2PerHour = grownFloats(this.gramsCo2PerHour, length);
-    this.staticMs = grownFloats(this.staticMs, length);
+    if (count <= this.#gramsCo2PerHour.length) return;
+    const length = Math.max(count, this.#gramsCo2PerHour.length * 2, 64);
+    this.#facts = grownFloats(this.#facts, length * FACTS);
+    this.#codes = grownInts(this.#codes, length * CODES);
+    this.#gramsCo2PerHour = grownFloats(this.#gramsCo2PerHour, length);
   }
 }

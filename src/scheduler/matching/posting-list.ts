@@ -36,7 +36,7 @@ export function horizonMs(horizon: number): number {
 }
 
 export interface Ranking {
-  /** Upper bound of an entry's score at a horizon, in ms; NaN for one that no request could get. */
+  /** Upper bound of an entry's score at a horizon, in ms; falls with the horizon; NaN for one that no request could get. */
   boundMs(entry: number, horizon: number): number;
   /** Negative when the first stands before the second at equal bounds. */
   compare(one: number, other: number): number;
@@ -155,8 +155,11 @@ export class PostingList {
   /** Its bound may be another. */
   touch(entry: number): void {
     if (this.#orders.length === 0) return;
+    // A bound only falls with the horizon: what does not reach a top at the first is no news at any.
+    const nearestMs = this.#boundOf(entry, 0);
     for (let horizon = 0; horizon < this.#orders.length; horizon++) {
       const tops = this.#shelf.topsMs(horizon);
+      if (!(nearestMs > (tops[this.#at] ?? 0))) continue;
       const boundMs = this.#boundOf(entry, horizon);
       if (boundMs > (tops[this.#at] ?? 0)) tops[this.#at] = boundMs;
     }

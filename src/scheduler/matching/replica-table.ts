@@ -1,9 +1,9 @@
 /**
- * All replicas as columns, beside the node table: which model on which node, and how busy. Replicas of one node form a chain through
+ * All replicas as rows of one typed array, beside the node table: which model on which node, and how busy. Replicas of one node form a chain through
  * `nextOnNode`, so that a change of the node finds them.
  */
 import type { ModelId, NodeId, ReplicaId } from "../../domain/ids.ts";
-import { DenseIds, grownBytes, grownFloats, grownInts, Names } from "./columns.ts";
+import { DenseIds, grownInts, Names } from "./columns.ts";
 import { SCORE_WEIGHTS } from "./score.ts";
 
 export interface ReplicaTraits {
@@ -18,24 +18,47 @@ export interface ReplicaTraits {
   readonly layersCached: number;
 }
 
+/** Numbers of a replica that lie side by side: all that a search reads of it is in one cache line. */
+const ROW = 8;
+
 export class ReplicaTable {
   readonly ids = new DenseIds<ReplicaId>();
   readonly models = new Names();
-  /** Columns, by replica. Read by the search, written here only. */
-  node = new Int32Array(0);
-  model = new Int32Array(0);
-  /** 1 or 0. */
-  isReady = new Uint8Array(0);
-  slots = new Int32Array(0);
-  slotsLeased = new Int32Array(0);
-  contextTokens = new Int32Array(0);
-  warmthMs = new Float64Array(0);
-  nextOnNode = new Int32Array(0);
+  /** Rows of `ROW` numbers: node, model, ready, slots, leased, context, warmth, next on the node. */
+  #rows = new Int32Array(0);
   /** By node. */
   #firstOnNode = new Int32Array(0);
 
   find(replicaId: ReplicaId): number {
     return this.ids.find(replicaId);
+  }
+
+  node(replica: number): number {
+    return this.#rows[replica * ROW] ?? 0;
+  }
+  model(replica: number): number {
+    return this.#rows[replica * ROW + 1] ?? 0;
+  }
+  /** 1 or 0. */
+  isReady(replica: number): number {
+    return this.#rows[replica * ROW + 2] ?? 0;
+  }
+  slots(replica: number): number {
+    return this.#rows[replica * ROW + 3] ?? 0;
+  }
+  slotsLeased(replica: number): number {
+    return this.#rows[replica * ROW + 4] ?? 0;
+  }
+  contextTokens(replica: number): number {
+    return this.#rows[replica * ROW + 5] ?? 0;
+  }
+  /** Whole milliseconds. */
+  warmthMs(replica: number): number {
+    return this.#rows[replica * ROW + 6] ?? 0;
+  }
+  /** -1 ends the chain. */
+  nextOnNode(replica: number): number {
+    return (this.#rows[replica * ROW + 7] ?? 0) - 1;
   }
 
   /** -1 ends the chain. */
@@ -46,50 +69,41 @@ export class ReplicaTable {
   /** A replica never changes its node or model. */
   add(traits: ReplicaTraits, node: number): number {
     const replica = this.ids.add(traits.replicaId);
-    this.#reserve(replica + 1);
+    if ((replica + 1) * ROW > this.#rows.length) {
+      this.#rows = grownInts(this.#rows, Math.max((replica + 1) * ROW, this.#rows.length * 2, 64 * ROW));
+    }
     if (node >= this.#firstOnNode.length) {
       this.#firstOnNode = grownInts(this.#firstOnNode, Math.max(node + 1, this.#firstOnNode.length * 2, 64));
     }
-    this.node[replica] = node;
-    this.model[replica] = this.models.code(traits.modelId);
-    this.nextOnNode[replica] = this.firstOnNode(node);
+    this.#rows[replica * ROW] = node;
+    this.#rows[replica * ROW + 1] = this.models.code(traits.modelId);
+    this.#rows[replica * ROW + 7] = this.firstOnNode(node) + 1;
     this.#firstOnNode[node] = replica + 1;
     this.update(replica, traits);
     return replica;
   }
 
   update(replica: number, traits: ReplicaTraits): void {
-    this.isReady[replica] = traits.isReady ? 1 : 0;
-    this.slots[replica] = traits.slots;
-    this.slotsLeased[replica] = traits.slotsLeased;
-    this.contextTokens[replica] = traits.contextTokens;
-    this.warmthMs[replica] = SCORE_WEIGHTS.warmthMs * traits.layersCached;
+    const { isReady, slots, slotsLeased, contextTokens, layersCached } = traits;
+    const warmthMs = Math.round(SCORE_WEIGHTS.warmthMs * layersCached);
+    this.#rows.set([isReady ? 1 : 0, slots, slotsLeased, contextTokens, warmthMs], replica * ROW + 2);
+  }
+
+  setLeased(replica: number, slotsLeased: number): void {
+    this.#rows[replica * ROW + 4] = slotsLeased;
   }
 
   remove(replicaId: ReplicaId): void {
     const replica = this.ids.find(replicaId);
-    const node = this.node[replica] ?? 0;
-    const next = this.nextOnNode[replica] ?? -1;
+    const node = this.node(replica);
+    const next = this.nextOnNode(replica);
     if (this.firstOnNode(node) === replica) this.#firstOnNode[node] = next + 1;
     else {
       let at = this.firstOnNode(node);
-      while (at !== -1 && this.nextOnNode[at] !== replica) at = this.nextOnNode[at] ?? -1;
-      if (at !== -1) this.nextOnNode[at] = next;
+      while (at !== -1 && this.nextOnNode(at) !== replica) at = this.nextOnNode(at);
+      if (at !== -1) this.#rows[at * ROW + 7] = next + 1;
     }
-    this.isReady[replica] = 0;
+    this.#rows[replica * ROW + 2] = 0;
     this.ids.remove(replicaId);
-  }
-
-  #reserve(count: number): void {
-    if (count <= this.node.length) return;
-    const length = Math.max(count, this.node.length * 2, 64);
-    this.node = grownInts(this.node, length);
-    this.model = grownInts(this.model, length);
-    this.isReady = grownBytes(this.isReady, length);
-    this.slots = grownInts(this.slots, length);
-    this.slotsLeased = grownInts(this.slotsLeased, length);
-    this.contextTokens = grownInts(this.contextTokens, length);
-    this.warmthMs = grownFloats(this.warmthMs, length);
-    this.nextOnNode = grownInts(this.nextOnNode, length);
   }
 }

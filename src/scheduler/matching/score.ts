@@ -76,5 +76,6 @@ export function hazardPerMs(stayChancePerHour: number): number {
 
 /** 0 or less. */
 export function riskScore(hazardOfNodePerMs: number, remainingMs: number): number {
+  if (hazardOfNodePerMs === 0 || remainingMs === 0) return 0;
   return -SCORE_WEIGHTS.riskMs * (1 - Math.exp(-hazardOfNodePerMs * remainingMs));
 }

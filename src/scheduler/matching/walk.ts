@@ -1,7 +1,7 @@
 /**
- * Walks several posting lists as one, best bound first: a heap of cursors, the cursor with the highest bound on top. A list is opened
- * only when its top (an upper bound, posting-list.ts) comes first: lists of far regions mostly stay shut, and what changed in them is
- * not even sorted in.
+ * Walks several posting lists as one, best bound first. Of each list only a head is known at first: its top (an upper bound,
+ * posting-list.ts), and a list is opened only when its head comes first. So lists of far regions mostly stay shut, and what changed in
+ * them is not even sorted in. Heads are few and stand side by side: looking through all of them is cheaper than keeping them sorted.
  *
  * Equal bounds form a run; each walk begins a run at its own place (`seed`), so that requests which look at the first few of many equal
  * entries do not all look at the same few. Ties between lists stand in the order of their ranks.
@@ -9,21 +9,8 @@
  * A walk is reused from decision to decision and holds nothing between them.
  */
 import { assert } from "../../domain/assert.ts";
+import { grownFloats, grownInts } from "./columns.ts";
 import { type Order, type PostingList, runEnd, type Shelf } from "./posting-list.ts";
-
-class Cursor {
-  list: PostingList | null = null;
-  /** Null until the list is opened. */
-  order: Order | null = null;
-  offsetMs = 0;
-  rank = 0;
-  runStart = 0;
-  runEnd = 0;
-  /** Entries of the run that were given out. */
-  taken = 0;
-  shift = 0;
-  headMs = 0;
-}
 
 /** All arrays by region code + 1. */
 export interface WalkRegions {
@@ -37,17 +24,29 @@ export interface WalkRegions {
   readonly rank: number;
 }
 const RANKS_PER_REGION = 64;
+const NO_HEAD = -1;
 
 export class Walk {
-  readonly #cursors: Cursor[] = [];
-  readonly #heap: Cursor[] = [];
-  #used = 0;
+  /** By head. */
+  readonly #lists: PostingList[] = [];
+  /** Null until the list is opened. */
+  readonly #orders: (Order | null)[] = [];
+  #headsMs = new Float64Array(64);
+  #offsetsMs = new Float64Array(64);
+  #ranks = new Int32Array(64);
+  #count = 0;
+  /** The head that comes first; `NO_HEAD` when it has to be looked for. */
+  #first = NO_HEAD;
+  /** The run of each opened list: where it starts and ends, how many were given out, and where the walk begins in it. */
+  #runStarts = new Int32Array(64);
+  #runEnds = new Int32Array(64);
+  #taken = new Int32Array(64);
   #seed = 0;
   #horizon = 0;
 
   begin(start: { readonly seed: number; readonly horizon: number }): void {
-    this.#used = 0;
-    this.#heap.length = 0;
+    this.#count = 0;
+    this.#first = NO_HEAD;
     this.#seed = start.seed;
     this.#horizon = start.horizon;
   }
@@ -57,6 +56,7 @@ export class Walk {
     const { lists, sizes } = shelf;
     const { isAllowed, distancesMs, ranks } = regions;
     const tops = shelf.topsMs(this.#horizon);
+    this.#reserve(this.#count + lists.length);
     let leftOut = 0;
     for (let at = 0; at < lists.length; at++) {
       const size = sizes[at] ?? 0;
@@ -68,108 +68,82 @@ export class Walk {
       }
       const topMs = tops[at] ?? Number.POSITIVE_INFINITY;
       if (topMs === Number.NEGATIVE_INFINITY) continue;
-      const cursor = this.#fresh();
-      cursor.list = list;
-      cursor.order = null;
-      cursor.offsetMs = -(distancesMs?.[at] ?? 0);
-      cursor.rank = (ranks[at] ?? 0) * RANKS_PER_REGION + regions.rank;
-      cursor.headMs = topMs + cursor.offsetMs;
-      this.#heap.push(cursor);
-      this.#siftUp(this.#heap.length - 1);
+      const head = this.#count++;
+      const offsetMs = -(distancesMs?.[at] ?? 0);
+      this.#lists[head] = list;
+      this.#orders[head] = null;
+      this.#offsetsMs[head] = offsetMs;
+      this.#headsMs[head] = topMs + offsetMs;
+      this.#ranks[head] = (ranks[at] ?? 0) * RANKS_PER_REGION + regions.rank;
     }
     return leftOut;
-  }
-
-  #fresh(): Cursor {
-    let cursor = this.#cursors[this.#used];
-    if (cursor === undefined) {
-      cursor = new Cursor();
-      this.#cursors.push(cursor);
-    }
-    this.#used += 1;
-    return cursor;
   }
 
   /** No later entry scores more than this; -Infinity at the end. Opens the lists that it takes to tell. */
   headMs(): number {
     for (;;) {
-      const cursor = this.#heap[0];
-      if (cursor === undefined) return Number.NEGATIVE_INFINITY;
-      if (cursor.order !== null) return cursor.headMs;
-      const order = cursor.list?.order(this.#horizon);
-      if (order === undefined || order.length === 0) this.#pop();
-      else {
-        cursor.order = order;
-        this.#openRun(cursor, order, 0);
-      }
-      this.#siftDown();
+      if (this.#first === NO_HEAD) this.#first = this.#lookForFirst();
+      const head = this.#first;
+      if (head === NO_HEAD) return Number.NEGATIVE_INFINITY;
+      if (this.#orders[head] !== null) return this.#headsMs[head] ?? Number.NEGATIVE_INFINITY;
+      const order = this.#lists[head]?.order(this.#horizon) ?? null;
+      this.#orders[head] = order;
+      this.#openRun(head, order, 0);
     }
   }
 
   /** Only after `headMs` gave a finite bound. */
   next(): number {
-    const cursor = this.#heap[0];
-    const order = cursor?.order ?? null;
-    assert(cursor !== undefined && order !== null, "a walk that goes on has a next entry");
-    const length = cursor.runEnd - cursor.runStart;
-    let place = cursor.taken + cursor.shift;
-    if (place >= length) place -= length;
-    const entry = order.entries[cursor.runStart + place] ?? 0;
-    cursor.taken += 1;
-    if (cursor.taken < length) return entry;
-    if (cursor.runEnd < order.length) this.#openRun(cursor, order, cursor.runEnd);
-    else this.#pop();
-    this.#siftDown();
-    return entry;
+    const head = this.#first;
+    const order = this.#orders[head] ?? null;
+    assert(order !== null, "a walk that goes on has a next entry");
+    const start = this.#runStarts[head] ?? 0;
+    const end = this.#runEnds[head] ?? 0;
+    const length = end - start;
+    const taken = this.#taken[head] ?? 0;
+    this.#taken[head] = taken + 1;
+    let place = taken;
+    if (length > 1) place = (taken + (this.#seed % length)) % length;
+    if (taken + 1 === length) this.#openRun(head, order, end);
+    return order.entries[start + place] ?? 0;
   }
 
-  #pop(): void {
-    const top = this.#heap[0];
-    const last = this.#heap.pop();
-    if (last !== undefined && last !== top) this.#heap[0] = last;
-  }
-
-  #openRun(cursor: Cursor, order: Order, start: number): void {
-    cursor.runStart = start;
-    cursor.runEnd = runEnd(order, start);
-    cursor.taken = 0;
-    const length = cursor.runEnd - start;
-    cursor.shift = length > 1 ? this.#seed % length : 0;
-    cursor.headMs = (order.boundsMs[start] ?? 0) + cursor.offsetMs;
-  }
-
-  #siftUp(from: number): void {
-    const heap = this.#heap;
-    let at = from;
-    const cursor = heap[at];
-    while (at > 0 && cursor !== undefined) {
-      const up = (at - 1) >> 1;
-      const above = heap[up];
-      if (above === undefined || !isBefore(cursor, above)) break;
-      heap[at] = above;
-      heap[up] = cursor;
-      at = up;
+  /** The next run of an opened list; a list that is through comes last for good. */
+  #openRun(head: number, order: Order | null, start: number): void {
+    this.#first = NO_HEAD;
+    if (order === null || start >= order.length) {
+      this.#headsMs[head] = Number.NEGATIVE_INFINITY;
+      return;
     }
+    this.#runStarts[head] = start;
+    this.#runEnds[head] = runEnd(order, start);
+    this.#taken[head] = 0;
+    this.#headsMs[head] = (order.boundsMs[start] ?? 0) + (this.#offsetsMs[head] ?? 0);
   }
 
-  #siftDown(): void {
-    const heap = this.#heap;
-    const cursor = heap[0];
-    if (cursor === undefined) return;
-    let at = 0;
-    for (;;) {
-      const left = heap[2 * at + 1];
-      const right = heap[2 * at + 2];
-      const isRight = left !== undefined && right !== undefined && isBefore(right, left);
-      const below = isRight ? right : left;
-      if (below === undefined || !isBefore(below, cursor)) return;
-      heap[at] = below;
-      at = 2 * at + (isRight ? 2 : 1);
-      heap[at] = cursor;
+  #lookForFirst(): number {
+    let first = NO_HEAD;
+    let firstMs = Number.NEGATIVE_INFINITY;
+    for (let head = 0; head < this.#count; head++) {
+      const headMs = this.#headsMs[head] ?? Number.NEGATIVE_INFINITY;
+      const isBefore =
+        headMs > firstMs ||
+        (headMs === firstMs && first !== NO_HEAD && (this.#ranks[head] ?? 0) < (this.#ranks[first] ?? 0));
+      if (!isBefore) continue;
+      first = head;
+      firstMs = headMs;
     }
+    return first;
   }
-}
 
-function isBefore(one: Cursor, other: Cursor): boolean {
-  return one.headMs > other.headMs || (one.headMs === other.headMs && one.rank < other.rank);
+  #reserve(count: number): void {
+    if (count <= this.#headsMs.length) return;
+    const length = Math.max(count, this.#headsMs.length * 2);
+    this.#headsMs = grownFloats(this.#headsMs, length);
+    this.#offsetsMs = grownFloats(this.#offsetsMs, length);
+    this.#ranks = grownInts(this.#ranks, length);
+    this.#runStarts = grownInts(this.#runStarts, length);
+    this.#runEnds = grownInts(this.#runEnds, length);
+    this.#taken = grownInts(this.#taken, length);
+  }
 }
