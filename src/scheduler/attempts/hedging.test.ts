@@ -1,13 +1,11 @@
 import { describe, expect, test } from "vitest";
-import { modelId, nodeId } from "../../domain/ids.ts";
-import type { NodeFact } from "../placement/snapshot.ts";
+import { modelId } from "../../domain/ids.ts";
 import {
   FirstTokenTimes,
   HEDGE_UTILISATION_MAX,
   HEDGES_SAVED_MAX,
   HedgeBudget,
   STARTS_PER_HEDGE,
-  sharesFailureDomain,
   wantsHedge,
 } from "./hedging.ts";
 
@@ -60,20 +58,4 @@ test("the percentile is of the newest of its model, and unknown while there are 
   for (let count = 0; count < 128; count++) times.record(model, 7);
   expect(times.p95Ms(model)).toBe(7);
   expect(times.p95Ms(modelId("other"))).toBeNull();
-});
-
-test("nodes share a failure domain by machine, owner or network, and not by what is unknown", () => {
-  const node = (digit: string, more: Partial<NodeFact> = {}): NodeFact => ({
-    nodeId: nodeId(`node_${digit.repeat(32)}`),
-    state: "online",
-    isYielding: false,
-    devices: [],
-    decodeTokPerSecond: null,
-    ...more,
-  });
-  expect(sharesFailureDomain(node("1"), node("1"))).toBe(true);
-  expect(sharesFailureDomain(node("1"), node("2"))).toBe(false);
-  expect(sharesFailureDomain(node("1", { owner: null }), node("2", { owner: null }))).toBe(false);
-  expect(sharesFailureDomain(node("1", { owner: "a" }), node("2", { owner: "a" }))).toBe(true);
-  expect(sharesFailureDomain(node("1", { network: "a" }), node("2", { network: "a", owner: "b" }))).toBe(true);
 });

@@ -7,7 +7,6 @@
  */
 import type { ModelId } from "../../domain/ids.ts";
 import type { ServiceTier } from "../../domain/tier.ts";
-import type { NodeFact } from "../placement/snapshot.ts";
 
 /** Above this part of a model's slots a hedge takes away more than it gives. */
 export const HEDGE_UTILISATION_MAX = 0.7;
@@ -37,13 +36,6 @@ export function wantsHedge(question: HedgeQuestion): boolean {
   if (question.tier !== "priority" || question.hasToken || question.hasHedge) return false;
   if (question.firstTokenP95Ms === null || question.waitedMs <= question.firstTokenP95Ms) return false;
   return question.utilisation < HEDGE_UTILISATION_MAX;
-}
-
-/** Whether what takes one down may take the other down: one machine, one owner, one network. What is not known is not shared. */
-export function sharesFailureDomain(a: NodeFact, b: NodeFact): boolean {
-  if (a.nodeId === b.nodeId) return true;
-  const isSame = (one: string | null | undefined, other: string | null | undefined) => one != null && one === other;
-  return isSame(a.owner, b.owner) || isSame(a.network, b.network);
 }
 
 /** Hedges are at most a tenth of the attempts. */
