@@ -73,6 +73,8 @@ const SHORT_REPLAN_MS = 5_000;
 const ORDERS_PER_TURN = 8;
 const NEXT_TURN_MS = 1;
 
+const NOTHING_WANTED: ReadonlyMap<ModelId, number> = new Map();
+
 /** Plans at once, in the turn that asks: for simulations, tests and small grids. */
 export const INLINE_PLANNER: ReplicaPlanner = {
   plan: (question) => Promise.resolve(planPlacement(question)),
@@ -143,18 +145,23 @@ export class ReplicaPlanning {
       replicas: book.facts(),
       models,
       waiting: waiting(),
-      wanted: this.#wanted,
+      wanted: this.#wantedNow(),
     });
     if (!this.#isUnchecked) this.#isShort = false;
     return this.#isUnchecked;
   }
 
   #repair(): void {
-    const { orders, short, isPartial } = repairPlacement(this.#question(), this.#wanted);
+    const { orders, short, isPartial } = repairPlacement(this.#question(), this.#wantedNow());
     const now = this.#gridNow();
     for (const order of orders) this.#carryOut(order, now);
     this.#isShort = short.length > 0;
     this.#isUnchecked = isPartial;
+  }
+
+  /** What the newest plan wants counts as lost only when its orders are out. */
+  #wantedNow(): ReadonlyMap<ModelId, number> {
+    return this.#orders.length > 0 ? NOTHING_WANTED : this.#wanted;
   }
 
   #question(): PlanQuestion {
