@@ -13,7 +13,11 @@ export function addPlan(program: Command): void {
     .command("plan")
     .description("plan which node holds which layers of a cluster file's model; without one, show the grid's own plan")
     .option("--cluster <file>", "cluster file (docs/cluster-format.md); may be gzip")
-    .addOption(new Option("--objective <goal>", "what counts").choices(["throughput", "latency"]).default("throughput"))
+    .addOption(
+      new Option("--objective <goal>", "what counts; flow is the measure of published placements, not of serving")
+        .choices(["throughput", "latency", "flow"])
+        .default("throughput"),
+    )
     .option("--seed <seed>", "seed of the search; the same gives the same plan", seed, 0)
     .option("--html <file>", HTML)
     .option("--previous <layout>", "layout file of the plan in force, to start from as well")
@@ -95,7 +99,7 @@ function addServe(sim: Command): void {
     )
     .addOption(
       new Option("--objective <goal>", "of the planner with --layout ours")
-        .choices(["throughput", "latency"])
+        .choices(["throughput", "latency", "flow"])
         .default("throughput"),
     )
     .option("--html <file>", HTML);

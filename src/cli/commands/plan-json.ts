@@ -1,13 +1,14 @@
 /** What `fallow plan --json` prints: a layout file (wire/layout-file.ts) with all that is known about the plan. */
 import type { Cluster } from "../../domain/cluster.ts";
 import type { SearchStep } from "../../scheduler/layout/layout-score.ts";
+import type { PlanGoals } from "../../scheduler/layout/plan-goals.ts";
 import type { LayoutPlan } from "../../scheduler/layout/plan-layout.ts";
 import { LAYOUT_FORMAT, LAYOUT_VERSION, layoutEntries } from "../../wire/layout-file.ts";
 
 export interface MadePlan {
   readonly cluster: Cluster;
   readonly plan: LayoutPlan;
-  readonly objective: string;
+  readonly objective: PlanGoals["objective"];
   readonly seed: number;
   readonly cpuSeconds: number;
   readonly isPartialAllowed: boolean;

@@ -2,6 +2,7 @@
  * `fallow sim serve`: a cluster, a layout and a trace of requests in; tokens per second, latencies and bottlenecks out.
  */
 
+import type { PlanGoals } from "../../scheduler/layout/plan-goals.ts";
 import type { RouterName } from "../../scheduler/routing/router.ts";
 import { readable } from "../../sim/report/scale.ts";
 import { servingReportHtml } from "../../sim/report/serving-report.ts";
@@ -29,7 +30,7 @@ export interface SimServeOptions {
   readonly seed: number;
   readonly router?: RouterName;
   readonly rate?: number;
-  readonly objective: "throughput" | "latency";
+  readonly objective: PlanGoals["objective"];
   readonly json?: boolean;
   readonly html?: string;
 }

@@ -1,6 +1,7 @@
 /** The page of one plan: what it is expected to give, where the layers went, what limits it, and why other layouts lost. */
 import type { Cluster } from "../../domain/cluster.ts";
 import type { SearchStep } from "../../scheduler/layout/layout-score.ts";
+import type { PlanGoals } from "../../scheduler/layout/plan-goals.ts";
 import type { LayoutPlan } from "../../scheduler/layout/plan-layout.ts";
 import { layoutMap } from "./layout-map.ts";
 import { linePlot } from "./line-plot.ts";
@@ -12,7 +13,7 @@ import { shareBars } from "./share-bars.ts";
 export interface PlanReport {
   readonly cluster: Cluster;
   readonly plan: LayoutPlan;
-  readonly objective: string;
+  readonly objective: PlanGoals["objective"];
   readonly seed: number;
   readonly cpuSeconds: number;
   /** The search's steps forward, in order. */
@@ -21,6 +22,11 @@ export interface PlanReport {
   readonly madeBy: string;
 }
 
+const SCORE_TITLES: Readonly<Record<PlanGoals["objective"], string>> = {
+  throughput: "Score (tokens per second, less risk and cost)",
+  latency: "Score (seconds of a request, negative)",
+  flow: "Score (flow, tokens per second)",
+};
 const EDGES_SHOWN_MAX = 24;
 const ROWS_SHOWN_MAX = 40;
 
@@ -144,10 +150,7 @@ function edges(plan: LayoutPlan): Markup {
 function convergence({ plan, steps, objective }: PlanReport): Markup {
   const last = { evaluations: plan.evaluations, score: steps.at(-1)?.score ?? plan.parts.score };
   return linePlot({
-    title:
-      objective === "latency"
-        ? "Score (seconds of a request, negative)"
-        : "Score (tokens per second, less risk and cost)",
+    title: SCORE_TITLES[objective],
     x: { label: "layouts looked at", from: 0 },
     y: { label: "score" },
     lines: [
