@@ -44,6 +44,11 @@ export interface ForecastStats extends StagingStats {
 /** Of the conversation trace in docs/forecast.md; what was counted of a model lately takes their place. */
 const PROMPT_TOKENS_MEAN = 750;
 const OUTPUT_TOKENS_MEAN = 240;
+/** A chance is told again for at least so long, and for this share of the node's age. */
+const CHANCE_MS_MIN = 10_000;
+const CHANCE_AGE_SHARE = 0.02;
+/** As many as nodes are followed. */
+const CHANCES_MAX = 100_000;
 /** Less is no reason to load a model before it is asked for. */
 const REQUESTS_PER_HOUR_MIN = 1;
 /** A request's time on a replica, when nothing is measured: of a long answer. */
@@ -62,6 +67,8 @@ export class Forecast {
   readonly #staging: StagingDesk;
   readonly #originMs: number;
   readonly #timers = new Map<string, Timer>();
+  /** The planner asks for all nodes after every change of the roster. */
+  readonly #chances = new Map<NodeId, { sinceMs: number; untilMs: number; chance: number }>();
   #isStopped = false;
   #writing: Promise<void> | null = null;
 
@@ -104,8 +111,17 @@ export class Forecast {
 
   /** Chance that a node stays for the planner's horizon; null when nobody knows. */
   stayChance(nodeId: NodeId): number | null {
-    if (this.#survival.upSinceMs(nodeId) === null) return null;
-    return this.#survival.stayChance(nodeId, this.#nowMs(), this.#options.horizonMs);
+    const sinceMs = this.#survival.upSinceMs(nodeId);
+    if (sinceMs === null) return null;
+    const nowMs = this.#nowMs();
+    const known = this.#chances.get(nodeId);
+    if (known !== undefined && known.sinceMs === sinceMs && nowMs < known.untilMs) return known.chance;
+    const chance = this.#survival.stayChance(nodeId, nowMs, this.#options.horizonMs);
+    if (this.#chances.size >= CHANCES_MAX) this.#chances.clear();
+    // The share of its age keeps what is told of an old node for longer: its chance hardly moves.
+    const untilMs = nowMs + CHANCE_MS_MIN + (nowMs - sinceMs) * CHANCE_AGE_SHARE;
+    this.#chances.set(nodeId, { sinceMs, untilMs, chance });
+    return chance;
   }
 
   /** Within which the node leaves with this chance; null when nobody knows. */

@@ -46,10 +46,13 @@ export class LifeTable {
 
   /** This table's hazards as if it had also seen `pseudoDepartures` at the prior's rate: few observations say little. */
   shrunkTo(prior: Hazards, pseudoDepartures: number): Hazards {
-    return prior.map((rate, bin) => {
-      const departures = (this.#departures[bin] ?? 0) + pseudoDepartures;
-      return departures / ((this.#exposureHours[bin] ?? 0) + pseudoDepartures / rate);
-    });
+    return prior.map((_, bin) => this.hazardAt(bin, prior, pseudoDepartures));
+  }
+
+  /** One bin of `shrunkTo`. */
+  hazardAt(bin: number, prior: Hazards, pseudoDepartures: number): number {
+    const departures = (this.#departures[bin] ?? 0) + pseudoDepartures;
+    return departures / ((this.#exposureHours[bin] ?? 0) + pseudoDepartures / (prior[bin] ?? 1));
   }
 
   /**

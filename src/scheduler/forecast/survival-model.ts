@@ -73,6 +73,13 @@ export interface SurvivalCore {
   readonly fadedMs: number;
 }
 
+interface Priors {
+  readonly hazards: Hazards;
+  readonly factors: readonly number[];
+  /** By name; made when they are asked for. */
+  readonly cohorts: Map<string, Hazards>;
+}
+
 export class SurvivalModel {
   readonly #nodes = new Map<string, KnownNode>();
   /** Whose turn to be counted it is. */
@@ -81,8 +88,8 @@ export class SurvivalModel {
   readonly #grid: LifeTable;
   readonly #season: SeasonTable;
   #fadedMs: number;
-  /** Of the grid and its hours; made again after the next count. */
-  #prior: { readonly hazards: Hazards; readonly factors: readonly number[] } | null = null;
+  /** Of the grid, its hours and its cohorts; made again after the next count. */
+  #prior: Priors | null = null;
   /** Whether the hour of the week has a say. */
   isSeasonal = false;
 
@@ -207,33 +214,38 @@ export class SurvivalModel {
     span: { fromMs: number; toMs: number; isSeasonal: boolean },
     take: (ratePerHour: number, hours: number) => boolean,
   ): void {
-    const hazards = this.#hazardsOf(node);
-    const { factors } = this.#priors();
+    const priors = this.#priors();
+    const { factors } = priors;
+    const cohort = this.#hazardsOf(node.cohort, priors);
     for (let atMs = span.fromMs; atMs < span.toMs; ) {
       const ageMs = Math.max(0, atMs - node.sinceMs);
+      const bin = ageBin(ageMs);
       const binEndMs = atMs + (ageBinEndMs(ageMs) - ageMs);
       const hourMs = span.isSeasonal ? hourEndMs(atMs, node.utcOffsetMinutes) : Number.POSITIVE_INFINITY;
       const nextMs = Math.min(span.toMs, binEndMs, hourMs);
       const factor = span.isSeasonal ? (factors[hourOfWeek(atMs, node.utcOffsetMinutes)] ?? 1) : 1;
-      if (!take((hazards[ageBin(ageMs)] ?? 0) * factor, (nextMs - atMs) / HOUR_MS)) return;
+      const rate = node.table.hazardAt(bin, cohort, NODE_PSEUDO_DEPARTURES);
+      if (!take(rate * factor, (nextMs - atMs) / HOUR_MS)) return;
       atMs = nextMs;
     }
   }
 
-  #hazardsOf(node: KnownNode): Hazards {
-    const { hazards } = this.#priors();
-    const cohort = this.#cohorts.get(node.cohort)?.shrunkTo(hazards, COHORT_PSEUDO_DEPARTURES) ?? hazards;
-    return node.table.shrunkTo(cohort, NODE_PSEUDO_DEPARTURES);
+  #hazardsOf(cohort: string, { hazards, cohorts }: Priors): Hazards {
+    const known = cohorts.get(cohort);
+    if (known !== undefined) return known;
+    const shrunk = this.#cohorts.get(cohort)?.shrunkTo(hazards, COHORT_PSEUDO_DEPARTURES) ?? hazards;
+    cohorts.set(cohort, shrunk);
+    return shrunk;
   }
 
-  #priors(): { readonly hazards: Hazards; readonly factors: readonly number[] } {
+  #priors(): Priors {
     if (this.#prior === null) {
       const hazards = this.#grid.declining({
         first: 1 / this.#grid.meanLifeHours(PRIOR_LIFE_HOURS),
         decline: PRIOR_DECLINE,
         pseudoDepartures: GRID_PSEUDO_DEPARTURES,
       });
-      this.#prior = { hazards, factors: this.#season.factors(hazards) };
+      this.#prior = { hazards, factors: this.#season.factors(hazards), cohorts: new Map() };
     }
     return this.#prior;
   }

@@ -8,7 +8,7 @@ import type { SurvivalModel } from "./survival-model.ts";
 
 export const SCORED_HORIZONS_MS: readonly number[] = [1, 4, 12].map((hours) => hours * HOUR_MS);
 /** Nodes asked at once; of a larger grid these are spread evenly over all. */
-const NODES_ASKED_MAX = 256;
+const NODES_ASKED_MAX = 128;
 /** Until so many forecasts came due the hour of the week has no say. */
 const OUTCOMES_MIN = 300;
 /** The season must win by this share: two variants that are alike should not alternate. */
@@ -94,17 +94,13 @@ export class SurvivalScore {
   ask(nowMs: number): void {
     this.#settle(nowMs);
     this.#model.isSeasonal = this.#isSeasonBetter();
-    const up = [...this.#model.upNodes()];
-    const step = Math.max(1, Math.ceil(up.length / NODES_ASKED_MAX));
+    const step = Math.max(1, Math.ceil(this.#model.size / NODES_ASKED_MAX));
     const shift = Math.floor(nowMs / HOUR_MS) % step;
-    for (let at = shift; at < up.length; at += step) {
-      const nodeId = up[at];
-      if (nodeId !== undefined) this.#askOf(nodeId, nowMs);
-    }
-    const fade = FADE;
-    this.#plainSquares *= fade;
-    this.#seasonalSquares *= fade;
-    this.#weight *= fade;
+    let at = 0;
+    for (const nodeId of this.#model.upNodes()) if (at++ % step === shift) this.#askOf(nodeId, nowMs);
+    this.#plainSquares *= FADE;
+    this.#seasonalSquares *= FADE;
+    this.#weight *= FADE;
   }
 
   #askOf(nodeId: string, nowMs: number): void {
