@@ -172,13 +172,32 @@ function compare(pool: Pool, churn: Churn, draws: SeededRandom, scratch: MatchSc
   };
 }
 
+/**
+ * What a dependent read from a random place in 64 MiB costs here and now: the matcher waits for memory, and a machine whose cache others
+ * use as well is slower at exactly that.
+ */
+function randomReadNs(): number {
+  const places = 2 ** 24;
+  const next = new Int32Array(places);
+  // A full cycle through all places, in steps that no prefetcher foresees (a linear congruence of full period).
+  for (let at = 0; at < places; at++) next[at] = (Math.imul(at, 1_664_525) + 1_013_904_223) & (places - 1);
+  const reads = bench.isSmoke ? 100_000 : 5_000_000;
+  const start = process.cpuUsage();
+  let at = 0;
+  for (let count = 0; count < reads; count++) at = next[at] ?? 0;
+  const seconds = cpuSeconds(start);
+  return at === -1 ? 0 : Number(((seconds / reads) * 1e9).toFixed(1));
+}
+
 function cpuSeconds(start: NodeJS.CpuUsage): number {
   const { user, system } = process.cpuUsage(start);
   return (user + system) / 1e6;
 }
 
+const reads = { before: randomReadNs(), after: 0 };
 const measured = sizes.map(measure);
-bench.say(JSON.stringify(measured, null, 2));
+reads.after = randomReadNs();
+bench.say(JSON.stringify({ randomReadNs: reads, pools: measured }, null, 2));
 const last = measured.at(-1);
 if (last !== undefined) {
   bench.keep({
@@ -198,6 +217,6 @@ if (last !== undefined) {
         limit: 0.99,
       },
     ],
-    measured: { tieBandMs: TIE_BAND_MS, pools: measured },
+    measured: { tieBandMs: TIE_BAND_MS, randomReadNs: reads, pools: measured },
   });
 }
