@@ -38,6 +38,7 @@ beforeEach(async () => {
     crypto: new NodeCrypto(),
     roster: { nodes: () => [], node: () => null },
     activity: () => ({ inFlight: 0, queued: 0 }),
+    placement: () => null,
     modelOf: () => null,
     checkLedger: () => Promise.resolve({ isBalanced: true, accounts: 0, openHolds: 0, problems: [] }),
     nodes: { drain: nothing, undrain: nothing, remove: nothing },
