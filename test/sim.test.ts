@@ -21,6 +21,7 @@ const LAW_OF: Readonly<Record<Sabotage, number>> = {
   "dead-epoch": 2,
   "skipped-token": 2,
   "plan-over-memory": 3,
+  "ignored-region": 3,
   "restart-in-presence": 4,
   "no-deadline": 5,
 };

@@ -16,7 +16,7 @@ const GIGABYTE = 1024 ** 3;
 const AMPLE_BYTES = 24 * GIGABYTE;
 
 /** Node 0 has room for everything, so that there is always somebody who could answer. */
-export function drawCapabilities(random: SeededRandom, index: number): NodeCapabilities {
+export function drawCapabilities(random: SeededRandom, index: number, diskBytes: number | null): NodeCapabilities {
   const isGpu = random.chance(0.5);
   const memoryBytes = index === 0 ? AMPLE_BYTES : Math.floor(random.pick([0.5, 1, 2, 8]) * GIGABYTE);
   const reserveBytes = Math.floor(memoryBytes * random.pick([0, 0.1, 0.25]));
@@ -26,7 +26,7 @@ export function drawCapabilities(random: SeededRandom, index: number): NodeCapab
     cpuModel: "sim",
     cpuCores: 4,
     memoryBytes,
-    diskFreeBytes: 100 * GIGABYTE,
+    diskFreeBytes: diskBytes ?? 100 * GIGABYTE,
     devices: [
       {
         deviceId: isGpu ? "cuda0" : "cpu",

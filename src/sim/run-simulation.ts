@@ -4,9 +4,11 @@
  */
 
 import { SCRIPTED_VOCAB_SIZE } from "./engine/scripted-model.ts";
+import type { ChurnSeries } from "./faults/churn-events.ts";
 import { drawFaults, type FaultKind, NODES_MAX } from "./faults/faults.ts";
+import { REGIONS } from "./faults/places.ts";
 import { type Sabotage, saboteurFor } from "./faults/sabotage.ts";
-import { DEADLINE_MAX_MS, drawLoad, PROBE_DEADLINE_MS } from "./load/load.ts";
+import { DEADLINE_MAX_MS, drawLoad, type LoadTrace, PROBE_DEADLINE_MS } from "./load/load.ts";
 import type { Violation } from "./observation.ts";
 import { SeededRandom } from "./time/random.ts";
 import { Trace } from "./trace.ts";
@@ -20,6 +22,8 @@ export interface SimulationOptions {
   readonly durationMs?: number;
   /** Lines of the trace to keep: `short` has state transitions and logs, `full` every frame as well. */
   readonly detail?: "none" | "short" | "full";
+  /** Measured series that spot machines and arrivals follow; without them both are drawn. */
+  readonly traces?: { readonly spot: readonly ChurnSeries[]; readonly load: LoadTrace } | undefined;
   /** Breaks a law on purpose. */
   readonly sabotage?: Sabotage;
 }
@@ -68,6 +72,7 @@ export async function runSimulation(options: SimulationOptions): Promise<Simulat
     startMs: FAULTS_START_MS,
     durationMs,
     only: options.faults,
+    series: options.traces?.spot ?? [],
   });
   const probesAtMs = faults.faultsEndMs + RECOVERY_MS;
   const load = drawLoad({
@@ -76,6 +81,8 @@ export async function runSimulation(options: SimulationOptions): Promise<Simulat
     startMs: LOAD_START_MS,
     endMs: FAULTS_START_MS + durationMs,
     probesAtMs,
+    regions: faults.kinds.includes("regions") ? REGIONS.flatMap(({ region }) => region ?? []) : [],
+    trace: options.traces?.load ?? null,
   });
   const trace = new Trace(options.detail ?? "none");
   const saboteur = options.sabotage === undefined ? null : saboteurFor(options.sabotage);

@@ -76,6 +76,13 @@ export class SimNode {
     });
   }
 
+  /** What lies on its disk beyond its size. */
+  get bytesOverDisk(): number {
+    const { diskBytes } = this.#options.faults;
+    if (diskBytes === null) return 0;
+    return [...this.#disk.files.values()].reduce((sum, bytes) => sum + bytes, 0) - diskBytes;
+  }
+
   get agent(): Agent | null {
     return this.#agent;
   }
@@ -90,7 +97,7 @@ export class SimNode {
 
   /** The agent's process begins; also after `crash`. */
   start(): void {
-    const { internet, random, crypto, log, capabilities, witness, joinToken } = this.#options;
+    const { internet, random, crypto, log, capabilities, witness, joinToken, faults } = this.#options;
     if (this.host.state === "dead") this.host.restart();
     const life = random.fork(`life/${this.host.life}`);
     this.#engines = this.#makeEngines(life);
@@ -109,6 +116,7 @@ export class SimNode {
         target: { url: COORDINATOR_URL, certificateSha256: null },
         joinToken: joinToken(),
         name: this.name,
+        region: faults.place.region,
         agentVersion: "0.0.0-sim",
         capabilities,
         threads: 1,
@@ -196,6 +204,7 @@ export class SimNode {
       host: this.host,
       disk: this.#disk,
       bytesPerMs: FETCH_BYTES_PER_MS,
+      ...(faults.diskBytes === null ? {} : { diskBytes: faults.diskBytes }),
       fault: () => {
         const isFailing = random.chance(faults.weightsFaults.probability) && isFaulty();
         return isFailing ? random.pick(faults.weightsFaults.kinds) : null;

@@ -16,12 +16,14 @@ import { BoundChecker, type Gauge } from "./checkers/bounds.ts";
 import { CapacityChecker } from "./checkers/capacity.ts";
 import { MoneyChecker } from "./checkers/money.ts";
 import { OwnerChecker } from "./checkers/owner.ts";
+import { RuleChecker } from "./checkers/rules.ts";
 import { StreamChecker } from "./checkers/streams.ts";
 import { drawCapabilities, drawPace, manifestOf } from "./draw-grid.ts";
 import { ScriptedEngines } from "./engine/scripted-engine.ts";
 import { SCRIPTED_STOP_TOKEN, SCRIPTED_VOCAB_SIZE } from "./engine/scripted-model.ts";
 import { FaultDriver } from "./faults/fault-driver.ts";
 import type { FaultPlan } from "./faults/faults.ts";
+import { NOWHERE, type Place } from "./faults/places.ts";
 import type { Saboteur } from "./faults/sabotage.ts";
 import type { LoadPlan } from "./load/load.ts";
 import { LoadDriver } from "./load/load-driver.ts";
@@ -78,7 +80,12 @@ export class World {
     const { timeline } = this;
     this.#options = options;
     this.#crypto = simCrypto(random.fork("crypto"));
-    this.network = new PacketNetwork({ timeline, random: random.fork("network"), conditions: faults.network });
+    this.network = new PacketNetwork({
+      timeline,
+      random: random.fork("network"),
+      conditions: faults.network,
+      distanceMs: (from, to) => placeOf(faults, from).delayMs + placeOf(faults, to).delayMs,
+    });
     this.#coordinatorHost = new Host(COORDINATOR, timeline);
     this.#internet = new SimInternet({ network: this.network, tap: this.#tap(), coordinator: this.#coordinatorHost });
     const diskClock = new SimClock(new Host("disk", timeline));
@@ -214,7 +221,7 @@ export class World {
       witness: (observation) => this.#witness(observation),
       log: this.#log(name),
       faults: nodeFaults,
-      capabilities: drawCapabilities(mine.fork("capabilities"), index),
+      capabilities: drawCapabilities(mine.fork("capabilities"), index, nodeFaults.diskBytes),
       vocabSize: SCRIPTED_VOCAB_SIZE,
       engines: (clock) => new ScriptedEngines({ clock, pace, memoryBytes: (spec) => this.#engineBytes(spec) }),
       engineBytes: (spec) => this.#engineBytes(spec),
@@ -255,6 +262,7 @@ export class World {
           return model.manifest;
         },
       }),
+      new RuleChecker({ report, regionOf: (name) => placeOf(this.#options.faults, name).region }),
       new OwnerChecker({ report, ownerYieldMsMax: OWNER_YIELD_MS_MAX }),
       new BoundChecker({ report, gauges: this.#gauges() }),
     ];
@@ -269,8 +277,13 @@ export class World {
       // A node that knocks again while its former links are not yet given up.
       { name: "links open", read: () => grid()?.registry.stats().linksOpen ?? null, most: nodes * 5 },
       { name: "bytes queued on a link", read: () => this.#internet.bufferedBytesMost(), most: LINK_BUFFER_BYTES_MAX },
+      { name: "bytes on a disk beyond its size", read: () => this.#bytesOverDisk(), most: 0 },
       { name: "events waiting", read: () => this.timeline.waiting, most: 20_000 },
     ];
+  }
+
+  #bytesOverDisk(): number {
+    return Math.max(0, ...this.nodes.map(({ bytesOverDisk }) => bytesOverDisk));
   }
 
   #engineBytes(spec: EngineLoadSpec): number {
@@ -288,6 +301,11 @@ export class World {
       if (trace.isKept) trace.log(this.timeline.nowMs, `${host} ${level} ${event} ${JSON.stringify(fields)}`);
     });
   }
+}
+
+/** A host is named for the place of its faults; the coordinator stands in the middle. */
+function placeOf({ nodes }: FaultPlan, host: string): Place {
+  return nodes[Number(host.replace("node-", ""))]?.place ?? NOWHERE;
 }
 
 function agentMessageIn(text: string): ReturnType<typeof agentMessageSchema.parse> | null {

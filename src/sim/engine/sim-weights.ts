@@ -51,6 +51,10 @@ export function simWeights(options: SimWeightsOptions): WeightsCache {
         const done = host.after(wholeMs, () => {
           signal.removeEventListener("abort", abort);
           if (fault !== null) return reject(new FallowError(fault, `fetching ${want.weightsSha256}: ${fault}`));
+          // Another file may have filled the disk since this one began.
+          if ((freeBytes() ?? want.fileBytes) < want.fileBytes) {
+            return reject(new FallowError("disk-full", `the disk was full before all ${want.fileBytes} bytes came`));
+          }
           use(want);
           onProgress(want.fileBytes);
           resolve(pathOf(want));

@@ -70,7 +70,8 @@ export class FaultDriver {
     switch (event.kind) {
       case "crash":
       case "power":
-        node?.crash({ isPowerLoss: event.kind === "power", isDiskLost: event.coin });
+      case "spot":
+        node?.crash({ isPowerLoss: event.kind !== "crash", isDiskLost: event.coin });
         break;
       case "freeze":
         node?.freeze();
@@ -82,6 +83,7 @@ export class FaultDriver {
         node?.hangEngines();
         break;
       case "owner":
+      case "owner-week":
         node?.ownerArrives();
         break;
       case "drain":
@@ -116,12 +118,14 @@ export class FaultDriver {
     switch (event.kind) {
       case "crash":
       case "power":
+      case "spot":
         if (node?.host.state === "dead") node.start();
         break;
       case "freeze":
         node?.thaw();
         break;
       case "owner":
+      case "owner-week":
         node?.ownerLeaves();
         break;
       case "drain":

@@ -10,7 +10,9 @@ import { CALM_NETWORK, type NetworkConditions } from "../network/packet-network.
 import { CALM_STORE, type StoreConditions } from "../store/chaotic-store.ts";
 import { type ClockFaults, PERFECT_CLOCK } from "../time/clock.ts";
 import type { SeededRandom } from "../time/random.ts";
+import { type ChurnSeries, drawOwnerWeek, drawSpot } from "./churn-events.ts";
 import { LIES, type Lie } from "./lies.ts";
+import { drawPlace, NOWHERE, type Place } from "./places.ts";
 
 /** New kinds go to the end, so that a seed goes on drawing the others as it did. */
 export const FAULT_KINDS = [
@@ -35,6 +37,10 @@ export const FAULT_KINDS = [
   "slow-node",
   "lies",
   "drain",
+  "owner-week",
+  "spot",
+  "regions",
+  "small-disk",
 ] as const;
 export type FaultKind = (typeof FAULT_KINDS)[number];
 
@@ -60,6 +66,9 @@ export interface NodeFaults {
   readonly lies: readonly Lie[];
   readonly loadFailureProbability: number;
   readonly weightsFaults: { readonly probability: number; readonly kinds: readonly WeightsFault[] };
+  readonly place: Place;
+  /** Null: the disk is never full. */
+  readonly diskBytes: number | null;
 }
 
 export interface FaultPlan {
@@ -94,6 +103,7 @@ const TIMED: Readonly<
 
 /** One run in this many has no faults: the laws must hold in peace too, and every request must be answered. */
 const CALM_ONE_IN = 10;
+const SMALL_DISKS_BYTES = [650 * 1_048_576, 1_000 * 1_048_576, 1_500 * 1_048_576] as const;
 /** A wall clock may be set by up to a day, either way. */
 const WALL_STEP_MAX_MS = 86_400_000;
 
@@ -104,6 +114,8 @@ export function drawFaults(options: {
   readonly durationMs: number;
   /** Only these; undefined lets the seed choose. */
   readonly only?: readonly FaultKind[] | undefined;
+  /** Measured series of spot capacity, for `spot`; empty lets a generator draw. */
+  readonly series?: readonly ChurnSeries[];
 }): FaultPlan {
   const { random, nodes } = options;
   assert(nodes >= 1 && nodes <= NODES_MAX, `${nodes} nodes are 1 to ${NODES_MAX}`);
@@ -122,7 +134,12 @@ export function drawFaults(options: {
     ),
     events: kinds
       .flatMap((kind) =>
-        drawEvents(kind, random.fork(`events/${kind}`), { nodes, startMs: options.startMs, faultsEndMs }),
+        drawEvents(kind, random.fork(`events/${kind}`), {
+          nodes,
+          startMs: options.startMs,
+          faultsEndMs,
+          series: options.series ?? [],
+        }),
       )
       .sort((a, b) => a.atMs - b.atMs || (a.kind < b.kind ? -1 : 1)),
   };
@@ -178,6 +195,9 @@ function drawNode(
       probability: has("weights-failure") ? random.pick([0, 0.3, 0.9]) : 0,
       kinds: ["weights-digest-mismatch", "weights-unreachable", "disk-full"],
     },
+    place: has("regions") ? drawPlace(random.fork("place")) : NOWHERE,
+    // Holds the largest model; whether it holds two is for the seed to say.
+    diskBytes: has("small-disk") && !isTrusty ? random.fork("disk").pick(SMALL_DISKS_BYTES) : null,
   };
 }
 
@@ -190,8 +210,10 @@ function drawTarget(kind: FaultKind, random: SeededRandom, nodes: number): numbe
 function drawEvents(
   kind: FaultKind,
   random: SeededRandom,
-  span: { nodes: number; startMs: number; faultsEndMs: number },
+  span: { nodes: number; startMs: number; faultsEndMs: number; series: readonly ChurnSeries[] },
 ): readonly FaultEvent[] {
+  if (kind === "owner-week") return drawOwnerWeek(random, span);
+  if (kind === "spot") return drawSpot(random, span);
   const timed = TIMED[kind];
   if (timed === undefined) return [];
   const events: FaultEvent[] = [];

@@ -8,6 +8,7 @@
  * | dead-epoch          | 2   | chunks of a lease that was revoked feed the stream that moved to another node            |
  * | skipped-token       | 2   | a stream loses a token now and then                                                      |
  * | plan-over-memory    | 3   | the planner believes that models are a tenth of their size                               |
+ * | ignored-region      | 3   | dispatch never hears of the regions that a request allows                                |
  * | restart-in-presence | 4   | the agent takes up work again while its owner is at the machine                          |
  * | no-deadline         | 5   | a request whose attempt fails is forgotten: no end, no refusal                           |
  */
@@ -26,6 +27,7 @@ export const SABOTAGES = [
   "dead-epoch",
   "skipped-token",
   "plan-over-memory",
+  "ignored-region",
   "restart-in-presence",
   "no-deadline",
 ] as const;
@@ -56,6 +58,8 @@ export function saboteurFor(sabotage: Sabotage): Saboteur {
       return { ...HARMLESS, grid: (grid) => eventsChanged(grid, skipTokens) };
     case "plan-over-memory":
       return { ...HARMLESS, models: (models) => models.map(shrunk) };
+    case "ignored-region":
+      return { ...HARMLESS, grid: withoutRules };
     case "restart-in-presence":
       return { ...HARMLESS, resumesAfterMs: 700 };
     case "no-deadline":
@@ -91,6 +95,15 @@ function chargingTwice(grid: ServingGrid, store: Store): ServingGrid {
       },
     },
   };
+}
+
+function withoutRules(grid: ServingGrid): ServingGrid {
+  const { dispatch } = grid;
+  const free = (request: GenerationRequest): GenerationRequest => {
+    const { constraints: _, ...terms } = request.terms;
+    return { ...request, terms };
+  };
+  return { ...grid, dispatch: { generate: (request, onEvent) => dispatch.generate(free(request), onEvent) } };
 }
 
 type ChangeEvent = (event: GenerationEvent) => GenerationEvent | null;

@@ -1,7 +1,7 @@
 /** Sends the drawn requests at their times to whichever coordinator is up, and keeps what is on its way. */
 import type { ServedModel } from "../../coordinator/dispatch/served-models.ts";
 import { assert } from "../../domain/assert.ts";
-import type { GenerationRequest, RequestTerms } from "../../domain/generation.ts";
+import type { GenerationRequest, RequestConstraints, RequestTerms } from "../../domain/generation.ts";
 import {
   type KeyId,
   keyId,
@@ -52,6 +52,7 @@ interface Buyer {
 /** Nodes may join with one token, whenever they are up, whatever the wall clocks say. */
 const TOKEN_SECRET_BYTES = 32;
 const TOKEN_YEARS_MS = 366 * 86_400_000;
+const NO_RULES: RequestConstraints = { regions: null, trustMin: null, priceMicroUsdPerHourMax: null };
 
 export class LoadDriver {
   readonly #options: LoadDriverOptions;
@@ -167,7 +168,7 @@ export class LoadDriver {
 
   #sendEmbedding(draw: EmbeddingDraw, grid: ServingGrid): void {
     const { crypto, witness, coordinator } = this.#options;
-    const { manifest, buyer, terms } = this.#termsOf({ ...draw, tier: "default" }, grid);
+    const { manifest, buyer, terms } = this.#termsOf({ ...draw, tier: "default", regions: null }, grid);
     const promptTokens = draw.inputs.reduce((sum, input) => sum + input.length, 0);
     const { price } = manifest;
     const asked: RequestAsked = {
@@ -196,7 +197,7 @@ export class LoadDriver {
   }
 
   #termsOf(
-    draw: Pick<RequestDraw, "model" | "tenant" | "tier" | "deadlineMs">,
+    draw: Pick<RequestDraw, "model" | "tenant" | "tier" | "deadlineMs" | "regions">,
     grid: ServingGrid,
   ): { readonly manifest: ModelManifest; readonly buyer: Buyer; readonly terms: RequestTerms } {
     const model = this.#options.models[draw.model];
@@ -213,6 +214,7 @@ export class LoadDriver {
       tier: draw.tier,
       price: manifest.price,
       deadlineMs: draw.deadlineMs,
+      ...(draw.regions === null ? {} : { constraints: { ...NO_RULES, regions: draw.regions } }),
     };
     return { manifest, buyer, terms };
   }

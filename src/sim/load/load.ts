@@ -37,6 +37,8 @@ export interface RequestDraw {
   readonly cancelAfterTokens: number | null;
   /** Or when so much time passed. */
   readonly cancelAfterMs: number | null;
+  /** Where it may run; null: anywhere. */
+  readonly regions: readonly string[] | null;
 }
 
 export interface EmbeddingDraw {
@@ -59,6 +61,20 @@ export interface LoadPlan {
   readonly probes: readonly RequestDraw[];
 }
 
+/** A request of a measured trace; `gap` is the time since the one before, in any unit. */
+export interface LoadTraceRow {
+  readonly gap: number;
+  readonly promptTokens: number;
+  readonly outputTokens: number;
+}
+/** At least one row. */
+export type LoadTrace = readonly LoadTraceRow[];
+
+/** The Azure conversations' means of 1,243 and 217 tokens become 26 and 14. */
+const TRACE_PROMPT_DIVISOR = 48;
+const TRACE_OUTPUT_DIVISOR = 16;
+const TRACE_TOKENS_MAX = 60;
+
 export const MODELS_MAX = 3;
 export const REQUESTS_MAX = 60;
 /** Patience of the clients, and so the longest that a request may stay without an answer. */
@@ -76,6 +92,10 @@ export function drawLoad(options: {
   readonly startMs: number;
   readonly endMs: number;
   readonly probesAtMs: number;
+  /** Regions that some requests ask for; empty when nobody does. */
+  readonly regions: readonly string[];
+  /** Lengths and gaps as they were measured, cut to what a run can hold; null draws them. */
+  readonly trace: LoadTrace | null;
 }): LoadPlan {
   const { random } = options;
   const count = random.between(1, MODELS_MAX);
@@ -87,14 +107,18 @@ export function drawLoad(options: {
   );
   const arrivals = random.fork("arrivals");
   const gapMs = arrivals.pick([300, 800, 2_000]);
+  const traced = options.trace === null ? null : windowOf(random.fork("trace"), options.trace);
   const requests: RequestDraw[] = [];
   let atMs = options.startMs;
   while (requests.length < REQUESTS_MAX) {
     // Bursts: some requests arrive together with the one before.
-    if (!arrivals.chance(0.2)) atMs += arrivals.gap(gapMs);
+    const isBurst = arrivals.chance(0.2);
+    if (!isBurst) atMs += traced === null ? arrivals.gap(gapMs) : gapMs * (traced.at(requests.length)?.gap ?? 1);
     if (atMs >= options.endMs) break;
     const of = { atMs, models: models.length, tenants: tenants.length, vocabSize: options.vocabSize };
-    requests.push(drawRequest(random.fork(`request/${requests.length}`), of));
+    const drawn = drawRequest(random.fork(`request/${requests.length}`), of);
+    const measured = traced === null ? drawn : { ...drawn, ...shaped(drawn, traced.at(requests.length) ?? null) };
+    requests.push({ ...measured, regions: drawRegions(random.fork(`regions/${requests.length}`), options.regions) });
   }
   const of = { atMs: options.probesAtMs, models: models.length, tenants: 1, vocabSize: options.vocabSize };
   const probes = models.map(
@@ -158,7 +182,34 @@ function drawRequest(
     deadlineMs: random.pick([8_000, 12_000, DEADLINE_MAX_MS]),
     cancelAfterTokens: isImpatient ? random.between(0, tokensMax) : null,
     cancelAfterMs: random.chance(0.05) ? random.between(0, 3_000) : null,
+    regions: null,
   };
+}
+
+/** One request in three minds where it runs, where there are regions. */
+function drawRegions(random: SeededRandom, regions: readonly string[]): readonly string[] | null {
+  if (regions.length === 0 || !random.chance(1 / 3)) return null;
+  const [first, second] = [random.pick(regions), random.pick(regions)];
+  return first === second ? [first] : [first, second];
+}
+
+/** A stretch of the trace, with gaps as shares of their mean. */
+function windowOf(random: SeededRandom, trace: LoadTrace): readonly LoadTraceRow[] {
+  const mean = trace.reduce((sum, { gap }) => sum + gap, 0) / trace.length;
+  const start = random.between(0, trace.length - 1);
+  return Array.from({ length: REQUESTS_MAX + 1 }, (_, at) => {
+    const row = trace[(start + at) % trace.length] ?? { gap: mean, promptTokens: 1, outputTokens: 1 };
+    return { ...row, gap: mean > 0 ? row.gap / mean : 1 };
+  });
+}
+
+/** A thousandth of a language model's day: lengths are cut to what scripted engines answer in seconds. */
+function shaped(drawn: RequestDraw, row: LoadTraceRow | null): Pick<RequestDraw, "promptTokenIds" | "tokensMax"> {
+  if (row === null) return drawn;
+  const length = Math.min(PROMPT_TOKENS_MAX, Math.max(1, Math.round(row.promptTokens / TRACE_PROMPT_DIVISOR)));
+  const promptTokenIds = Array.from({ length }, (_, at) => drawn.promptTokenIds[at % drawn.promptTokenIds.length] ?? 0);
+  const tokensMax = Math.min(TRACE_TOKENS_MAX, Math.max(1, Math.round(row.outputTokens / TRACE_OUTPUT_DIVISOR)));
+  return { promptTokenIds, tokensMax };
 }
 
 function drawEmbeddings(

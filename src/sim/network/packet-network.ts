@@ -32,6 +32,7 @@ export const PATH_PACKETS_MAX = 512;
 
 interface Path {
   readonly random: SeededRandom;
+  readonly distanceMs: number;
   isCut: boolean;
   cloggedUntilMs: number;
   /** When the wire has put out everything that was sent so far. */
@@ -51,11 +52,19 @@ export class PacketNetwork {
   readonly #random: SeededRandom;
   readonly #paths = new Map<string, Path>();
   #conditions: NetworkConditions;
+  readonly #distanceMs: (from: string, to: string) => number;
 
-  constructor(options: { timeline: Timeline; random: SeededRandom; conditions: NetworkConditions }) {
+  /** `distanceMs`: one way, on top of the conditions; none by default. */
+  constructor(options: {
+    timeline: Timeline;
+    random: SeededRandom;
+    conditions: NetworkConditions;
+    distanceMs?: (from: string, to: string) => number;
+  }) {
     this.#timeline = options.timeline;
     this.#random = options.random;
     this.#conditions = options.conditions;
+    this.#distanceMs = options.distanceMs ?? (() => 0);
   }
 
   /** The time before which no packet of now arrives, for who waits on an answer. */
@@ -114,7 +123,7 @@ export class PacketNetwork {
   #deliver(path: Path, arrive: () => void): void {
     const { delayMinMs, delayTailMeanMs } = this.#conditions;
     const delayMs = delayMinMs + (delayTailMeanMs > 0 ? path.random.gap(delayTailMeanMs) : 0);
-    const atMs = Math.max(path.freeAtMs, path.cloggedUntilMs) + delayMs;
+    const atMs = Math.max(path.freeAtMs, path.cloggedUntilMs) + path.distanceMs + delayMs;
     path.inFlight += 1;
     const land = () => {
       path.inFlight -= 1;
@@ -129,7 +138,8 @@ export class PacketNetwork {
     const name = `${from}>${to}`;
     let path = this.#paths.get(name);
     if (path === undefined) {
-      path = { random: this.#random.fork(name), isCut: false, cloggedUntilMs: 0, freeAtMs: 0, inFlight: 0 };
+      const distanceMs = this.#distanceMs(from, to);
+      path = { random: this.#random.fork(name), distanceMs, isCut: false, cloggedUntilMs: 0, freeAtMs: 0, inFlight: 0 };
       this.#paths.set(name, path);
     }
     return path;
