@@ -104,6 +104,26 @@ describe("status, nodes and models", () => {
     expect((await fallow("status", "--explain", "nonsense")).code).toBe(4);
   });
 
+  test("plan shows where the model is held, what the plan is worth and its gap, and takes no options of a cluster file", async () => {
+    const { code, json } = await fallow("plan", "--json");
+    expect(code).toBe(0);
+    expect(json).toMatchObject({
+      plan: {
+        nodes: 1,
+        gap: expect.any(Number),
+        boundMicroUsdPerHour: expect.any(Number),
+        models: [{ modelId: "tiny", replicas: [{ kind: "whole", isHeld: true, quantisation: "Q8_0" }] }],
+      },
+    });
+    const { stdout } = await fallow("plan");
+    expect(stdout).toMatch(/ago, in \d+ ms, over 1 node\n/);
+    expect(stdout).toMatch(/tiny\nNODES .*\nnode_[0-9a-f]+ +whole +Q8_0/);
+    expect(await fallow("plan", "--html", join(scratch, "plan.html"))).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining("--html belongs to planning a cluster file"),
+    });
+  });
+
   test("a drained node takes no request, and works again after undrain", async () => {
     const { json } = await fallow("nodes", "list", "--json");
     const { nodes } = json as { nodes: { nodeId: string; name: string }[] };
