@@ -40,7 +40,7 @@ const traitsOfNodes = fc.record({
   gramsCo2PerHour: fc.option(fc.nat(500)),
 });
 const traitsOfReplicas = fc.record({
-  isReady: fc.boolean(),
+  isReady: fc.constantFrom(true, true, true, false),
   slots: fc.integer({ min: 1, max: 4 }),
   slotsLeased: fc.nat(4),
   contextTokens: fc.integer({ min: 50, max: 150 }),
@@ -59,19 +59,19 @@ type Change =
 
 const requests: fc.Arbitrary<MatchRequest> = fc.record({
   modelId: fc.constantFrom(...MODELS),
-  tokensNeeded: fc.integer({ min: 50, max: 150 }),
+  tokensNeeded: fc.integer({ min: 50, max: 110 }),
   remainingMs: fc.constantFrom(1_000, 90_000, 1_000_000, 20_000_000),
   excludedNodeIds: fc.option(nodeIndexes.map(nodeNamed)).map((id) => new Set(id === null ? [] : [id])),
   hint: fc.option(fc.record({ replicaId: fc.nat(2 * NODES - 1).map(replicaNamed), promptShare: shares })),
   callerRegion: fc.constantFrom("eu", "us", null),
   constraints: fc.record({
-    regions: fc.option(fc.subarray(["eu", "us", "asia", "mars"])),
+    regions: fc.option(fc.subarray(["eu", "us", "asia", "mars"]), { freq: 1 }),
     trustMin: fc.constantFrom(0, 0, 0.5),
     priceMicroUsdPerHourMax: fc.constantFrom(Number.POSITIVE_INFINITY, 150_000),
     rttMsMax: fc.constantFrom(Number.POSITIVE_INFINITY, 150),
     decodeTokPerSecondMin: fc.constantFrom(0, 0, 100),
     gpuClasses: fc.option(fc.subarray(["t4", "a100"]), { freq: 1 }),
-    excludedOwners: fc.subarray(["ada", "bob"]).map((owners) => new Set(owners)),
+    excludedOwners: fc.constantFrom(new Set<string>(), new Set<string>(), new Set(["ada"])),
     excludedNetworks: fc.constantFrom(new Set<string>(), new Set(["lan"])),
   }),
   seed: fc.nat(2 ** 31 - 1),
@@ -158,12 +158,15 @@ function gridOf(list: readonly Change[]): MatchIndex {
 const histories = fc.array(changes, { minLength: 10, maxLength: 120 });
 
 describe("laws of the matcher", () => {
-  test("after any history of changes it meets what an exhaustive search meets, and chooses within the tie band of it", () => {
+  test("after every change it meets what an exhaustive search meets, and chooses within the tie band of it", () => {
     fc.assert(
-      fc.property(histories, fc.array(requests, { minLength: 1, maxLength: 5 }), (list, asked) => {
-        const index = gridOf(list);
+      fc.property(histories, fc.array(requests, { minLength: 1, maxLength: 3 }), (list, asked) => {
+        const index = new MatchIndex();
+        distances(index);
         const scratch = new MatchScratch();
-        for (const request of asked) {
+        for (const [at, change] of list.entries()) {
+          apply(index, change);
+          const request = asked[at % asked.length] ?? ASK;
           const best = matchExhaustively(index, request);
           const chosen = matchReplica(index, request, scratch);
           expect(chosen === -1).toBe(best.replica === -1);
@@ -174,7 +177,7 @@ describe("laws of the matcher", () => {
           expect(chosenMs).toBeGreaterThanOrEqual(best.scoreMs - TIE_BAND_MS - 1e-9);
         }
       }),
-      { numRuns: 400 },
+      { numRuns: 300 },
     );
   });
 
