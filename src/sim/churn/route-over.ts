@@ -1,6 +1,7 @@
 /**
  * The cheapest way through a model's ready stages: a path over layers, each stage taken to its own end (Petals: stay on a server to its
  * end). A stage may be entered behind its first layer where stages overlap. Costs are the caller's; ties go to the lower stage number.
+ * Not handled: where the cheapest way to a stage is at the limit of hops, a dearer and shorter one to it is not looked for.
  */
 import type { Hop, Stage } from "./grid-parts.ts";
 
