@@ -105,7 +105,11 @@ export class Matcher {
       excludedNetworks: new Set(network === null ? [] : [network]),
     };
     const excludedNodeIds = new Set([...request.excludedNodeIds, home.nodeId]);
-    const choice = this.#choose(this.#ports.grid.catchUp(), { ...request, excludedNodeIds, constraints });
+    const grid = this.#ports.grid.catchUp();
+    // Where one operator has all nodes, another machine is the farthest that there is.
+    const choice =
+      this.#choose(grid, { ...request, excludedNodeIds, constraints }) ??
+      this.#choose(grid, { ...request, excludedNodeIds });
     const node = choice === null ? null : this.#ports.roster.node(choice.lease.nodeId);
     if (choice === null || node === null) return null;
     const lease = this.#grant(work, choice);

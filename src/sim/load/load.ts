@@ -107,6 +107,8 @@ export function drawLoad(options: {
   );
   const arrivals = random.fork("arrivals");
   const gapMs = arrivals.pick([300, 800, 2_000]);
+  // A run of priority requests alone learns soon when a first token is late, and hedges.
+  const tiers = random.fork("tiers").chance(0.2) ? (["priority"] as const) : SERVICE_TIERS;
   const traced = options.trace === null ? null : windowOf(random.fork("trace"), options.trace);
   const requests: RequestDraw[] = [];
   let atMs = options.startMs;
@@ -115,12 +117,12 @@ export function drawLoad(options: {
     const isBurst = arrivals.chance(0.2);
     if (!isBurst) atMs += traced === null ? arrivals.gap(gapMs) : gapMs * (traced.at(requests.length)?.gap ?? 1);
     if (atMs >= options.endMs) break;
-    const of = { atMs, models: models.length, tenants: tenants.length, vocabSize: options.vocabSize };
+    const of = { atMs, models: models.length, tenants: tenants.length, vocabSize: options.vocabSize, tiers };
     const drawn = drawRequest(random.fork(`request/${requests.length}`), of);
     const measured = traced === null ? drawn : { ...drawn, ...shaped(drawn, traced.at(requests.length) ?? null) };
     requests.push({ ...measured, regions: drawRegions(random.fork(`regions/${requests.length}`), options.regions) });
   }
-  const of = { atMs: options.probesAtMs, models: models.length, tenants: 1, vocabSize: options.vocabSize };
+  const of = { atMs: options.probesAtMs, models: models.length, tenants: 1, vocabSize: options.vocabSize, tiers };
   const probes = models.map(
     (_, model): RequestDraw => ({
       ...drawRequest(random.fork(`probe/${model}`), of),
@@ -163,7 +165,7 @@ function drawTenant(random: SeededRandom, index: number): TenantDraw {
 
 function drawRequest(
   random: SeededRandom,
-  of: { atMs: number; models: number; tenants: number; vocabSize: number },
+  of: { atMs: number; models: number; tenants: number; vocabSize: number; tiers: readonly ServiceTier[] },
 ): RequestDraw {
   const tokensMax = random.pick([1, 4, 12, 30, 60]);
   const isImpatient = random.chance(0.2);
@@ -176,7 +178,7 @@ function drawRequest(
     ),
     tokensMax,
     choices: random.pick([1, 1, 1, 2, 3]),
-    tier: random.pick(SERVICE_TIERS),
+    tier: random.pick(of.tiers),
     sampling: drawSampling(random),
     // Enough for a cold start: 2.5 s to fetch, 2.5 s to load, 2 s to answer.
     deadlineMs: random.pick([8_000, 12_000, DEADLINE_MAX_MS]),
