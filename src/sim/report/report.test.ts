@@ -5,10 +5,15 @@ import { el } from "./markup.ts";
 import { pageHtml, section } from "./page.ts";
 import { linearScale, logScale, readable, tickText } from "./scale.ts";
 
+// Control characters, markup, Latin and halves of characters. fast-check's own unit takes seconds to build.
+const anyUnit = fc
+  .oneof(fc.nat(0x2ff), fc.integer({ min: 0xd800, max: 0xdfff }))
+  .map((code) => String.fromCharCode(code));
+
 describe("markup", () => {
   test("never lets a text become a tag or leave its attribute, whatever it holds", () => {
     fc.assert(
-      fc.property(fc.string({ unit: "binary" }), fc.string(), (text, value) => {
+      fc.property(fc.string({ unit: anyUnit }), fc.string(), (text, value) => {
         const markup = el("p", { title: value }, text).toString();
         expect(markup.match(/</g)).toHaveLength(2);
         expect(markup.match(/"/g)).toHaveLength(2);
