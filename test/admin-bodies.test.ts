@@ -39,6 +39,7 @@ beforeEach(async () => {
     roster: { nodes: () => [], node: () => null },
     activity: () => ({ inFlight: 0, queued: 0 }),
     placement: () => null,
+    explain: () => null,
     modelOf: () => null,
     checkLedger: () => Promise.resolve({ isBalanced: true, accounts: 0, openHolds: 0, problems: [] }),
     nodes: { drain: nothing, undrain: nothing, remove: nothing },

@@ -70,7 +70,13 @@ export async function startLyingAgent(joinCode: string): Promise<LyingAgent> {
         environment: {},
       }),
       // The file that every model of these tests is registered from.
-      weights: { ensure: () => Promise.resolve(TINY_MODEL), has: () => Promise.resolve(true) },
+      weights: {
+        ensure: () => Promise.resolve(TINY_MODEL),
+        has: () => Promise.resolve(true),
+        list: () => Promise.resolve([]),
+        remove: () => Promise.resolve(),
+        freeBytes: () => Promise.resolve(null),
+      },
     },
     {
       keyPair,

@@ -16,7 +16,7 @@ describe("an attempt is stalled", () => {
   });
 
   test("between tokens after the gap floor, however fast it was", () => {
-    expect(stalledAtMs(steady(1, 50), SHORT, STALL_BOUNDS)).toBe(49 + 2_500);
+    expect(stalledAtMs(steady(1, 50), SHORT, STALL_BOUNDS)).toBe(49 + 3_000);
   });
 
   test("between tokens after many times its usual gap when it is slow", () => {
@@ -24,7 +24,7 @@ describe("an attempt is stalled", () => {
   });
 
   test("after one token, when its pace is not known, by the floor", () => {
-    expect(stalledAtMs(steady(0, 1), SHORT, STALL_BOUNDS)).toBe(2_500);
+    expect(stalledAtMs(steady(0, 1), SHORT, STALL_BOUNDS)).toBe(3_000);
   });
 
   test("later as it becomes slower: the usual gap follows", () => {

@@ -18,11 +18,14 @@ export interface StallBounds {
   readonly gapFactor: number;
 }
 
-/** Floors: issue 2's failure bounds; a prompt token takes under 1.5 ms on one CPU core (engines reference), doubled for luck. */
+/**
+ * Floors: past the time in which a silent node is suspected (domain/node.ts), so that its silence goes by its own name. A
+ * prompt token takes under 1.5 ms on one CPU core (engines reference), doubled for luck.
+ */
 export const STALL_BOUNDS: StallBounds = {
   firstTokenFloorMs: 3_000,
   firstTokenPerPromptTokenMs: 3,
-  gapFloorMs: 2_500,
+  gapFloorMs: 3_000,
   gapFactor: 12,
 };
 
