@@ -4,8 +4,8 @@ import { COLOURS } from "./page.ts";
 import { linearScale, readable, tickText } from "./scale.ts";
 
 const WIDTH = 480;
-const LEFT = 120;
-const RIGHT = 130;
+const LEFT = 104;
+const RIGHT = 160;
 const TOP = 8;
 const ROW = 26;
 const BOTTOM = 42;
