@@ -15,11 +15,11 @@ export interface Grown {
 }
 
 /** Candidates of one construction that are annealed briefly, candidates in all, and how many outcomes at length. */
-const STARTS_PER_KIND = 2;
-const BRIEF_STARTS = 8;
-const LONG_STARTS = 2;
+const STARTS_PER_KIND = 3;
+const BRIEF_STARTS = 16;
+const LONG_STARTS = 3;
 /** Shares of the looks for the brief searches and for the choice by flow; the long searches take the rest. */
-const BRIEF_SHARE = 0.4;
+const BRIEF_SHARE = 0.6;
 const FLOW_SHARE = 0.1;
 
 /** `candidates` best first, at least one. */

@@ -24,6 +24,8 @@ import { type DenseIntervals, FlowNetwork, linkSeconds } from "./flow.ts";
 const KV_ROOM_SHARE = 0.8;
 /** Groups in which the tokens in flight go round where ways mix. */
 const GROUPS_MAX = 6;
+/** Requests in flight that make one group of their own even in a single chain: a few hardly meet. */
+const GROUP_ROOM = 60;
 /** Share of a node's turn that a token waits for on a node that is never idle. */
 const WAIT_SHARE = 0.7;
 /** Of a wave: how much of the narrowest place's time stops the tokens, and how much of one prompt's whole pass. */
@@ -134,7 +136,9 @@ export class ServingModel {
   /** Finds the layout's ways; answers their room in requests, 0 when nothing can pass. */
   prepare(intervals: DenseIntervals): number {
     this.#room = this.#findWays(intervals);
-    if (this.#room > 0) this.#fillBatches(this.#room);
+    if (this.#room <= 0) return 0;
+    this.#groups = Math.min(GROUPS_MAX, this.#groups + GROUP_ROOM / this.#room);
+    this.#fillBatches(this.#room);
     return this.#room;
   }
 
