@@ -45,7 +45,7 @@ export interface ChainRules {
 }
 
 export class ChainedModel {
-  readonly #model: number;
+  readonly model: number;
   readonly #rules: ChainRules;
   #layout: Layout = new Map();
   #plannedAtMs = Number.NEGATIVE_INFINITY;
@@ -53,8 +53,18 @@ export class ChainedModel {
   #hopelessWith: number | null = null;
 
   constructor(model: number, rules: ChainRules) {
-    this.#model = model;
+    this.model = model;
     this.#rules = rules;
+  }
+
+  get isLaid(): boolean {
+    return this.#layout.size > 0;
+  }
+
+  /** It is not needed any more. */
+  release(): void {
+    this.#layout = new Map();
+    this.#hopelessWith = null;
   }
 
   /** Machines of the layout in force that are there. */
@@ -66,7 +76,7 @@ export class ChainedModel {
 
   /** What each machine that it uses shall hold; `taken` are used by others. */
   plan(facts: GridFacts, taken: ReadonlySet<number>): ReadonlyMap<number, StagePlan> {
-    const spec = facts.scenario.models[this.#model];
+    const spec = facts.scenario.models[this.model];
     const free = facts.nodes.filter((node) => node.isUp && !taken.has(node.index));
     const byName = new Map(free.map((node) => [node.draw.name, node]));
     if (spec !== undefined) this.#update(facts, { spec, free, byName });
@@ -74,7 +84,7 @@ export class ChainedModel {
     for (const [name, { first, end }] of this.#layout) {
       const node = byName.get(name);
       if (node === undefined) continue;
-      wanted.set(node.index, { model: this.#model, first, end, memoryBytes: usableBytesOf(node.draw.gpu) });
+      wanted.set(node.index, { model: this.model, first, end, memoryBytes: usableBytesOf(node.draw.gpu) });
     }
     return wanted;
   }
@@ -142,7 +152,7 @@ export class ChainedModel {
   }
 
   #goals(facts: GridFacts): Partial<PlanGoals> {
-    const asked = facts.demand()[this.#model]?.outputTokensPerSecond ?? 0;
+    const asked = facts.demand()[this.model]?.outputTokensPerSecond ?? 0;
     return {
       objective: "latency",
       demandTokensPerSecond: DEMAND_HEADROOM * Math.max(DEMAND_MIN_TOK_PER_SECOND, asked),
@@ -150,7 +160,7 @@ export class ChainedModel {
   }
 
   #cluster(facts: GridFacts, spec: SimModel, free: readonly GridNode[]): Cluster {
-    const demand = facts.demand()[this.#model] ?? NO_DEMAND;
+    const demand = facts.demand()[this.model] ?? NO_DEMAND;
     const nodes = this.#choices(free, spec).map(
       (node): ChainNode => ({
         node,

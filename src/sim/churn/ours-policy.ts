@@ -18,6 +18,8 @@ const PLAN_EVERY_MS = 60_000;
 /** Without stickiness each plan is made from nothing: less often, or machines would never come to serve. */
 const PLAN_FREELY_EVERY_MS = 300_000;
 
+const CHAINS_FIRST_EVERY_MS = 300_000;
+
 export class OursPolicy implements ChurnPolicy {
   readonly replaysLostStagesOnly = false;
   readonly planEveryMs: number;
@@ -25,8 +27,11 @@ export class OursPolicy implements ChurnPolicy {
   #nowMs = 0;
   readonly #outlook: NodeOutlook;
   readonly #isSticky: boolean;
+  #chainsFirstAtMs = Number.NEGATIVE_INFINITY;
   readonly #chained: readonly ChainedModel[];
   readonly #whole: readonly number[];
+  /** Chains for models that fit on one machine, while no such machine is there. */
+  readonly #standIns: readonly ChainedModel[];
 
   constructor(scenario: Scenario, options: { readonly usesSurvival: boolean; readonly isSticky: boolean }) {
     const { startHourOfWeekUtc, models, nodes } = scenario;
@@ -38,16 +43,10 @@ export class OursPolicy implements ChurnPolicy {
       return spec !== undefined && nodes.some(({ gpu }) => layersThatFit(gpu, spec) === spec.layerCount);
     };
     const all = models.map((_, model) => model);
+    const rules = { isSticky: options.isSticky, staysPerHour: (node: GridNode) => this.#stays(node, HOUR_MS) };
     this.#whole = all.filter(isWhole);
-    this.#chained = all
-      .filter((model) => !isWhole(model))
-      .map(
-        (model) =>
-          new ChainedModel(model, {
-            isSticky: options.isSticky,
-            staysPerHour: (node) => this.#stays(node, HOUR_MS),
-          }),
-      );
+    this.#chained = all.filter((model) => !isWhole(model)).map((model) => new ChainedModel(model, rules));
+    this.#standIns = this.#whole.map((model) => new ChainedModel(model, rules));
   }
 
   observe(node: GridNode, transition: "up" | "left", atMs: number): void {
@@ -58,14 +57,21 @@ export class OursPolicy implements ChurnPolicy {
   plan(facts: GridFacts): ReadonlyMap<number, readonly StagePlan[]> {
     this.#nowMs = facts.nowMs;
     const up = facts.nodes.filter((node) => node.isUp);
-    const chained = this.#chained.flatMap((one) => [...one.kept(facts)]);
-    const outside = up.filter(({ index }) => !chained.includes(index));
+    this.#layChainsFirst(facts);
+    const standing = this.#standIns.filter((one) => one.isLaid && !hasReadyWhole(facts, one.model));
+    const chained = new Set([...this.#chained, ...standing].flatMap((one) => [...one.kept(facts)]));
     // A model that fits on one machine comes first: where the chains leave it none, it takes one of theirs.
-    const apart = this.#wholeOn(facts, outside);
-    const whole = this.#isAnyShort(apart) ? this.#wholeOn(facts, up) : apart;
+    const apart = this.#wholeOn(
+      facts,
+      up.filter(({ index }) => !chained.has(index)),
+    );
+    const whole = this.#shortOf(apart).length > 0 ? this.#wholeOn(facts, up) : apart;
+    const short = this.#shortOf(whole);
     const wanted = new Map(whole);
     const taken = new Set([...whole].flatMap(([index, stages]) => (stages.length > 0 ? [index] : [])));
-    for (const one of this.#chained) {
+    for (const one of this.#standIns) if (!short.includes(one.model) && !standing.includes(one)) one.release();
+    const inUse = this.#standIns.filter((one) => short.includes(one.model) || standing.includes(one));
+    for (const one of [...this.#chained, ...inUse]) {
       for (const [index, stage] of one.plan(facts, taken)) {
         wanted.set(index, [stage]);
         taken.add(index);
@@ -74,14 +80,26 @@ export class OursPolicy implements ChurnPolicy {
     return wanted;
   }
 
+  /**
+   * A chain that found no machines is planned before the others now and then: they may do with fewer. Where that leaves one of them
+   * without a machine, it takes one back in the same plan.
+   */
+  #layChainsFirst(facts: GridFacts): void {
+    const without = this.#chained.filter((one) => !one.isLaid);
+    if (without.length === 0 || facts.nowMs - this.#chainsFirstAtMs < CHAINS_FIRST_EVERY_MS) return;
+    this.#chainsFirstAtMs = facts.nowMs;
+    for (const one of without) one.plan(facts, new Set());
+  }
+
   #wholeOn(facts: GridFacts, nodes: readonly GridNode[]): ReadonlyMap<number, readonly StagePlan[]> {
     const rules = { isSticky: this.#isSticky, stays: (node: GridNode) => this.#stays(node, HORIZON_MS) };
     return planWholeModels(facts, { nodes, models: this.#whole, rules });
   }
 
-  #isAnyShort(wanted: ReadonlyMap<number, readonly StagePlan[]>): boolean {
+  /** Models that fit on some machine, and on none of those that are there and free. */
+  #shortOf(wanted: ReadonlyMap<number, readonly StagePlan[]>): readonly number[] {
     const placed = new Set([...wanted.values()].flatMap((stages) => stages.map(({ model }) => model)));
-    return this.#whole.some((model) => !placed.has(model));
+    return this.#whole.filter((model) => !placed.has(model));
   }
 
   route(running: Running, facts: GridFacts): readonly Hop[] | null {
@@ -92,4 +110,11 @@ export class OursPolicy implements ChurnPolicy {
   #stays(node: GridNode, horizonMs: number): number {
     return this.#outlook.stays(node, this.#nowMs, horizonMs);
   }
+}
+
+function hasReadyWhole({ nodes, scenario }: GridFacts, model: number): boolean {
+  const end = scenario.models[model]?.layerCount;
+  return nodes.some(({ stages }) =>
+    stages.some((stage) => stage.model === model && stage.state === "ready" && stage.first === 0 && stage.end === end),
+  );
 }
