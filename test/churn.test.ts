@@ -59,7 +59,7 @@ describe("without a trace folder", () => {
   test("owners who come back twelve times as often never raise the mean goodput", { timeout: TIMEOUT_MS }, () => {
     const meanAt = (returnsFactor: number, policy: ChurnRun["policy"]) => {
       const runs = [1, 2, 3].map((seed) => {
-        const scenario = drawScenario({ ...SMALL, kind: "owners", seed, hours: 3, returnsFactor });
+        const scenario = drawScenario({ ...SMALL, kind: "owners", seed, hours: 2, returnsFactor });
         return runScenario(scenario, policy).metrics.goodputTokPerSecond;
       });
       return runs.reduce((sum, value) => sum + value, 0) / runs.length;

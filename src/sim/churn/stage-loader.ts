@@ -48,7 +48,8 @@ export class StageLoader {
     if (!node.isUp) return;
     const bytes = wanted.reduce((sum, { memoryBytes }) => sum + memoryBytes, 0);
     assert(bytes <= usableBytesOf(node.draw.gpu), `${node.draw.name} has room for what is planned on it`);
-    const isWanted = (stage: StagePlan) => wanted.some((plan) => isSame(plan, stage));
+    // A stage that was to go stays only if it takes no more memory than it would get today.
+    const isWanted = (stage: Stage) => wanted.some((plan) => isSame(plan, stage));
     for (const stage of [...node.stages]) {
       if (isWanted(stage)) {
         // A stage that closed goes: it is cut soon, and comes anew.
