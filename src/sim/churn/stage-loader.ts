@@ -49,7 +49,8 @@ export class StageLoader {
     const bytes = wanted.reduce((sum, { memoryBytes }) => sum + memoryBytes, 0);
     assert(bytes <= usableBytesOf(node.draw.gpu), `${node.draw.name} has room for what is planned on it`);
     // A stage that was to go stays only if it takes no more memory than it would get today.
-    const isWanted = (stage: Stage) => wanted.some((plan) => isSame(plan, stage));
+    const isWanted = (stage: Stage) =>
+      wanted.some((plan) => isSame(plan, stage) && (!stage.isLeaving || stage.memoryBytes <= plan.memoryBytes));
     for (const stage of [...node.stages]) {
       if (isWanted(stage)) {
         // A stage that closed goes: it is cut soon, and comes anew.
