@@ -36,6 +36,8 @@ export const WIRE_BOUNDS = {
 } as const;
 
 const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
+/** A hundred thousand times the fastest device there is: sums and products of such figures stay far from infinite. */
+const tokPerSecond = z.number().min(0).max(1e9);
 const tokenId = z
   .number()
   .int()
@@ -72,7 +74,7 @@ export const nodeCapabilitiesSchema = z.object({
   engineVariant: variant,
   engineVersion: text,
   referenceSpeed: z
-    .object({ prefillTokPerSecond: z.number().min(0), decodeTokPerSecond: z.number().min(0), measuredAtMs: count })
+    .object({ prefillTokPerSecond: tokPerSecond, decodeTokPerSecond: tokPerSecond, measuredAtMs: count })
     .nullable(),
 });
 

@@ -3,6 +3,9 @@
  * once, so that a crowd of events costs one look, and their order does not matter. Leases are written at once.
  *
  * Round trips and the chance to stay change without an event: some nodes are read anew, in turn, before every decision.
+ *
+ * The index keeps every name (region, owner, network, GPU) that it ever met, and nodes name themselves: one that comes back under ever new
+ * names would make each decision dearer for good. So the index is made anew when its names have doubled since it was made.
  */
 import { usableBytes } from "../../domain/hardware.ts";
 import type { NodeId, ReplicaId } from "../../domain/ids.ts";
@@ -24,9 +27,14 @@ export interface GridIndexPorts {
 /** Nodes that are read in turn before a decision: at 100 decisions a second, 1,000 nodes are read every 5 s. */
 const NODES_IN_TURN = 2;
 const MS_PER_HOUR = 3_600_000;
+/** Names beside twice those at the start of an index, and regions among them: few enough that a decision does not feel them. */
+const SPARE_NAMES = 1_024;
+const SPARE_REGIONS = 128;
 
 export class GridIndex {
-  readonly index = new MatchIndex();
+  #index = new MatchIndex();
+  /** More, and the index is made anew. */
+  #bounds = { names: SPARE_NAMES, regions: SPARE_REGIONS };
   readonly #ports: GridIndexPorts;
   readonly #marked = new Set<NodeId>();
   /** Nodes that are in the index and were not read in this turn. */
@@ -63,21 +71,35 @@ export class GridIndex {
   }
 
   leased(replicaId: ReplicaId, slotsLeased: number): void {
-    this.index.setLeased(replicaId, slotsLeased);
+    this.#index.setLeased(replicaId, slotsLeased);
   }
 
   /** Call it before decisions of one turn. */
   catchUp(): MatchIndex {
+    this.#readMarked();
+    for (let count = 0; count < NODES_IN_TURN; count++) this.#readNext();
+    const { nodes } = this.#index;
+    if (nodes.nameCount > this.#bounds.names || nodes.regions.size > this.#bounds.regions) this.#makeAnew();
+    return this.#index;
+  }
+
+  #readMarked(): void {
     for (const nodeId of this.#marked) this.#read(nodeId);
     this.#marked.clear();
-    for (let count = 0; count < NODES_IN_TURN; count++) this.#readNext();
-    return this.index;
+  }
+
+  #makeAnew(): void {
+    for (const [nodeId] of this.#index.nodes.ids.entries()) this.#marked.add(nodeId);
+    this.#index = new MatchIndex();
+    this.#readMarked();
+    const { nameCount, regions } = this.#index.nodes;
+    this.#bounds = { names: 2 * nameCount + SPARE_NAMES, regions: 2 * regions.size + SPARE_REGIONS };
   }
 
   #readNext(): void {
     const nodeId = this.#inTurn.pop();
     if (nodeId !== undefined) this.#read(nodeId);
-    else this.#inTurn = [...this.index.nodes.ids.entries()].map(([id]) => id);
+    else this.#inTurn = [...this.#index.nodes.ids.entries()].map(([id]) => id);
   }
 
   #read(nodeId: NodeId): void {
@@ -85,18 +107,18 @@ export class GridIndex {
     const fact = pool.node(nodeId);
     const replicas = fact === null ? [] : pool.onNode(nodeId);
     if (fact === null || (fact.state === "offline" && replicas.length === 0)) {
-      this.index.removeNode(nodeId);
+      this.#index.removeNode(nodeId);
       return;
     }
     const rttMs = roster.node(nodeId)?.rttMs ?? null;
-    this.index.upsertNode(nodeTraits(fact, { replicas, rttMs, horizonMs }));
+    this.#index.upsertNode(nodeTraits(fact, { replicas, rttMs, horizonMs }));
     const present = new Set(replicas.map(({ replicaId }) => replicaId));
-    for (const replicaId of this.#known(nodeId)) if (!present.has(replicaId)) this.index.removeReplica(replicaId);
+    for (const replicaId of this.#known(nodeId)) if (!present.has(replicaId)) this.#index.removeReplica(replicaId);
     for (const replica of replicas) {
       const { replicaId, modelId, state, slots, slotsLeased, contextTokens } = replica;
       const isReady = state === "ready";
       const layersCached = isReady ? 1 : 0;
-      this.index.upsertReplica({
+      this.#index.upsertReplica({
         replicaId,
         nodeId,
         modelId,
@@ -110,7 +132,7 @@ export class GridIndex {
   }
 
   #known(nodeId: NodeId): readonly ReplicaId[] {
-    const { nodes, replicas } = this.index;
+    const { nodes, replicas } = this.#index;
     const known: ReplicaId[] = [];
     const node = nodes.find(nodeId);
     for (let at = replicas.firstOnNode(node); at !== -1; at = replicas.nextOnNode(at)) {

@@ -15,6 +15,12 @@ import type { ModelId } from "../../domain/ids.ts";
 const PROMPT_TOKEN_WORK = 0.1;
 /** Decode tokens per second on the reference load that count as 1. Only ratios matter to shares. */
 export const REFERENCE_SPEED = 100;
+/**
+ * A node tells its own speed, and may lie: beyond these it would empty the share of every tenant that it serves, or serve some for
+ * nothing. The reference model does 4,160 tok/s on one CPU core.
+ */
+export const SPEED_COUNTED_MIN = 10;
+export const SPEED_COUNTED_MAX = 20_000;
 /** Before any request of a model has ended: an output token on one CPU core. */
 const MS_PER_WORK_GUESS = 20;
 const OUTPUT_SHARE_GUESS = 0.5;
@@ -46,7 +52,9 @@ interface Learnt {
 
 /** What one slot-second on this replica counts. */
 export function slotWorth(replica: { slots: number; decodeTokPerSecond: number | null }): number {
-  return (replica.decodeTokPerSecond ?? REFERENCE_SPEED) / REFERENCE_SPEED / Math.max(1, replica.slots);
+  const told = replica.decodeTokPerSecond ?? REFERENCE_SPEED;
+  const counted = Math.min(SPEED_COUNTED_MAX, Math.max(SPEED_COUNTED_MIN, told));
+  return counted / REFERENCE_SPEED / Math.max(1, replica.slots);
 }
 
 export class SlotTimes {

@@ -79,10 +79,15 @@ export class NodeTable {
     const { size } = this.regions;
     if (this.#regionRanks.length !== size + 1) {
       const names = Array.from({ length: size }, (_, code) => this.regions.name(code) ?? "");
-      const sorted = [...names].sort();
-      this.#regionRanks = Int32Array.from([0, ...names.map((name) => sorted.indexOf(name) + 1)]);
+      const ranks = new Map([...names].sort().map((name, at) => [name, at + 1]));
+      this.#regionRanks = Int32Array.from([0, ...names.map((name) => ranks.get(name) ?? 0)]);
     }
     return this.#regionRanks;
+  }
+
+  /** Names that any node ever had; they stay when it goes or is called otherwise. */
+  get nameCount(): number {
+    return this.regions.size + this.gpuClasses.size + this.owners.size + this.networks.size;
   }
 
   /** -1 when the table has no such node. */
