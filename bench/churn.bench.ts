@@ -26,7 +26,7 @@ const traces = readTraces();
 const kinds = CHURN_KINDS.filter((kind) => kind !== "spot" || traces !== null);
 if (traces === null) bench.say("no ../shared/traces: spot churn is left out, and the load is synthetic");
 const report = runChurn({
-  seeds: Array.from({ length: bench.isSmoke ? 2 : 14 }, (_, at) => FIRST_SEED + at),
+  seeds: Array.from({ length: bench.isSmoke ? 2 : 10 }, (_, at) => FIRST_SEED + at),
   policies: CHURN_POLICIES,
   kinds,
   hours: bench.isSmoke ? 0.5 : 8,
