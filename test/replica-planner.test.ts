@@ -15,6 +15,7 @@ import {
   planQuestion,
   readyReplica,
 } from "./support/placement-samples.ts";
+import type { Trouble } from "./support/stuck-planner.ts";
 
 const opened: Pick<Planner<never, never>, "stop">[] = [];
 afterEach(async () => {
@@ -63,6 +64,23 @@ test("a thread that cannot start rejects what waits for it", async () => {
   opened.push(planner);
   await expect(planner.plan(question())).rejects.toBeInstanceOf(FallowError);
 });
+
+test.each(["loops", "eats-memory", "ends"] as const)(
+  "a thread that %s is ended with all that waits for it, and the next question finds another one",
+  async (trouble) => {
+    const planner = new WorkerPlanner<Trouble, Trouble>({
+      entry: new URL("./support/stuck-planner.ts", import.meta.url),
+      buffersOf: () => [],
+      answerMsMax: trouble === "loops" ? 4_000 : 60_000,
+      heapMbMax: 48,
+    });
+    opened.push(planner);
+    expect(await planner.plan("none")).toBe("none");
+    const waiting = [planner.plan(trouble), planner.plan("none")];
+    for (const { status } of await Promise.allSettled(waiting)) expect(status).toBe("rejected");
+    expect(await planner.plan("none")).toBe("none");
+  },
+);
 
 test("what is under way at the stop is rejected, and so is what is asked after it", async () => {
   const planner = open();

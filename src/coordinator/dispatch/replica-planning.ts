@@ -29,6 +29,7 @@ import type {
 import { mayMiss, repairPlacement, servingCounts } from "../../scheduler/placement/repair-placement.ts";
 import { type NodeFact, nodeObstacle } from "../../scheduler/placement/snapshot.ts";
 import { type GridNow, orderObstacle } from "../../scheduler/placement/verify-order.ts";
+import { backoffCeilingMs } from "../../scheduler/retries/backoff.ts";
 import type { DispatchOptions } from "./dispatch-options.ts";
 import type { ReplicaBook } from "./replica-book.ts";
 import type { ServedModel } from "./served-models.ts";
@@ -69,6 +70,8 @@ export interface PlanningStats {
 const CAPACITY_CHANGE = 0.05;
 /** What fits nowhere is planned for again this often: room comes with time, when replicas have been idle for long enough. */
 const SHORT_REPLAN_MS = 5_000;
+/** A plan that could not be made is asked for again after 5, 10, 20 … seconds: what broke the planner may still be there. */
+const FAILED_REPLAN = { baseMs: 5_000, capMs: 300_000 };
 /** Orders in one turn; each is a frame, a line of the log and some checks, together some tens of microseconds. */
 const ORDERS_PER_TURN = 8;
 const NEXT_TURN_MS = 1;
@@ -88,6 +91,8 @@ export class ReplicaPlanning {
   #wanted: ReadonlyMap<ModelId, number> = new Map();
   #asked: { readonly atMs: number; readonly capacityBytes: number; readonly models: string } | null = null;
   #isAsking = false;
+  /** Plans in a row that could not be made. */
+  #failedPlans = 0;
   #isShort = false;
   /** Some of the newest plan no longer stood. */
   #hasDropped = false;
@@ -185,6 +190,7 @@ export class ReplicaPlanning {
     const asked = this.#asked;
     if (asked === null) return true;
     const sinceMs = this.#ports.clock.monoMs() - asked.atMs;
+    if (this.#failedPlans > 0) return sinceMs >= backoffCeilingMs(this.#failedPlans - 1, FAILED_REPLAN);
     if (sinceMs >= this.#options.replanMs) return true;
     if (sinceMs < this.#options.replanGapMs) return false;
     if (this.#hasDropped || (this.#isShort && sinceMs >= SHORT_REPLAN_MS)) return true;
@@ -201,6 +207,7 @@ export class ReplicaPlanning {
     try {
       const plan = await planner.plan(this.#question());
       if (this.#isStopped) return;
+      this.#failedPlans = 0;
       const madeAtMonoMs = clock.monoMs();
       const tookMs = madeAtMonoMs - askedAtMs;
       this.#newest = { plan, madeAtMonoMs, madeAtWallMs: clock.wallMs(), tookMs };
@@ -214,6 +221,7 @@ export class ReplicaPlanning {
       this.#stepTimer ??= clock.setTimer(NEXT_TURN_MS, () => this.#step());
     } catch (thrown) {
       // The cheap rule goes on without a plan, and a later look asks again.
+      this.#failedPlans += 1;
       if (!this.#isStopped) log.error({ cause: describeFault(thrown) }, "placement not planned");
     } finally {
       this.#isAsking = false;
