@@ -28,6 +28,7 @@ const MOVES: readonly { readonly weight: number; readonly move: Move }[] = [
   { weight: 2, move: splitStage },
   { weight: 2, move: mergeStages },
   { weight: 1, move: dropNode },
+  { weight: 1, move: anyInterval },
 ];
 const WEIGHT_SUM = MOVES.reduce((sum, { weight }) => sum + weight, 0);
 /** Layers that a boundary moves at most at once. */
@@ -170,4 +171,13 @@ function dropNode(draft: Draft, context: MoveContext): void {
   const node = pick(context);
   draft.first[node] = 0;
   draft.end[node] = 0;
+}
+
+/** A node takes any run of layers that it can hold: the way out when no boundary in use is the right one. */
+function anyInterval(draft: Draft, context: MoveContext): void {
+  const node = pick(context);
+  const held = 1 + context.random.below(context.layersMax[node] ?? 1);
+  const first = context.random.below(context.layerCount - held + 1);
+  draft.first[node] = first;
+  draft.end[node] = first + held;
 }

@@ -18,9 +18,10 @@ import { LayoutScore, type ScoreParts, type SearchStep } from "./layout-score.ts
 import { mostFlow } from "./most-flow.ts";
 import type { MoveContext } from "./moves.ts";
 import { DEFAULT_GOALS, DEFAULT_RULES, type PlanGoals, type PlanRules } from "./plan-goals.ts";
-import { type Candidate, constructions } from "./portfolio.ts";
+import { ALL_LAYOUTS, type Candidate, constructions } from "./portfolio.ts";
 import { regionGroupings } from "./regions.ts";
 import { SearchRandom } from "./search-random.ts";
+import type { Calibration } from "./serving-model.ts";
 
 export interface PlanRequest {
   readonly cluster: Cluster;
@@ -45,6 +46,8 @@ export interface LayoutPlan {
   /** The layout with most flow that was found, whatever it serves: for comparison with planners that maximise flow. */
   readonly mostFlow: { readonly tokensPerSecond: number; readonly layout: Layout };
   readonly parts: ScoreParts;
+  /** With it a `LayoutScore` of the same cluster, goals and rules gives other layouts comparable scores. */
+  readonly calibration: Calibration;
   /** Which construction the plan grew from. */
   readonly construction: string;
   readonly evaluations: number;
@@ -81,6 +84,8 @@ const NODES_TYPICAL = 24;
 const CONSTRUCTION_SHARE = 0.25;
 /** Looks, beside the others, for the layout with most flow; each costs a fifth of another. */
 const FLOW_SHARE = 0.15;
+/** Looks for a cluster all of whose layouts were scored: only the choice by flow is left to make. */
+const FEW_EVALUATIONS = 2_000;
 const LOSERS_MAX = 5;
 
 export function planLayout(request: PlanRequest): Outcome<LayoutPlan, PlanRefusal> {
@@ -115,13 +120,17 @@ export function planLayout(request: PlanRequest): Outcome<LayoutPlan, PlanRefusa
   };
   const best = improve(score, context, {
     candidates: [first, ...candidates.slice(1)],
-    evaluations: budget - score.evaluations,
+    evaluations: candidates.some(isExhaustive) ? FEW_EVALUATIONS : budget - score.evaluations,
   });
   const parts = score.parts(best.found.draft);
   if (parts.brokenRules > 0) return no(whyRulesBroken(parts, refused));
   const starts = [...candidates, { draft: best.found.draft }];
   const widest = mostFlow(score, context, { starts, evaluations: Math.ceil(budget * FLOW_SHARE) }) ?? best.found;
   return ok(planOf({ request, score, refused, candidates, best, parts, widest }));
+}
+
+function isExhaustive({ construction }: Candidate): boolean {
+  return construction === ALL_LAYOUTS;
 }
 
 function planOf(made: {
@@ -152,6 +161,7 @@ function planOf(made: {
     gapShare: upperBoundTokensPerSecond > 0 ? 1 - flow.tokensPerSecond / upperBoundTokensPerSecond : 0,
     mostFlow: { tokensPerSecond: score.flow(made.widest.draft), layout: layoutOf(tables, made.widest.draft) },
     parts,
+    calibration: score.model.calibration,
     construction: best.construction,
     evaluations: score.evaluations,
     explanation: {

@@ -1,9 +1,11 @@
 /** All constructions of one cluster, laid, scored and the best of each kept: where the search starts from. */
 import type { Layout } from "../../domain/cluster.ts";
 import { equalStageDrafts } from "./construct-equal-stages.ts";
+import { linkedChainDrafts } from "./construct-linked-chains.ts";
 import { coarser, draftOf, nearPlans, REGIONS_MAX, type RegionPlan, regionPlans } from "./construct-regions.ts";
 import { weakestWindowDraft } from "./construct-weakest-window.ts";
-import { type Draft, draftKey, emptyDraft, isWithinLimits } from "./draft.ts";
+import { copyDraft, type Draft, draftKey, emptyDraft, isWithinLimits } from "./draft.ts";
+import { forEachLayout, layoutCount } from "./enumerate-layouts.ts";
 import { denseIntervals } from "./flow.ts";
 import type { LayoutScore } from "./layout-score.ts";
 import { pairSeconds, type RegionGrouping } from "./regions.ts";
@@ -22,6 +24,8 @@ interface PortfolioWork {
   readonly evaluations: number;
 }
 
+/** The construction that leaves nothing to improve. */
+export const ALL_LAYOUTS = "all-layouts";
 /** Candidates that are kept. */
 const CANDIDATES_MAX = 24;
 const EQUAL_STAGES_MAX = 64;
@@ -38,7 +42,22 @@ export function constructions(score: LayoutScore, work: PortfolioWork): Candidat
   calibrateResidence(score, pool);
   for (const grouping of work.groupings) addRegionPlans(score, pool, { ...work, grouping });
   calibrateResidence(score, pool);
+  addAllLayouts(score, pool, work.evaluations);
   return pool.best();
+}
+
+/** The best of all layouts when there are few enough to look at each. */
+function addAllLayouts(score: LayoutScore, pool: CandidatePool, evaluations: number): void {
+  if (layoutCount(score.tables) > evaluations) return;
+  let best = Number.NEGATIVE_INFINITY;
+  let bestDraft: Draft | null = null;
+  forEachLayout(score.tables, (draft) => {
+    const found = score.scoreIfAtLeast(draft, best);
+    if (found === null || found <= best) return;
+    best = found;
+    bestDraft = copyDraft(draft);
+  });
+  if (bestDraft !== null) pool.keep({ construction: ALL_LAYOUTS, draft: bestDraft, score: best });
 }
 
 function plainDrafts(score: LayoutScore, work: PortfolioWork): [string, Draft][] {
@@ -50,6 +69,7 @@ function plainDrafts(score: LayoutScore, work: PortfolioWork): [string, Draft][]
     .map((node) => ({ node, held: tables.layersMax[node] ?? 0 }))
     .sort((a, b) => b.held - a.held || a.node - b.node);
   drafts.push(["weakest-window", weakestWindowDraft(tables, strongest)]);
+  for (const draft of linkedChainDrafts(tables, work.random)) drafts.push(["linked-chains", draft]);
   if (work.previous !== null) drafts.push(["previous", { ...denseIntervals(tables, work.previous) }]);
   return drafts;
 }
@@ -169,6 +189,11 @@ class CandidatePool {
       seen.add(construction);
       return at < CANDIDATES_MAX || isFirstOfItsKind;
     });
+  }
+
+  /** Also what was met before and dropped when it was scored by another calibration. */
+  keep(candidate: Candidate): void {
+    this.#kept.push(candidate);
   }
 
   scoreAgain(): void {

@@ -55,6 +55,12 @@ export interface ServingModelOptions {
   readonly verificationShare?: number;
 }
 
+/** How long a request stays and the share of time that waves have: what rooms and rates are set against when ways are chosen. */
+export interface Calibration {
+  readonly residenceSeconds: number;
+  readonly promptShare: number;
+}
+
 export interface ServingEstimate {
   /** Generated tokens per second with all room in use; 0 when no request can pass. */
   readonly decodeTokensPerSecond: number;
@@ -120,6 +126,16 @@ export class ServingModel {
     this.#share = new Float64Array(tables.nodeCount);
     this.#turnSeconds = new Float64Array(tables.nodeCount);
     this.#batch = new Float64Array(tables.nodeCount);
+  }
+
+  get calibration(): Calibration {
+    return { residenceSeconds: this.#residenceSeconds, promptShare: this.#promptShare };
+  }
+
+  /** The one of another model of this cluster, so that both give the same scores. */
+  set calibration({ residenceSeconds, promptShare }: Calibration) {
+    this.#residenceSeconds = residenceSeconds;
+    this.#promptShare = promptShare;
   }
 
   /** Takes residence and prompt share from the layout: rooms and rates meet in them. Scores from before are no longer comparable. */
