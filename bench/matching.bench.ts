@@ -30,57 +30,68 @@ const LEASES = 20_000;
 const HEARTBEATS_PER_DECISION = 1.2;
 const SAME_SCORE = 1e-9;
 
+/** What the coordinator's link to a node would keep beside it: its dense id, so that a heartbeat looks for no name. */
 class Churn {
   readonly #pool: Pool;
   readonly #random: SeededRandom;
-  readonly #leases: { replica: number; generation: number }[] = [];
-  #oldest = 0;
-  #beats: { at: number; rttMs: number; isFlip: boolean }[] = [];
+  /** A ring of replicas and their generations. */
+  readonly #leases = new Int32Array(2 * LEASES);
+  #leased = 0;
+  readonly #nodeOf: Int32Array;
+  #beatNodes = new Int32Array(0);
+  #beatRttsMs = new Float64Array(0);
+  #flips = new Uint8Array(0);
 
   constructor(pool: Pool, random: SeededRandom) {
     this.#pool = pool;
     this.#random = random;
+    this.#nodeOf = Int32Array.from(pool.nodes, ({ nodeId }) => pool.index.nodes.find(nodeId));
   }
 
   /** Draws the heartbeats of the next block, before the clock starts. */
   prepare(decisions: number): void {
     const random = this.#random;
-    this.#beats = Array.from({ length: Math.ceil(decisions * HEARTBEATS_PER_DECISION) }, () => {
+    const count = Math.ceil(decisions * HEARTBEATS_PER_DECISION);
+    this.#beatNodes = new Int32Array(count);
+    this.#beatRttsMs = new Float64Array(count);
+    this.#flips = new Uint8Array(count);
+    for (let beat = 0; beat < count; beat++) {
       const at = random.between(0, this.#pool.nodes.length - 1);
       const usualMs = this.#pool.nodes[at]?.rttMs ?? 0;
       const isNews = random.chance(0.01);
-      const rttMs = usualMs * (isNews ? 0.5 + 2 * random.fraction() : 0.95 + 0.1 * random.fraction());
-      return { at, rttMs, isFlip: random.chance(1 / 64) };
-    });
+      this.#beatNodes[beat] = this.#nodeOf[at] ?? 0;
+      this.#beatRttsMs[beat] = usualMs * (isNews ? 0.5 + 2 * random.fraction() : 0.95 + 0.1 * random.fraction());
+      this.#flips[beat] = random.chance(1 / 64) ? 1 : 0;
+    }
   }
 
   heartbeats(decision: number): void {
-    const { index, nodes } = this.#pool;
+    const { index } = this.#pool;
     const first = Math.floor(decision * HEARTBEATS_PER_DECISION);
     const end = Math.floor((decision + 1) * HEARTBEATS_PER_DECISION);
     for (let beat = first; beat < end; beat++) {
-      const news = this.#beats[beat];
-      const node = news === undefined ? undefined : nodes[news.at];
-      if (news === undefined || node === undefined) continue;
-      const { nodeId } = node;
-      index.heartbeat(nodeId, news);
+      const node = this.#beatNodes[beat] ?? 0;
+      index.heartbeatOf(node, this.#beatRttsMs[beat] ?? 0);
       // Of five flips two go and three come, so that 60 % stay online.
-      if (news.isFlip) index.setAvailability(nodeId, beat % 5 < 2 ? "offline" : "takes-work");
+      if (this.#flips[beat] === 1) index.setAvailabilityOf(node, beat % 5 < 2 ? "offline" : "takes-work");
     }
   }
 
   commit(replica: number): void {
-    const { replicas } = this.#pool.index;
+    const { index } = this.#pool;
+    const { replicas } = index;
     const { ids } = replicas;
     const leased = replicas.slotsLeased(replica);
     if (leased >= replicas.slots(replica)) throw new Error(`${ids.key(replica)} was full when it was chosen`);
-    this.#pool.index.setLeased(ids.key(replica), leased + 1);
-    this.#leases.push({ replica, generation: ids.generation(replica) });
-    if (this.#leases.length - this.#oldest <= LEASES) return;
-    const ended = this.#leases[this.#oldest++];
-    if (ended === undefined || ids.generation(ended.replica) !== ended.generation) return;
-    const left = replicas.slotsLeased(ended.replica) - 1;
-    this.#pool.index.setLeased(ids.key(ended.replica), Math.max(0, left));
+    index.setLeasedOf(replica, leased + 1);
+    const at = 2 * (this.#leased++ % LEASES);
+    const ended = this.#leases[at] ?? 0;
+    const generation = this.#leases[at + 1] ?? 0;
+    this.#leases[at] = replica;
+    this.#leases[at + 1] = ids.generation(replica);
+    if (this.#leased > LEASES && ids.generation(ended) === generation) {
+      index.setLeasedOf(ended, Math.max(0, replicas.slotsLeased(ended) - 1));
+    }
   }
 }
 

@@ -15,10 +15,11 @@
 import { assert } from "../../domain/assert.ts";
 import type { ModelId, NodeId, ReplicaId } from "../../domain/ids.ts";
 import { grownFloats } from "./columns.ts";
+import { Filing } from "./filing.ts";
 import { type NodeAvailability, type NodeChange, NodeTable, type NodeTraits } from "./node-table.ts";
-import { FiledBounds, horizonMs, PostingList, type Ranking, Shelf } from "./posting-list.ts";
+import { PostingList, type Ranking, Shelf } from "./posting-list.ts";
 import { ReplicaTable, type ReplicaTraits } from "./replica-table.ts";
-import { riskScore, SCORE_WEIGHTS } from "./score.ts";
+import { SCORE_WEIGHTS } from "./score.ts";
 
 /** VRAM buckets are powers of two of this: 0 to 1 GiB, 1 to 2, 2 to 4 … */
 const BUCKET_BYTES = 2 ** 30;
@@ -42,28 +43,28 @@ export class MatchIndex {
   readonly #bucketOf: number[] = [];
   /** By the caller's region code, then by the node's + 1. */
   readonly #distancesMs: Float64Array[] = [];
-  readonly #replicaRanking: Ranking;
-  readonly #filedReplicas = new FiledBounds();
-  readonly #filedNodes = new FiledBounds();
-  readonly #nodeRanking: Ranking;
+  readonly replicaRanking: Ranking;
+  readonly nodeRanking: Ranking;
+  readonly #replicaFiling = new Filing(this.replicas.rows, this.replicas.filingOffset);
+  readonly #nodeFiling = new Filing(this.nodes.rows, this.nodes.filingOffset);
 
   constructor() {
     const { nodes, replicas } = this;
-    const nodeBoundMs = (node: number, horizon: number) =>
-      nodes.staticMs(node) + riskScore(nodes.hazardPerMs(node), horizonMs(horizon));
-    this.#nodeRanking = {
-      boundMs: (node, horizon) => (nodes.state(node) === 0 ? nodeBoundMs(node, horizon) : Number.NaN),
+    this.nodeRanking = {
+      boundMs: (node, horizon) => nodes.boundMs(node, horizon),
       compare: (one, other) => (nodes.ids.key(one) < nodes.ids.key(other) ? -1 : 1),
+      load: (node) => 1 - nodes.vramFreeBytes(node) / Math.max(1, nodes.vramUsableBytes(node)),
     };
-    this.#replicaRanking = {
+    this.replicaRanking = {
       boundMs: (replica, horizon) => {
-        const node = replicas.node(replica);
         const load = replicas.slotsLeased(replica) / replicas.slots(replica);
         // A replica without slots has no load, and is as good as full.
-        if (nodes.state(node) !== 0 || replicas.isReady(replica) !== 1 || !(load < 1)) return Number.NaN;
-        return nodeBoundMs(node, horizon) + replicas.warmthMs(replica) - SCORE_WEIGHTS.loadMs * load;
+        if (replicas.isReady(replica) !== 1 || !(load < 1)) return Number.NaN;
+        const nodeMs = nodes.boundMs(replicas.node(replica), horizon);
+        return nodeMs + replicas.warmthMs(replica) - SCORE_WEIGHTS.loadMs * load;
       },
       compare: (one, other) => (replicas.ids.key(one) < replicas.ids.key(other) ? -1 : 1),
+      load: (replica) => replicas.slotsLeased(replica) / Math.max(1, replicas.slots(replica)),
     };
   }
 
@@ -82,12 +83,21 @@ export class MatchIndex {
   /** A heartbeat's own news; a node that is not in the index is left out. */
   heartbeat(nodeId: NodeId, beat: { readonly rttMs: number }): void {
     const node = this.nodes.find(nodeId);
-    if (node !== -1 && this.nodes.heartbeat(node, beat)) this.#touch(node);
+    if (node !== -1) this.heartbeatOf(node, beat.rttMs);
+  }
+
+  /** By the dense id, for who keeps it (and its generation): spares the look for the name. */
+  heartbeatOf(node: number, rttMs: number): void {
+    if (this.nodes.heartbeat(node, rttMs)) this.#touch(node);
   }
 
   setAvailability(nodeId: NodeId, availability: NodeAvailability): void {
     const node = this.nodes.find(nodeId);
-    if (node !== -1 && this.nodes.setAvailability(node, availability)) this.#touch(node);
+    if (node !== -1) this.setAvailabilityOf(node, availability);
+  }
+
+  setAvailabilityOf(node: number, availability: NodeAvailability): void {
+    if (this.nodes.setAvailability(node, availability)) this.#touch(node);
   }
 
   /** With all its replicas. */
@@ -120,7 +130,12 @@ export class MatchIndex {
 
   setLeased(replicaId: ReplicaId, slotsLeased: number): void {
     const replica = this.replicas.find(replicaId);
-    if (replica === -1 || this.replicas.slotsLeased(replica) === slotsLeased) return;
+    if (replica !== -1) this.setLeasedOf(replica, slotsLeased);
+  }
+
+  /** By the dense id: a decision has it. */
+  setLeasedOf(replica: number, slotsLeased: number): void {
+    if (this.replicas.slotsLeased(replica) === slotsLeased) return;
     this.replicas.setLeased(replica, slotsLeased);
     this.#listOf(replica).touch(replica);
   }
@@ -171,13 +186,13 @@ export class MatchIndex {
       this.#replicaShelves[model] = shelf;
     }
     const at = region + 1;
-    return shelf.lists[at] ?? newList(shelf, at, { ranking: this.#replicaRanking, filed: this.#filedReplicas });
+    return shelf.lists[at] ?? newList(shelf, at, { ranking: this.replicaRanking, filing: this.#replicaFiling });
   }
 
   #nodeList(bucket: number, region: number): PostingList {
     const shelf = this.nodeShelf(bucket);
     const at = region + 1;
-    return shelf.lists[at] ?? newList(shelf, at, { ranking: this.#nodeRanking, filed: this.#filedNodes });
+    return shelf.lists[at] ?? newList(shelf, at, { ranking: this.nodeRanking, filing: this.#nodeFiling });
   }
 
   #fileNode(change: NodeChange, regionBefore: number, isKnown: boolean): void {
@@ -213,7 +228,7 @@ export class MatchIndex {
   }
 }
 
-function newList(shelf: Shelf, at: number, of: { ranking: Ranking; filed: FiledBounds }): PostingList {
+function newList(shelf: Shelf, at: number, of: { ranking: Ranking; filing: Filing }): PostingList {
   const list = new PostingList({ ...of, shelf, at });
   shelf.put(at, list);
   return list;

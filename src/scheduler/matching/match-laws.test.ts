@@ -158,6 +158,46 @@ function gridOf(list: readonly Change[]): MatchIndex {
 const histories = fc.array(changes, { minLength: 10, maxLength: 120 });
 
 describe("laws of the matcher", () => {
+  test("a list that grows and shrinks by dozens while it is read at all horizons finds what an exhaustive search finds", () => {
+    const members = 60;
+    const steps = fc.array(
+      fc.record({
+        at: fc.nat(members - 1),
+        what: fc.constantFrom("comes", "comes", "leased", "leased", "leased", "beat", "goes"),
+        amount: fc.nat(4),
+        remainingMs: fc.constantFrom(null, null, null, 1_000, 90_000, 1_000_000, 20_000_000),
+      }),
+      { minLength: 150, maxLength: 500 },
+    );
+    fc.assert(
+      fc.property(steps, (list) => {
+        const index = new MatchIndex();
+        const scratch = new MatchScratch();
+        let sizeMax = 0;
+        for (const { at, what, amount, remainingMs } of list) {
+          const node = nodeNamed(at);
+          if (what === "comes") {
+            index.upsertNode({ ...PLAIN, nodeId: node, rttMs: 7 * at + amount, stayChancePerHour: 0.5 + amount / 10 });
+            const ids = { replicaId: replicaNamed(at), nodeId: node, modelId: ASK.modelId };
+            index.upsertReplica({ ...WARM, ...ids, slotsLeased: amount });
+          }
+          if (what === "leased") index.setLeased(replicaNamed(at), amount);
+          if (what === "beat") index.heartbeat(node, { rttMs: 100 * amount });
+          if (what === "goes") index.removeNode(node);
+          sizeMax = Math.max(sizeMax, index.replicas.ids.size);
+          if (remainingMs === null) continue;
+          const request = { ...ASK, remainingMs, seed: at };
+          const best = matchExhaustively(index, request);
+          expect(matchReplica(index, request, scratch) === -1).toBe(best.replica === -1);
+          if (best.replica !== -1) expect(scratch.bestMs).toBeCloseTo(best.scoreMs, 9);
+        }
+        // More than a log has room for at first.
+        expect(sizeMax).toBeGreaterThan(16);
+      }),
+      { numRuns: 60 },
+    );
+  });
+
   test("after every change it meets what an exhaustive search meets, and chooses within the tie band of it", () => {
     fc.assert(
       fc.property(histories, fc.array(requests, { minLength: 1, maxLength: 3 }), (list, asked) => {
@@ -285,6 +325,13 @@ const PLAIN: Omit<NodeTraits, "nodeId"> = {
   decodeTokPerSecond: null,
   stayChancePerHour: null,
   gramsCo2PerHour: null,
+};
+const WARM: Omit<ReplicaTraits, "replicaId" | "nodeId" | "modelId"> = {
+  isReady: true,
+  slots: 4,
+  slotsLeased: 0,
+  contextTokens: 100,
+  layersCached: 1,
 };
 const ASK: MatchRequest = {
   modelId: modelId("small"),

@@ -140,6 +140,11 @@ export const HELD_OBSTACLE = NOT_READY;
 // -------------------------------------------------------------- scores
 
 export function replicaScore(index: MatchIndex, query: MatchQuery, replica: number): number {
+  return scoreAt(index, query, replica, distanceMs(index, query, index.replicas.node(replica)));
+}
+
+/** For who knows how far it is to the replica's region. */
+export function scoreAt(index: MatchIndex, query: MatchQuery, replica: number, distanceMs: number): number {
   const { replicas, nodes } = index;
   const node = replicas.node(replica);
   const prefix = replica === query.hintReplica ? prefixScore(query) : 0;
@@ -147,7 +152,7 @@ export function replicaScore(index: MatchIndex, query: MatchQuery, replica: numb
     nodes.staticMs(node) +
     replicas.warmthMs(replica) +
     riskScore(nodes.hazardPerMs(node), query.request.remainingMs) -
-    distanceMs(index, query, node) -
+    distanceMs -
     SCORE_WEIGHTS.loadMs * loadShare(index, replica) +
     prefix
   );

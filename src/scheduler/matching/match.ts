@@ -9,6 +9,8 @@
  * Full tie-break: smaller load share, higher score, smaller id. Equal facts and an equal seed give an equal answer, in whatever order
  * the facts arrived.
  */
+
+import { horizonOf } from "./filing.ts";
 import type { MatchIndex } from "./match-index.ts";
 import { VRAM_BUCKETS, vramBucket } from "./match-index.ts";
 import {
@@ -16,16 +18,16 @@ import {
   listedObstacle,
   loadObstacle,
   loadScore,
-  loadShare,
   type MatchQuery,
   NO_OBSTACLE,
   queryOf,
   REGION_OBSTACLE,
   replicaObstacle,
   replicaScore,
+  scoreAt,
 } from "./match-query.ts";
 import { type MatchRequest, mixed, OBSTACLES } from "./match-request.ts";
-import { horizonOf, type Shelf } from "./posting-list.ts";
+import type { Ranking, Shelf } from "./posting-list.ts";
 import { TIE_BAND_MS } from "./score.ts";
 import { Walk } from "./walk.ts";
 
@@ -53,7 +55,7 @@ export class MatchScratch {
     this.looked = 0;
     this.bestMs = Number.NEGATIVE_INFINITY;
     this.query = query;
-    this.walk.begin({ seed: query.request.seed, horizon: horizonOf(query.request.remainingMs) });
+    this.walk.begin(query.request.seed, horizonOf(query.request.remainingMs));
   }
 
   keep(entry: number, scoreMs: number): void {
@@ -84,14 +86,10 @@ export function matchReplica(index: MatchIndex, request: MatchRequest, scratch: 
     if (replica === hint && scratch.scored > 0 && scratch.candidates[0] === hint) continue;
     scratch.looked += 1;
     const obstacle = listedObstacle(index, query, replica);
-    if (obstacle === NO_OBSTACLE) scratch.keep(replica, replicaScore(index, query, replica));
+    if (obstacle === NO_OBSTACLE) scratch.keep(replica, scoreAt(index, query, replica, walk.distanceMs));
     else scratch.turnAway(obstacle);
   }
-  const { replicas } = index;
-  return chosen(scratch, {
-    load: (replica) => loadShare(index, replica),
-    compare: (one, other) => (replicas.ids.key(one) < replicas.ids.key(other) ? -1 : 1),
-  });
+  return chosen(scratch, index.replicaRanking);
 }
 
 /** A dense node id, or -1: where the model could be loaded beside what is there. `neededBytes` free on one device. */
@@ -115,11 +113,7 @@ export function matchLoad(
     if (obstacle === NO_OBSTACLE) scratch.keep(node, loadScore(index, query, node));
     else scratch.turnAway(obstacle);
   }
-  const { nodes } = index;
-  return chosen(scratch, {
-    load: (node) => 1 - nodes.vramFreeBytes(node) / Math.max(1, nodes.vramUsableBytes(node)),
-    compare: (one, other) => (nodes.ids.key(one) < nodes.ids.key(other) ? -1 : 1),
-  });
+  return chosen(scratch, index.nodeRanking);
 }
 
 /** An entry with this bound may be within the tie band of the best; the walk's end is not. */
@@ -151,13 +145,8 @@ function addLists(index: MatchIndex, scratch: MatchScratch, shelf: Shelf, rank =
   scratch.turnAway(REGION_OBSTACLE, leftOut);
 }
 
-interface LoadedEntries {
-  load(entry: number): number;
-  compare(one: number, other: number): number;
-}
-
 /** Power of two choices among the candidates near the best. */
-function chosen(scratch: MatchScratch, of: LoadedEntries): number {
+function chosen(scratch: MatchScratch, of: Ranking): number {
   const { candidates, scores, near, scored } = scratch;
   let nearCount = 0;
   for (let at = 0; at < scored; at++) {

@@ -6,8 +6,9 @@
  * static score (score.ts) is kept in a column; a round trip's jitter is no change, so that it does not sort lists anew.
  */
 import type { NodeId } from "../../domain/ids.ts";
-import { DenseIds, grownFloats, grownInts, Names } from "./columns.ts";
-import { hazardPerMs, type NodeQualities, nodeScore } from "./score.ts";
+import { DenseIds, grownFloats, Names } from "./columns.ts";
+import { FILING_WIDTH, HORIZONS, horizonMs, Rows } from "./filing.ts";
+import { hazardPerMs, type NodeQualities, nodeScore, riskScore } from "./score.ts";
 
 export type NodeAvailability = "takes-work" | "offline" | "suspect" | "draining" | "yielding";
 /** By its code in the column `state`; 1 to 4 are also the first obstacles, in this order. */
@@ -59,6 +60,7 @@ export interface NodeChange {
 /** Numbers of a node that lie side by side: all that a search reads of it is in two cache lines. */
 const FACTS = 8;
 const CODES = 8;
+const ROW = CODES + FILING_WIDTH;
 
 export class NodeTable {
   readonly ids = new DenseIds<NodeId>();
@@ -68,8 +70,11 @@ export class NodeTable {
   readonly networks = new Names();
   /** Rows of `FACTS` numbers, one cache line each. */
   #facts = new Float64Array(0);
-  /** Rows of `CODES` small numbers. */
-  #codes = new Int32Array(0);
+  /** State, region, owner, network, GPU class; then what lists keep of it. */
+  readonly rows = new Rows(ROW);
+  readonly filingOffset = CODES;
+  /** By horizon: the static score less the risk of that time; NaN while the node takes no work. */
+  #boundsMs = new Float64Array(0);
   #gramsCo2PerHour = new Float64Array(0);
 
   #regionRanks = new Int32Array(1);
@@ -85,11 +90,6 @@ export class NodeTable {
     return this.#regionRanks;
   }
 
-  /** Names that any node ever had; they stay when it goes or is called otherwise. */
-  get nameCount(): number {
-    return this.regions.size + this.gpuClasses.size + this.owners.size + this.networks.size;
-  }
-
   /** -1 when the table has no such node. */
   find(nodeId: NodeId): number {
     return this.ids.find(nodeId);
@@ -99,20 +99,24 @@ export class NodeTable {
 
   /** 0 takes work; 1 to 4 stand for the first four obstacles (match-request.ts). */
   state(node: number): number {
-    return this.#codes[node * CODES] ?? 1;
+    return this.rows.ints[node * ROW] ?? 1;
   }
   /** Codes of names; -1 when not known. */
   region(node: number): number {
-    return this.#codes[node * CODES + 1] ?? -1;
+    return this.rows.ints[node * ROW + 1] ?? -1;
   }
   owner(node: number): number {
-    return this.#codes[node * CODES + 2] ?? -1;
+    return this.rows.ints[node * ROW + 2] ?? -1;
   }
   network(node: number): number {
-    return this.#codes[node * CODES + 3] ?? -1;
+    return this.rows.ints[node * ROW + 3] ?? -1;
   }
   gpuClass(node: number): number {
-    return this.#codes[node * CODES + 4] ?? -1;
+    return this.rows.ints[node * ROW + 4] ?? -1;
+  }
+  /** The part of a score's upper bound that the node decides; NaN while it takes no work. */
+  boundMs(node: number, horizon: number): number {
+    return this.#boundsMs[node * HORIZONS + horizon] ?? Number.NaN;
   }
   staticMs(node: number): number {
     return this.#facts[node * FACTS] ?? 0;
@@ -146,7 +150,7 @@ export class NodeTable {
     const node = known === -1 ? this.ids.add(traits.nodeId) : known;
     this.#reserve(node + 1);
     const regionBefore = this.region(node);
-    this.#codes.set(
+    this.rows.ints.set(
       [
         AVAILABILITIES.indexOf(traits.availability),
         this.regions.code(traits.region),
@@ -154,7 +158,7 @@ export class NodeTable {
         this.networks.code(traits.network),
         this.gpuClasses.code(traits.gpuClass),
       ],
-      node * CODES,
+      node * ROW,
     );
     this.#facts.set(
       [
@@ -171,6 +175,7 @@ export class NodeTable {
     );
     this.#gramsCo2PerHour[node] = traits.gramsCo2PerHour ?? NEUTRAL.gramsCo2PerHour;
     this.#facts[node * FACTS] = nodeScore(this.qualities(node));
+    this.#bind(node);
     return { node, isMoved: known === -1 || regionBefore !== this.region(node) };
   }
 
@@ -178,21 +183,23 @@ export class NodeTable {
   setAvailability(node: number, availability: NodeAvailability): boolean {
     const state = AVAILABILITIES.indexOf(availability);
     if (this.state(node) === state) return false;
-    this.#codes[node * CODES] = state;
+    this.rows.ints[node * ROW] = state;
+    this.#bind(node);
     return true;
   }
 
   /** True when the node's static score is another than before. */
-  heartbeat(node: number, beat: { readonly rttMs: number }): boolean {
+  heartbeat(node: number, rttMs: number): boolean {
     const keptMs = this.rttMs(node);
-    if (Math.abs(beat.rttMs - keptMs) <= Math.max(RTT_NEWS_MS, RTT_NEWS_SHARE * keptMs)) return false;
-    this.#facts[node * FACTS + 4] = Math.min(RTT_MS_MAX, beat.rttMs);
+    if (Math.abs(rttMs - keptMs) <= Math.max(RTT_NEWS_MS, RTT_NEWS_SHARE * keptMs)) return false;
+    this.#facts[node * FACTS + 4] = Math.min(RTT_MS_MAX, rttMs);
     this.#facts[node * FACTS] = nodeScore(this.qualities(node));
+    this.#bind(node);
     return true;
   }
 
   remove(nodeId: NodeId): void {
-    this.#codes[this.ids.find(nodeId) * CODES] = AVAILABILITIES.indexOf("offline");
+    this.rows.ints[this.ids.find(nodeId) * ROW] = AVAILABILITIES.indexOf("offline");
     this.ids.remove(nodeId);
   }
 
@@ -206,11 +213,20 @@ export class NodeTable {
     };
   }
 
+  #bind(node: number): void {
+    const isUp = this.state(node) === 0;
+    for (let horizon = 0; horizon < HORIZONS; horizon++) {
+      const boundMs = this.staticMs(node) + riskScore(this.hazardPerMs(node), horizonMs(horizon));
+      this.#boundsMs[node * HORIZONS + horizon] = isUp ? boundMs : Number.NaN;
+    }
+  }
+
   #reserve(count: number): void {
     if (count <= this.#gramsCo2PerHour.length) return;
     const length = Math.max(count, this.#gramsCo2PerHour.length * 2, 64);
     this.#facts = grownFloats(this.#facts, length * FACTS);
-    this.#codes = grownInts(this.#codes, length * CODES);
+    this.rows.reserve(length);
+    this.#boundsMs = grownFloats(this.#boundsMs, length * HORIZONS);
     this.#gramsCo2PerHour = grownFloats(this.#gramsCo2PerHour, length);
   }
 }

@@ -4,6 +4,7 @@
  */
 import type { ModelId, NodeId, ReplicaId } from "../../domain/ids.ts";
 import { DenseIds, grownInts, Names } from "./columns.ts";
+import { FILING_WIDTH, Rows } from "./filing.ts";
 import { SCORE_WEIGHTS } from "./score.ts";
 
 export interface ReplicaTraits {
@@ -18,14 +19,16 @@ export interface ReplicaTraits {
   readonly layersCached: number;
 }
 
-/** Numbers of a replica that lie side by side: all that a search reads of it is in one cache line. */
-const ROW = 8;
+/** Numbers of a replica's own facts; the posting lists' follow in the same row, and the whole is as long as a cache line. */
+const FACTS = 8;
+const ROW = FACTS + FILING_WIDTH;
 
 export class ReplicaTable {
   readonly ids = new DenseIds<ReplicaId>();
   readonly models = new Names();
-  /** Rows of `ROW` numbers: node, model, ready, slots, leased, context, warmth, next on the node. */
-  #rows = new Int32Array(0);
+  /** Node, model, ready, slots, leased, context, warmth, next on the node; then what lists keep of it. */
+  readonly rows = new Rows(ROW);
+  readonly filingOffset = FACTS;
   /** By node. */
   #firstOnNode = new Int32Array(0);
 
@@ -34,31 +37,31 @@ export class ReplicaTable {
   }
 
   node(replica: number): number {
-    return this.#rows[replica * ROW] ?? 0;
+    return this.rows.ints[replica * ROW] ?? 0;
   }
   model(replica: number): number {
-    return this.#rows[replica * ROW + 1] ?? 0;
+    return this.rows.ints[replica * ROW + 1] ?? 0;
   }
   /** 1 or 0. */
   isReady(replica: number): number {
-    return this.#rows[replica * ROW + 2] ?? 0;
+    return this.rows.ints[replica * ROW + 2] ?? 0;
   }
   slots(replica: number): number {
-    return this.#rows[replica * ROW + 3] ?? 0;
+    return this.rows.ints[replica * ROW + 3] ?? 0;
   }
   slotsLeased(replica: number): number {
-    return this.#rows[replica * ROW + 4] ?? 0;
+    return this.rows.ints[replica * ROW + 4] ?? 0;
   }
   contextTokens(replica: number): number {
-    return this.#rows[replica * ROW + 5] ?? 0;
+    return this.rows.ints[replica * ROW + 5] ?? 0;
   }
   /** Whole milliseconds. */
   warmthMs(replica: number): number {
-    return this.#rows[replica * ROW + 6] ?? 0;
+    return this.rows.ints[replica * ROW + 6] ?? 0;
   }
   /** -1 ends the chain. */
   nextOnNode(replica: number): number {
-    return (this.#rows[replica * ROW + 7] ?? 0) - 1;
+    return (this.rows.ints[replica * ROW + 7] ?? 0) - 1;
   }
 
   /** -1 ends the chain. */
@@ -69,15 +72,13 @@ export class ReplicaTable {
   /** A replica never changes its node or model. */
   add(traits: ReplicaTraits, node: number): number {
     const replica = this.ids.add(traits.replicaId);
-    if ((replica + 1) * ROW > this.#rows.length) {
-      this.#rows = grownInts(this.#rows, Math.max((replica + 1) * ROW, this.#rows.length * 2, 64 * ROW));
-    }
+    this.rows.reserve(replica + 1);
     if (node >= this.#firstOnNode.length) {
       this.#firstOnNode = grownInts(this.#firstOnNode, Math.max(node + 1, this.#firstOnNode.length * 2, 64));
     }
-    this.#rows[replica * ROW] = node;
-    this.#rows[replica * ROW + 1] = this.models.code(traits.modelId);
-    this.#rows[replica * ROW + 7] = this.firstOnNode(node) + 1;
+    this.rows.ints[replica * ROW] = node;
+    this.rows.ints[replica * ROW + 1] = this.models.code(traits.modelId);
+    this.rows.ints[replica * ROW + 7] = this.firstOnNode(node) + 1;
     this.#firstOnNode[node] = replica + 1;
     this.update(replica, traits);
     return replica;
@@ -86,11 +87,11 @@ export class ReplicaTable {
   update(replica: number, traits: ReplicaTraits): void {
     const { isReady, slots, slotsLeased, contextTokens, layersCached } = traits;
     const warmthMs = Math.round(SCORE_WEIGHTS.warmthMs * layersCached);
-    this.#rows.set([isReady ? 1 : 0, slots, slotsLeased, contextTokens, warmthMs], replica * ROW + 2);
+    this.rows.ints.set([isReady ? 1 : 0, slots, slotsLeased, contextTokens, warmthMs], replica * ROW + 2);
   }
 
   setLeased(replica: number, slotsLeased: number): void {
-    this.#rows[replica * ROW + 4] = slotsLeased;
+    this.rows.ints[replica * ROW + 4] = slotsLeased;
   }
 
   remove(replicaId: ReplicaId): void {
@@ -101,9 +102,9 @@ export class ReplicaTable {
     else {
       let at = this.firstOnNode(node);
       while (at !== -1 && this.nextOnNode(at) !== replica) at = this.nextOnNode(at);
-      if (at !== -1) this.#rows[at * ROW + 7] = next + 1;
+      if (at !== -1) this.rows.ints[at * ROW + 7] = next + 1;
     }
-    this.#rows[replica * ROW + 2] = 0;
+    this.rows.ints[replica * ROW + 2] = 0;
     this.ids.remove(replicaId);
   }
 }
