@@ -16,8 +16,8 @@ import {
   type Interval,
 } from "../src/sim/churn/churn-report.ts";
 import { runChurn } from "../src/sim/churn/churn-run.ts";
-import type { ChurnTraces } from "../src/sim/churn/churn-traces.ts";
-import { readChurnTraces } from "../src/sim/churn/read-churn-traces.ts";
+import type { ChurnTraces } from "../src/sim/churn/scenario/churn-traces.ts";
+import { readChurnTraces } from "../src/sim/churn/scenario/read-churn-traces.ts";
 import { type Bar, openBench } from "./lib/bench-run.ts";
 
 const FIRST_SEED = 11;

@@ -11,10 +11,10 @@ import { SINK, SOURCE } from "../src/domain/cluster.ts";
 import { planLayout } from "../src/scheduler/layout/plan-layout.ts";
 import { CHURN_POLICIES, type ChurnRun } from "../src/sim/churn/churn-report.ts";
 import { runChurn } from "../src/sim/churn/churn-run.ts";
-import { drawScenario } from "../src/sim/churn/draw-scenario.ts";
-import { OWNER_GPUS, SPOT_GPUS } from "../src/sim/churn/gpu-classes.ts";
-import { readChurnTraces } from "../src/sim/churn/read-churn-traces.ts";
 import { runScenario } from "../src/sim/churn/run-scenario.ts";
+import { drawScenario } from "../src/sim/churn/scenario/draw-scenario.ts";
+import { OWNER_GPUS, SPOT_GPUS } from "../src/sim/churn/scenario/gpu-classes.ts";
+import { readChurnTraces } from "../src/sim/churn/scenario/read-churn-traces.ts";
 import { findSharedData, readShared } from "./support/shared-data.ts";
 
 const shared = findSharedData();

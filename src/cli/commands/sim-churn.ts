@@ -14,8 +14,8 @@ import {
   type Interval,
 } from "../../sim/churn/churn-report.ts";
 import { runChurn } from "../../sim/churn/churn-run.ts";
-import type { ChurnTraces } from "../../sim/churn/churn-traces.ts";
-import { readChurnTraces } from "../../sim/churn/read-churn-traces.ts";
+import type { ChurnTraces } from "../../sim/churn/scenario/churn-traces.ts";
+import { readChurnTraces } from "../../sim/churn/scenario/read-churn-traces.ts";
 import { churnReportHtml } from "../../sim/report/churn-report-page.ts";
 import { readable } from "../../sim/report/scale.ts";
 import { CliError, systemCode } from "../cli-error.ts";

@@ -3,7 +3,7 @@
  * comings and goings, and the requests are drawn once, so that policies are compared in pairs, seed by seed.
  */
 import type { ServiceTier } from "../../domain/tier.ts";
-import type { ChurnTraces } from "./churn-traces.ts";
+import type { ChurnTraces } from "./scenario/churn-traces.ts";
 
 /**
  * `ours` is the product's planner, matcher and survival forecast; `petals` is our own implementation of Petals' rules (join at the

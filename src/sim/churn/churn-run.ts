@@ -15,10 +15,10 @@ import {
   type ChurnRun,
   type Interval,
 } from "./churn-report.ts";
-import { drawScenario } from "./draw-scenario.ts";
 import { runScenario } from "./run-scenario.ts";
+import { drawScenario } from "./scenario/draw-scenario.ts";
+import { TIER_BOUNDS } from "./scenario/tier-bounds.ts";
 import { intervalOf } from "./statistics.ts";
-import { TIER_BOUNDS } from "./tier-bounds.ts";
 
 /** A month: the longest of the spot series goes on for 27 days. */
 export const HOURS_MAX = 720;

@@ -1,11 +1,12 @@
 /** One scenario under one policy: the run's figures, and a hash over every request's fate that shows a replay. */
-import { upShare } from "./availability.ts";
-import { ChurnGrid } from "./churn-grid.ts";
+
 import type { ChurnPolicyName, ChurnRun } from "./churn-report.ts";
-import { OursPolicy } from "./ours-policy.ts";
-import { PetalsPolicy } from "./petals-policy.ts";
-import type { ChurnPolicy } from "./policy.ts";
-import type { Scenario } from "./scenario.ts";
+import { ChurnGrid } from "./grid/churn-grid.ts";
+import { OursPolicy } from "./policies/ours-policy.ts";
+import { PetalsPolicy } from "./policies/petals-policy.ts";
+import type { ChurnPolicy } from "./policies/policy.ts";
+import { upShare } from "./scenario/availability.ts";
+import type { Scenario } from "./scenario/scenario.ts";
 
 const GB = 1e9;
 

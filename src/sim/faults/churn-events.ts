@@ -2,7 +2,7 @@
  * Machines that come and go by a pattern, as faults of the deterministic world: owners by the churn simulator's cohorts, with a week
  * pressed into half a minute, and spot machines by a measured series or, without one, by a generator of like stretches.
  */
-import { OWNER_COHORTS, ownerAvailability } from "../churn/owner-availability.ts";
+import { OWNER_COHORTS, ownerAvailability } from "../churn/scenario/owner-availability.ts";
 import type { SeededRandom } from "../time/random.ts";
 import type { FaultEvent } from "./faults.ts";
 
