@@ -79,7 +79,7 @@ export class GridIndex {
     this.#readMarked();
     for (let count = 0; count < NODES_IN_TURN; count++) this.#readNext();
     const { nodes } = this.#index;
-    if (nodes.nameCount > this.#bounds.names || nodes.regions.size > this.#bounds.regions) this.#makeAnew();
+    if (nameCount(nodes) > this.#bounds.names || nodes.regions.size > this.#bounds.regions) this.#makeAnew();
     return this.#index;
   }
 
@@ -92,8 +92,8 @@ export class GridIndex {
     for (const [nodeId] of this.#index.nodes.ids.entries()) this.#marked.add(nodeId);
     this.#index = new MatchIndex();
     this.#readMarked();
-    const { nameCount, regions } = this.#index.nodes;
-    this.#bounds = { names: 2 * nameCount + SPARE_NAMES, regions: 2 * regions.size + SPARE_REGIONS };
+    const { nodes } = this.#index;
+    this.#bounds = { names: 2 * nameCount(nodes) + SPARE_NAMES, regions: 2 * nodes.regions.size + SPARE_REGIONS };
   }
 
   #readNext(): void {
@@ -140,6 +140,11 @@ export class GridIndex {
     }
     return known;
   }
+}
+
+/** All that any node ever had. */
+function nameCount({ regions, gpuClasses, owners, networks }: MatchIndex["nodes"]): number {
+  return regions.size + gpuClasses.size + owners.size + networks.size;
 }
 
 function nodeTraits(
