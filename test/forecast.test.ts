@@ -10,6 +10,7 @@ import { HOUR_MS } from "../src/scheduler/forecast/life-table.ts";
 import { ReuseForecast } from "../src/scheduler/forecast/reuse-forecast.ts";
 import { SurvivalModel } from "../src/scheduler/forecast/survival-model.ts";
 import { simLog } from "../src/sim/sim-log.ts";
+import { WIRE_BOUNDS } from "../src/wire/agent-link.ts";
 import { DispatchGrid } from "./support/dispatch-grid.ts";
 
 const MINUTE_MS = 60_000;
@@ -23,7 +24,9 @@ async function openOn(
     if (level === "warn") change.warnings?.push(event);
   });
   const meta = change.meta ?? grid.store.meta;
-  return grid.settled(Forecast.open({ clock, log, meta, roster, models: { list: () => [model] } }, change.options));
+  const served = [model];
+  const models = { list: () => served };
+  return grid.settled(Forecast.open({ clock, log, meta, roster, models }, change.options));
 }
 
 async function askedOften(grid: DispatchGrid, forecast: Forecast): Promise<void> {
@@ -101,6 +104,26 @@ describe("staging", () => {
       else await grid.run(10 * MINUTE_MS);
       expect(forecast.stats().ordered).toBe(0);
     }
+  });
+
+  test("what a node tells of files that no model here has is nothing to a plan", async () => {
+    const grid = new DispatchGrid();
+    const forecast = await openOn(grid);
+    await grid.start();
+    const { peer, nodeId } = await grid.handDrivenNode();
+    const { weightsSha256, fileBytes } = grid.model.manifest;
+    const foreign = Array.from({ length: WIRE_BOUNDS.weightsPerNodeMax - 1 }, (_, at) => ({
+      weightsSha256: at.toString(16).padStart(64, "f"),
+      fileBytes: Number.MAX_SAFE_INTEGER,
+      state: "cached",
+    }));
+    await peer.say({
+      type: "weights.state",
+      weights: [...foreign, { weightsSha256, fileBytes, state: "cached" }],
+      freeBytes: Number.MAX_SAFE_INTEGER,
+    });
+    await grid.run(100);
+    expect([...(forecast.cachedWeights(nodeId) ?? [])]).toEqual([weightsSha256]);
   });
 
   test("a node that never stays long enough gets nothing", async () => {

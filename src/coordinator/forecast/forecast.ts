@@ -18,7 +18,7 @@ import { ReuseForecast } from "../../scheduler/forecast/reuse-forecast.ts";
 import { SurvivalModel } from "../../scheduler/forecast/survival-model.ts";
 import { type Reliability, SurvivalScore } from "../../scheduler/forecast/survival-score.ts";
 import type { DemandClass } from "../../scheduler/placement/plan-question.ts";
-import type { ServedModels } from "../dispatch/served-models.ts";
+import type { ServedModel, ServedModels } from "../dispatch/served-models.ts";
 import type { Roster } from "../roster.ts";
 import { FORECAST_OPTIONS, type ForecastOptions } from "./forecast-options.ts";
 import { readForecast, writeForecast } from "./forecast-records.ts";
@@ -69,6 +69,7 @@ export class Forecast {
   readonly #timers = new Map<string, Timer>();
   /** The planner asks for all nodes after every change of the roster. */
   readonly #chances = new Map<NodeId, { sinceMs: number; untilMs: number; chance: number }>();
+  #served: { readonly of: readonly ServedModel[]; readonly digests: ReadonlySet<Sha256Hex> } | null = null;
   #isStopped = false;
   #writing: Promise<void> | null = null;
 
@@ -89,6 +90,7 @@ export class Forecast {
         log: ports.log,
         nowMs,
         models: () => this.#wanted(),
+        servedWeights: () => this.#servedWeights(),
         stayChance: (nodeId, horizonMs) => this.#survival.stayChance(nodeId, nowMs(), horizonMs),
       },
       options,
@@ -211,6 +213,13 @@ export class Forecast {
         return { modelId, weightsSha256, fileBytes, expectedRequests: Math.max(soon, expected), growthChance };
       })
       .sort((a, b) => (a.modelId < b.modelId ? -1 : 1));
+  }
+
+  #servedWeights(): ReadonlySet<Sha256Hex> {
+    const of = this.#ports.models.list();
+    if (this.#served?.of !== of)
+      this.#served = { of, digests: new Set(of.map(({ manifest }) => manifest.weightsSha256)) };
+    return this.#served.digests;
   }
 
   #slotsOf(weightsSha256: Sha256Hex): number {

@@ -14,7 +14,6 @@
 
 import { usableBytes } from "../../domain/hardware.ts";
 import type { NodeId, Sha256Hex } from "../../domain/ids.ts";
-import { sha256Hex } from "../../domain/ids.ts";
 import type { Log } from "../../ports/log.ts";
 import { planStaging, type StagingModel, type StagingNode } from "../../scheduler/forecast/staging-plan.ts";
 import type { WeightsState } from "../../wire/agent-link.ts";
@@ -34,6 +33,8 @@ export interface StagingDeskPorts {
   nowMs(): number;
   /** Sorted by model id. */
   models(): readonly WantedModel[];
+  /** Of all models of this grid; the same set until they change. */
+  servedWeights(): ReadonlySet<Sha256Hex>;
   stayChance(nodeId: NodeId, horizonMs: number): number;
 }
 
@@ -57,6 +58,8 @@ interface OpenOrder {
 interface Shelf {
   readonly files: ReadonlyMap<string, number>;
   readonly freeBytes: number | null;
+  /** Made when it is first asked for. */
+  served: { readonly of: ReadonlySet<Sha256Hex>; readonly digests: ReadonlySet<Sha256Hex> } | null;
 }
 
 /** Nodes whose copies are remembered; of more, the one that got its first copy longest ago is forgotten. */
@@ -101,10 +104,20 @@ export class StagingDesk {
     };
   }
 
-  /** Digests of what lies on a node's disk, as it says; null when it has not said. */
+  /** Digests of weights that lie on a node's disk, as it says; null when it has not said. */
   cached(nodeId: NodeId): ReadonlySet<Sha256Hex> | null {
     const shelf = this.#shelves.get(nodeId);
-    return shelf === undefined ? null : new Set([...shelf.files.keys()].map((digest) => sha256Hex(digest)));
+    return shelf === undefined ? null : this.#servedOf(shelf);
+  }
+
+  /** A node may tell of files that nobody here knows: they are nothing to a plan but weight. */
+  #servedOf(shelf: Shelf): ReadonlySet<Sha256Hex> {
+    const servedHere = this.#ports.servedWeights();
+    if (shelf.served?.of !== servedHere) {
+      const digests = [...servedHere].filter((digest) => shelf.files.has(digest));
+      shelf.served = { of: servedHere, digests: new Set(digests) };
+    }
+    return shelf.served.digests;
   }
 
   plan(): void {
@@ -167,7 +180,7 @@ export class StagingDesk {
       {
         nodeId,
         isIdle,
-        cached: new Set([...shelf.files.keys()].map((digest) => sha256Hex(digest))),
+        cached: this.#servedOf(shelf),
         diskFreeBytes: shelf.freeBytes ?? view.capabilities.diskFreeBytes,
         fetchBytesPerSecond: this.#options.fetchBytesPerSecond,
         memoryBytes: Math.max(0, ...view.capabilities.devices.map(usableBytes)),
@@ -182,7 +195,7 @@ export class StagingDesk {
         state === "cached" ? [[weightsSha256, fileBytes]] : [],
       ),
     );
-    this.#shelves.set(nodeId, { files, freeBytes });
+    this.#shelves.set(nodeId, { files, freeBytes, served: null });
     this.#settleUnused(nodeId, files);
     for (const [key, order] of this.#orders) {
       if (order.nodeId !== nodeId || !files.has(order.weightsSha256)) continue;
