@@ -34,30 +34,38 @@ export class Hedges {
 
   /** Looks at what runs and has no token yet. */
   consider(running: Iterable<Work>): void {
+    /** By model; a hedge or two change little. */
+    const utilisations = new Map<ModelId, number>();
     for (const work of running) {
       if (!this.#budget.hasRoom) return;
-      if (!this.#wants(work)) continue;
+      if (!this.#wants(work, utilisations)) continue;
       if (this.#ports.place(work)) this.#budget.take();
     }
   }
 
-  #wants(work: Work): boolean {
+  #wants(work: Work, utilisations: Map<ModelId, number>): boolean {
     const attempt = work.current;
     if (!(work instanceof GenerationWork) || attempt === null || work.phase !== "running") return false;
     if (work.tier !== "priority" || attempt.nextSeq > 0) return false;
-    let slots = 0;
-    let leased = 0;
-    for (const replica of this.#ports.ready(work.modelId)) {
-      slots += replica.slots;
-      leased += replica.slotsLeased;
-    }
+    const utilisation = utilisations.get(work.modelId) ?? this.#utilisation(work.modelId);
+    utilisations.set(work.modelId, utilisation);
     return wantsHedge({
       tier: work.tier,
       hasToken: work.promptTokens() > attempt.promptTokens || attempt.nextSeq > 0,
       hasHedge: work.hedge !== null,
       waitedMs: this.#ports.patientMs() - attempt.lease.grantedAtMs,
       firstTokenP95Ms: this.#times.p95Ms(work.modelId),
-      utilisation: slots === 0 ? 1 : leased / slots,
+      utilisation,
     });
+  }
+
+  #utilisation(modelId: ModelId): number {
+    let slots = 0;
+    let leased = 0;
+    for (const replica of this.#ports.ready(modelId)) {
+      slots += replica.slots;
+      leased += replica.slotsLeased;
+    }
+    return slots === 0 ? 1 : leased / slots;
   }
 }

@@ -36,10 +36,12 @@ export class Preempter {
     const served = new Set<Work>();
     if (!waiting.hasAny("priority")) return served;
     const exhausted = new Set<ModelId>();
+    /** One that is preempted on the way runs no more, and is no candidate again. */
+    const running = Map.groupBy(this.#ports.running.works(), ({ modelId }) => modelId);
     for (const wanting of waiting.inOrder()) {
       if (wanting.tier !== "priority" || wanting.notBeforeMs > nowMs || exhausted.has(wanting.modelId)) continue;
       const promised = [...served].filter(({ modelId }) => modelId === wanting.modelId).length;
-      const work = this.#preemptee(wanting, { nowMs, promised });
+      const work = this.#preemptee(wanting, { nowMs, promised, running: running.get(wanting.modelId) ?? [] });
       if (work === null) {
         exhausted.add(wanting.modelId);
         continue;
@@ -64,8 +66,8 @@ export class Preempter {
   }
 
   /** The stream that gives its slot; null when more are free than were promised to others, or none may be taken. */
-  #preemptee(wanting: Work, at: { nowMs: number; promised: number }): Work | null {
-    const { pool, running } = this.#ports;
+  #preemptee(wanting: Work, at: { nowMs: number; promised: number; running: readonly Work[] }): Work | null {
+    const { pool } = this.#ports;
     const avoided = wanting.avoided(at.nowMs);
     const replicas = pool.ready(wanting.modelId).filter((replica) => {
       return !avoided.has(replica.nodeId) && replica.contextTokens >= wanting.tokensNeeded();
@@ -75,7 +77,7 @@ export class Preempter {
     const takeable = new Set(replicas.map(({ replicaId }) => replicaId));
     const candidates: PreemptionCandidate[] = [];
     const works = new Map<string, Work>();
-    for (const work of running.works()) {
+    for (const work of at.running) {
       const candidate = this.#candidateOf(work, takeable);
       if (candidate === null) continue;
       candidates.push(candidate);

@@ -81,7 +81,16 @@ export class ReplicaBook {
 
   /** Sorted by replica id. */
   facts(): readonly ReplicaFact[] {
-    const facts = [...this.#known.values()].map((known) => this.#fact(known));
+    return this.#sorted([...this.#known.values()]);
+  }
+
+  /** Those of one model: asked for many times a second, so no facts of others are made. */
+  factsOf(modelId: ModelId): readonly ReplicaFact[] {
+    return this.#sorted([...this.#known.values()].filter((known) => known.modelId === modelId));
+  }
+
+  #sorted(known: readonly KnownReplica[]): readonly ReplicaFact[] {
+    const facts = known.map((one) => this.#fact(one));
     return facts.sort((a, b) => (a.replicaId < b.replicaId ? -1 : 1));
   }
 

@@ -173,10 +173,9 @@ export class ReplicaPool {
   /** Ready replicas of a model on nodes that take work. */
   ready(modelId: ModelId): readonly ReplicaFact[] {
     const nodes = this.nodes();
-    return this.replicas().filter((replica) => {
+    return this.#book.factsOf(modelId).filter((replica) => {
       const node = nodes.get(replica.nodeId);
-      const isUp = node !== undefined && nodeObstacle(node) === null;
-      return isUp && replica.modelId === modelId && replica.state === "ready";
+      return node !== undefined && nodeObstacle(node) === null && replica.state === "ready";
     });
   }
 
