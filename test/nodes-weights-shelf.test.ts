@@ -190,6 +190,77 @@ describe("eviction", () => {
   });
 });
 
+describe("a coordinator that wants the disk", () => {
+  test("loads that come at once do not each take the whole budget", async () => {
+    const shelf = shelfOf({ budgetBytes: 25 * MB });
+    const outcomes = await Promise.all([1, 2, 3, 4].map((index) => load(shelf, index)));
+    expect(outcomes.filter((outcome) => outcome === "loaded")).toHaveLength(2);
+    expect(outcomes.filter((outcome) => outcome === "disk-full")).toHaveLength(2);
+    expect([...disk.files.values()].reduce((sum, bytes) => sum + bytes, 0)).toBeLessThanOrEqual(25 * MB);
+  });
+
+  test("files that it never finishes stay within the budget, over a restart too, and go when a load needs the room", async () => {
+    const budgetBytes = 1_000_000;
+    const whole = Buffer.alloc(700_000, "a whole file of weights, ");
+    const wholeSha256 = sha256Hex(createHash("sha256").update(whole).digest("hex"));
+    const server = createServer((request, response) => {
+      response.writeHead(200);
+      if (request.url?.endsWith(wholeSha256)) response.end(whole);
+      // Half a file, and then nothing more.
+      else response.write(Buffer.alloc(400_000));
+    });
+    const folder = await mkdtemp(join(tmpdir(), "fallow-shelf-"));
+    const open = (url: string) =>
+      new WeightsShelf(
+        {
+          cache: new HttpWeightsCache({ folder, target: { url, certificateSha256: null } }),
+          log: simLog(() => undefined),
+          pinned: () => pinned,
+          sessionToken: () => bearer,
+          onChange: () => told.push(shelf.state()),
+        },
+        { budgetBytes },
+      );
+    const sizes = async () => {
+      const names = await readdir(folder);
+      return (await Promise.all(names.map((name) => stat(join(folder, name))))).map(({ size }) => size);
+    };
+    let shelf = open("http://127.0.0.1:1");
+    try {
+      await once(server.listen(0, "127.0.0.1"), "listening");
+      const address = server.address();
+      const url = `http://127.0.0.1:${typeof address === "object" ? address?.port : ""}`;
+      for (let index = 1; index <= 6; index++) {
+        // Every other time the agent was killed in between.
+        if (index % 2 === 1) shelf = open(url);
+        told = [];
+        shelf.stage(order(index, 800_000));
+        await vi.waitFor(
+          async () => expect(await stat(join(folder, `${digest(index)}.partial`))).toMatchObject({ size: 400_000 }),
+          {
+            timeout: 20_000,
+          },
+        );
+        expect((await sizes()).reduce((sum, bytes) => sum + bytes, 0)).toBeLessThanOrEqual(budgetBytes);
+        shelf.giveWay(null);
+        await vi.waitFor(() => expect(told.at(-1)?.weights).toEqual([]), { timeout: 20_000 });
+      }
+      const want = {
+        weightsSha256: wholeSha256,
+        fileBytes: whole.length,
+        path: `${WEIGHTS_PATH}${wholeSha256}`,
+        bearer: "b",
+      };
+      await shelf.ensure(want, { signal: new AbortController().signal, onProgress: () => undefined });
+      expect((await sizes()).filter((bytes) => bytes > 0)).toEqual([whole.length]);
+    } finally {
+      server.closeAllConnections();
+      server.close();
+      await rm(folder, { recursive: true });
+    }
+  });
+});
+
 describe("a real folder", () => {
   test("takes a staged file over HTTP, keeps what came when the owner is back, and goes on from there", async () => {
     const content = Buffer.alloc(1_000_000, "weights of a model, ");

@@ -7,6 +7,8 @@ export interface WeightsCache {
   has(weightsSha256: Sha256Hex): Promise<boolean>;
   /** Complete files, the one used longest ago first. */
   list(): Promise<readonly CachedWeights[]>;
+  /** Files that came in part, with the bytes that are there; they are continued when they are wanted again. */
+  listPartial(): Promise<readonly CachedWeights[]>;
   /** Deletes a file, and what there is of it in part; one that is not there is no fault. */
   remove(weightsSha256: Sha256Hex): Promise<void>;
   /** What its disk could still take, less a margin for everything else; null when it cannot be told. */

@@ -74,6 +74,7 @@ export async function startLyingAgent(joinCode: string): Promise<LyingAgent> {
         ensure: () => Promise.resolve(TINY_MODEL),
         has: () => Promise.resolve(true),
         list: () => Promise.resolve([]),
+        listPartial: () => Promise.resolve([]),
         remove: () => Promise.resolve(),
         freeBytes: () => Promise.resolve(null),
       },

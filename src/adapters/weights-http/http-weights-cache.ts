@@ -45,10 +45,19 @@ export class HttpWeightsCache implements WeightsCache {
     return (await sizeOf(this.#path(weightsSha256, "gguf"))) !== null;
   }
 
-  async list(): Promise<readonly CachedWeights[]> {
+  list(): Promise<readonly CachedWeights[]> {
+    return this.#listed("gguf");
+  }
+
+  listPartial(): Promise<readonly CachedWeights[]> {
+    return this.#listed("partial");
+  }
+
+  async #listed(kind: "gguf" | "partial"): Promise<readonly CachedWeights[]> {
+    const ending = `.${kind}`;
     const found: (CachedWeights & { readonly usedMs: number })[] = [];
     for (const name of await namesIn(this.#folder)) {
-      const digest = name.endsWith(".gguf") ? name.slice(0, -".gguf".length) : "";
+      const digest = name.endsWith(ending) ? name.slice(0, -ending.length) : "";
       if (!ID_PATTERNS.sha256.test(digest)) continue;
       const facts = await factsOf(join(this.#folder, name));
       if (facts !== null)

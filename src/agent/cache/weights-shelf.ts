@@ -7,7 +7,8 @@
  * | order to stage           | one after the other; free room only, nothing goes for it                                         |
  * | owner is back, link lost | staging stops; what came so far stays on the disk and is continued when it is ordered again       |
  *
- * A file that a replica runs from never goes. Which others go first is `scheduler/forecast/eviction.ts`.
+ * A file that a replica runs from never goes. Which others go first is `scheduler/forecast/eviction.ts`. What came in part counts against
+ * the budget too, and goes before any whole file; what is being fetched counts whole from the start.
  */
 import { describeFault, FallowError } from "../../domain/fault.ts";
 import { type Sha256Hex, sha256Hex } from "../../domain/ids.ts";
@@ -43,6 +44,10 @@ export class WeightsShelf implements Pick<WeightsCache, "ensure"> {
   readonly #order = new EvictionOrder();
   /** By digest; the one used last is last. */
   readonly #files = new Map<string, number>();
+  /** By digest: bytes that lie there in part. */
+  readonly #partial = new Map<string, number>();
+  /** By digest: whole size and number of those who fetch it now. */
+  readonly #coming = new Map<string, { readonly bytes: number; readonly count: number }>();
   readonly #waiting = new Map<string, WeightsStage>();
   #running: { readonly order: WeightsStage; readonly abort: AbortController } | null = null;
   #opened: Promise<void> | null = null;
@@ -64,14 +69,19 @@ export class WeightsShelf implements Pick<WeightsCache, "ensure"> {
     await this.open();
     // An engine that starts again from a file that is there needs no bytes.
     if (!this.#files.has(want.weightsSha256)) this.giveWay(want.weightsSha256);
-    await this.#keepBudget(want);
-    const path = await this.#fetch(want, options).catch(async (thrown: unknown) => {
-      const isFull = thrown instanceof FallowError && thrown.code === "disk-full";
-      if (!isFull || !(await this.#evict(want.fileBytes, want.weightsSha256))) throw thrown;
-      return await this.#fetch(want, options);
-    });
-    await this.#took(want);
-    return path;
+    this.#begins(want);
+    try {
+      await this.#keepBudget(want);
+      const path = await this.#fetch(want, options).catch(async (thrown: unknown) => {
+        const isFull = thrown instanceof FallowError && thrown.code === "disk-full";
+        if (!isFull || !(await this.#evict(want.fileBytes, want.weightsSha256))) throw thrown;
+        return await this.#fetch(want, options);
+      });
+      await this.#took(want);
+      return path;
+    } finally {
+      await this.#ends(want);
+    }
   }
 
   stage(order: WeightsStage): void {
@@ -107,7 +117,7 @@ export class WeightsShelf implements Pick<WeightsCache, "ensure"> {
   async #look(): Promise<void> {
     try {
       for (const { weightsSha256, fileBytes } of await this.#ports.cache.list()) this.#note(weightsSha256, fileBytes);
-      await this.#measure();
+      await this.#lookForPartial();
     } catch (thrown) {
       // Files that are not known are fetched, or found, when they are needed.
       this.#ports.log.warn({ cause: describeFault(thrown) }, "weights on the disk cannot be listed");
@@ -134,7 +144,7 @@ export class WeightsShelf implements Pick<WeightsCache, "ensure"> {
     const { cache, log, onChange } = this.#ports;
     try {
       await this.open();
-      const roomBytes = this.#roomBytes();
+      const roomBytes = await this.#makeStagingRoom({ weightsSha256, fileBytes });
       if (roomBytes !== null && roomBytes < fileBytes) {
         throw new FallowError("disk-full", `${fileBytes} bytes are wanted and ${roomBytes} are free for weights`);
       }
@@ -146,12 +156,69 @@ export class WeightsShelf implements Pick<WeightsCache, "ensure"> {
         path: `${WEIGHTS_PATH}${weightsSha256}`,
         bearer,
       };
-      await cache.ensure(want, { signal, onProgress: () => undefined });
-      await this.#took(want);
+      this.#begins(want);
+      try {
+        await cache.ensure(want, { signal, onProgress: () => undefined });
+        await this.#took(want);
+      } finally {
+        await this.#ends(want);
+      }
       log.info({ weightsSha256, fileBytes }, "weights staged");
     } catch (thrown) {
       log.info({ weightsSha256, cause: describeFault(thrown) }, "weights not staged");
     }
+  }
+
+  #begins({ weightsSha256, fileBytes }: WeightsWant): void {
+    const count = (this.#coming.get(weightsSha256)?.count ?? 0) + 1;
+    this.#coming.set(weightsSha256, { bytes: fileBytes, count });
+  }
+
+  async #ends({ weightsSha256 }: WeightsWant): Promise<void> {
+    const coming = this.#coming.get(weightsSha256);
+    if (coming === undefined || coming.count <= 1) this.#coming.delete(weightsSha256);
+    else this.#coming.set(weightsSha256, { ...coming, count: coming.count - 1 });
+    if (!this.#files.has(weightsSha256)) await this.#lookForPartial();
+  }
+
+  async #lookForPartial(): Promise<void> {
+    try {
+      const found = await this.#ports.cache.listPartial();
+      this.#partial.clear();
+      for (const { weightsSha256, fileBytes } of found) {
+        if (!this.#files.has(weightsSha256)) this.#partial.set(weightsSha256, fileBytes);
+      }
+      await this.#measure();
+    } catch (thrown) {
+      this.#ports.log.warn({ cause: describeFault(thrown) }, "weights in part cannot be listed");
+    }
+  }
+
+  /** Other files that came in part go for it; whole ones do not. Answers with the room that there is then. */
+  async #makeStagingRoom({ weightsSha256, fileBytes }: Omit<WeightsStage, "type">): Promise<number | null> {
+    const own = this.#partial.get(weightsSha256) ?? 0;
+    const room = () => {
+      const roomBytes = this.#roomBytes();
+      return roomBytes === null ? null : roomBytes + own;
+    };
+    for (const digest of this.#staleParts(weightsSha256)) {
+      const roomBytes = room();
+      if (roomBytes === null || roomBytes >= fileBytes) break;
+      await this.#removePart(digest);
+    }
+    return room();
+  }
+
+  /** Of files that nobody fetches now, nor will soon. */
+  #staleParts(wanted: string): readonly string[] {
+    const kept = new Set([...this.#ports.pinned(), wanted]);
+    return [...this.#partial.keys()].filter((digest) => !kept.has(digest) && !this.#coming.has(digest));
+  }
+
+  async #removePart(digest: string): Promise<void> {
+    await this.#ports.cache.remove(sha256Hex(digest));
+    this.#partial.delete(digest);
+    await this.#measure();
   }
 
   #fetch(want: WeightsWant, options: Progress): Promise<string> {
@@ -160,6 +227,7 @@ export class WeightsShelf implements Pick<WeightsCache, "ensure"> {
 
   async #took({ weightsSha256, fileBytes }: WeightsWant): Promise<void> {
     const isNew = !this.#files.has(weightsSha256);
+    this.#partial.delete(weightsSha256);
     this.#note(weightsSha256, fileBytes);
     if (!isNew) return;
     await this.#measure();
@@ -187,13 +255,16 @@ export class WeightsShelf implements Pick<WeightsCache, "ensure"> {
   #usedBytes(): number {
     let sum = 0;
     for (const bytes of this.#files.values()) sum += bytes;
+    for (const [digest, { bytes }] of this.#coming) if (!this.#files.has(digest)) sum += bytes;
+    for (const [digest, bytes] of this.#partial) if (!this.#coming.has(digest)) sum += bytes;
     return sum;
   }
 
   async #keepBudget({ weightsSha256, fileBytes }: WeightsWant): Promise<void> {
     const { budgetBytes } = this.#options;
     if (budgetBytes === null || this.#files.has(weightsSha256)) return;
-    const missingBytes = this.#usedBytes() + fileBytes - budgetBytes;
+    // It counts as coming already.
+    const missingBytes = this.#usedBytes() - budgetBytes;
     if (missingBytes <= 0 || (await this.#evict(missingBytes, weightsSha256))) return;
     const data = { fileBytes, budgetBytes };
     const message = `${fileBytes} bytes of weights do not fit the budget of ${budgetBytes} beside what is in use`;
@@ -202,8 +273,12 @@ export class WeightsShelf implements Pick<WeightsCache, "ensure"> {
 
   /** False when all that may go is too little; then nothing goes. */
   async #evict(neededBytes: number, wanted: Sha256Hex): Promise<boolean> {
-    const victims = this.#order.victims(neededBytes, new Set([...this.#ports.pinned(), wanted]));
+    const parts = this.#staleParts(wanted);
+    const partBytes = parts.reduce((sum, digest) => sum + (this.#partial.get(digest) ?? 0), 0);
+    const rest = Math.max(0, neededBytes - partBytes);
+    const victims = this.#order.victims(rest, new Set([...this.#ports.pinned(), wanted]));
     if (victims === null) return false;
+    for (const digest of parts) await this.#removePart(digest);
     for (const { id, bytes } of victims) {
       this.#files.delete(id);
       await this.#ports.cache.remove(sha256Hex(id));

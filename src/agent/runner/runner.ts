@@ -35,6 +35,9 @@ export interface RunnerOptions {
   readonly weightsBudgetBytes?: number | null;
 }
 
+/** A coordinator that has so much unread is told of weights no more: each of its orders would be answered with many times its bytes. */
+const UNREAD_BYTES_MAX = 1_048_576;
+
 interface OpenLine {
   readonly line: Line;
   readonly frames: ChunkFrames;
@@ -145,7 +148,8 @@ export class Runner implements WorkHandler {
 
   #tellWeights(): void {
     const line = this.#open?.line;
-    if (line?.welcome.wantsWeightsState === true) line.send(this.#shelf.state());
+    if (line?.welcome.wantsWeightsState !== true || line.bufferedBytes() > UNREAD_BYTES_MAX) return;
+    line.send(this.#shelf.state());
   }
 
   #load(order: ReplicaLoad): void {

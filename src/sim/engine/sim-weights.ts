@@ -31,6 +31,8 @@ export function simWeights(options: SimWeightsOptions): WeightsCache {
   return {
     has: (weightsSha256) => Promise.resolve(disk.files.has(weightsSha256)),
     list: () => Promise.resolve([...disk.files].map(([weightsSha256, fileBytes]) => ({ weightsSha256, fileBytes }))),
+    // What is fetched here comes whole or not at all.
+    listPartial: () => Promise.resolve([]),
     remove: (weightsSha256) => {
       disk.files.delete(weightsSha256);
       return Promise.resolve();
