@@ -4,7 +4,8 @@ import { GridIndex } from "../src/coordinator/dispatch/grid-index.ts";
 import { SlotTimes, slotWorth } from "../src/scheduler/admission/slot-times.ts";
 import { MatchScratch, matchReplica } from "../src/scheduler/matching/match.ts";
 import { seedOf, UNCONSTRAINED } from "../src/scheduler/matching/match-request.ts";
-import { nodeCapabilitiesSchema } from "../src/wire/agent-link.ts";
+import { nodeCapabilitiesSchema, WIRE_BOUNDS } from "../src/wire/agent-link.ts";
+import { DispatchGrid, startsAt } from "./support/dispatch-grid.ts";
 import { CAPABILITIES } from "./support/membership-grid.ts";
 import { nodeFact, readyReplica } from "./support/placement-samples.ts";
 
@@ -30,6 +31,31 @@ describe("a node's own word on its speed", () => {
     expect(nodeCapabilitiesSchema.safeParse({ ...CAPABILITIES, referenceSpeed }).success).toBe(false);
     const honest = { ...referenceSpeed, decodeTokPerSecond: 4_160 };
     expect(nodeCapabilitiesSchema.safeParse({ ...CAPABILITIES, referenceSpeed: honest }).success).toBe(true);
+  });
+});
+
+describe("a node that fails with long words", () => {
+  test("is remembered in few of them", async () => {
+    const grid = new DispatchGrid();
+    await grid.start();
+    const node = await grid.handDrivenNode({ slots: 4 });
+    const asked = grid.ask();
+    const answered = new Set<string>();
+    while (asked.outcome() === null) {
+      await grid.run(500);
+      for (const { leaseId, epoch } of startsAt(node)) {
+        if (answered.has(leaseId)) continue;
+        answered.add(leaseId);
+        const message = "é".repeat(WIRE_BOUNDS.textMax);
+        await node.peer.say({ type: "attempt.failed", leaseId, epoch, code: "engine-closed", message });
+      }
+    }
+    expect(answered.size).toBeGreaterThan(2);
+    expect(asked.outcome()).toMatchObject({ kind: "failed" });
+    const explained = grid.dispatcher.matchLog.explains.find(asked.request.terms.requestId);
+    expect(explained?.choices[0]?.attempts.length).toBe(answered.size);
+    const longest = [...JSON.stringify(explained).matchAll(/"([^"]*)"/g)].map(([, text = ""]) => text.length);
+    expect(Math.max(...longest)).toBeLessThan(210);
   });
 });
 

@@ -10,7 +10,7 @@ import type { Clock } from "../../ports/clock.ts";
 import type { MatchExplanation } from "../../scheduler/matching/explain.ts";
 import type { Work } from "./work.ts";
 
-/** About two megabytes of explanations. */
+/** A few kilobytes each. */
 export const EXPLAINED_REQUESTS_MAX = 1_000;
 /** Of one choice; a stream moves at most eight times (failover.ts), and waits before each move. */
 export const DECISIONS_MAX = 24;
@@ -57,6 +57,9 @@ export interface ExplainedRequest {
   readonly askedAtMs: number;
   readonly choices: readonly ExplainedChoice[];
 }
+
+/** Of what a node said of its failure: it may say 2,000 characters each time, and a thousand requests remember it. */
+const SAID_CHARS_MAX = 200;
 
 type Mutable<T> = { -readonly [Key in keyof T]: T[Key] };
 interface ChoiceRecord extends Mutable<Omit<ExplainedChoice, "decisions">> {
@@ -155,7 +158,7 @@ export class ExplainRing {
     const choice = this.#choice(work);
     if (choice === null) return;
     choice.attempts = endings(work);
-    choice.state = refusal === null ? "done" : `${refusal.code}: ${refusal.message}`;
+    choice.state = refusal === null ? "done" : shortened(`${refusal.code}: ${refusal.message}`);
   }
 
   /** Null when it is not among the last ones. */
@@ -170,5 +173,10 @@ export class ExplainRing {
 }
 
 function endings(work: Work): readonly string[] {
-  return work.records().map(({ ending, detail }) => (detail === null ? ending : `${ending}: ${detail}`));
+  return work.records().map(({ ending, detail }) => (detail === null ? ending : shortened(`${ending}: ${detail}`)));
+}
+
+/** A copy: a plain slice would keep the whole text alive. */
+function shortened(text: string): string {
+  return text.length <= SAID_CHARS_MAX ? text : `${[...text.slice(0, SAID_CHARS_MAX)].join("")}…`;
 }
