@@ -3,12 +3,15 @@ import { copyFile, mkdtemp, open, readFile, rm, truncate, writeFile } from "node
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test, vi } from "vitest";
+import { BOUND_GROWTH_MAX } from "../src/adapters/engine-llama/engine-process.ts";
 import { modelId, sha256Hex } from "../src/domain/ids.ts";
 import { byteSourceOf } from "../src/weights/byte-source.ts";
 import { readGgufHeader } from "../src/weights/gguf-reader.ts";
 import { engineHost, generate, loadTiny, TINY_PATH, taskOf } from "./support/engine-fixture.ts";
 
 const host = engineHost();
+/** Short for the test's sake; a busy machine answers two tokens sooner. */
+const IDLE_SILENCE_MS = 400;
 let directory: string;
 
 beforeAll(async () => {
@@ -65,19 +68,20 @@ describe("an engine that hangs", () => {
   });
 
   test("is not suspected while it owes nothing", async () => {
-    const engine = await loadTiny(engineHost({ silenceMsMax: 50 }));
-    await generate(engine, { tokensMax: 2 });
-    const settled = await Promise.race([engine.exited, generateLater(engine)]);
-    expect(settled).toBe("alive");
-    await engine.close();
+    const idle = await loadTiny(engineHost({ silenceMsMax: IDLE_SILENCE_MS }));
+    await generate(idle, { tokensMax: 2 });
+    process.kill(idle.info.processId, "SIGSTOP");
+    // The other one is silent from here on too, and owes an answer: when it was given up, the first was silent for longer.
+    const owing = await loadTiny(engineHost({ silenceMsMax: IDLE_SILENCE_MS * BOUND_GROWTH_MAX }));
+    const owed = generate(owing, { tokensMax: 1000, ignoreStopTokens: true });
+    process.kill(owing.info.processId, "SIGSTOP");
+    await expect(owed).rejects.toThrow(/^engine-hung/);
+    expect(await Promise.race([idle.exited, Promise.resolve("alive")])).toBe("alive");
+    process.kill(idle.info.processId, "SIGCONT");
+    expect((await generate(idle, { tokensMax: 2, ignoreStopTokens: true })).tokens).toHaveLength(2);
+    await idle.close();
   });
 });
-
-/** Waits longer than the watchdog's bound by the engine's own clockwork: 40 short tasks with pauses of the event loop. */
-async function generateLater(engine: Awaited<ReturnType<typeof loadTiny>>): Promise<string> {
-  for (let round = 0; round < 40; round++) await generate(engine, { tokensMax: 4, ignoreStopTokens: true });
-  return "alive";
-}
 
 describe("closing", () => {
   test("ends sequences with engine-closed and the process, and may be done twice", async () => {

@@ -1,6 +1,10 @@
 /**
  * Nodes that lie, over real sockets, beside an honest one. Whatever the liar sends: the client's text is the undisturbed one,
  * others are served meanwhile, the breach is told in the log, and the books balance.
+ *
+ * What a liar claims of itself does not bring it work before others, so requests come in pairs, and load sends one to each node. No
+ * prompt comes twice while there is a liar, since the node that knows it would get it; the undisturbed texts are asked for when the
+ * liar is gone.
  */
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { NodeCrypto } from "../src/adapters/crypto-node/node-crypto.ts";
@@ -18,22 +22,24 @@ import {
   askText,
   expectBalanced,
   makeJoinCode,
+  type Question,
+  type Streamed,
   until,
   untilReady,
 } from "./support/grid-console.ts";
 import { chunkFrame, endFrame, type Lie, type LyingAgent, startLyingAgent } from "./support/lying-agent.ts";
 
-const QUESTION = { prompt: "And it came to pass", tokens: 48, seed: 11 } as const;
-const OTHER = { prompt: "The king said", tokens: 32, seed: 12 } as const;
+const TOKENS = 48;
+/** Pairs of requests until the liar had one. The second goes to it unless its round trip is slower by what a slot counts. */
+const PAIRS_MAX = 20;
 const VOCAB_FAR_OUT = 2_000_000_000;
 const UNKNOWN_LEASE = "lease_01KA0000000000000000000000";
 
 let grid: Grid;
-let honest: { question: string; other: string };
+let asked = 0;
 
 beforeAll(async () => {
   grid = await startGrid();
-  honest = { question: await askText(grid, QUESTION), other: await askText(grid, OTHER) };
 });
 afterAll(async () => {
   await grid.stop();
@@ -126,18 +132,21 @@ describe("a node that sends", () => {
   for (const { name, code, lie } of CASES) {
     it(`${name} is found out, and no client sees it`, async () => {
       await using liar = await startLiar();
-      await expectHarmless(liar, lie());
-      await until(`the log tells of ${code}`, () => grid.log().includes(`"code":"${code}"`));
+      await expectHarmless(liar, lie(), () =>
+        until(`the log tells of ${code}`, () => grid.log().includes(`"code":"${code}"`)),
+      );
     });
   }
 
   it("10,000 chunks a second is cut off, and no client waits for it", async () => {
     await using liar = await startLiar();
-    await expectHarmless(liar, (frame, message) => {
+    const flood: Lie = (frame, message) => {
       const chunk = message.type === "attempt.chunks" ? message.chunks[0] : undefined;
       return chunk === undefined ? [frame] : [frame, ...Array.from({ length: 10_000 }, () => frame)];
-    });
-    await until("the link of the flooding node was closed", () => liar.closes.length > 0);
+    };
+    await expectHarmless(liar, flood, () =>
+      until("the link of the flooding node was closed", () => liar.closes.length > 0),
+    );
     expect(liar.closes[0]?.code).toBe(4000);
   });
 
@@ -155,45 +164,48 @@ describe("a node that sends", () => {
       await until(`the link was closed after ${JSON.stringify(garbage)}`, () => liar.closes.length > 0);
       expect(liar.closes[0]?.code).toBe(4000);
     }
-    expect(await askText(grid, OTHER)).toBe(honest.other);
+    await askText(grid, nextQuestion());
   });
 
   it("a frame of 16 MB that is no message is cut off, and the coordinator serves on", async () => {
     await using liar = await startLiar();
     liar.sendRaw(JSON.stringify({ type: "nonsense", text: "x".repeat(15 * 1024 * 1024) }));
     await until("the link was closed", () => liar.closes.length > 0);
-    expect(await askText(grid, OTHER)).toBe(honest.other);
+    await askText(grid, nextQuestion());
   });
 
   it("nothing at all once it has work loses the work to the honest node", async () => {
     await using liar = await startLiar();
-    const answer = askText(grid, QUESTION);
-    liar.fallSilent();
-    expect(await answer).toBe(honest.question);
-    await until("the silent node is out of every plan", async () => {
-      const nodes = list(field(await adminGet(grid, "/nodes"), "nodes"));
-      return nodes.some((node) => field(node, "nodeId") === liar.nodeId && field(node, "state") !== "online");
-    });
-    await expectBalanced(grid);
+    const swallow: Lie = () => {
+      liar.fallSilent();
+      return [];
+    };
+    await expectHarmless(liar, swallow, () =>
+      until("the silent node is out of every plan", async () => {
+        const nodes = list(field(await adminGet(grid, "/nodes"), "nodes"));
+        return nodes.some((node) => field(node, "nodeId") === liar.nodeId && field(node, "state") !== "online");
+      }),
+    );
   });
 });
 
 describe("a node's statement", () => {
   const forge = (change: (end: AttemptEnd, liar: LyingAgent) => AttemptEnd) => async () => {
     await using liar = await startLiar();
-    liar.tell(aboutEnds((end) => [endFrame(change(end, liar))])());
-    const answer = await askStream(grid, QUESTION);
-    expect(answer.texts[0]).toBe(honest.question);
-    expect(liar.lies(), "the liar had the work").toBeGreaterThan(0);
-    await until("the log tells of it", () => grid.log().includes('"code":"statement-differs"'));
-    const receipt = await receiptOf(answer.requestId);
-    const body = field(receipt, "body");
-    const [attempt] = list(field(body, "attempts"));
-    expect(field(attempt, "nodeId")).toBe(liar.nodeId);
-    expect(field(attempt, "acknowledgedTokens")).toBe(QUESTION.tokens);
-    expect(field(attempt, "statement")).toBe(null);
-    expect(answer.usage?.completionTokens).toBe(QUESTION.tokens);
-    await expectBalanced(grid);
+    const forged = aboutEnds((end) => [endFrame(change(end, liar))])();
+    const answers = await expectHarmless(liar, forged, () =>
+      until("the log tells of it", () => grid.log().includes('"code":"statement-differs"')),
+    );
+    let forgedCount = 0;
+    for (const { usage, requestId } of answers) {
+      expect(usage?.completionTokens).toBe(TOKENS);
+      const [attempt] = list(field(field(await receiptOf(requestId), "body"), "attempts"));
+      expect(field(attempt, "acknowledgedTokens")).toBe(TOKENS);
+      if (field(attempt, "nodeId") !== liar.nodeId) continue;
+      expect(field(attempt, "statement")).toBe(null);
+      forgedCount += 1;
+    }
+    expect(forgedCount, "the liar served a request").toBeGreaterThan(0);
   };
 
   it(
@@ -229,14 +241,33 @@ async function startLiar(): Promise<LyingAgent> {
   return liar;
 }
 
-/** The liar gets a request while another client asks too; both get what they get without a liar. */
-async function expectHarmless(liar: LyingAgent, lie: Lie): Promise<void> {
+function nextQuestion(): Question {
+  asked += 1;
+  return { prompt: `${asked} ${"And it came to pass".slice(asked % 10)}`, tokens: TOKENS, seed: asked };
+}
+
+/** The liar gets a request while another client asks too; both get what they get without a liar, and what the lie leads to comes. */
+async function expectHarmless(
+  liar: LyingAgent,
+  lie: Lie,
+  consequence: () => Promise<void>,
+): Promise<readonly Streamed[]> {
   liar.tell(lie);
-  const [question, other] = await Promise.all([askText(grid, QUESTION), askText(grid, OTHER)]);
-  expect(question).toBe(honest.question);
-  expect(other).toBe(honest.other);
+  const answers: { readonly question: Question; readonly streamed: Streamed }[] = [];
+  for (let pair = 0; pair < PAIRS_MAX && liar.lies() === 0; pair++) {
+    const questions = [nextQuestion(), nextQuestion()];
+    const streams = await Promise.all(questions.map((question) => askStream(grid, question)));
+    for (const [at, streamed] of streams.entries()) answers.push({ question: questions[at] ?? {}, streamed });
+  }
   expect(liar.lies(), "the liar had work to lie about").toBeGreaterThan(0);
+  await consequence();
   await expectBalanced(grid);
+  await liar.stop();
+  for (const { question, streamed } of answers) {
+    expect(streamed.error, streamed.body.slice(-500)).toBe(null);
+    expect(streamed.texts[0]).toBe(await askText(grid, question));
+  }
+  return answers.map(({ streamed }) => streamed);
 }
 
 async function receiptOf(requestId: string | null): Promise<unknown> {

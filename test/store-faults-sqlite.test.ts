@@ -12,9 +12,10 @@ import { microUsd } from "../src/domain/money.ts";
 import { aTenant, credit, settlementFor } from "./support/store-samples.ts";
 import { expectNothingLost, foundBooks, limitedWriter } from "./support/writer-process.ts";
 
-const second: Migration = {
-  version: 2,
-  name: "second",
+/** One that this program does not have yet. */
+const next: Migration = {
+  version: MIGRATIONS.length + 1,
+  name: "next",
   statements: () => ["create table extra (name text primary key)", "insert into extra (name) values ('kept')"],
 };
 
@@ -126,12 +127,12 @@ describe("a SQLite store", () => {
   test("runs the migrations that it lacks and keeps the rows", async () => {
     await (await open()).meta.set("kept", "yes");
     await opened.splice(0)[0]?.close();
-    const store = await open({ migrations: [...MIGRATIONS, second] });
+    const store = await open({ migrations: [...MIGRATIONS, next] });
     expect(await store.meta.get("kept")).toBe("yes");
   });
 
   test("from a newer program is refused and left as it was", async () => {
-    await open({ migrations: [...MIGRATIONS, second] });
+    await open({ migrations: [...MIGRATIONS, next] });
     await opened.splice(0)[0]?.close();
     await expect(open()).rejects.toMatchObject({
       code: "store-newer-than-code",
@@ -141,9 +142,9 @@ describe("a SQLite store", () => {
   });
 
   test("of another build with other statements is refused", async () => {
-    await open({ migrations: [...MIGRATIONS, second] });
+    await open({ migrations: [...MIGRATIONS, next] });
     await opened.splice(0)[0]?.close();
-    const edited: Migration = { ...second, statements: () => ["create table extra (other text)"] };
+    const edited: Migration = { ...next, statements: () => ["create table extra (other text)"] };
     await expect(open({ migrations: [...MIGRATIONS, edited] })).rejects.toMatchObject({
       code: "store-migration-differs",
     });
@@ -152,7 +153,7 @@ describe("a SQLite store", () => {
   test("with a migration that fails half way stays at the version before", async () => {
     await open();
     await opened.splice(0)[0]?.close();
-    const broken: Migration = { ...second, statements: () => ["create table extra (name text)", "create nonsense"] };
+    const broken: Migration = { ...next, statements: () => ["create table extra (name text)", "create nonsense"] };
     await expect(open({ migrations: [...MIGRATIONS, broken] })).rejects.toThrow();
     expect(rows("select name from sqlite_master where name = 'extra'")).toEqual([]);
     await (await open()).meta.set("goes", "on");

@@ -14,7 +14,7 @@ const DETAIL_LINES = 6;
 /** A healthy step may be slow (long prompts, a busy machine): the bound grows by this many usual gaps between reports. */
 const GAPS_BORNE = 10;
 /** But to no more than this many times the bound. */
-const BOUND_GROWTH_MAX = 6;
+export const BOUND_GROWTH_MAX = 6;
 const GAP_SMOOTHING = 0.1;
 
 export interface EngineProcessOptions {
