@@ -27,7 +27,7 @@ import type { NodeView, Roster } from "../roster.ts";
 import type { DispatchOptions } from "./dispatch-options.ts";
 import type { GridIndex } from "./grid-index.ts";
 import type { MatchLog } from "./match-log.ts";
-import { impossibility } from "./possible.ts";
+import { Possible } from "./possible.ts";
 import type { ReplicaPool } from "./replica-pool.ts";
 import type { ServedModels } from "./served-models.ts";
 import type { RunningAttempt, Work } from "./work.ts";
@@ -62,9 +62,11 @@ export class Matcher {
   readonly #options: DispatchOptions;
   readonly #hints = new PrefixHints();
   readonly #scratch = new MatchScratch();
+  readonly #possible: Possible;
 
   constructor(ports: MatcherPorts, options: DispatchOptions) {
     this.#ports = ports;
+    this.#possible = new Possible(ports);
     this.#options = options;
   }
 
@@ -135,8 +137,7 @@ export class Matcher {
 
   /** Null when some node could run it, now or after loading the model or when it is heard again; else why none can. */
   impossibility(work: Work): Refusal | null {
-    const { models, pool } = this.#ports;
-    return impossibility(work, { models, nodes: pool.nodes() });
+    return this.#possible.impossibility(work);
   }
 
   #requestFor(work: Work, nowMs: number): MatchRequest {

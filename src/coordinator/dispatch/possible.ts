@@ -1,35 +1,124 @@
-/** Whether a request can ever run on this grid: refused at once when it cannot, with the count of nodes for each reason. */
-import type { RequestConstraints } from "../../domain/generation.ts";
-import type { NodeId } from "../../domain/ids.ts";
+/**
+ * Whether a request can ever run on this grid: refused at once when it cannot, with the count of nodes for each reason.
+ *
+ * The answer is that of a walk over all nodes (`impossibility`), which no request may cost on a large grid. So of each question the node that
+ * said yes last is asked first, and a no is kept for as long as the grid is the same. Only a question that is new, or
+ * whose node can no more, walks, and no further than to the first node that can.
+ */
+import type { RequestConstraints, RequestTerms } from "../../domain/generation.ts";
+import type { ModelId, NodeId } from "../../domain/ids.ts";
 import type { Refusal } from "../../domain/refusal.ts";
-import { capableNodes } from "../../scheduler/placement/capable-nodes.ts";
+import { capableNodes, isCapable, type WantedRoom } from "../../scheduler/placement/capable-nodes.ts";
+import type { ModelSize } from "../../scheduler/placement/slots.ts";
 import { countLoser, describeLosers, type LoserReason, type NodeFact } from "../../scheduler/placement/snapshot.ts";
-import type { ServedModels } from "./served-models.ts";
-import type { Work } from "./work.ts";
 
 /** Nodes come and go by the minute; sooner is seldom worth it. */
 const NO_NODE_RETRY_MS = 15_000;
+/** Questions that are remembered: models times the rules that tenants set. Of more, the one that was asked first is forgotten. */
+const QUESTIONS_MAX = 1_024;
+
+/** What a piece of work asks for. */
+export interface Asking {
+  readonly modelId: ModelId;
+  readonly terms: Pick<RequestTerms, "constraints">;
+  tokensNeeded(): number;
+}
+
+/** Of the catalogue: how large a model is. */
+export interface SizedModels {
+  get(modelId: ModelId): { readonly manifest: ModelSize } | null;
+}
+
+export interface PossiblePorts {
+  readonly models: SizedModels;
+  readonly pool: {
+    /** The same map for as long as nothing has changed. */
+    nodes(): ReadonlyMap<NodeId, NodeFact>;
+    node(nodeId: NodeId): NodeFact | null;
+  };
+}
+
+export class Possible {
+  readonly #ports: PossiblePorts;
+  /** By question: a node that could run it. */
+  readonly #witnesses = new Map<string, NodeId>();
+  /** By question and context: refused on this very grid. */
+  readonly #refused = new Map<string, Refusal>();
+  #refusedOn: ReadonlyMap<NodeId, NodeFact> | null = null;
+
+  constructor(ports: PossiblePorts) {
+    this.#ports = ports;
+  }
+
+  /** As `impossibility` over all nodes of this moment. */
+  impossibility(asking: Asking): Refusal | null {
+    const { models, pool } = this.#ports;
+    const model = models.get(asking.modelId)?.manifest;
+    if (model === undefined) return impossibility(asking, { models, nodes: NOBODY });
+    const question = questionOf(asking);
+    const want = { model, tokensNeeded: asking.tokensNeeded() };
+    const { constraints } = asking.terms;
+    const witness = this.#witnesses.get(question);
+    const fact = witness === undefined ? null : pool.node(witness);
+    if (fact !== null && couldRun(fact, want, constraints)) return null;
+    const nodes = pool.nodes();
+    if (this.#refusedOn !== nodes) this.#refused.clear();
+    this.#refusedOn = nodes;
+    const exactly = `${want.tokensNeeded} ${question}`;
+    const refused = this.#refused.get(exactly);
+    if (refused !== undefined) return refused;
+    for (const [nodeId, node] of nodes) {
+      if (!couldRun(node, want, constraints)) continue;
+      remember(this.#witnesses, question, nodeId);
+      return null;
+    }
+    const refusal = impossibility(asking, { models, nodes });
+    if (refusal !== null) remember(this.#refused, exactly, refusal);
+    return refusal;
+  }
+}
+
+const NOBODY: ReadonlyMap<NodeId, NodeFact> = new Map();
 
 /** Null when some node could run it, now or after loading the model or when it is heard again; else why none can. */
 export function impossibility(
-  work: Work,
-  grid: { readonly models: ServedModels; readonly nodes: ReadonlyMap<NodeId, NodeFact> },
+  asking: Asking,
+  grid: { readonly models: SizedModels; readonly nodes: ReadonlyMap<NodeId, NodeFact> },
 ): Refusal | null {
-  const model = grid.models.get(work.modelId);
+  const model = grid.models.get(asking.modelId);
   if (model === null) {
-    const message = `the model ${work.modelId} is not registered on this grid`;
+    const message = `the model ${asking.modelId} is not registered on this grid`;
     return { code: "model-not-found", message, param: "model", retryAfterMs: null };
   }
-  const { constraints } = work.terms;
+  const { constraints } = asking.terms;
   const losers = new Map<LoserReason, number>();
   const nodes = constraints === undefined ? grid.nodes : allowedNodes(grid.nodes, constraints, losers);
-  const found = capableNodes({ nodes, model: model.manifest, tokensNeeded: work.tokensNeeded() });
+  const tokensNeeded = asking.tokensNeeded();
+  const found = capableNodes({ nodes, model: model.manifest, tokensNeeded });
   if (found.capable + found.mayReturn > 0) return null;
   for (const [reason, count] of found.losers) {
     if (reason !== "no-node" || losers.size === 0) losers.set(reason, (losers.get(reason) ?? 0) + count);
   }
-  const message = `no node of the grid can run ${work.modelId} with ${work.tokensNeeded()} tokens of context (${describeLosers(losers)})`;
+  const message = `no node of the grid can run ${asking.modelId} with ${tokensNeeded} tokens of context (${describeLosers(losers)})`;
   return { code: "no-capable-node", message, param: null, retryAfterMs: NO_NODE_RETRY_MS };
+}
+
+function questionOf({ modelId, terms: { constraints } }: Asking): string {
+  if (constraints === undefined) return modelId;
+  const { regions, trustMin, priceMicroUsdPerHourMax } = constraints;
+  return JSON.stringify([modelId, regions, trustMin, priceMicroUsdPerHourMax]);
+}
+
+function couldRun(node: NodeFact, want: WantedRoom, constraints: RequestConstraints | undefined): boolean {
+  return (constraints === undefined || ruleObstacle(node, constraints) === null) && isCapable(node, want);
+}
+
+function remember<Value>(known: Map<string, Value>, key: string, value: Value): void {
+  if (known.size >= QUESTIONS_MAX) {
+    const [oldest] = known.keys();
+    if (oldest !== undefined) known.delete(oldest);
+  }
+  known.set(key, value);
 }
 
 function allowedNodes(

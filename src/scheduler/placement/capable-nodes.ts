@@ -15,28 +15,51 @@ export interface CapableNodes {
   readonly losers: LoserCounts;
 }
 
-/** Which nodes could ever hold this model with room for `tokensNeeded`, and why the others cannot. */
-export function capableNodes(question: {
-  readonly nodes: ReadonlyMap<NodeId, NodeFact>;
+export interface WantedRoom {
   readonly model: ModelSize;
   readonly tokensNeeded: number;
-}): CapableNodes {
+}
+
+/** Which nodes could ever hold this model with room for `tokensNeeded`, and why the others cannot. */
+export function capableNodes(question: WantedRoom & { readonly nodes: ReadonlyMap<NodeId, NodeFact> }): CapableNodes {
   const losers = new Map<LoserReason, number>();
+  const rooms = new Map<number, LoserReason | null>();
   let capable = 0;
   let mayReturn = 0;
   for (const node of question.nodes.values()) {
-    const obstacle = nodeObstacle(node) ?? roomObstacle(node, question);
+    const obstacle = nodeObstacle(node) ?? roomObstacle(node, question, rooms);
     if (obstacle === null) capable += 1;
     else countLoser(losers, obstacle);
-    if (obstacle === "node-suspect" && roomObstacle(node, question) === null) mayReturn += 1;
+    if (obstacle === "node-suspect" && roomObstacle(node, question, rooms) === null) mayReturn += 1;
   }
   if (question.nodes.size === 0) countLoser(losers, "no-node");
   return { capable, mayReturn, losers };
 }
 
-function roomObstacle(node: NodeFact, want: { model: ModelSize; tokensNeeded: number }): LoserReason | null {
-  const sizes = node.devices.map((device) => sizeReplica(want.model, usableBytes(device)));
-  const fits = sizes.filter((size) => size.ok);
-  if (fits.length === 0) return "memory-too-small";
-  return fits.some((size) => size.value.contextTokens >= want.tokensNeeded) ? null : "context-too-small";
+/** Whether this node is one of the capable, or of those that may return. */
+export function isCapable(node: NodeFact, want: WantedRoom): boolean {
+  const obstacle = nodeObstacle(node);
+  return (obstacle === null || obstacle === "node-suspect") && roomObstacle(node, want, new Map()) === null;
+}
+
+/** `rooms`: what devices of so many bytes answered before; nodes of a class have equal ones. */
+function roomObstacle(node: NodeFact, want: WantedRoom, rooms: Map<number, LoserReason | null>): LoserReason | null {
+  let obstacle: LoserReason = "memory-too-small";
+  for (const device of node.devices) {
+    const bytes = usableBytes(device);
+    let found = rooms.get(bytes);
+    if (found === undefined) {
+      found = deviceObstacle(bytes, want);
+      rooms.set(bytes, found);
+    }
+    if (found === null) return null;
+    if (found === "context-too-small") obstacle = found;
+  }
+  return obstacle;
+}
+
+function deviceObstacle(bytes: number, { model, tokensNeeded }: WantedRoom): LoserReason | null {
+  const size = sizeReplica(model, bytes);
+  if (!size.ok) return "memory-too-small";
+  return size.value.contextTokens >= tokensNeeded ? null : "context-too-small";
 }
