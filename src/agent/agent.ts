@@ -34,6 +34,8 @@ export interface AgentOptions {
   readonly name: string;
   /** Where the machine stands, as its owner names it; null when he does not. */
   readonly region?: string | null;
+  /** What its owner wants for an hour of it while it serves; null when he names nothing. */
+  readonly priceMicroUsdPerHour?: number | null;
   readonly agentVersion: string;
   readonly capabilities: NodeCapabilities;
   /** Threads of each engine on the CPU. */
@@ -88,6 +90,7 @@ export function createAgent(ports: AgentPorts, options: AgentOptions): Agent {
     {
       name: options.name,
       region: options.region ?? null,
+      priceMicroUsdPerHour: options.priceMicroUsdPerHour ?? null,
       target: options.target,
       gridId: options.gridId ?? null,
       joinToken: options.joinToken,

@@ -14,6 +14,7 @@ export const agentOrderSchema = z.discriminatedUnion("kind", [
     joinToken: z.string().nullable(),
     name: z.string().nullable(),
     region: z.string().nullable(),
+    priceMicroUsdPerHour: z.number().int().min(0).nullable(),
     threads: z.number().int().min(1).nullable(),
     logLevel: z.enum(LOG_LEVELS),
   }),

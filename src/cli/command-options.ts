@@ -1,5 +1,6 @@
 /** Options that several commands share, and parsers for numbers on the command line. */
 import { type Command, InvalidArgumentError, Option } from "commander";
+import { NODE_PRICE_MICRO_USD_PER_HOUR_MAX } from "../domain/node-price.ts";
 import { REGION_PATTERN } from "../domain/region.ts";
 import { EXIT_CODES_HELP } from "./exit-codes.ts";
 
@@ -33,6 +34,12 @@ export function wholeNumber(bounds: { min: number; max: number }): (text: string
 export function regionName(text: string): string {
   if (REGION_PATTERN.test(text)) return text;
   throw new InvalidArgumentError("It must be 1 to 32 lower-case letters, digits and hyphens, such as eu or us-east.");
+}
+
+/** A commander parser for what an hour of a machine costs, in USD; answers micro-USD. */
+export function pricePerHour(text: string): number {
+  const usd = decimalNumber({ min: 0, max: NODE_PRICE_MICRO_USD_PER_HOUR_MAX / 1e6 })(text);
+  return Math.round(usd * 1e6);
 }
 
 /** A commander parser for decimal numbers within bounds. */

@@ -1,6 +1,6 @@
 /** Commands that run something on this machine: the grid, an agent, checks, keys of the node. */
 import { type Command, Option } from "commander";
-import { decimalNumber, regionName, wholeNumber, withCommonOptions } from "./command-options.ts";
+import { decimalNumber, pricePerHour, regionName, wholeNumber, withCommonOptions } from "./command-options.ts";
 import { engineOption } from "./program-engine.ts";
 import { addPlan, addSim } from "./program-sim.ts";
 
@@ -17,6 +17,8 @@ export function addHostCommands(program: Command): void {
   addSim(program);
 }
 
+const PRICE_HELP =
+  "what you want for an hour of this machine while it serves, e.g. 0.15: cheaper ones are planned first";
 const REGION_HELP = "where this machine stands, e.g. eu or us-east: callers may demand a region";
 
 function addUp(program: Command): void {
@@ -45,6 +47,7 @@ function addUp(program: Command): void {
     )
     .option("--no-agent", "run no agent on this machine")
     .option("--region <name>", REGION_HELP, regionName)
+    .option("--price-per-hour <usd>", PRICE_HELP, pricePerHour)
     .option(
       "--threads <n>",
       "CPU threads of each engine (default: half of the cores)",
@@ -87,6 +90,7 @@ function addJoin(program: Command): void {
       "keep at most this much of models' files, e.g. 50GiB (default: what the disk takes)",
     )
     .option("--region <name>", REGION_HELP, regionName)
+    .option("--price-per-hour <usd>", PRICE_HELP, pricePerHour)
     .option(
       "--threads <n>",
       "CPU threads of each engine (default: half of the cores)",

@@ -21,6 +21,8 @@ export interface NodeView {
   readonly joinedAtMs: number;
   /** As the node's own setting names it; null when it names none. */
   readonly region?: string | null;
+  /** What its operator wants for an hour of the machine while it serves; null when he named nothing. */
+  readonly priceMicroUsdPerHour?: number | null;
   /** Failure domains, as far as the coordinator sees them: the prefix of the address that the link comes from, and the join code. */
   readonly network?: string | null;
   readonly owner?: string | null;

@@ -14,6 +14,7 @@
  */
 import { z } from "zod";
 import { ID_PATTERNS } from "../domain/ids.ts";
+import { NODE_PRICE_MICRO_USD_PER_HOUR_MAX } from "../domain/node-price.ts";
 import { REGION_PATTERN } from "../domain/region.ts";
 
 export const LINK_PROTOCOL_VERSION = 1;
@@ -110,6 +111,8 @@ export const helloSchema = z.object({
   name: z.string().min(1).max(128),
   /** Where the node stands, as its operator names it; rules on regions compare it letter by letter. */
   region: z.string().regex(REGION_PATTERN).optional(),
+  /** What its operator wants for an hour of the machine while it serves; absent when he names nothing. */
+  priceMicroUsdPerHour: z.number().int().min(0).max(NODE_PRICE_MICRO_USD_PER_HOUR_MAX).optional(),
   agentVersion: text,
   capabilities: nodeCapabilitiesSchema,
   /** Replicas that the agent already runs (it reconnected). */

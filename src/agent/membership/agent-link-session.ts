@@ -50,6 +50,7 @@ export interface AgentLinkDuties {
   readonly gridId: string | null;
   readonly name: string;
   readonly region: string | null;
+  readonly priceMicroUsdPerHour: number | null;
   readonly agentVersion: string;
   readonly joinToken: string | null;
   readonly keyPair: KeyPair;
@@ -192,6 +193,7 @@ export class AgentLinkSession {
       joinToken: duties.joinToken,
       name: duties.name,
       ...(duties.region === null ? {} : { region: duties.region }),
+      ...(duties.priceMicroUsdPerHour === null ? {} : { priceMicroUsdPerHour: duties.priceMicroUsdPerHour }),
       agentVersion: duties.agentVersion,
       capabilities: { ...capabilities, devices: [...capabilities.devices] },
       replicas: [...duties.work.replicas()],

@@ -29,6 +29,7 @@ import type { LinkEnd } from "./link-end.ts";
 export interface MembershipOptions {
   readonly name: string;
   readonly region?: string | null;
+  readonly priceMicroUsdPerHour?: number | null;
   readonly target: LinkTarget;
   /** The grid that the join code names; null to take the one that answers. */
   readonly gridId: string | null;
@@ -144,7 +145,7 @@ export class AgentMembership {
 
   async #connectOnce(signal: AbortSignal): Promise<{ end: LinkEnd; onlineMs: number }> {
     const { dialer, capabilities } = this.#ports;
-    const { target, gridId, name, region, version, joinToken } = this.#options;
+    const { target, gridId, name, region, priceMicroUsdPerHour, version, joinToken } = this.#options;
     let link: Link;
     try {
       link = await dialer.dial(target, signal);
@@ -157,6 +158,7 @@ export class AgentMembership {
         gridId,
         name,
         region: region ?? null,
+        priceMicroUsdPerHour: priceMicroUsdPerHour ?? null,
         agentVersion: version,
         joinToken,
         capabilities,

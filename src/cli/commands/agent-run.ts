@@ -37,6 +37,7 @@ export async function runAgentChild(): Promise<void> {
       joinToken: order.joinToken,
       name: order.name,
       region: order.region,
+      priceMicroUsdPerHour: order.priceMicroUsdPerHour,
       memoryBytesMax: null,
       weightsBytesMax: null,
       threads: order.threads,

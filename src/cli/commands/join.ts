@@ -23,6 +23,8 @@ export interface JoinOptions {
   readonly home?: string;
   readonly name?: string;
   readonly region?: string;
+  /** Micro-USD. */
+  readonly pricePerHour?: number;
   readonly maxMemory?: string;
   readonly maxWeights?: string;
   readonly threads?: number;
@@ -58,6 +60,7 @@ export async function runJoin(code: string | null, options: JoinOptions): Promis
       joinToken: invitation.token,
       name: options.name ?? null,
       region: options.region ?? null,
+      priceMicroUsdPerHour: options.pricePerHour ?? null,
       memoryBytesMax,
       weightsBytesMax,
       threads: options.threads ?? null,

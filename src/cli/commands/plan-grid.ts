@@ -40,6 +40,8 @@ function modelText(model: ModelPlan): string {
       { title: "SLOTS", isRight: true },
       { title: "CONTEXT", isRight: true, dropOrder: 1 },
       { title: "TOK/S", isRight: true },
+      { title: "ALONE", isRight: true },
+      { title: "SPEED" },
       { title: "STATE" },
     ],
     model.replicas.map((replica) => [
@@ -49,6 +51,8 @@ function modelText(model: ModelPlan): string {
       String(replica.slots),
       String(replica.contextTokens),
       replica.tokPerSecond.toFixed(0),
+      replica.speed === null ? "-" : replica.speed.loneTokPerSecond.toFixed(0),
+      speedText(replica.speed),
       replica.isHeld ? "held" : "to load",
     ]),
     "no replica is planned",
@@ -61,6 +65,12 @@ function modelText(model: ModelPlan): string {
   });
   const rest = model.replicaCount - model.replicas.length;
   return `${replicas}${rest > 0 ? `  and ${rest} more\n` : ""}  ${rates}\n${kept.length === 0 ? "" : `  left out    ${kept.join(", ")}\n`}${losers.join("")}`;
+}
+
+/** How the speed is known: what the node did, its own measurement, its card's data sheet, or nothing. */
+function speedText(speed: ModelPlan["replicas"][number]["speed"]): string {
+  if (speed === null) return "-";
+  return speed.attempts === 0 ? speed.source : `${speed.source}, ${speed.attempts} seen`;
 }
 
 function rate(tokPerSecond: number): string {

@@ -42,6 +42,8 @@ export interface UpOptions {
   readonly agent: boolean;
   readonly threads?: number;
   readonly region?: string;
+  /** Micro-USD. */
+  readonly pricePerHour?: number;
   readonly engine: EngineWish;
   readonly tlsCert?: string;
   readonly tlsKey?: string;
@@ -193,6 +195,7 @@ function startAgent(
       joinToken: joinTokenOf(await makeJoinCode(gridOf(host), LOCAL_JOIN_CODE)),
       name: null,
       region: more.options.region ?? null,
+      priceMicroUsdPerHour: more.options.pricePerHour ?? null,
       threads: more.options.threads ?? null,
       logLevel: more.options.logLevel,
     };

@@ -38,6 +38,8 @@ export interface AgentHostOptions {
   readonly name: string | null;
   /** Where the machine stands, as its owner names it. */
   readonly region: string | null;
+  /** What its owner wants for an hour of it while it serves. */
+  readonly priceMicroUsdPerHour: number | null;
   /** Null: all that the machine has, less the owner's reserve. */
   readonly memoryBytesMax: number | null;
   /** Of all files of weights together; null: what the disk takes. */
@@ -103,6 +105,7 @@ export async function startAgentHost(options: AgentHostOptions): Promise<AgentHo
         joinToken: options.joinToken,
         name,
         region: options.region,
+        priceMicroUsdPerHour: options.priceMicroUsdPerHour,
         agentVersion: packageVersion(),
         capabilities,
         threads,

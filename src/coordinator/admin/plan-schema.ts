@@ -20,6 +20,14 @@ export const planReplicaSchema = z.object({
   slots: count,
   contextTokens: count,
   tokPerSecond: z.number(),
+  /** Of one sequence that has the device for itself; `attempts` is how many were seen there with this file. Null of a chain. */
+  speed: z
+    .object({
+      loneTokPerSecond: z.number(),
+      source: z.enum(["observed", "measured", "modelled", "neutral"]),
+      attempts: count,
+    })
+    .nullable(),
   /** It runs or loads already. */
   isHeld: z.boolean(),
 });

@@ -1,5 +1,6 @@
 /** What plans know of a node, from what the registry, the forecast and the replica book say of it. */
 import type { NodeId, Sha256Hex } from "../../domain/ids.ts";
+import type { ObservedSpeed } from "../../scheduler/placement/observed-speed.ts";
 import type { NodeFact } from "../../scheduler/placement/snapshot.ts";
 import type { NodeView } from "../roster.ts";
 
@@ -8,6 +9,8 @@ export interface NodeKnowledge {
   cachedWeights(nodeId: NodeId): ReadonlySet<Sha256Hex> | null | undefined;
   /** Chance that the node stays for the planner's horizon; null when nobody knows. */
   stayChance(nodeId: NodeId): number | null;
+  /** What it did with files that it ran. */
+  observedSpeeds?(nodeId: NodeId): readonly ObservedSpeed[];
 }
 
 /** What is known of a node beside its view changes slowly: chances by the hour, disks by the load. */
@@ -33,6 +36,7 @@ export class NodeFacts {
 
 function nodeFact(view: NodeView, knowledge: NodeKnowledge): NodeFact {
   const { nodeId, state, isYielding, capabilities } = view;
+  const observedSpeeds = knowledge.observedSpeeds?.(nodeId) ?? [];
   const cachedWeights = knowledge.cachedWeights(nodeId);
   return {
     nodeId,
@@ -43,6 +47,11 @@ function nodeFact(view: NodeView, knowledge: NodeKnowledge): NodeFact {
     region: view.region ?? null,
     owner: view.owner ?? null,
     network: view.network ?? null,
+    rttMs: view.rttMs,
+    ...(view.priceMicroUsdPerHour === undefined || view.priceMicroUsdPerHour === null
+      ? {}
+      : { priceMicroUsdPerHour: view.priceMicroUsdPerHour }),
+    ...(observedSpeeds.length === 0 ? {} : { observedSpeeds }),
     stayChance: knowledge.stayChance(nodeId) ?? 1,
     ...(cachedWeights === undefined || cachedWeights === null ? {} : { cachedWeights }),
   };

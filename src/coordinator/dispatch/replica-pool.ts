@@ -7,6 +7,7 @@ import type { ModelId, NodeId, ReplicaId } from "../../domain/ids.ts";
 import type { ServiceTier } from "../../domain/tier.ts";
 import type { Clock, Timer } from "../../ports/clock.ts";
 import { Arrivals } from "../../scheduler/placement/arrivals.ts";
+import { loneTokenSeconds, ObservedSpeeds } from "../../scheduler/placement/observed-speed.ts";
 import type { Demand, DemandClass } from "../../scheduler/placement/plan-question.ts";
 import { type NodeFact, nodeObstacle, type ReplicaFact } from "../../scheduler/placement/snapshot.ts";
 import type { DispatchOptions } from "./dispatch-options.ts";
@@ -19,6 +20,7 @@ import {
   type ReplicaPlanner,
   ReplicaPlanning,
 } from "./replica-planning.ts";
+import type { RunningAttempt } from "./work.ts";
 
 /** What is foreseen of nodes and demand. */
 export interface Outlook extends NodeKnowledge {
@@ -55,6 +57,7 @@ export class ReplicaPool {
   readonly #facts: NodeFacts;
   readonly #planning: ReplicaPlanning;
   readonly #arrivals = new Arrivals();
+  readonly #speeds = new ObservedSpeeds();
   readonly #servingWaiters = new Set<() => void>();
   #plannedVersion = -1;
   #isPlanQueued = false;
@@ -73,6 +76,7 @@ export class ReplicaPool {
       // What the node says of its disk, or what was seen to be loaded there.
       cachedWeights: (nodeId) => ports.outlook?.cachedWeights(nodeId) ?? this.#book.cachedWeights(nodeId),
       stayChance: (nodeId) => ports.outlook?.stayChance(nodeId) ?? null,
+      observedSpeeds: (nodeId) => this.#speeds.of(nodeId),
     });
     this.#planning = new ReplicaPlanning(
       {
@@ -194,6 +198,22 @@ export class ReplicaPool {
   /** A lease on it ended. */
   touch(replicaId: ReplicaId): void {
     this.#book.touch(replicaId);
+  }
+
+  /** An attempt is over and settled, its lease still live: what it says of its node's speed is planned with. */
+  noteEffort({ lease, effort, promptTokens }: Pick<RunningAttempt, "lease" | "effort" | "promptTokens">): void {
+    const { nodeId, replicaId } = lease;
+    const replica = this.#book.fact(replicaId);
+    const view = this.#ports.roster.node(nodeId);
+    const device = view?.capabilities.devices.find(({ deviceId }) => deviceId === replica?.deviceId);
+    if (view === null || replica?.weightsSha256 === undefined || device === undefined) return;
+    const { deviceId, weightsSha256 } = replica;
+    const busyReplicas = this.#book
+      .onNode(nodeId)
+      .filter((other) => other.deviceId === deviceId && other.slotsLeased > 0).length;
+    const isGpu = device.kind === "gpu";
+    const tokenSeconds = loneTokenSeconds(effort, { isGpu, promptTokens, busyReplicas, rttMs: view.rttMs });
+    if (tokenSeconds !== null) this.#speeds.record({ nodeId, deviceId, weightsSha256, tokenSeconds });
   }
 
   /** A request was accepted: what is asked for is planned for. */

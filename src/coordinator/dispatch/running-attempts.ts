@@ -18,7 +18,7 @@ export interface RunningPorts {
   readonly log: Log;
   readonly roster: Roster;
   readonly leases: LeaseTable;
-  readonly pool: Pick<ReplicaPool, "touch">;
+  readonly pool: Pick<ReplicaPool, "touch" | "noteEffort">;
   readonly desk: Pick<AdmissionDesk, "ended">;
 }
 
@@ -58,7 +58,10 @@ export class RunningAttempts {
 
   /** The node's own end. */
   end(work: Work, end: AttemptClosing): void {
-    if (work.current !== null) this.#ports.leases.end(work.current.lease.leaseId);
+    const { leases, pool } = this.#ports;
+    // Only what was answered whole and stands under the node's signature says how fast it is.
+    if (work.current !== null && end.ending === "finished" && end.statement !== null) pool.noteEffort(work.current);
+    if (work.current !== null) leases.end(work.current.lease.leaseId);
     this.#free(work, work.close(end), true);
   }
 

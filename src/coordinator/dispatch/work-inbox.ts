@@ -10,6 +10,7 @@ import type { Log } from "../../ports/log.ts";
 import { judgeChunk, judgeLease } from "../../scheduler/attempts/accept-chunk.ts";
 import type { LeaseTable } from "../../scheduler/attempts/lease-table.ts";
 import { afterToken } from "../../scheduler/attempts/stall.ts";
+import { withTokens } from "../../scheduler/placement/observed-speed.ts";
 import type { AttemptEnd, Chunk } from "../../wire/agent-link.ts";
 import type { Roster, WorkMessage } from "../roster.ts";
 import type { DispatchOptions } from "./dispatch-options.ts";
@@ -107,6 +108,8 @@ export class WorkInbox {
     this.#ports.leases.renew(attempt.lease.leaseId, { nowMs, ttlMs: this.#options.leaseTtlMs });
     if (work.phase === "closing") return;
     attempt.acknowledgedTokens += tokens.length;
+    const leased = this.#ports.leases.leasedOn(attempt.lease.replicaId);
+    attempt.effort = withTokens(attempt.effort, { nowMs, tokens: tokens.length, leased });
     this.#handlers.onTokens(work, tokens);
   }
 

@@ -20,6 +20,7 @@ import type { ServiceTier } from "../../domain/tier.ts";
 import type { QueueEntry } from "../../scheduler/admission/admission.ts";
 import { isEngineDeath, isRequestFault, isRetry, type Trouble } from "../../scheduler/attempts/failover.ts";
 import { startPace, type TokenPace } from "../../scheduler/attempts/stall.ts";
+import { type Effort, startEffort } from "../../scheduler/placement/observed-speed.ts";
 import type { AttemptStart } from "../../wire/agent-link.ts";
 
 export type WorkPhase = "waiting" | "running" | "closing" | "done";
@@ -35,6 +36,8 @@ export interface RunningAttempt {
   readonly receivedTokenIds: number[];
   acknowledgedTokens: number;
   pace: TokenPace;
+  /** Its acknowledged tokens in time. */
+  effort: Effort;
   /** When the last token that was needed arrived; the node owes its end. */
   completedAtMs: number | null;
 }
@@ -191,6 +194,7 @@ export abstract class Work implements QueueEntry {
       receivedTokenIds: [],
       acknowledgedTokens: 0,
       pace: startPace(start.nowMs),
+      effort: startEffort(start.nowMs),
       completedAtMs: null,
     };
   }

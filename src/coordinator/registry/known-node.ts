@@ -50,6 +50,7 @@ export class KnownNode {
       replicas: session?.replicas ?? [],
       rttMs: session?.rttMs ?? null,
       region: session?.region ?? null,
+      priceMicroUsdPerHour: session?.priceMicroUsdPerHour ?? null,
       network: session?.network ?? null,
       owner: session?.owner ?? null,
       lastMessageMonoMs: session?.lastHeardMs ?? this.lastMessageMonoMs,

@@ -42,6 +42,8 @@ export class NodeSession {
   readonly sessionTokenSha256: string;
   /** As the node named it. */
   readonly region: string | null;
+  /** What its operator wants for an hour of it. */
+  readonly priceMicroUsdPerHour: number | null;
   /** Prefix of the address that the link comes from. */
   readonly network: string | null;
   /** Who came with the same join code belongs together; null when the node came with none. */
@@ -61,7 +63,7 @@ export class NodeSession {
     link: Link;
     connection: number;
     sessionTokenSha256: string;
-    hello: Pick<Hello, "region" | "replicas">;
+    hello: Pick<Hello, "region" | "priceMicroUsdPerHour" | "replicas">;
     joinTokenSha256: string | null;
     nowMs: number;
   }) {
@@ -70,6 +72,7 @@ export class NodeSession {
     this.connection = start.connection;
     this.sessionTokenSha256 = start.sessionTokenSha256;
     this.region = start.hello.region ?? null;
+    this.priceMicroUsdPerHour = start.hello.priceMicroUsdPerHour ?? null;
     this.network = networkOf(start.link.remote);
     this.owner = start.joinTokenSha256?.slice(0, OWNER_DIGITS) ?? null;
     this.replicas = start.hello.replicas;

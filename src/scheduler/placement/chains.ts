@@ -82,6 +82,7 @@ function layoutOver(
     slots: 1,
     contextTokens: Math.min(CONTEXT_TOKENS_MIN, state.model.contextTokensMax),
     tokPerSecond: planned.value.flow.tokensPerSecond,
+    speed: null,
     isHeld: false,
   };
 }

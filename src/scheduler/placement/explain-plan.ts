@@ -4,6 +4,7 @@ import { UNKNOWN } from "./grid-columns.ts";
 import type { ModelState, PlacementState } from "./placement-state.ts";
 import type { ModelPlan, PlacedReplica, PlanLoser } from "./plan-question.ts";
 import { countLoser, type LoserReason } from "./snapshot.ts";
+import { tokenTime } from "./speed-model.ts";
 import { isBetter, type Spot, spotOn, type Want } from "./spots.ts";
 
 /** As many as a person reads. */
@@ -65,6 +66,8 @@ function placedReplicas(grid: PlacementState, { replicas }: ModelState): readonl
   return replicas.slice(0, REPLICAS_TOLD_MAX).flatMap((replica): PlacedReplica[] => {
     const nodeId: NodeId | undefined = nodes.ids[replica.node];
     if (nodeId === undefined) return [];
+    const speed = grid.speedOn(replica);
+    const { seconds, source } = tokenTime(speed);
     return [
       {
         nodeIds: [nodeId],
@@ -74,6 +77,7 @@ function placedReplicas(grid: PlacementState, { replicas }: ModelState): readonl
         slots: replica.size.sequencesMax,
         contextTokens: replica.size.contextTokens,
         tokPerSecond: replica.tokPerSecond,
+        speed: { loneTokPerSecond: 1 / seconds, source, attempts: speed.observed?.count ?? 0 },
         isHeld: replica.row !== UNKNOWN,
       },
     ];

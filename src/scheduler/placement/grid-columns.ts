@@ -3,9 +3,10 @@
  * millisecond, and the arrays go to another thread without being copied, where a copy of the objects themselves would stand in
  * every stream's way. Names (regions, owners, digests, devices) are numbers into one table.
  */
-import { usableBytes } from "../../domain/hardware.ts";
+import { type Device, usableBytes } from "../../domain/hardware.ts";
 import type { ModelId, NodeId, ReplicaId } from "../../domain/ids.ts";
 import type { ReplicaState } from "../../domain/node.ts";
+import { gpuBytesPerSecond } from "./gpu-bandwidth.ts";
 import { type LoserReason, type NodeFact, nodeObstacle, type ReplicaFact, type Snapshot } from "./snapshot.ts";
 
 /** Code 0 is a node that takes work. */
@@ -26,6 +27,8 @@ export interface NodeColumns {
   readonly hasStageServing: Uint8Array<ArrayBuffer>;
   /** NaN: not measured. */
   readonly decodeTokPerSecond: Float64Array<ArrayBuffer>;
+  /** NaN: not measured. */
+  readonly rttMs: Float64Array<ArrayBuffer>;
   readonly trust: Float64Array<ArrayBuffer>;
   readonly priceMicroUsdPerHour: Float64Array<ArrayBuffer>;
   readonly gramsCo2PerHour: Float64Array<ArrayBuffer>;
@@ -43,6 +46,16 @@ export interface DeviceColumns {
   readonly name: Int32Array<ArrayBuffer>;
   readonly isGpu: Uint8Array<ArrayBuffer>;
   readonly usableBytes: Float64Array<ArrayBuffer>;
+  /** Of a GPU, by its name; NaN: not known. */
+  readonly gpuBytesPerSecond: Float64Array<ArrayBuffer>;
+}
+
+/** What devices did with files. */
+export interface ObservedColumns {
+  readonly device: Int32Array<ArrayBuffer>;
+  readonly weights: Int32Array<ArrayBuffer>;
+  readonly tokenSeconds: Float64Array<ArrayBuffer>;
+  readonly count: Int32Array<ArrayBuffer>;
 }
 
 export interface LinkColumns {
@@ -76,6 +89,7 @@ export interface GridColumns {
   /** Digests that nodes hold, as names. */
   readonly cached: Int32Array<ArrayBuffer>;
   readonly links: LinkColumns;
+  readonly observed: ObservedColumns;
   readonly replicas: ReplicaColumns;
 }
 
@@ -93,6 +107,7 @@ export function packGrid(snapshot: Snapshot): GridColumns {
     devices,
     cached,
     links,
+    observed: packObserved(nodes, names, packed),
     replicas: packReplicas(held, { names, rows, nodes, packed }),
     names: names.list,
   };
@@ -109,7 +124,10 @@ function inOrder<T>(items: T[], idOf: (item: T) => string): readonly T[] {
 
 /** What a thread may take over instead of copying it. The question cannot be used here after that. */
 export function buffersOf(grid: GridColumns): readonly ArrayBuffer[] {
-  const arrays = [grid.cached, ...[grid.nodes, grid.devices, grid.links, grid.replicas].flatMap(Object.values)];
+  const arrays = [
+    grid.cached,
+    ...[grid.nodes, grid.devices, grid.links, grid.observed, grid.replicas].flatMap(Object.values),
+  ];
   return arrays.flatMap((column: unknown) =>
     column instanceof Float64Array || column instanceof Int32Array || column instanceof Uint8Array
       ? [column.buffer as ArrayBuffer] // packGrid makes no shared ones
@@ -148,6 +166,7 @@ function packNodes(nodes: readonly NodeFact[], names: NameTable): NodeColumns {
     obstacle: new Uint8Array(length),
     hasStageServing: new Uint8Array(length),
     decodeTokPerSecond: new Float64Array(length),
+    rttMs: new Float64Array(length),
     trust: new Float64Array(length),
     priceMicroUsdPerHour: new Float64Array(length),
     gramsCo2PerHour: new Float64Array(length),
@@ -164,6 +183,7 @@ function packNodes(nodes: readonly NodeFact[], names: NameTable): NodeColumns {
     columns.obstacle[row] = OBSTACLES.indexOf(nodeObstacle(node));
     columns.hasStageServing[row] = node.hasStageServing === true ? 1 : 0;
     columns.decodeTokPerSecond[row] = node.decodeTokPerSecond ?? Number.NaN;
+    columns.rttMs[row] = node.rttMs ?? Number.NaN;
     columns.trust[row] = node.trust ?? 1;
     columns.priceMicroUsdPerHour[row] = node.priceMicroUsdPerHour ?? 0;
     columns.gramsCo2PerHour[row] = node.gramsCo2PerHour ?? 0;
@@ -191,7 +211,9 @@ function packParts(
     name: new Int32Array(deviceCount),
     isGpu: new Uint8Array(deviceCount),
     usableBytes: new Float64Array(deviceCount),
+    gpuBytesPerSecond: new Float64Array(deviceCount),
   };
+  const bandwidths = new Map<string, number>();
   const cached = new Int32Array(packed.cachedFrom[length] ?? 0);
   const linkCount = packed.linkFrom[length] ?? 0;
   const links = {
@@ -205,6 +227,7 @@ function packParts(
       devices.name[device] = names.add(one.deviceId);
       devices.isGpu[device] = one.kind === "gpu" ? 1 : 0;
       devices.usableBytes[device] = usableBytes(one);
+      devices.gpuBytesPerSecond[device] = bandwidthOf(one, bandwidths);
       device += 1;
     }
     for (const known of sortedDigests(node)) cached[digest++] = names.add(known);
@@ -216,6 +239,37 @@ function packParts(
     }
   }
   return { devices, cached, links };
+}
+
+/** Machines of a grid share a few names, and reading one costs some microseconds. */
+function bandwidthOf(device: Device, known: Map<string, number>): number {
+  if (device.kind !== "gpu") return Number.NaN;
+  const key = `${device.memoryBytes} ${device.name}`;
+  const found = known.get(key) ?? gpuBytesPerSecond(device) ?? Number.NaN;
+  known.set(key, found);
+  return found;
+}
+
+function packObserved(nodes: readonly NodeFact[], names: NameTable, packed: NodeColumns): ObservedColumns {
+  const length = nodes.reduce((sum, { observedSpeeds }) => sum + (observedSpeeds?.length ?? 0), 0);
+  const columns: ObservedColumns = {
+    device: new Int32Array(length),
+    weights: new Int32Array(length),
+    tokenSeconds: new Float64Array(length),
+    count: new Int32Array(length),
+  };
+  let at = 0;
+  for (const [row, { devices, observedSpeeds = [] }] of nodes.entries()) {
+    for (const { deviceId, weightsSha256, tokenSeconds, count } of observedSpeeds) {
+      const device = devices.findIndex((one) => one.deviceId === deviceId);
+      columns.device[at] = device === -1 ? UNKNOWN : (packed.deviceFrom[row] ?? 0) + device;
+      columns.weights[at] = names.add(weightsSha256);
+      columns.tokenSeconds[at] = tokenSeconds;
+      columns.count[at] = count;
+      at += 1;
+    }
+  }
+  return columns;
 }
 
 function packReplicas(

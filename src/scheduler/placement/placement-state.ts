@@ -7,16 +7,18 @@
  */
 import { assert } from "../../domain/assert.ts";
 import type { ModelId } from "../../domain/ids.ts";
-import { modelNameOf, stateOf, UNKNOWN } from "./grid-columns.ts";
+import { type GridColumns, modelNameOf, stateOf, UNKNOWN } from "./grid-columns.ts";
 import { tokenWorth, valuePerTokPerSecond } from "./objective.ts";
 import type { DemandClass, ModelVariant, PlannedModel, PlanQuestion } from "./plan-question.ts";
 import type { ReplicaSize } from "./slots.ts";
-import { type RequestMix, replicaTokPerSecond, tokenSeconds } from "./speed-model.ts";
+import { type Observation, type RequestMix, replicaTokPerSecond, type SpeedOn, tokenSeconds } from "./speed-model.ts";
 
 /** Classes of one model that rules tell apart: 3 tiers in some regions; the dearest count. */
 export const CLASSES_PER_MODEL_MAX = 32;
 /** What a request is like when nobody asked yet (mean of the Azure conversation trace). */
 const DEFAULT_MIX: RequestMix = { promptTokensMean: 750, outputTokensMean: 240 };
+/** A round trip that nobody measured, as for the matcher: neither near nor far. */
+const UNKNOWN_RTT_MS = 50;
 /** A region that no node names. */
 const NOWHERE = -2;
 
@@ -78,6 +80,7 @@ export class PlacementState {
   /** Sorted by model id. */
   readonly models: readonly ModelState[];
   readonly #byId: ReadonlyMap<ModelId, ModelState>;
+  readonly #observed: ReadonlyMap<string, Observation>;
 
   /** `leaving`: rows of replicas that this plan unloads; their memory is not free yet. */
   constructor(question: PlanQuestion, leaving: ReadonlySet<number>) {
@@ -89,6 +92,7 @@ export class PlacementState {
     const models = [...question.models].sort((a, b) => (a.modelId < b.modelId ? -1 : 1));
     const classes = classesByModel(question);
     this.models = models.map((model) => modelState(model, classes.get(model.modelId) ?? [], question));
+    this.#observed = observationsOf(question.grid);
     this.#byId = new Map(this.models.map((state) => [state.model.modelId, state]));
     this.#addHeld(leaving);
   }
@@ -141,17 +145,32 @@ export class PlacementState {
     on: { node: number; device: number; variant: ModelVariant; slots: number; others: number },
   ): { readonly tokPerSecond: number; readonly worth: number } {
     const { grid, weights } = this.question;
-    const speed = {
-      isGpu: grid.devices.isGpu[on.device] === 1,
-      decodeTokPerSecond: grid.nodes.decodeTokPerSecond[on.node] ?? Number.NaN,
-      fileBytes: on.variant.fileBytes,
-    };
+    const speed = this.speedOn(on);
     const { verificationOverhead } = weights;
-    const load = { size: { sequencesMax: on.slots }, mix: state.mix, verificationOverhead };
+    const rttMs = grid.nodes.rttMs[on.node] ?? Number.NaN;
+    const rttSeconds = (Number.isNaN(rttMs) ? UNKNOWN_RTT_MS : rttMs) / 1_000;
+    const load = { size: { sequencesMax: on.slots }, mix: state.mix, verificationOverhead, rttSeconds };
     const { qualityPenalty } = on.variant;
     return {
       tokPerSecond: replicaTokPerSecond(speed, load) / (1 + on.others),
-      worth: tokenWorth({ seconds: tokenSeconds(speed), qualityPenalty }),
+      // The reader waits for the way once.
+      worth: tokenWorth({
+        seconds: tokenSeconds(speed) + rttSeconds / state.mix.outputTokensMean,
+        qualityPenalty,
+      }),
+    };
+  }
+
+  /** What is known of how fast a device runs a file. */
+  speedOn(on: { readonly node: number; readonly device: number; readonly variant: ModelVariant }): SpeedOn {
+    const { nodes, devices } = this.question.grid;
+    const { weightsSha256, fileBytes } = on.variant;
+    return {
+      isGpu: devices.isGpu[on.device] === 1,
+      decodeTokPerSecond: nodes.decodeTokPerSecond[on.node] ?? Number.NaN,
+      gpuBytesPerSecond: devices.gpuBytesPerSecond[on.device] ?? Number.NaN,
+      fileBytes,
+      observed: this.#observed.size === 0 ? null : (this.#observed.get(observedKey(on.device, weightsSha256)) ?? null),
     };
   }
 
@@ -194,6 +213,22 @@ export class PlacementState {
     const speed = this.tokPerSecond(state, { node, device, variant, slots, others: 0 });
     return { row, node, device, variant, size, isReady, slotsLeased, served: 0, servedValue: 0, ...speed };
   }
+}
+
+function observationsOf({ observed, names }: GridColumns): ReadonlyMap<string, Observation> {
+  const found = new Map<string, Observation>();
+  for (let at = 0; at < observed.device.length; at++) {
+    const device = observed.device[at] ?? UNKNOWN;
+    const weights = names[observed.weights[at] ?? UNKNOWN];
+    if (device === UNKNOWN || weights === undefined) continue;
+    const seen = { tokenSeconds: observed.tokenSeconds[at] ?? 0, count: observed.count[at] ?? 0 };
+    found.set(observedKey(device, weights), seen);
+  }
+  return found;
+}
+
+function observedKey(device: number, weightsSha256: string): string {
+  return `${device} ${weightsSha256}`;
 }
 
 function classesByModel(question: PlanQuestion): ReadonlyMap<ModelId, readonly DemandClass[]> {

@@ -9,6 +9,7 @@ import type { ServiceTier } from "../../domain/tier.ts";
 import type { GridColumns } from "./grid-columns.ts";
 import type { ReplicaSize } from "./slots.ts";
 import type { LoserReason } from "./snapshot.ts";
+import type { SpeedSource } from "./speed-model.ts";
 
 /** One file in which the model exists. Which one runs where is for the planner to choose. */
 export interface ModelVariant {
@@ -124,6 +125,8 @@ export interface PlacedReplica {
   readonly slots: number;
   readonly contextTokens: number;
   readonly tokPerSecond: number;
+  /** Of one sequence that has the device for itself, and how that is known; null of a chain. */
+  readonly speed: { readonly loneTokPerSecond: number; readonly source: SpeedSource; readonly attempts: number } | null;
   readonly isHeld: boolean;
 }
 

@@ -5,6 +5,7 @@
 import type { Device } from "../../domain/hardware.ts";
 import type { ModelId, NodeId, ReplicaId, Sha256Hex } from "../../domain/ids.ts";
 import type { NodeState, ReplicaState } from "../../domain/node.ts";
+import type { ObservedSpeed } from "./observed-speed.ts";
 
 /** What is absent or null is not known, and neutral wherever a rule does not demand it. */
 export interface NodeFact {
@@ -14,6 +15,10 @@ export interface NodeFact {
   readonly devices: readonly Device[];
   /** On the reference load; null when the node has not measured it. */
   readonly decodeTokPerSecond: number | null;
+  /** What it did with files that it ran. */
+  readonly observedSpeeds?: readonly ObservedSpeed[];
+  /** Round trip to the coordinator, as the node measures it. */
+  readonly rttMs?: number | null;
   /** As the node's operator named it. A rule that demands a region is met by no node of unknown region. */
   readonly region?: string | null;
   /** Failure domains: who owns it, and the network prefix that its link comes from. Null: a domain of its own. */

@@ -17,7 +17,7 @@ import {
 import type { ModelState, PlacementState } from "./placement-state.ts";
 import type { ModelVariant } from "./plan-question.ts";
 import { COMPUTE_BYTES } from "./slots.ts";
-import { promptTokenSeconds, type SpeedOn, stepSeconds } from "./speed-model.ts";
+import { promptTokenSeconds, stepSeconds } from "./speed-model.ts";
 
 const WEIGHTS_SHARE = 0.75;
 /** Sequences of a batch at which a stage's rate is told. */
@@ -86,7 +86,7 @@ function machineOf(
   state: ModelState,
   on: { row: number; variant: ModelVariant },
 ): MachineProfile {
-  const { nodes, devices } = grid.question.grid;
+  const { nodes } = grid.question.grid;
   const { layerCount } = state.model;
   const { fileBytes, kvBytesPerToken } = on.variant;
   let device = nodes.deviceFrom[on.row] ?? 0;
@@ -96,11 +96,7 @@ function machineOf(
   const freeBytes = Math.max(0, (grid.freeBytes[device] ?? 0) - COMPUTE_BYTES);
   const layerBytes = fileBytes / layerCount;
   const layersMax = Math.min(layerCount, Math.floor((freeBytes * WEIGHTS_SHARE) / layerBytes));
-  const speed: SpeedOn = {
-    isGpu: devices.isGpu[device] === 1,
-    decodeTokPerSecond: nodes.decodeTokPerSecond[on.row] ?? Number.NaN,
-    fileBytes,
-  };
+  const speed = grid.speedOn({ node: on.row, device, variant: on.variant });
   const counts = Array.from({ length: layersMax + 1 }, (_, layers) => layers);
   const kvTokenLayers = counts.map((layers) =>
     Math.max(0, ((freeBytes - layers * layerBytes) * layerCount) / Math.max(1, kvBytesPerToken)),
