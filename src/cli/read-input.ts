@@ -66,7 +66,8 @@ function readUpTo(handle: number, of: { readonly file: string; readonly kind: In
     if (count === 0) break;
     length += count;
     if (length > of.kind.bytesMax) throw tooLong(of);
-    chunks.push(chunk.subarray(0, count));
+    // A pipe gives a few kilobytes at a time: the rest of the chunk is not kept for them.
+    chunks.push(count > CHUNK_BYTES / 2 ? chunk.subarray(0, count) : chunk.slice(0, count));
   }
   return Buffer.concat(chunks, length);
 }

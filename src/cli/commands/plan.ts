@@ -15,7 +15,7 @@ import type { GlobalOptions } from "../grid-client.ts";
 import { openStepLine } from "../step-line.ts";
 import { note, printJson, printText } from "../terminal.ts";
 import { packageVersion } from "../version.ts";
-import { writeOutput } from "../write-output.ts";
+import { writeReport } from "../write-output.ts";
 import { readCluster, readLayoutFile } from "./cluster-input.ts";
 import { showGridPlan } from "./plan-grid.ts";
 import { type MadePlan, planJson } from "./plan-json.ts";
@@ -66,7 +66,7 @@ export async function runPlan(options: PlanOptions): Promise<void> {
   const made = makePlan(cluster, { options, warnings });
   if (options.html !== undefined) {
     const madeBy = `fallow ${packageVersion()}: fallow plan --objective ${options.objective} --seed ${options.seed}`;
-    writeOutput(options.html, planReportHtml({ ...made, notes: warnings, madeBy }));
+    writeReport(options.html, planReportHtml({ ...made, notes: warnings, madeBy }));
   }
   if (options.json === true) printJson(planJson(made));
   else printText(planText(made));

@@ -24,7 +24,7 @@ import { counted, table } from "../format.ts";
 import { openStepLine } from "../step-line.ts";
 import { note, printJson, printLine, printText } from "../terminal.ts";
 import { packageVersion } from "../version.ts";
-import { writeOutput } from "../write-output.ts";
+import { writeReport } from "../write-output.ts";
 
 export interface SimChurnOptions {
   readonly traces?: string;
@@ -67,7 +67,7 @@ export async function runSimChurn(options: SimChurnOptions): Promise<void> {
   line.end();
   if (options.html !== undefined) {
     const madeBy = `fallow ${packageVersion()}: fallow sim churn --seed ${options.seed} --seeds ${options.seeds} --hours ${options.hours} --nodes ${options.nodes}`;
-    writeOutput(options.html, churnReportHtml(report, { madeBy, notes: [] }));
+    writeReport(options.html, churnReportHtml(report, { madeBy, notes: [] }));
   }
   if (options.json === true) printJson(report);
   else print(report);

@@ -16,7 +16,7 @@ import { type InputKind, inputName, readInput } from "../read-input.ts";
 import { openStepLine } from "../step-line.ts";
 import { note, printJson, printText } from "../terminal.ts";
 import { packageVersion } from "../version.ts";
-import { writeOutput } from "../write-output.ts";
+import { writeReport } from "../write-output.ts";
 import { type ClusterInput, readCluster, taken } from "./cluster-input.ts";
 import { type NamedLayout, resolveLayout } from "./serving-layout.ts";
 
@@ -90,7 +90,7 @@ interface Served {
 
 function report(served: Served): void {
   const { options } = served;
-  if (options.html !== undefined) writeOutput(options.html, htmlOf(served));
+  if (options.html !== undefined) writeReport(options.html, htmlOf(served));
   if (options.json === true) printJson(jsonOf(served));
   else printText(textOf(served));
   if (options.html !== undefined) note(`fallow: the report is in ${options.html}`);
