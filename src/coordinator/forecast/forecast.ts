@@ -47,6 +47,9 @@ const OUTPUT_TOKENS_MEAN = 240;
 /** A chance is told again for at least so long, and for this share of the node's age. */
 const CHANCE_MS_MIN = 10_000;
 const CHANCE_AGE_SHARE = 0.02;
+/** The nodes that are asked about are asked in so many turns, so that none is held up for more than a millisecond. */
+const ASK_PARTS = 8;
+const ASK_PART_MS = 100;
 /** As many as nodes are followed. */
 const CHANCES_MAX = 100_000;
 /** Less is no reason to load a model before it is asked for. */
@@ -187,9 +190,14 @@ export class Forecast {
   #begin(): void {
     const { countTurnMs, askMs, keepMs, stageMs } = this.#options;
     this.#every("count", countTurnMs, () => this.#count());
-    this.#every("ask", askMs, () => this.#score.ask(this.#nowMs()));
+    this.#every("ask", askMs, () => this.#ask(0));
     this.#every("stage", stageMs, () => this.#staging.plan());
     this.#every("keep", keepMs, () => void this.#keep());
+  }
+
+  #ask(part: number): void {
+    this.#score.ask(this.#nowMs(), { part, parts: ASK_PARTS });
+    if (part + 1 < ASK_PARTS) this.#after("ask-part", ASK_PART_MS, () => this.#ask(part + 1));
   }
 
   #count(): void {

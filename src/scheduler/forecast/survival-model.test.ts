@@ -120,6 +120,20 @@ describe("what is learned", () => {
     expect(model.stayChance("n0", atEveningMs + 2 * HOUR_MS, HOUR_MS)).toBeGreaterThan(0.85);
   });
 
+  test("a score that asks in parts has as many outcomes as one that asks at once, and says the same", () => {
+    const briers = [1, 8].map((parts) => {
+      const model = new SurvivalModel();
+      const score = new SurvivalScore(model);
+      const lives = Array.from({ length: 20 }, (_, at) => ({ node: nodeNamed(`n${at}`), rate: () => 0.4 }));
+      play(model, lives, 24 * 4, (nowMs) => {
+        for (let part = 0; part < parts; part++) score.ask(nowMs, { part, parts });
+      });
+      return score.reliability.map((scored) => [scored.count, Math.round((scored.brier() ?? 0) * 1e9)]);
+    });
+    expect(briers[0]?.[0]?.[0]).toBeGreaterThan(500);
+    expect(briers[1]).toEqual(briers[0]);
+  });
+
   test("where the hour does not matter it gets no say", () => {
     const model = new SurvivalModel();
     const score = new SurvivalScore(model);
@@ -173,12 +187,57 @@ describe("bounds and rules", () => {
     expect(model.core().grid.exposureHours.every((hours) => hours === 0)).toBe(true);
   });
 
-  test("the node that was heard of longest ago is forgotten", () => {
+  test("what a node showed fades by the day, whether or not anybody asked about it meanwhile", () => {
+    const chances = [1, 40].map((days) => {
+      const model = new SurvivalModel();
+      const lives = Array.from({ length: 5 }, (_, at) => ({ node: nodeNamed(`n${at}`), rate: () => 0.3 + at / 3 }));
+      play(model, lives, 200);
+      const startMs = MONDAY_MS + 200 * HOUR_MS;
+      for (const { node } of lives) model.observe(node, "unseen", startMs);
+      for (let day = days; day <= 80; day += days) {
+        model.advance(startMs + day * 24 * HOUR_MS);
+        model.observe(nodeNamed("n4"), "up", startMs + day * 24 * HOUR_MS);
+        model.stayChance("n4", startMs + day * 24 * HOUR_MS, HOUR_MS);
+        model.observe(nodeNamed("n4"), "unseen", startMs + day * 24 * HOUR_MS);
+      }
+      const [first, fourth] = [[...model.rows()][0], [...model.rows()].find(({ nodeId }) => nodeId === "n4")];
+      return [...(first?.departures ?? []), ...(fourth?.departures ?? [])];
+    });
+    const [daily = [], seldom = []] = chances;
+    expect(daily[0]).toBeGreaterThan(0);
+    for (const [at, departures] of daily.entries()) expect(seldom[at]).toBeCloseTo(departures, 4);
+    const fresh = new SurvivalModel();
+    play(
+      fresh,
+      Array.from({ length: 5 }, (_, at) => ({ node: nodeNamed(`n${at}`), rate: () => 0.3 + at / 3 })),
+      200,
+    );
+    const before = [...fresh.rows()][0]?.departures[0] ?? 0;
+    expect(daily[0]).toBeCloseTo(before * 0.5 ** (80 / 56), 1);
+  });
+
+  test("of too many nodes those heard of longest ago are forgotten, and a round of looks meets each that is up once", () => {
     const model = new SurvivalModel();
-    for (let at = 0; at <= NODES_MAX; at++) model.observe(nodeNamed(`n${at}`), "up", MONDAY_MS);
+    for (let at = 0; at < NODES_MAX + 7; at++) model.observe(nodeNamed(`n${at}`), "up", MONDAY_MS);
+    for (let at = NODES_MAX - 30; at < NODES_MAX; at += 3) {
+      model.observe(nodeNamed(`n${at}`), "left", MONDAY_MS);
+      if (at % 2 === 0) model.observe(nodeNamed(`n${at}`), "up", MONDAY_MS);
+    }
+    const step = 800;
+    const met = new Set<string>();
+    let looks = 0;
+    for (let from = 0; from < step; from++) {
+      for (const nodeId of model.upNodesEvery(step, from)) {
+        met.add(nodeId);
+        looks += 1;
+      }
+    }
     expect(model.size).toBe(NODES_MAX);
-    expect(model.upSinceMs("n0")).toBeNull();
-    expect(model.upSinceMs(`n${NODES_MAX}`)).toBe(MONDAY_MS);
+    expect(model.upSinceMs("n6")).toBeNull();
+    expect(model.upSinceMs(`n${NODES_MAX + 6}`)).toBe(MONDAY_MS);
+    expect(looks).toBe(NODES_MAX - 5);
+    expect(met.size).toBe(looks);
+    expect([...met].every((nodeId) => model.upSinceMs(nodeId) !== null)).toBe(true);
   });
 
   test("what is kept and read back forecasts the same", () => {

@@ -52,6 +52,10 @@ interface KnownNode {
   readonly utcOffsetMinutes: number;
   readonly cohort: string;
   readonly table: LifeTable;
+  /** Its place in the list of all. */
+  place: number;
+  /** Of the model's days of fading, those that its table has been through: it catches up when it is next read. */
+  fadedDays: number;
   isUp: boolean;
   sinceMs: number;
   /** Its exposure is counted up to here. */
@@ -82,6 +86,9 @@ interface Priors {
 
 export class SurvivalModel {
   readonly #nodes = new Map<string, KnownNode>();
+  /** All of them, in no order that matters: who wants a few from all over need not walk. */
+  readonly #list: string[] = [];
+  #fadedDays = 0;
   /** Whose turn to be counted it is. */
   #turn = this.#nodes.values();
   readonly #cohorts = new Map<string, LifeTable>();
@@ -100,7 +107,9 @@ export class SurvivalModel {
     for (const row of kept?.core.cohorts.slice(0, COHORTS_MAX) ?? []) this.#cohorts.set(row.cohort, new LifeTable(row));
     for (const row of kept?.nodes.slice(0, NODES_MAX) ?? []) {
       const { nodeId, utcOffsetMinutes, cohort, isUp, sinceMs, countedMs } = row;
-      this.#nodes.set(nodeId, { utcOffsetMinutes, cohort, table: new LifeTable(row), isUp, sinceMs, countedMs });
+      const place = this.#nodes.get(nodeId)?.place ?? this.#list.push(nodeId) - 1;
+      const known = { utcOffsetMinutes, cohort, place, fadedDays: 0, isUp, sinceMs, countedMs };
+      this.#nodes.set(nodeId, { ...known, table: new LifeTable(row) });
     }
   }
 
@@ -113,10 +122,13 @@ export class SurvivalModel {
     if (transition === "up") {
       if (known?.isUp === true) return;
       const table = known?.table ?? new LifeTable();
+      const fadedDays = known?.fadedDays ?? this.#fadedDays;
+      const place = known?.place ?? this.#list.push(node.nodeId) - 1;
       const cohort = this.#cohortNamed(node.cohort);
       const { utcOffsetMinutes } = node;
+      const up = { utcOffsetMinutes, cohort, place, fadedDays, isUp: true, sinceMs: atMs, countedMs: atMs };
       this.#nodes.delete(node.nodeId);
-      this.#nodes.set(node.nodeId, { utcOffsetMinutes, cohort, table, isUp: true, sinceMs: atMs, countedMs: atMs });
+      this.#nodes.set(node.nodeId, { ...up, table });
       this.#forgetOldest();
       return;
     }
@@ -144,11 +156,11 @@ export class SurvivalModel {
     const days = Math.floor((nowMs - this.#fadedMs) / DAY_MS);
     if (days < 1) return;
     this.#fadedMs += days * DAY_MS;
-    const factor = 0.5 ** (days / FADE_HALF_LIFE_DAYS);
+    this.#fadedDays += days;
+    const factor = fadeOver(days);
     this.#grid.fade(factor);
     this.#season.fade(factor);
     for (const table of this.#cohorts.values()) table.fade(factor);
-    for (const { table } of this.#nodes.values()) table.fade(factor);
   }
 
   /** Since when the node is up; null when it is not, or is not known. */
@@ -189,9 +201,12 @@ export class SurvivalModel {
     return isFound ? Math.min(LIFE_MS_MAX, lifeHours * HOUR_MS) : LIFE_MS_MAX;
   }
 
-  /** Nodes that are up, in the order in which they came. */
-  *upNodes(): Iterable<string> {
-    for (const [nodeId, node] of this.#nodes) if (node.isUp) yield nodeId;
+  /** Of every so many nodes one, when it is up. */
+  *upNodesEvery(step: number, from: number): Iterable<string> {
+    for (let at = from; at < this.#list.length; at += step) {
+      const nodeId = this.#list[at] ?? "";
+      if (this.#nodes.get(nodeId)?.isUp === true) yield nodeId;
+    }
   }
 
   core(): SurvivalCore {
@@ -205,7 +220,10 @@ export class SurvivalModel {
 
   /** In the order in which they were heard of, in pieces: a large grid is not written in one go. */
   *rows(): Iterable<SurvivalNodeRow> {
-    for (const [nodeId, { table, ...node }] of this.#nodes) yield { nodeId, ...node, ...table.data() };
+    for (const [nodeId, node] of this.#nodes) {
+      const { cohort, utcOffsetMinutes, isUp, sinceMs, countedMs } = node;
+      yield { nodeId, cohort, utcOffsetMinutes, isUp, sinceMs, countedMs, ...this.#tableOf(node).data() };
+    }
   }
 
   /** Stretches within one bin of age and one hour, in order, until `take` answers false. */
@@ -217,6 +235,7 @@ export class SurvivalModel {
     const priors = this.#priors();
     const { factors } = priors;
     const cohort = this.#hazardsOf(node.cohort, priors);
+    const table = this.#tableOf(node);
     for (let atMs = span.fromMs; atMs < span.toMs; ) {
       const ageMs = Math.max(0, atMs - node.sinceMs);
       const bin = ageBin(ageMs);
@@ -224,7 +243,7 @@ export class SurvivalModel {
       const hourMs = span.isSeasonal ? hourEndMs(atMs, node.utcOffsetMinutes) : Number.POSITIVE_INFINITY;
       const nextMs = Math.min(span.toMs, binEndMs, hourMs);
       const factor = span.isSeasonal ? (factors[hourOfWeek(atMs, node.utcOffsetMinutes)] ?? 1) : 1;
-      const rate = node.table.hazardAt(bin, cohort, NODE_PSEUDO_DEPARTURES);
+      const rate = table.hazardAt(bin, cohort, NODE_PSEUDO_DEPARTURES);
       if (!take(rate * factor, (nextMs - atMs) / HOUR_MS)) return;
       atMs = nextMs;
     }
@@ -252,13 +271,14 @@ export class SurvivalModel {
 
   #count(node: KnownNode, nowMs: number): void {
     const cohort = this.#cohorts.get(node.cohort);
+    const own = this.#tableOf(node);
     while (node.countedMs < nowMs) {
       const ageMs = node.countedMs - node.sinceMs;
       const binEndMs = node.countedMs + (ageBinEndMs(ageMs) - ageMs);
       const nextMs = Math.min(nowMs, binEndMs, hourEndMs(node.countedMs, node.utcOffsetMinutes));
       const hours = (nextMs - node.countedMs) / HOUR_MS;
       const bin = ageBin(ageMs);
-      for (const table of [node.table, cohort, this.#grid]) table?.addExposure(bin, hours);
+      for (const table of [own, cohort, this.#grid]) table?.addExposure(bin, hours);
       this.#season.addExposure({ hour: hourOfWeek(node.countedMs, node.utcOffsetMinutes), bin }, hours);
       node.countedMs = nextMs;
       this.#prior = null;
@@ -268,7 +288,7 @@ export class SurvivalModel {
   #depart(node: KnownNode): void {
     // The stretch that ended here: an age exactly at an edge belongs to the bin before it.
     const bin = ageBin(Math.max(0, node.countedMs - node.sinceMs - 1));
-    for (const table of [node.table, this.#cohorts.get(node.cohort), this.#grid]) table?.addDeparture(bin);
+    for (const table of [this.#tableOf(node), this.#cohorts.get(node.cohort), this.#grid]) table?.addDeparture(bin);
     this.#season.addDeparture(hourOfWeek(node.countedMs - 1, node.utcOffsetMinutes));
     this.#prior = null;
   }
@@ -282,6 +302,25 @@ export class SurvivalModel {
   #forgetOldest(): void {
     if (this.#nodes.size <= NODES_MAX) return;
     const [oldest] = this.#nodes.keys();
-    if (oldest !== undefined) this.#nodes.delete(oldest);
+    const place = this.#nodes.get(oldest ?? "")?.place ?? 0;
+    const last = this.#list.pop() ?? "";
+    const moved = this.#nodes.get(last);
+    if (oldest === undefined || moved === undefined) return;
+    // The last of the list takes the place of who goes.
+    if (last !== oldest) this.#list[place] = last;
+    moved.place = place;
+    this.#nodes.delete(oldest);
   }
+
+  /** A hundred thousand tables are not faded in one turn: each is when it is next read. */
+  #tableOf(node: KnownNode): LifeTable {
+    const days = this.#fadedDays - node.fadedDays;
+    if (days > 0) node.table.fade(fadeOver(days));
+    node.fadedDays = this.#fadedDays;
+    return node.table;
+  }
+}
+
+function fadeOver(days: number): number {
+  return 0.5 ** (days / FADE_HALF_LIFE_DAYS);
 }

@@ -90,17 +90,21 @@ export class SurvivalScore {
     return this.#reliability;
   }
 
-  /** Judges what came due, then asks again, and lets the better of the two variants be used. Call it once an hour. */
-  ask(nowMs: number): void {
-    this.#settle(nowMs);
-    this.#model.isSeasonal = this.#isSeasonBetter();
+  /**
+   * Judges what came due, then asks again, and lets the better of the two variants be used. Call it once an hour; or with part 0 once an
+   * hour and with the other parts soon after, each asking its share of the nodes.
+   */
+  ask(nowMs: number, { part, parts }: { readonly part: number; readonly parts: number } = { part: 0, parts: 1 }): void {
+    if (part === 0) {
+      this.#settle(nowMs);
+      this.#model.isSeasonal = this.#isSeasonBetter();
+      this.#plainSquares *= FADE;
+      this.#seasonalSquares *= FADE;
+      this.#weight *= FADE;
+    }
     const step = Math.max(1, Math.ceil(this.#model.size / NODES_ASKED_MAX));
     const shift = Math.floor(nowMs / HOUR_MS) % step;
-    let at = 0;
-    for (const nodeId of this.#model.upNodes()) if (at++ % step === shift) this.#askOf(nodeId, nowMs);
-    this.#plainSquares *= FADE;
-    this.#seasonalSquares *= FADE;
-    this.#weight *= FADE;
+    for (const nodeId of this.#model.upNodesEvery(step * parts, shift + step * part)) this.#askOf(nodeId, nowMs);
   }
 
   #askOf(nodeId: string, nowMs: number): void {
