@@ -211,12 +211,13 @@ export class Forecast {
   #wanted(): readonly WantedModel[] {
     const nowMs = this.#nowMs();
     const values = this.#reuse.values(nowMs);
+    const slots = this.#slots();
     return this.#ports.models
       .list()
       .map(({ manifest: { modelId, weightsSha256, fileBytes } }) => {
         const soon = -Math.log1p(-Math.min(VALUE_MAX, values.get(modelId) ?? 0));
         const expected = this.#demand.expectedOfModel(modelId, nowMs, this.#options.horizonMs);
-        const inService = this.#slotsOf(weightsSha256);
+        const inService = slots.get(weightsSha256) ?? 0;
         const growthChance = this.#demand.crowdChance(modelId, nowMs, { inService, serviceMs: SERVICE_MS });
         return { modelId, weightsSha256, fileBytes, expectedRequests: Math.max(soon, expected), growthChance };
       })
@@ -230,11 +231,13 @@ export class Forecast {
     return this.#served.digests;
   }
 
-  #slotsOf(weightsSha256: Sha256Hex): number {
-    let slots = 0;
+  /** By digest: slots of replicas that are ready. */
+  #slots(): ReadonlyMap<string, number> {
+    const slots = new Map<string, number>();
     for (const view of this.#ports.roster.nodes()) {
-      for (const replica of view.replicas) {
-        if (replica.weightsSha256 === weightsSha256 && replica.state === "ready") slots += replica.slots;
+      for (const { weightsSha256, state, slots: more } of view.replicas) {
+        if (weightsSha256 !== undefined && state === "ready")
+          slots.set(weightsSha256, (slots.get(weightsSha256) ?? 0) + more);
       }
     }
     return slots;

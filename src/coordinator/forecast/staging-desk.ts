@@ -62,6 +62,11 @@ interface Shelf {
   served: { readonly of: ReadonlySet<Sha256Hex>; readonly digests: ReadonlySet<Sha256Hex> } | null;
 }
 
+type Holders = ReadonlyMap<string, ReadonlySet<NodeId>>;
+type Copies = ReadonlyMap<string, readonly NodeId[]>;
+
+/** Of all holders together: less is as good as none. */
+const STAY_CHANCE_MIN = 1e-9;
 /** Nodes whose copies are remembered; of more, the one that got its first copy longest ago is forgotten. */
 const NODES_MAX = 100_000;
 
@@ -128,7 +133,9 @@ export class StagingDesk {
     const transfersFree = isUplinkBusy ? 0 : this.#options.stagingsMax - this.#orders.size;
     if (transfersFree <= 0) return;
     const { horizonMs, prices } = this.#options;
-    const models = this.#ports.models().map((model) => this.#stagingModel(model, views));
+    const holders = holdersOf(views);
+    const copies = this.#copies();
+    const models = this.#ports.models().map((model) => this.#stagingModel(model, { holders, copies }));
     const nodes = this.#inTurn(views).flatMap((view) => this.#stagingNode(view, nowMs));
     const { orders } = planStaging({ models, nodes, horizonMs, prices, transfersFree });
     for (const order of orders) {
@@ -137,14 +144,29 @@ export class StagingDesk {
     }
   }
 
-  #stagingModel(model: WantedModel, views: readonly NodeView[]): StagingModel {
-    const { weightsSha256 } = model;
-    const heldBy = holders(model, views);
+  #stagingModel(model: WantedModel, at: { holders: Holders; copies: Copies }): StagingModel {
+    const heldBy = at.holders.get(model.weightsSha256) ?? new Set();
     let holdersStayChance = 1;
-    for (const nodeId of heldBy) holdersStayChance *= this.#ports.stayChance(nodeId, this.#options.horizonMs);
+    for (const nodeId of heldBy) {
+      holdersStayChance *= this.#ports.stayChance(nodeId, this.#options.horizonMs);
+      if (holdersStayChance < STAY_CHANCE_MIN) break;
+    }
     let spareCopies = 0;
-    for (const [nodeId, { files }] of this.#shelves) if (files.has(weightsSha256) && !heldBy.has(nodeId)) spareCopies++;
+    for (const nodeId of at.copies.get(model.weightsSha256) ?? []) if (!heldBy.has(nodeId)) spareCopies += 1;
     return { ...model, heldBy, holdersStayChance, spareCopies };
+  }
+
+  /** In one pass over all nodes: one for each model would stand in the way of streams. */
+  #copies(): Copies {
+    const copies = new Map<string, NodeId[]>();
+    for (const [nodeId, shelf] of this.#shelves) {
+      for (const digest of this.#servedOf(shelf)) {
+        const known = copies.get(digest);
+        if (known === undefined) copies.set(digest, [nodeId]);
+        else known.push(nodeId);
+      }
+    }
+    return copies;
   }
 
   /** The part of the nodes whose turn it is. */
@@ -245,15 +267,18 @@ export class StagingDesk {
   }
 }
 
-/** Nodes that run the model's weights or are loading them. */
-function holders({ weightsSha256 }: WantedModel, views: readonly NodeView[]): ReadonlySet<NodeId> {
-  const held = views.filter((view) =>
-    view.replicas.some(
-      (replica) =>
-        replica.weightsSha256 === weightsSha256 && (replica.state === "ready" || replica.state === "loading"),
-    ),
-  );
-  return new Set(held.map(({ nodeId }) => nodeId));
+/** By digest: nodes that run a model's weights or are loading them. */
+function holdersOf(views: readonly NodeView[]): Holders {
+  const holders = new Map<string, Set<NodeId>>();
+  for (const { nodeId, replicas } of views) {
+    for (const { weightsSha256, state } of replicas) {
+      if (weightsSha256 === undefined || (state !== "ready" && state !== "loading")) continue;
+      const known = holders.get(weightsSha256);
+      if (known === undefined) holders.set(weightsSha256, new Set([nodeId]));
+      else known.add(nodeId);
+    }
+  }
+  return holders;
 }
 
 function pairKey(nodeId: NodeId, weightsSha256: string): string {
