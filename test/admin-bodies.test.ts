@@ -80,3 +80,16 @@ test("an empty body asks for a join code with the usual terms", async () => {
   const response = await grid.request("/admin/v1/join-codes", "", { headers });
   expect(await response.json()).toMatchObject({ joinCode: "code", usesMax: 1 });
 });
+
+test.each(["plan", "requests/req_01KA0000000000000000000000/explain", "requests/__proto__/explain"])(
+  "GET %s is for operators: a tenant's key sees nothing of it, and nobody without one",
+  async (path) => {
+    const secret = "fal_a-tenants-own-key-of-no-rank";
+    await grid.addKey(3, secret, { scopes: ["inference"] });
+    const get = (given: Record<string, string>) => grid.gateway.app.request(`/admin/v1/${path}`, { headers: given });
+    expect((await get({})).status).toBe(401);
+    expect((await get({ authorization: `Bearer ${secret}` })).status).toBe(403);
+    const told = await get(headers);
+    expect(told.status).toBe(path === "plan" ? 200 : 404);
+  },
+);
