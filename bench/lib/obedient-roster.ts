@@ -159,7 +159,7 @@ function servedModel(model: PlannedModel): ServedModel {
   };
 }
 
-function viewOf(node: NodeFact, clock: Clock): NodeView {
+export function viewOf(node: NodeFact, clock: Clock): NodeView {
   const devices = [...node.devices];
   return {
     nodeId: node.nodeId,

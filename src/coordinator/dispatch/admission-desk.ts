@@ -21,7 +21,7 @@ export interface AdmissionPorts {
   readonly pool: {
     ready(modelId: ModelId): readonly ReplicaFact[];
     replica(replicaId: ReplicaId): ReplicaFact | null;
-    nodes(): ReadonlyMap<NodeId, NodeFact>;
+    node(nodeId: NodeId): NodeFact | null;
   };
   /** The clock of leases. */
   patientMs(): number;
@@ -112,7 +112,7 @@ export class AdmissionDesk {
   #hold(work: Work, attempt: RunningAttempt, chargedSeconds: number): void {
     const { pool } = this.#ports;
     const replica = pool.replica(attempt.lease.replicaId);
-    const decodeTokPerSecond = pool.nodes().get(attempt.lease.nodeId)?.decodeTokPerSecond ?? null;
+    const decodeTokPerSecond = pool.node(attempt.lease.nodeId)?.decodeTokPerSecond ?? null;
     const size = sizeOf(work);
     this.#held.set(attempt.lease.leaseId, {
       modelId: work.modelId,
