@@ -70,6 +70,16 @@ describe("the lease desk", () => {
     );
   });
 
+  test("refuses a lease of no time, or of no whole number of it, and grants those that were asked for beside it", async () => {
+    const world = await worldOf(2, 2);
+    const asks = [600_000, 0, -1, 0.5, Number.NaN, Number.POSITIVE_INFINITY, 1e300, 600_000].map((ttlMs) =>
+      world.ask(1, ttlMs),
+    );
+    const codes = (await world.settled(Promise.all(asks))).map((outcome) => (outcome.ok ? "ok" : outcome.reason.code));
+    expect(codes).toEqual(["ok", ...Array.from({ length: 6 }, () => "invalid-request"), "ok"]);
+    await expectSlotsRight(world.kept);
+  });
+
   test("gives an ended lease's slots to the next", async () => {
     const world = await worldOf(1, 1);
     const first = await world.settled(world.ask());

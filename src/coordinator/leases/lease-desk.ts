@@ -31,6 +31,8 @@ const TRIES_MAX = 3;
 const RETRY_MS = 500;
 const EXPIRY_LOOK_MS = 1_000;
 const LIVE_PAGE = 10_000;
+/** A year: longer work renews its lease. */
+const TTL_MS_MAX = 31_536_000_000;
 
 export interface LeaseAsk {
   readonly leaseId: LeaseId;
@@ -109,7 +111,7 @@ export class LeaseDesk<Ask extends LeaseAsk> {
 
   /** Resolves after the commit, or with why there is none. */
   lease(ask: Ask): Promise<Outcome<DurableLease>> {
-    const refusal = this.#refusal();
+    const refusal = this.#refusal(ask);
     if (refusal !== null) return Promise.resolve(refusal);
     return new Promise((answer) => {
       this.#asks.push({ ask, avoided: new Set(), tries: 0, answer });
@@ -128,12 +130,19 @@ export class LeaseDesk<Ask extends LeaseAsk> {
   /** False when it is over. */
   async renew(lease: DurableLease, ttlMs: number): Promise<boolean> {
     const { leaseId, epoch } = lease;
-    const endsAtMs = this.#ports.clock.wallMs() + ttlMs;
+    const endsAtMs = Math.floor(this.#ports.clock.wallMs()) + ttlMs;
     const [isLive = false] = await this.#ports.store.renew([{ leaseId, epoch, endsAtMs }]);
     return isLive;
   }
 
-  #refusal(): Outcome<DurableLease> | null {
+  /** What no store would take is refused here: in a commit it would fail with all that share it. */
+  #refusal({ ttlMs }: Ask): Outcome<DurableLease> | null {
+    if (!Number.isSafeInteger(ttlMs) || ttlMs < 1 || ttlMs > TTL_MS_MAX) {
+      return refuse(
+        "invalid-request",
+        `a lease lasts a whole number of milliseconds from 1 to ${TTL_MS_MAX}, not ${ttlMs}`,
+      );
+    }
     if (this.#isStopped) return refuse("draining", "the coordinator shuts down");
     if (this.#doubtful.length > 0) return storageRefusal(`${this.#doubtful.length} leases are in doubt`);
     if (this.#asks.length < WAITING_MAX) return null;
@@ -168,7 +177,7 @@ export class LeaseDesk<Ask extends LeaseAsk> {
 
   #match(asks: readonly WaitingAsk<Ask>[]): readonly Matched<Ask>[] {
     const { slots, clock } = this.#ports;
-    const grantedAtMs = clock.wallMs();
+    const grantedAtMs = Math.floor(clock.wallMs());
     const matched: Matched<Ask>[] = [];
     for (const waiting of asks) {
       const { leaseId, holderId, ttlMs } = waiting.ask;
@@ -277,7 +286,7 @@ export class LeaseDesk<Ask extends LeaseAsk> {
   async #expire(): Promise<void> {
     const { store, clock, log, onExpired } = this.#ports;
     try {
-      const expired = await store.expire({ nowMs: clock.wallMs(), limit: BATCH_MAX });
+      const expired = await store.expire({ nowMs: Math.floor(clock.wallMs()), limit: BATCH_MAX });
       for (const lease of expired) {
         this.#release(lease.leaseId);
         onExpired?.(lease);
