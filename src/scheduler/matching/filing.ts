@@ -67,13 +67,13 @@ export class Filing {
     this.#rows.ints.fill(NO_BOUND, at, at + FILING_WIDTH);
   }
 
-  /** The bound at this moment; true when it is another than before. */
-  note(entry: number, horizon: number, bound: number): boolean {
+  /** The bound at this moment; answers what it was before. */
+  note(entry: number, horizon: number, bound: number): number {
     const at = entry * this.#width + this.#offset + 2 * horizon;
     const { ints } = this.#rows;
-    if (ints[at] === bound) return false;
+    const before = ints[at] ?? NO_BOUND;
     ints[at] = bound;
-    return true;
+    return before;
   }
 
   /** Where it stands in the order. */

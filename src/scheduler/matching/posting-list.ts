@@ -162,8 +162,11 @@ export class PostingList {
       const boundMs = this.#ranking.boundMs(entry, horizon);
       // Raised where it would not fit the row: an upper bound that is too high is still one.
       const bound = Number.isNaN(boundMs) ? NO_BOUND : Math.max(Math.ceil(boundMs / BOUND_STEP_MS), NO_BOUND + 1);
-      if (!this.#filing.note(entry, horizon, bound)) continue;
+      const before = this.#filing.note(entry, horizon, bound);
+      if (bound === before) continue;
       isNews = true;
+      // No top is below a bound that was written down, so that one which falls is no news to it.
+      if (bound < before) continue;
       const tops = this.#shelf.tops(horizon);
       if (bound > (tops[this.#at] ?? NO_BOUND)) tops[this.#at] = bound;
     }
