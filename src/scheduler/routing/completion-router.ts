@@ -32,8 +32,16 @@ const PASS_ROUNDS = 3;
 const BATCH_MIN = 2;
 /** Weight of the newest step in the mean. */
 const STEP_WEIGHT = 1 / 200;
-/** Waiting requests that offline keeps ready. */
-const OFFLINE_BACKLOG = 4;
+/**
+ * A wave ends before the room is full when its prompts take longer than this: over slow links they would for half an hour, during
+ * which hardly a token is generated. The room fills over several waves then.
+ */
+const WAVE_S_MAX = 180;
+/** Where one prompt alone takes nearly as long: in prompts' passes. */
+const WAVE_PROMPTS_MIN = 2;
+/** Waiting requests that offline keeps ready: at least, and so many seconds of what could flow, so that nothing waits for them. */
+const OFFLINE_BACKLOG_MIN = 4;
+const OFFLINE_BACKLOG_S = 0.2;
 
 export class CompletionRouter implements Router {
   readonly name = "ours";
@@ -50,6 +58,7 @@ export class CompletionRouter implements Router {
   #inFlight = 0;
   /** One prompt's pass and one step without load: seconds. */
   readonly #idlePromptS: number;
+  readonly #backlog: number;
   #stepS: number;
 
   constructor({ graph, mode }: RouterSettings) {
@@ -65,13 +74,16 @@ export class CompletionRouter implements Router {
     this.#stepS = this.#search.seconds;
     this.#search.find((edge) => price(this.#idleSeconds(edge, promptTokensMean)));
     this.#idlePromptS = this.#search.seconds;
+    const requestsPerSecond = graph.flow.tokensPerSecond / (promptTokensMean + outputTokensMean);
+    this.#backlog = Math.max(OFFLINE_BACKLOG_MIN, Math.ceil(requestsPerSecond * OFFLINE_BACKLOG_S));
   }
 
   route(request: RouteRequest, nowS: number): Way | null {
     if (this.#gate?.isOpen === false) return null;
     const way = this.#search.find((edge, reachedS) => this.#price(request, edge, nowS, nowS + reachedS));
-    if (way === null) {
-      this.#gate?.shut(this.#waveSize());
+    if (way === null || this.#isWaveLong()) {
+      // With nobody in flight nobody ends, and the gate would never open.
+      if (this.#inFlight > 0) this.#gate?.shut(this.#waveSize());
       return null;
     }
     this.#book(request, way, nowS);
@@ -83,8 +95,8 @@ export class CompletionRouter implements Router {
   }
 
   pull(moment: PullMoment): number {
-    if (moment === "start") return OFFLINE_BACKLOG;
-    return moment === "sent" ? 1 : 0;
+    if (moment === "start") return this.#backlog;
+    return moment === "sent" || moment === "refused" ? 1 : 0;
   }
 
   stepDone(_request: RouteRequest, _way: Way, seconds: number): void {
@@ -96,6 +108,12 @@ export class CompletionRouter implements Router {
     for (const index of way) this.#countSequence(index, -1);
     this.#inFlight -= 1;
     this.#gate?.ended(this.#inFlight);
+  }
+
+  /** Whether the prompt for which a way was just found would be answered too late for this wave. */
+  #isWaveLong(): boolean {
+    if (this.#gate === null || this.#inFlight === 0) return false;
+    return this.#search.seconds > Math.max(WAVE_S_MAX, WAVE_PROMPTS_MIN * this.#idlePromptS);
   }
 
   #waveSize(): number {

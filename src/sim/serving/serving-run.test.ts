@@ -94,6 +94,47 @@ describe("a run", () => {
   });
 });
 
+describe("our router offline", () => {
+  test("goes on after requests that no empty node has room for", () => {
+    const nodes = [{ id: "a", holds: [0, 2], kvTokenLayers: 400 }] as const;
+    const trace = [20, 300, 400, 500].map((promptTokens, atSeconds) => ({ atSeconds, promptTokens, outputTokens: 5 }));
+    for (const seed of ["1", "2", "3", "4"]) {
+      const { counts } = outcomeOf({ ...INPUT, ...tinyCluster({ layerCount: 2, nodes }), trace, seed, durationS: 200 });
+      expect(counts.dropped).toBeGreaterThan(10);
+      expect(counts.ended).toBeGreaterThan(10);
+    }
+  });
+
+  test("answers while it fills room that prompts would take hours to fill over a slow link", () => {
+    const slow = tinyCluster({
+      layerCount: 2,
+      nodes: [
+        { id: "a", holds: [0, 1] },
+        { id: "b", holds: [1, 2] },
+      ],
+      activationBytes: 99,
+      links: { "source>a": { bytesPerSecond: 1e6 }, "b>sink": { bytesPerSecond: 1e6 } },
+    });
+    const input = { ...INPUT, ...slow, durationS: 900 };
+    const { counts, promptLatencyS } = outcomeOf(input);
+    // A prompt takes 2 to 17 s over the link between a and b, and there is room for thousands.
+    expect(promptLatencyS.p95).toBeLessThan(300);
+    expect(counts.ended).toBeGreaterThan(20);
+    expect(counts.inFlightAtEnd).toBeGreaterThan(0);
+  });
+
+  test("asks for as many requests as a quick layout can take", () => {
+    const quick = tinyCluster({
+      layerCount: 1,
+      nodes: [{ id: "a", holds: [0, 1], slowness: 0.001, promptRequestsMax: 8, tokensPerSecond: 100_000 }],
+      tokenBytes: 0.001,
+    });
+    const trace = [{ atSeconds: 0, promptTokens: 10, outputTokens: 1 }];
+    const { counts } = outcomeOf({ ...INPUT, ...quick, trace, durationS: 10 });
+    expect(counts.promptsDone / 10).toBeGreaterThan(200);
+  });
+});
+
 describe("online load", () => {
   test("has the rate that is asked for, whatever the rate", () => {
     const requests = servableRequests(TRACE, TWO_STAGES.cluster);
