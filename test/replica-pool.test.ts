@@ -7,6 +7,7 @@ import type { KeyPair } from "../src/ports/crypto.ts";
 import { SimIds } from "../src/sim/sim-ids.ts";
 import { DispatchGrid } from "./support/dispatch-grid.ts";
 import { type HandDrivenPeer, MembershipGrid } from "./support/membership-grid.ts";
+import { aManifest } from "./support/store-samples.ts";
 
 const { orderGraceMs, planMs, planGapMs } = DISPATCH_OPTIONS;
 const BEAT_MS = 500;
@@ -42,6 +43,44 @@ test("plans at once, and then no sooner than the gap, however often the roster c
   pool.stop();
   await grid.run(1_000);
   expect(plannedAtMs).toHaveLength(1 + Math.floor(1_000 / planGapMs));
+});
+
+test("looks for room again only when something changed, or half a second later, while what is missing fits nowhere", async () => {
+  const grid = new MembershipGrid();
+  const { clock, log, registry: roster } = grid;
+  await grid.start();
+  const model = { manifest: aManifest("tiny"), tokenizer: { vocabSize: 1_024, stopTokenIds: [] } };
+  let snapshots = 0;
+  const outlook = {
+    cachedWeights: () => undefined,
+    stayChance: () => null,
+    expectedDemand: () => {
+      snapshots += 1;
+      return [];
+    },
+  };
+  const models = { get: () => model, byWeights: () => model, list: () => [model] };
+  const ids = new SimIds(clock, grid.random.fork("ids"));
+  const pool = new ReplicaPool(
+    { clock, ids, log, roster, models, outlook, leasedOn: () => 0, demand: () => new Map(), onChange: () => undefined },
+    DISPATCH_OPTIONS,
+  );
+  pool.start();
+  await grid.run(100);
+  const atFirst = snapshots;
+  for (let ms = 0; ms < 3_000; ms++) {
+    pool.planSoon();
+    await grid.run(1);
+  }
+  // 60 looks; every 500 ms a repair, and one plan that is asked for again.
+  expect(snapshots - atFirst).toBeLessThanOrEqual(8);
+  expect(snapshots - atFirst).toBeGreaterThanOrEqual(5);
+  const peer = await grid.peer();
+  await peer.say(peer.hello({ keyPair: grid.crypto.generateKeyPair(), joinToken: await grid.token() }));
+  pool.planSoon();
+  await grid.run(planGapMs);
+  expect(peer.frames.some(({ type }) => type === "replica.load")).toBe(true);
+  pool.stop();
 });
 
 describe("an order for a warm replica", () => {

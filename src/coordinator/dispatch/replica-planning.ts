@@ -26,7 +26,7 @@ import type {
   PlanQuestion,
   ReplicaOrder,
 } from "../../scheduler/placement/plan-question.ts";
-import { mayMiss, repairPlacement, servingCounts } from "../../scheduler/placement/repair-placement.ts";
+import { missingKey, repairPlacement, servingCounts } from "../../scheduler/placement/repair-placement.ts";
 import { type NodeFact, nodeObstacle } from "../../scheduler/placement/snapshot.ts";
 import { type GridNow, orderObstacle } from "../../scheduler/placement/verify-order.ts";
 import { backoffCeilingMs } from "../../scheduler/retries/backoff.ts";
@@ -72,6 +72,8 @@ const CAPACITY_CHANGE = 0.05;
 const SHORT_REPLAN_MS = 5_000;
 /** A plan that could not be made is asked for again after 5, 10, 20 … seconds: what broke the planner may still be there. */
 const FAILED_REPLAN = { baseMs: 5_000, capMs: 300_000 };
+/** A repair in vain is tried again after this, whatever the grid says: demand changes what a rule keeps out. */
+const VAIN_MS_MAX = 500;
 /** Orders in one turn; each is a frame, a line of the log and some checks, together some tens of microseconds. */
 const ORDERS_PER_TURN = 8;
 const NEXT_TURN_MS = 1;
@@ -101,6 +103,9 @@ export class ReplicaPlanning {
   #models: readonly ServedModel[] = [];
   /** Something changed since it was looked whether anything is missing. */
   #isUnchecked = false;
+  /** What the last look missed, and the last repair that found no room for what was missing. */
+  #missing = "";
+  #vain: { readonly missing: string; readonly version: number; readonly untilMs: number } | null = null;
   /** Of the newest plan, still to be carried out. */
   #orders: readonly ReplicaOrder[] = [];
   #counts = { plans: 0, movedBytes: 0, coldStarts: 0, dropped: 0 };
@@ -145,23 +150,36 @@ export class ReplicaPlanning {
   #mayMiss(): boolean {
     const { nodes, book, waiting } = this.#ports;
     const models = this.#models.map(({ manifest }) => manifest);
-    this.#isUnchecked = mayMiss({
+    this.#missing = missingKey({
       nodes: nodes(),
       replicas: book.facts(),
       models,
       waiting: waiting(),
       wanted: this.#wantedNow(),
     });
-    if (!this.#isUnchecked) this.#isShort = false;
+    this.#isUnchecked = this.#missing !== "" && !this.#isKnownVain();
+    if (this.#missing === "") this.#isShort = false;
     return this.#isUnchecked;
   }
 
+  /** The last repair found no room for just what is missing, and nothing has changed since: a full grid is not packed at every look. */
+  #isKnownVain(): boolean {
+    const { version, clock } = this.#ports;
+    const vain = this.#vain;
+    return vain?.missing === this.#missing && vain.version === version() && clock.monoMs() < vain.untilMs;
+  }
+
   #repair(): void {
-    const { orders, short, isPartial } = repairPlacement(this.#question(), this.#wantedNow());
+    const nowMs = this.#ports.clock.monoMs();
+    const question = this.#question();
+    const { orders, short, isPartial } = repairPlacement(question, this.#wantedNow());
     const now = this.#gridNow();
     for (const order of orders) this.#carryOut(order, now);
     this.#isShort = short.length > 0;
     this.#isUnchecked = isPartial;
+    const isVain = orders.length === 0 && !isPartial;
+    const untilMs = Math.min(nowMs + VAIN_MS_MAX, nextTryMs(question));
+    this.#vain = isVain ? { missing: this.#missing, version: question.grid.version, untilMs } : null;
   }
 
   /** What the newest plan wants counts as lost only when its orders are out. */
@@ -284,6 +302,13 @@ export class ReplicaPlanning {
     }
     return sum;
   }
+}
+
+/** When the first load that waits out a back-off may be tried again. */
+function nextTryMs({ notBeforeMs, nowMs }: PlanQuestion): number {
+  let nextMs = Number.POSITIVE_INFINITY;
+  for (const atMs of notBeforeMs.values()) if (atMs > nowMs && atMs < nextMs) nextMs = atMs;
+  return nextMs;
 }
 
 function plannedModel({ manifest }: ServedModel): PlannedModel {

@@ -54,19 +54,27 @@ describe("the cheap rule", () => {
       held: fc.array(fc.constantFrom<ReplicaFact["state"]>("ready", "loading", "draining"), { maxLength: 5 }),
       warm: fc.integer({ min: 0, max: 3 }),
       isWaiting: fc.boolean(),
+      tokensNeeded: fc.constantFrom(100, 4_096),
+      contextTokens: fc.constantFrom(100, 4_096),
+      slotsLeased: fc.array(fc.constantFrom(0, 2), { minLength: 5, maxLength: 5 }),
       wanted: fc.integer({ min: 0, max: 3 }),
     });
     fc.assert(
-      fc.property(grids, ({ states, held, warm, isWaiting, wanted: count }) => {
-        const nodes = states.map((state, index) => node(index, { state }));
-        const replicas = held.map((state, index) => ready(index, { state }));
-        const models = [model("a", { warmReplicas: warm })];
-        const waiting = isWaiting ? waitingFor("a") : new Map();
-        const wanted = new Map([[modelId("a"), count]]);
-        const asked = { nodes: new Map(nodes.map((fact) => [fact.nodeId, fact])), replicas, models, waiting, wanted };
-        const found = repair({ nodes, replicas, models, waiting }, wanted);
-        if (found.orders.length + found.short.length > 0) expect(mayMiss(asked)).toBe(true);
-      }),
+      fc.property(
+        grids,
+        ({ states, held, warm, isWaiting, tokensNeeded, contextTokens, slotsLeased, wanted: count }) => {
+          const nodes = states.map((state, index) => node(index, { state }));
+          const replicas = held.map((state, index) =>
+            ready(index, { state, contextTokens, slotsLeased: slotsLeased[index] ?? 0 }),
+          );
+          const models = [model("a", { warmReplicas: warm })];
+          const waiting = isWaiting ? new Map([[modelId("a"), { waiting: 1, tokensNeeded }]]) : new Map();
+          const wanted = new Map([[modelId("a"), count]]);
+          const asked = { nodes: new Map(nodes.map((fact) => [fact.nodeId, fact])), replicas, models, waiting, wanted };
+          const found = repair({ nodes, replicas, models, waiting }, wanted);
+          expect(mayMiss(asked)).toBe(found.orders.length + found.short.length > 0);
+        },
+      ),
     );
   });
 });

@@ -43,12 +43,39 @@ export function servingCounts({ nodes, replicas }: Pick<Held, "nodes" | "replica
 }
 
 /** Whether `repairPlacement` could have anything to do: mostly not, and then nothing needs to be packed for it. */
-export function mayMiss({ nodes, replicas, models, waiting, wanted }: Held): boolean {
+export function mayMiss(held: Held): boolean {
+  return missingKey(held) !== "";
+}
+
+/**
+ * Which models may miss a replica, and how large a one: equal for as long as the same do. Empty when `repairPlacement` could have nothing
+ * to do. The same rule as its own, without a snapshot.
+ */
+export function missingKey({ nodes, replicas, models, waiting, wanted }: Held): string {
   const serving = servingCounts({ nodes, replicas });
-  return models.some(({ modelId, warmReplicas }) => {
+  const helped = waiting.size === 0 ? waiting : modelsWithHelp({ nodes, replicas, waiting });
+  const missing: string[] = [];
+  for (const { modelId, warmReplicas } of models) {
+    const count = serving.get(modelId) ?? 0;
     const least = Math.max(warmReplicas, wanted.get(modelId) ?? 0);
-    return waiting.has(modelId) || (serving.get(modelId) ?? 0) < least;
-  });
+    const asked = helped.has(modelId) ? undefined : waiting.get(modelId);
+    const due = Math.max(least, asked === undefined ? 0 : count + 1) - count;
+    if (due > 0) missing.push(`${modelId} ${due} ${asked?.tokensNeeded ?? 0}`);
+  }
+  return missing.join();
+}
+
+/** Of those that are waited for, the models with a large enough replica that has a free slot or is about to serve. */
+function modelsWithHelp({ nodes, replicas, waiting }: Pick<Held, "nodes" | "replicas" | "waiting">): Set<ModelId> {
+  const helped = new Set<ModelId>();
+  for (const { modelId, nodeId, state, contextTokens, slots, slotsLeased } of replicas) {
+    const asked = waiting.get(modelId);
+    const node = nodes.get(nodeId);
+    if (asked === undefined || node === undefined || nodeObstacle(node) !== null) continue;
+    const takesMore = state === "planned" || state === "loading" || (state === "ready" && slotsLeased < slots);
+    if (takesMore && contextTokens >= asked.tokensNeeded) helped.add(modelId);
+  }
+  return helped;
 }
 
 /** `wanted`: replicas of each model in the newest plan; fewer than that means that some were lost. */
