@@ -1,4 +1,6 @@
 import { describe, expect, test } from "vitest";
+import { randomCluster } from "../bench/lib/random-cluster.ts";
+import { tinyInstance } from "../bench/lib/tiny-instances.ts";
 import type { Cluster, ClusterNode } from "../src/domain/cluster.ts";
 import { parallaxLayout } from "../src/scheduler/layout/baselines/parallax.ts";
 import { petalsLayout } from "../src/scheduler/layout/baselines/petals.ts";
@@ -14,9 +16,7 @@ import { type LayoutPlan, type PlanRequest, planLayout } from "../src/scheduler/
 import { EQUAL_SHARE } from "../src/scheduler/layout/prefer-flow.ts";
 import { repairLayout } from "../src/scheduler/layout/repair-layout.ts";
 import { parseClusterFile } from "../src/wire/cluster-file.ts";
-import { randomCluster } from "./support/random-cluster.ts";
 import { findSharedData, readShared } from "./support/shared-data.ts";
-import { tinyInstance } from "./support/tiny-instances.ts";
 
 /** Enough for a sound plan of a few nodes; the bench plans with the full budget. */
 const QUICK = 6_000;

@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { tinyInstance } from "../../../test/support/tiny-instances.ts";
+import { tinyInstance } from "../../../bench/lib/tiny-instances.ts";
 import { acceptPlan, movedLayers } from "./accept-plan.ts";
 
 const cluster = tinyInstance(2);

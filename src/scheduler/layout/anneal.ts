@@ -9,7 +9,7 @@ import type { DenseIntervals } from "./flow.ts";
 import { changeDraft, type MoveContext } from "./moves.ts";
 
 /** Temperature as a share of the best score's size, at the start and at the end. */
-const START_SHARE = 0.005;
+const START_SHARE = 0.02;
 const END_SHARE = 0.0002;
 /** Changes strung together before the outcome is looked at. */
 const CHANGES_MAX = 3;

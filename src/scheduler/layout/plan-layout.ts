@@ -14,6 +14,7 @@ import { draftKey, layoutOf } from "./draft.ts";
 import { contextTokensOf, eligibleNodes, type NodeRefusal } from "./eligible-nodes.ts";
 import { FlowNetwork, type FlowReport, upperBoundOf } from "./flow.ts";
 import { type Grown, improve } from "./improve.ts";
+import { improveByResidence } from "./improve-by-residence.ts";
 import { LayoutScore, type ScoreParts, type SearchStep } from "./layout-score.ts";
 import { mostFlow } from "./most-flow.ts";
 import type { MoveContext } from "./moves.ts";
@@ -76,7 +77,7 @@ export interface PlanRefusal {
   readonly refusedNodes: readonly NodeRefusal[];
 }
 
-/** 24 nodes take 2 to 4 CPU-seconds with it (bench `planner`). */
+/** 24 nodes take about 2 CPU-seconds with it (bench `layout`). */
 export const EVALUATIONS_DEFAULT = 200_000;
 /** Nodes of the size of cluster that the default is meant for; a larger one gets fewer looks, each of which takes longer. */
 const NODES_TYPICAL = 24;
@@ -118,10 +119,10 @@ export function planLayout(request: PlanRequest): Outcome<LayoutPlan, PlanRefusa
     groupings,
     random,
   };
-  const best = improve(score, context, {
-    candidates: [first, ...candidates.slice(1)],
-    evaluations: candidates.some(isExhaustive) ? FEW_EVALUATIONS : budget - score.evaluations,
-  });
+  const work = { candidates: [first, ...candidates.slice(1)] as const, evaluations: budget - score.evaluations };
+  const best = candidates.some(isExhaustive)
+    ? improve(score, context, { ...work, evaluations: FEW_EVALUATIONS })
+    : improveByResidence(score, context, work);
   const parts = score.parts(best.found.draft);
   if (parts.brokenRules > 0) return no(whyRulesBroken(parts, refused));
   const starts = [...candidates, { draft: best.found.draft }];

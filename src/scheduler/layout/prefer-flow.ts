@@ -10,7 +10,7 @@ import type { LayoutScore } from "./layout-score.ts";
 import type { MoveContext } from "./moves.ts";
 
 /** Layouts within this share of the best score count as equal to it. */
-export const EQUAL_SHARE = 0.05;
+export const EQUAL_SHARE = 0.01;
 
 /** The layout with most flow found among those as good as `best`; `starts` are looked at first. */
 export function preferFlow(

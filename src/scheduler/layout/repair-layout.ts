@@ -39,7 +39,7 @@ export interface RepairedLayout {
   readonly score: number;
 }
 
-/** Layouts scored for one repair at most: 24 nodes take 20 ms of CPU with it (bench `planner`). */
+/** Layouts scored for one repair at most: 24 nodes take 20 ms of CPU with it (bench `layout`). */
 const EVALUATIONS_MAX = 400;
 /** Nodes chained into one hole; a hole that needs more is a case for a new plan. */
 const CHAIN_MAX = 6;

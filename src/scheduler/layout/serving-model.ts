@@ -138,14 +138,19 @@ export class ServingModel {
     this.#promptShare = promptShare;
   }
 
+  /** The calibration of a layout with passes as long and a residence so many times as long: the rest of it goes to prompts. */
+  stretched(base: Calibration, times: number): Calibration {
+    const decodeShare = (1 - base.promptShare / PROMPT_SHARE_SLACK) / times;
+    return { residenceSeconds: base.residenceSeconds * times, promptShare: promptShareOf(decodeShare) };
+  }
+
   /** Takes residence and prompt share from the layout: rooms and rates meet in them. Scores from before are no longer comparable. */
   calibrate(intervals: DenseIntervals): void {
     for (let round = 0; round < CALIBRATION_ROUNDS; round++) {
       const { requestSeconds, passSeconds } = this.estimate(intervals);
       if (requestSeconds === Number.POSITIVE_INFINITY) return;
       this.#residenceSeconds = requestSeconds;
-      const share = PROMPT_SHARE_SLACK * (1 - (this.#outputTokens * passSeconds) / requestSeconds);
-      this.#promptShare = Math.min(PROMPT_SHARE_MAX, Math.max(PROMPT_SHARE_MIN, share));
+      this.#promptShare = promptShareOf((this.#outputTokens * passSeconds) / requestSeconds);
     }
   }
 
@@ -322,6 +327,10 @@ const NOTHING_SERVED: ServingEstimate = {
   hopsMean: 0,
   slowHopsMean: 0,
 };
+
+function promptShareOf(decodeShare: number): number {
+  return Math.min(PROMPT_SHARE_MAX, Math.max(PROMPT_SHARE_MIN, PROMPT_SHARE_SLACK * (1 - decodeShare)));
+}
 
 function curveRow(curve: Curve): Float64Array {
   // Profiles have a point at 0 with time 0; the curve below the next point is a batch of one or two, never nearly free.

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
-import { tinyInstance } from "../../../test/support/tiny-instances.ts";
+import { tinyInstance } from "../../../bench/lib/tiny-instances.ts";
 import { clusterTables } from "./cluster-tables.ts";
 import { emptyDraft } from "./draft.ts";
 import { coverageSurvival } from "./survival.ts";
