@@ -100,11 +100,15 @@ export interface LayerInterval {
 /** Which node holds which run of layers; a node that is absent holds none. Runs may overlap. */
 export type Layout = ReadonlyMap<string, LayerInterval>;
 
+/** Linear between points; before the first one as there, beyond the last one as the curve ended, but never falling: time is not negative. */
 export function interpolate(curve: Curve, at: number): number {
   const { x, y } = curve;
+  const [xFirst = 0, yFirst = 0] = [x[0], y[0]];
+  if (at <= xFirst) return yFirst;
   let right = 1;
   while (right < x.length - 1 && (x[right] ?? 0) < at) right += 1;
   const [x0 = 0, y0 = 0] = [x[right - 1], y[right - 1]];
   const [x1 = x0, y1 = y0] = [x[right], y[right]];
-  return x1 === x0 ? y0 : y0 + ((y1 - y0) * (at - x0)) / (x1 - x0);
+  if (x1 === x0 || (at > x1 && y1 < y0)) return y1;
+  return y0 + ((y1 - y0) * (at - x0)) / (x1 - x0);
 }
