@@ -103,4 +103,24 @@ describe("long lists of the matcher", () => {
       { numRuns: 60 },
     );
   });
+
+  test("an order that missed a change before the list's log grew does not believe that it saw all", () => {
+    const index = new MatchIndex();
+    const comes = (at: number) => {
+      index.upsertNode({ ...PLAIN, nodeId: nodeNamed(at), rttMs: 100 + 20 * at });
+      const ids = { replicaId: replicaNamed(at), nodeId: nodeNamed(at), modelId: ASK.modelId };
+      index.upsertReplica({ ...WARM, ...ids });
+    };
+    for (let at = 0; at < 16; at++) comes(at);
+    const best = () => {
+      const chosen = matchReplica(index, ASK, new MatchScratch());
+      return chosen === -1 ? null : index.replicas.ids.key(chosen);
+    };
+    expect(best()).toBe(replicaNamed(0));
+    index.heartbeat(nodeNamed(15), { rttMs: 1 });
+    for (let at = 1; at < 15; at++) index.heartbeat(nodeNamed(at), { rttMs: 1_000 + at });
+    for (let at = 1; at < 4; at++) index.heartbeat(nodeNamed(at), { rttMs: 2_000 + at });
+    comes(16);
+    expect(best()).toBe(replicaNamed(15));
+  });
 });
