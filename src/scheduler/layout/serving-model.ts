@@ -7,7 +7,7 @@
  *    Tokens gather: what left a node together arrives at the next one together. Where ways part and join they mix into a handful of
  *    groups that go round; in a single chain they end as one group, each node idle while the others work, and a pass takes as long
  *    as the whole batch takes on every node;
- *  - prompts: on a node a prompt takes many times a token's time, and across a slow link a second or more, and whatever comes
+ *  - prompts: on a node a prompt takes several times a token's time, and across a slow link a second or more, and whatever comes
  *    behind it travels at its speed. So they are let in together, in waves (the router does it), and while a wave passes little
  *    else does. A wave lasts as long as the narrowest place takes for its prompts: of all time, room x that place's seconds per
  *    prompt for each round of requests.
