@@ -94,8 +94,13 @@ function addServe(sim: Command): void {
     )
     .option(
       "--rate <tok/s>",
-      "online: prompt and output tokens that arrive per second (default: a tenth of the cluster's bound)",
+      "online: prompt and output tokens that arrive per second (default: 0.73 of what this layout serves offline); give it to compare layouts under one load",
       decimalNumber({ min: 0.001, max: 1e9 }),
+    )
+    .option(
+      "--in-flight <n>",
+      "offline: requests that routers without admission (all but ours and helix) keep going (default: a share of the KV room)",
+      wholeNumber({ min: 1, max: 1_000_000 }),
     )
     .addOption(
       new Option("--objective <goal>", "of the planner with --layout ours")

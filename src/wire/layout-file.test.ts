@@ -52,6 +52,20 @@ describe("a layout file", () => {
     ]);
   });
 
+  test("may know KV rooms better than the profile, and of the nodes that it gives layers only", () => {
+    const outcome = read({ ...FILE, kvTokenLayers: { "0": 5_000 } });
+    expect(outcome.ok && outcome.value.kvTokenLayers).toEqual(new Map([["0", 5_000]]));
+    for (const [kvTokenLayers, said] of [
+      [{ zz: 5 }, "must be of a node of the layout"],
+      [{ "0": -1 }, "must be a number above 0"],
+      [{ "0": "many" }, "must be a number above 0"],
+      [[5], "must be an object"],
+    ] as const) {
+      const refused = read({ ...FILE, kvTokenLayers });
+      expect(refused.ok ? "" : refused.reason.message).toContain(said);
+    }
+  });
+
   test("carries pipelines and partial intervals", () => {
     const outcome = read({ ...FILE, pipelines: [["0", "1"]], isPartialAllowed: true });
     expect(outcome.ok && outcome.value).toMatchObject({ pipelines: [["0", "1"]], isPartialAllowed: true });

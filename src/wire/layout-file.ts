@@ -13,6 +13,8 @@ export const LAYOUT_FORMAT = "fallow-layout";
 export const LAYOUT_VERSION = 1;
 /** Ten thousand nodes with a mesh of flow edges stay far below. */
 export const LAYOUT_FILE_BYTES_MAX = 64 * 1024 * 1024;
+const KV_TOKEN_LAYERS_MAX = 1e12;
+const KV_RULE = `must be a number above 0 and at most ${KV_TOKEN_LAYERS_MAX} (tokens x layers)`;
 const REFUSED = { code: "layout-file-invalid", title: "the layout file" } as const;
 
 export interface LayoutFile {
@@ -21,6 +23,8 @@ export interface LayoutFile {
   readonly pipelines: readonly (readonly string[])[] | null;
   /** Whether a node may take a token over in the middle of its interval; null when the file does not say. */
   readonly isPartialAllowed: boolean | null;
+  /** KV room of nodes where it is known better than by the profile, tokens x layers; such a node may hold all that its memory takes. */
+  readonly kvTokenLayers: ReadonlyMap<string, number> | null;
   readonly warnings: readonly string[];
 }
 
@@ -33,6 +37,11 @@ const layoutFileSchema = z.object({
   nodes: z.unknown(),
   pipelines: z.array(z.array(z.string()), { error: "must be a list of lists of node ids" }).nullish(),
   isPartialAllowed: z.boolean({ error: "must be true or false" }).nullish(),
+  kvTokenLayers: z
+    .record(z.string(), z.number({ error: KV_RULE }).positive(KV_RULE).max(KV_TOKEN_LAYERS_MAX, KV_RULE), {
+      error: "must be an object: node id to tokens x layers",
+    })
+    .nullish(),
 });
 
 export function parseLayoutFile(text: string, cluster: Cluster): Outcome<LayoutFile, FileRefusal> {
@@ -74,7 +83,10 @@ function readNamed(raw: unknown, cluster: Cluster, problems: ProblemList): Layou
     const rule = `must be ${cluster.model.layerCount}, the number of layers in the cluster file: the layout is of another model`;
     problems.add(["layers"], data.layers, rule);
   }
-  const layout = readLayout(data.nodes, { path: ["nodes"], bounds: boundsOf(cluster), problems });
+  const kvTokenLayers = data.kvTokenLayers == null ? null : new Map(Object.entries(data.kvTokenLayers));
+  const layout = readLayout(data.nodes, { path: ["nodes"], bounds: boundsOf(cluster, kvTokenLayers), problems });
+  for (const [id, room] of kvTokenLayers ?? [])
+    if (!layout.has(id)) problems.add(["kvTokenLayers", id], room, "must be of a node of the layout");
   for (const [at, pipeline] of (data.pipelines ?? []).entries()) {
     for (const [place, id] of pipeline.entries())
       if (!layout.has(id)) problems.add(["pipelines", at, place], id, "must be a node of the layout");
@@ -84,6 +96,7 @@ function readNamed(raw: unknown, cluster: Cluster, problems: ProblemList): Layou
     layout,
     pipelines: data.pipelines ?? null,
     isPartialAllowed: data.isPartialAllowed ?? null,
+    kvTokenLayers,
     warnings: isOther
       ? [`the layout was made for the cluster ${showValue(data.cluster)}, this is ${showValue(cluster.name)}`]
       : [],
@@ -91,13 +104,19 @@ function readNamed(raw: unknown, cluster: Cluster, problems: ProblemList): Layou
 }
 
 function readBare(raw: unknown, cluster: Cluster, problems: ProblemList): LayoutFile {
-  const layout = readLayout(raw, { path: [], bounds: boundsOf(cluster), problems });
-  return { layout, pipelines: null, isPartialAllowed: null, warnings: [] };
+  const layout = readLayout(raw, { path: [], bounds: boundsOf(cluster, null), problems });
+  return { layout, pipelines: null, isPartialAllowed: null, kvTokenLayers: null, warnings: [] };
 }
 
-function boundsOf(cluster: Cluster) {
+function boundsOf({ model, nodes }: Cluster, kvTokenLayers: ReadonlyMap<string, number> | null) {
+  const inMemory = (vramBytes: number): number => Math.min(model.layerCount, Math.floor(vramBytes / model.layerBytes));
   return {
-    layerCount: cluster.model.layerCount,
-    layersMaxOf: new Map(cluster.nodes.map(({ id, layersMax }) => [id, layersMax])),
+    layerCount: model.layerCount,
+    layersMaxOf: new Map(
+      nodes.map(({ id, layersMax, machine }) => [
+        id,
+        kvTokenLayers?.has(id) === true ? Math.max(layersMax, inMemory(machine.vramBytes)) : layersMax,
+      ]),
+    ),
   };
 }

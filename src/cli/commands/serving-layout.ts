@@ -46,6 +46,7 @@ export function resolveLayout(cluster: Cluster, options: Options, onImproved: (s
     settings: {
       ...(file.pipelines === null ? {} : { pipelines: file.pipelines }),
       ...(file.isPartialAllowed === null ? {} : { isPartialAllowed: file.isPartialAllowed }),
+      ...(file.kvTokenLayers === null ? {} : { kvTokenLayers: file.kvTokenLayers }),
     },
     warnings: file.warnings,
   };

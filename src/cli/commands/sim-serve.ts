@@ -30,6 +30,7 @@ export interface SimServeOptions {
   readonly seed: number;
   readonly router?: RouterName;
   readonly rate?: number;
+  readonly inFlight?: number;
   readonly objective: PlanGoals["objective"];
   readonly json?: boolean;
   readonly html?: string;
@@ -67,6 +68,7 @@ export async function runSimServe(options: SimServeOptions): Promise<void> {
     seed: String(options.seed),
     ...layout.settings,
     ...(options.rate === undefined ? {} : { arrivalTokensPerSecond: options.rate }),
+    ...(options.inFlight === undefined ? {} : { offlineRequests: options.inFlight }),
   });
   line.end();
   for (const warning of warnings) note(`fallow: ${warning}`);
