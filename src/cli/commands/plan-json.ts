@@ -36,6 +36,10 @@ export function planJson(made: MadePlan) {
     bottlenecks: plan.flow.bottlenecks,
     upperBound: plan.upperBoundTokensPerSecond,
     gap: plan.gapShare,
+    mostFlow: {
+      tokensPerSecond: plan.mostFlow.tokensPerSecond,
+      nodes: layoutEntries(plan.mostFlow.layout, cluster),
+    },
     expected: {
       decodeTokensPerSecond: serving.decodeTokensPerSecond,
       promptSeconds: serving.promptSeconds,

@@ -152,6 +152,10 @@ function planText({ cluster, plan, cpuSeconds, objective, seed }: MadePlan): str
     ],
     ["flow", `${readable(plan.flow.tokensPerSecond)} tok/s`],
     ["bound", `${readable(plan.upperBoundTokensPerSecond)} tok/s, gap ${(plan.gapShare * 100).toFixed(1)} %`],
+    [
+      "most flow",
+      `${readable(plan.mostFlow.tokensPerSecond)} tok/s is the most that any layout found carries; those serve no more`,
+    ],
     ["hops", `${readable(serving.hopsMean)}, of them ${readable(serving.slowHopsMean)} over slow links`],
     ["survival", `${(survival * 100).toFixed(1)} % that every layer keeps a holder`],
     ["found by", `${plan.construction}, ${objective}, seed ${seed}, ${cpuSeconds.toFixed(2)} CPU-s`],

@@ -79,8 +79,8 @@ export interface PlanRefusal {
 
 /** 24 nodes take about 2 CPU-seconds with it (bench `layout`). */
 export const EVALUATIONS_DEFAULT = 200_000;
-/** Nodes of the size of cluster that the default is meant for; a larger one gets fewer looks, each of which takes longer. */
-const NODES_TYPICAL = 24;
+/** The size of cluster that the default is meant for; a larger one gets fewer looks, each of which takes longer. */
+const TYPICAL = { nodes: 24, links: 600 } as const;
 /** Share of the looks that the constructions get. */
 const CONSTRUCTION_SHARE = 0.25;
 /** Looks, beside the others, for the layout with most flow; each costs a fifth of another. */
@@ -98,9 +98,7 @@ export function planLayout(request: PlanRequest): Outcome<LayoutPlan, PlanRefusa
   if (hopeless !== null) return no(hopeless);
   const score = new LayoutScore(tables, goals, rules);
   const random = new SearchRandom(request.seed ?? 0);
-  const budget = Math.ceil(
-    (request.evaluationsMax ?? EVALUATIONS_DEFAULT) * Math.min(1, NODES_TYPICAL / tables.nodeCount),
-  );
+  const budget = Math.ceil((request.evaluationsMax ?? EVALUATIONS_DEFAULT) * shareFor(cluster));
   const groupings = regionGroupings(tables);
   const candidates = constructions(score, {
     groupings,
@@ -128,6 +126,11 @@ export function planLayout(request: PlanRequest): Outcome<LayoutPlan, PlanRefusa
   const starts = [...candidates, { draft: best.found.draft }];
   const widest = mostFlow(score, context, { starts, evaluations: Math.ceil(budget * FLOW_SHARE) }) ?? best.found;
   return ok(planOf({ request, score, refused, candidates, best, parts, widest }));
+}
+
+/** Looks that a cluster of this size gets, of those that a typical one gets. */
+function shareFor({ nodes, links }: Cluster): number {
+  return Math.min(1, TYPICAL.nodes / Math.max(1, nodes.length), TYPICAL.links / Math.max(1, links.length));
 }
 
 function isExhaustive({ construction }: Candidate): boolean {
