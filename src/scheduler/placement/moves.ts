@@ -3,16 +3,20 @@
  * has been idle, so a move costs bytes and some double memory, and nobody waits for it.
  *
  * Hysteresis: a move is made only when what it gains in an hour beats the bytes that it moves and 5 % of what the replica is worth
- * where it is. One move of a model at a time, and none while the model has a replica to spare or one that is loading: so a plan
+ * where it is, or half of it when it would leave a node that was seen at work for one that was not: models of speed are off, and a
+ * grid whose model promises too much would carry every replica once around all its nodes. One move of a model at a time, and none while the model has a replica to spare or one that is loading: so a plan
  * that was just carried out is never undone by the next one for the same facts.
  */
 import { UNKNOWN } from "./grid-columns.ts";
 import { READER_TOK_PER_SECOND } from "./objective.ts";
 import type { ModelState, PlacementState, ReplicaState } from "./placement-state.ts";
+import { tokenTime } from "./speed-model.ts";
 import { bestSpot, type Spot, standingCost, type Want } from "./spots.ts";
 
 /** Share of a replica's worth that a move has to gain (scheduling.md section 7.1). */
 export const HYSTERESIS = 0.05;
+/** The same, when what is left was observed and what it is left for is a model's figure. */
+export const HYSTERESIS_UNSEEN = 0.5;
 /** Weights fill links: few at a time. */
 export const MOVES_PER_PLAN_MAX = 4;
 
@@ -58,7 +62,8 @@ function moveOf(grid: PlacementState, state: ModelState): { move: Move; isBeatin
   if (worst === undefined || spot === null) return null;
   const there = standing(grid, state, { ...spot, served: worst.replica.served }, spot.movedBytes);
   const gainMicroUsdPerHour = there - worst.worth;
-  const isBeating = gainMicroUsdPerHour > HYSTERESIS * Math.abs(worst.worth);
+  const isLeap = isObserved(grid, worst.replica) && !isObserved(grid, spot);
+  const isBeating = gainMicroUsdPerHour > (isLeap ? HYSTERESIS_UNSEEN : HYSTERESIS) * Math.abs(worst.worth);
   return { move: { state, spot, gainMicroUsdPerHour }, isBeating };
 }
 
@@ -77,6 +82,10 @@ function standing(
   const lost = question.weights.lossFactor * (1 - stayChance);
   const { node, variant } = replica;
   return served * classValue * (replica.worth - lost) - standingCost(grid, state, { node, variant, movedBytes });
+}
+
+function isObserved(grid: PlacementState, on: Pick<ReplicaState, "node" | "device" | "variant">): boolean {
+  return tokenTime(grid.speedOn(on)).source === "observed";
 }
 
 function byWorth(a: { replica: ReplicaState; worth: number }, b: { replica: ReplicaState; worth: number }): number {

@@ -11,13 +11,17 @@ import type { ServiceTier } from "../../domain/tier.ts";
 import type { ObjectiveWeights, TierRule } from "./plan-question.ts";
 
 export const OBJECTIVE: ObjectiveWeights = {
-  // One cent, what a GB of egress costs where it is cheap.
-  movedMicroUsdPerGb: 10_000,
+  // Home lines are not billed by the byte: 50 USD a month for 100 Mbit/s (45 GB an hour) is 1,540 for a GB. Nobody tells the grid which
+  // node pays for bytes; a cloud's egress is 10,000 to 90,000, paid once by who serves the weights, and outweighs no copy of a model
+  // that is asked for: the load is paid once, over the hours that the replica stays.
+  movedMicroUsdPerGb: 1_500,
   // 100 USD a tonne, about the price of a certificate.
   carbonMicroUsdPerGram: 100,
   // A 24 GB card for rent at 0.10 USD an hour is 4,000 for a GB; idle memory is priced at a fortieth of that.
   memoryMicroUsdPerGbHour: 100,
-  lossFactor: 1,
+  // An answer that is not given loses its price, and the caller who waited for it or went elsewhere as much again. Chosen with the
+  // weight above on seeds 1 to 4 of the churn simulator (docs/placement.md).
+  lossFactor: 2,
   verificationOverhead: 0,
 };
 

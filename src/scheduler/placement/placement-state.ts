@@ -188,13 +188,14 @@ export class PlacementState {
       if (state === undefined) continue;
       state.taken.add(node);
       if (held === "draining" || leaving.has(row) || nodes.obstacle[node] !== 0) continue;
-      serving.push({ state, replica: this.#heldReplica(state, row) });
+      serving.push({ state, replica: this.heldReplica(state, row) });
     }
     serving.sort((a, b) => b.replica.worth - a.replica.worth || a.replica.row - b.replica.row);
     for (const { state, replica } of serving) this.add(state, replica);
   }
 
-  #heldReplica(state: ModelState, row: number): ReplicaState {
+  /** One of the snapshot, as it would be added. */
+  heldReplica(state: ModelState, row: number): ReplicaState {
     const { replicas, names } = this.question.grid;
     const node = replicas.node[row] ?? UNKNOWN;
     const device = replicas.device[row] ?? UNKNOWN;

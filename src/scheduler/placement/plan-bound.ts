@@ -8,7 +8,7 @@
  */
 import { UNKNOWN } from "./grid-columns.ts";
 import { remainingLifeHours, replicaCost } from "./objective.ts";
-import type { ModelState, PlacementState } from "./placement-state.ts";
+import type { ModelState, PlacementState, ReplicaState } from "./placement-state.ts";
 import { sizeReplica } from "./slots.ts";
 import { leastBytes, movedBytes, ruleAllows } from "./spots.ts";
 
@@ -97,7 +97,7 @@ function bestTokens({ model, worthPerSecond }: Offer, worthMax: Float64Array): n
 function offersByNode(grid: PlacementState, asked: readonly ModelState[]): readonly NodeOffers[] {
   const { nodes, devices } = grid.question.grid;
   const held = asked.map(
-    ({ replicas }) => new Set(replicas.flatMap(({ node, row }) => (row === UNKNOWN ? [] : [node]))),
+    ({ replicas }) => new Map(replicas.flatMap((one) => (one.row === UNKNOWN ? [] : [[one.node, one] as const]))),
   );
   return nodes.ids.flatMap((_, node): NodeOffers[] => {
     if (nodes.obstacle[node] !== 0) return [];
@@ -107,9 +107,11 @@ function offersByNode(grid: PlacementState, asked: readonly ModelState[]): reado
       usableBytes += devices.usableBytes[device] ?? 0;
     const offers = asked.flatMap((state, model) => {
       if (!ruleAllows(grid, state, node)) return [];
-      return offerOn(grid, state, { node, model, usableBytes, isHeld: held[model]?.has(node) === true }) ?? [];
+      return offerOn(grid, state, { node, model, usableBytes, held: held[model]?.get(node) ?? null }) ?? [];
     });
-    return offers.length === 0 ? [] : [{ usableBytes, offers }];
+    // An owner may lend less than is taken already: what runs there counts although it would not be placed anew.
+    const heldBytes = offers.reduce((sum, { model, bytes }) => sum + (held[model]?.has(node) === true ? bytes : 0), 0);
+    return offers.length === 0 ? [] : [{ usableBytes: Math.max(usableBytes, heldBytes), offers }];
   });
 }
 
@@ -117,16 +119,16 @@ function offersByNode(grid: PlacementState, asked: readonly ModelState[]): reado
 function offerOn(
   grid: PlacementState,
   state: ModelState,
-  on: { node: number; model: number; usableBytes: number; isHeld: boolean },
+  on: { node: number; model: number; usableBytes: number; held: ReplicaState | null },
 ): Offer | null {
   const { question } = grid;
   const { nodes, devices } = question.grid;
   const { contextTokensMax } = state.model;
-  const { node, model, usableBytes } = on;
-  let worthPerSecond = 0;
-  let worth = 0;
-  let bytes = Number.POSITIVE_INFINITY;
-  let moved = Number.POSITIVE_INFINITY;
+  const { node, model, usableBytes, held } = on;
+  let worthPerSecond = held === null ? 0 : held.tokPerSecond * held.worth;
+  let worth = held?.worth ?? 0;
+  let bytes = held === null ? Number.POSITIVE_INFINITY : leastBytes(held.variant, contextTokensMax);
+  let moved = held === null ? Number.POSITIVE_INFINITY : 0;
   const end = nodes.deviceFrom[node + 1] ?? 0;
   for (let device = nodes.deviceFrom[node] ?? 0; device < end; device++) {
     for (const variant of state.model.variants) {
@@ -137,7 +139,7 @@ function offerOn(
       worth = Math.max(worth, speed.worth);
       worthPerSecond = Math.max(worthPerSecond, speed.tokPerSecond * speed.worth);
       bytes = Math.min(bytes, leastBytes(variant, contextTokensMax));
-      moved = Math.min(moved, on.isHeld ? 0 : movedBytes(grid, variant, node));
+      moved = Math.min(moved, movedBytes(grid, variant, node));
     }
   }
   if (worthPerSecond === 0) return null;

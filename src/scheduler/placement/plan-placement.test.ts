@@ -60,7 +60,7 @@ describe("loading", () => {
   });
 
   test("one more when every slot is taken and somebody waits, and not while that one loads", () => {
-    const nodes = [node(0), node(1), node(2)];
+    const nodes = [0, 1, 2].map((at) => node(at, { decodeTokPerSecond: 40_000 }));
     const full = ready(0, { slotsLeased: 2 });
     expect(loads(plan({ nodes, replicas: [full] }))).toEqual([]);
     expect(loads(plan({ nodes, replicas: [full], waiting: waitingFor("a") }))).toEqual(["a@1"]);
@@ -116,6 +116,20 @@ describe("unloading", () => {
     expect(unloads(plan({ nodes, replicas, nowMs: 60_099 }))).toEqual([]);
     expect(unloads(plan({ nodes, replicas, nowMs: 60_100 }))).toEqual(["1 idle"]);
     expect(unloads(plan({ nodes, replicas, nowMs: 999_999 }))).toEqual(["1 idle", "0 idle"]);
+  });
+
+  test("one that pays for its memory stays, however long it was unused, and goes when nobody asks", () => {
+    const cachedWeights = new Set([weightsOf("a")]);
+    const nodes = [0, 1, 2].map((at) => node(at, { stayChance: 0.97, decodeTokPerSecond: 40_000, cachedWeights }));
+    const replicas = [ready(0, { lastUsedAtMs: 900_000 }), ready(1, { lastUsedAtMs: 100_000 })];
+    const at = (tokPerSecond: number) => {
+      const classes = tokPerSecond === 0 ? [] : [demandFor("a", { tokPerSecond })];
+      const { orders } = plan({ nodes, replicas, classes, nowMs: 1_000_000, idleUnloadMs: 600_000 });
+      return orders.map(({ kind, why }) => `${kind} ${why}`);
+    };
+    expect(at(5)).toEqual([]);
+    expect(at(0.01)).toEqual(["unload idle"]);
+    expect(at(0)).toEqual(["unload idle"]);
   });
 
   test("not while somebody waits for the model", () => {
@@ -250,8 +264,22 @@ describe("moves", () => {
     expect(near.gainLeftMicroUsdPerHour).toBeGreaterThan(0);
   });
 
+  test("what was seen of a node is not left for what another's card promises, unless it promises far more", () => {
+    const seen = (on: NodeFact, factor: number): NodeFact => ({
+      ...on,
+      observedSpeeds: [
+        { deviceId: "cpu", weightsSha256: weightsOf("a"), tokenSeconds: (factor * GB) / 3_136_736 / 1_000, count: 64 },
+      ],
+    });
+    const moves = (from: NodeFact, to: NodeFact) => plan({ ...asked, nodes: [from, to] }).orders.length;
+    expect(moves(slow, fast(1_100))).toBe(1);
+    expect(moves(seen(slow, 1), fast(1_100))).toBe(0);
+    expect(moves(seen(slow, 1), seen(fast(1_100), 1 / 1.1))).toBe(1);
+    expect(moves(seen(slow, 4), fast(1_100))).toBe(1);
+  });
+
   test("the bytes of the move count: the same gain is taken where the weights are already", () => {
-    const models = [model("a", { fileBytes: 1.2 * GB, valueMicroUsdPerMtok: 30_000 })];
+    const models = [model("a", { fileBytes: 1.2 * GB, valueMicroUsdPerMtok: 5_000 })];
     const gain = (change: Partial<NodeFact>) =>
       plan({ ...asked, models, nodes: [slow, { ...fast(2_000), ...change }] }).orders.length;
     expect(gain({ cachedWeights: cached })).toBe(1);

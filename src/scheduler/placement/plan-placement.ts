@@ -2,7 +2,8 @@
  * The planner: which replica of which model should exist on which node of the grid. It answers with orders and knows nothing of
  * links; whoever carries them out adds the planned replicas to the next snapshot, so that planning twice changes nothing.
  *
- *   1. what goes: models that were removed, replicas unused for too long above the warm number (unload-orders.ts)
+ *   1. what goes: models that were removed, replicas unused for too long above the warm number (unload-orders.ts), unless they are
+ *      worth their memory as they are (kept-replicas.ts)
  *   2. what has to be there: warm numbers, requests that wait while every replica is full (place-replicas.ts). When memory is
  *      short, once more with thrifty sizes; what still fits nowhere gets room from idle replicas
  *   3. what pays: more replicas while their gain beats their cost (place-replicas.ts)
@@ -16,6 +17,7 @@ import type { ModelId } from "../../domain/ids.ts";
 import { planChains } from "./chains.ts";
 import { explainModel } from "./explain-plan.ts";
 import { UNKNOWN } from "./grid-columns.ts";
+import { withoutKept } from "./kept-replicas.ts";
 import { findMoves } from "./moves.ts";
 import {
   type ForcedPlaces,
@@ -34,7 +36,7 @@ import { movedBytes, standingCost } from "./spots.ts";
 import { idleReplicas, roomFor } from "./unload-orders.ts";
 
 export function planPlacement(question: PlanQuestion): PlacementPlan {
-  const idle = idleReplicas(question);
+  const idle = withoutKept(question, idleReplicas(question));
   const { grid, forced } = forcedPlaces(question, new Set(idle.map(({ row }) => row)));
   const room = forced.short.length === 0 ? [] : roomFor(grid, forced.short);
   const paying = placeForDemand(grid, LOADS_PER_PLAN_MAX - forced.placed.length);

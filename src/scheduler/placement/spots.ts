@@ -180,20 +180,11 @@ function weighed(
   on: { node: number; device: number; variant: ModelVariant; size: ReplicaSize; want: Want },
 ): Spot {
   const { node, device, variant, size, want } = on;
-  const { weights, grid: columns } = grid.question;
   const others = grid.onDevice[device] ?? 0;
   const speed = grid.tokPerSecond(state, { node, device, variant, slots: size.sequencesMax, others });
   const bytes = movedBytes(grid, variant, node);
   const cost = standingCost(grid, state, { node, variant, movedBytes: bytes });
-  let left = speed.tokPerSecond;
-  let gain = weights.lossFactor * state.demandValue * state.goneChance * (columns.nodes.stayChance[node] ?? 1) - cost;
-  for (const asked of state.classes) {
-    if (left <= 0) break;
-    if (!grid.serves(asked, node) || size.contextTokens < asked.demand.contextTokensNeeded) continue;
-    const served = Math.min(left, asked.unserved);
-    gain += served * asked.value * speed.worth;
-    left -= served;
-  }
+  const gain = addedValue(grid, state, { node, contextTokens: size.contextTokens, ...speed }) - cost;
   const score = want.isForced ? gain + READER_TOK_PER_SECOND * state.value * speed.worth : gain;
   return {
     node,
@@ -207,6 +198,26 @@ function weighed(
     sharedDomains: sharedDomains(grid, state, node),
     movedBytes: bytes,
   };
+}
+
+/** What a replica there would serve of the demand that is left, and what it takes from the chance to lose all; cost not counted. */
+export function addedValue(
+  grid: PlacementState,
+  state: ModelState,
+  on: { readonly node: number; readonly contextTokens: number; readonly tokPerSecond: number; readonly worth: number },
+): number {
+  const { weights, grid: columns } = grid.question;
+  const stayChance = columns.nodes.stayChance[on.node] ?? 1;
+  let value = weights.lossFactor * state.demandValue * state.goneChance * stayChance;
+  let left = on.tokPerSecond;
+  for (const asked of state.classes) {
+    if (left <= 0) break;
+    if (!grid.serves(asked, on.node) || on.contextTokens < asked.demand.contextTokensNeeded) continue;
+    const served = Math.min(left, asked.unserved);
+    value += served * asked.value * on.worth;
+    left -= served;
+  }
+  return value;
 }
 
 function sharedDomains(grid: PlacementState, { domains }: ModelState, node: number): number {

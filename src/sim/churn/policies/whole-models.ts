@@ -33,12 +33,6 @@ const IDLE_UNLOAD_MS = 600_000;
 /** The planner's horizon: what a copy that is loaded now should outlast. */
 export const HORIZON_MS = 3_600_000;
 
-/**
- * As in the product, but for two weights: bytes are nearly free, as lines of homes and labs are not billed by them, and an answer that
- * is not given weighs three times. Chosen on seeds 1 and 2 (docs/churn.md), which no table uses.
- */
-const WEIGHTS = { ...OBJECTIVE, movedMicroUsdPerGb: 500, lossFactor: 3 };
-
 export interface WholeModelRules {
   /** Chance that a machine stays for the horizon. */
   readonly stays: (node: GridNode) => number;
@@ -106,7 +100,7 @@ function questionOf(
     classes: models.flatMap((model) => classesOf(facts, model)),
     waiting,
     tiers: TIER_RULES,
-    weights: WEIGHTS,
+    weights: OBJECTIVE,
     notBeforeMs: new Map(),
     nowMs: facts.nowMs,
     idleUnloadMs: IDLE_UNLOAD_MS,
