@@ -2,7 +2,7 @@
  * The one number by which layouts are compared, in generated tokens per second (objective `throughput`) or in seconds of a mean
  * request, negative (objective `latency`):
  *
- *   served value, less what is lost when nodes leave, less what nodes and their carbon cost, less what loading takes,
+ *   served value, less what is lost and done twice when nodes leave, less what nodes and their carbon cost, less what loading takes,
  *   less a trifle for replicas of a stage that one owner or network could take away together.
  *
  * A layout that breaks a rule of ways (hops) scores below every one that keeps it, by how much it breaks it, so that the search
@@ -23,6 +23,8 @@ const SHARED_DOMAIN_SHARE = 0.005;
 /** Share of the throughput bound at which the latency objective looks, when no demand is given: a lightly loaded cluster. */
 const LIGHT_LOAD_SHARE = 0.1;
 const SECONDS_PER_HOUR = 3600;
+/** A node that is sure to leave leaves within some minutes. */
+const SURVIVAL_MIN = 1e-6;
 
 export interface ScoreParts {
   readonly score: number;
@@ -99,7 +101,8 @@ export class LayoutScore {
     const needed = (threshold + cost + BROKEN_RULE * broken) / kept;
     const demand = this.goals.demandTokensPerSecond ?? Number.POSITIVE_INFINITY;
     if (needed > demand || (needed > 0 && !this.model.serves(needed))) return null;
-    return this.#scoreFrom(draft, Math.max(0, needed));
+    const score = this.#scoreFrom(draft, Math.max(0, needed));
+    return score >= threshold ? score : null;
   }
 
   parts(draft: DenseIntervals): ScoreParts {
@@ -133,13 +136,30 @@ export class LayoutScore {
     const penalty = cost + BROKEN_RULE * broken;
     if (this.goals.objective === "throughput") {
       const demand = this.goals.demandTokensPerSecond ?? Number.POSITIVE_INFINITY;
-      const rate = this.model.serves(demand) ? demand : this.model.rateInFullRoom(low);
-      return Math.min(rate, demand) * kept - penalty;
+      const rate = Math.min(demand, this.model.serves(demand) ? demand : this.model.rateInFullRoom(low));
+      return rate * kept * this.#answersKept(draft, rate) - penalty;
     }
     const seconds = this.model.lightRequestSeconds(this.#lightRate);
     if (seconds < Number.POSITIVE_INFINITY) return -seconds / kept - penalty;
     // Not even the light load: below all that serve it, better the nearer it comes.
     return this.model.rateInFullRoom() - this.#lightRate - BROKEN_RULE - penalty;
+  }
+
+  /**
+   * Share of the work that is not done twice: an answer whose way loses one of its nodes is computed again on all of it. So of two
+   * layouts that serve the demand the one with the shorter ways wins where nodes come and go.
+   */
+  #answersKept(draft: DenseIntervals, rate: number): number {
+    if (!this.#hasChurn || rate <= 0) return 1;
+    let used = 0;
+    let lossesPerHour = 0;
+    for (const [node, { survivalPerHour }] of this.tables.nodes.entries()) {
+      if (heldBy(draft, node) === 0) continue;
+      used += 1;
+      lossesPerHour -= Math.log(Math.max(survivalPerHour, SURVIVAL_MIN));
+    }
+    const hoursOfNodes = (this.model.hopsMean * this.model.requestSecondsAt(rate)) / SECONDS_PER_HOUR;
+    return Math.exp((-lossesPerHour / Math.max(1, used)) * hoursOfNodes);
   }
 
   #weights(draft: DenseIntervals): { kept: number; survival: number; cost: number; shared: number; broken: number } {

@@ -163,6 +163,11 @@ export class ServingModel {
     return this.#room;
   }
 
+  /** Nodes on the mean way through the layout last prepared. */
+  get hopsMean(): number {
+    return this.#hops;
+  }
+
   /** Whether the layout serves so many generated tokens per second within its room. */
   serves(decodeTokensPerSecond: number): boolean {
     if (this.#room <= 0) return false;
