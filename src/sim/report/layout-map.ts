@@ -17,6 +17,8 @@ export const ROWS_MAX = 300;
 const LABEL_CHARS_MAX = 26;
 /** Room for `12–24` in a bar. */
 const BAR_TEXT_WIDTH = 44;
+/** Of a digit at the size of the axis, with a little room. */
+const CHARACTER_WIDTH = 8;
 
 export function layoutMap({ cluster, layout }: { readonly cluster: Cluster; readonly layout: Layout }): Markup {
   const groupOf = nodeGroups(cluster);
@@ -103,7 +105,7 @@ function rangeText(
   const { left, width, top } = bar;
   const y = top + ROW - 7;
   if (width >= BAR_TEXT_WIDTH) return el("text", { class: "middle", x: left + width / 2, y }, range);
-  if (left + width + BAR_TEXT_WIDTH < WIDTH) return el("text", { class: "axis", x: left + width + 5, y }, range);
+  if (left + width + 5 + CHARACTER_WIDTH * range.length < WIDTH) return el("text", { class: "axis", x: left + width + 5, y }, range);
   return el("text", { class: "axis end", x: left - 5, y }, range);
 }
 
