@@ -105,7 +105,8 @@ function rangeText(
   const { left, width, top } = bar;
   const y = top + ROW - 7;
   if (width >= BAR_TEXT_WIDTH) return el("text", { class: "middle", x: left + width / 2, y }, range);
-  if (left + width + 5 + CHARACTER_WIDTH * range.length < WIDTH) return el("text", { class: "axis", x: left + width + 5, y }, range);
+  if (left + width + 5 + CHARACTER_WIDTH * range.length < WIDTH)
+    return el("text", { class: "axis", x: left + width + 5, y }, range);
   return el("text", { class: "axis end", x: left - 5, y }, range);
 }
 
