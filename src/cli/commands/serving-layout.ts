@@ -8,13 +8,13 @@ import { petalsLayout } from "../../scheduler/layout/baselines/petals.ts";
 import { separateLayout } from "../../scheduler/layout/baselines/separate.ts";
 import { swarmLayout } from "../../scheduler/layout/baselines/swarm.ts";
 import type { SearchStep } from "../../scheduler/layout/layout-score.ts";
+import type { PlanGoals } from "../../scheduler/layout/plan-goals.ts";
 import { planLayout } from "../../scheduler/layout/plan-layout.ts";
 import type { RouterName } from "../../scheduler/routing/router.ts";
 import type { ServingInput } from "../../sim/serving/serving-run.ts";
 import { CliError } from "../cli-error.ts";
 import { EXIT } from "../exit-codes.ts";
 import { readLayoutFile } from "./cluster-input.ts";
-import type { SimServeOptions } from "./sim-serve.ts";
 
 export interface NamedLayout {
   readonly name: string;
@@ -29,7 +29,12 @@ const STORED = /^stored:(.+)$/;
 /** The name under which Helix's solver's layout stands in its settings. */
 const HELIX_STORED = "ilp";
 
-type Options = Pick<SimServeOptions, "layout" | "router" | "seed" | "objective">;
+interface Options {
+  readonly layout: string;
+  readonly router?: RouterName;
+  readonly seed: number;
+  readonly objective: PlanGoals["objective"];
+}
 
 export function resolveLayout(cluster: Cluster, options: Options, onImproved: (step: SearchStep) => void): NamedLayout {
   const { layout: name } = options;

@@ -12,8 +12,9 @@
  */
 import { assert } from "../../domain/assert.ts";
 import { interpolate } from "../../domain/cluster.ts";
+import type { GraphEdge } from "./graph-parts.ts";
 import { KvRoom } from "./kv-room.ts";
-import { type GraphEdge, type LayoutGraph, layersAt } from "./layout-graph.ts";
+import { type LayoutGraph, layersAt } from "./layout-graph.ts";
 import type { PullMoment, RouteRequest, Router, RouterSettings, Way } from "./router.ts";
 import { WaveGate, waveShare } from "./wave-gate.ts";
 import { type HopPrice, WaySearch } from "./way-search.ts";

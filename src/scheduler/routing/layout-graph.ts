@@ -9,32 +9,8 @@
 import type { BatchLimits, Cluster, Layout, MachineProfile } from "../../domain/cluster.ts";
 import { SINK, SOURCE } from "../../domain/cluster.ts";
 import { evaluateFlow, type FlowReport } from "../layout/flow.ts";
+import type { GraphEdge, GraphNode } from "./graph-parts.ts";
 import { widestFlow } from "./widest-flow.ts";
-
-export interface GraphNode {
-  readonly id: string;
-  readonly machine: MachineProfile;
-  readonly first: number;
-  readonly end: number;
-  /** Tokens x layers. */
-  readonly kvTokenLayers: number;
-  readonly limits: BatchLimits;
-}
-
-export interface GraphEdge {
-  readonly index: number;
-  readonly from: number;
-  readonly to: number;
-  /** What one token weighs on this edge. */
-  readonly bytesPerToken: number;
-  /** The link's, less when the NICs at its ends cannot feed all their links at once. */
-  readonly bytesPerSecond: number;
-  readonly latencyS: number;
-  /** First layer that is run at `to`; the model's layer count for the sink. */
-  readonly firstLayer: number;
-  /** What a maximum flow sends over it, wide ways first. */
-  readonly flowTokensPerSecond: number;
-}
 
 export interface LayoutGraph {
   readonly cluster: Cluster;

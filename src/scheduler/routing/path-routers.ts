@@ -11,8 +11,9 @@
  */
 import { assert } from "../../domain/assert.ts";
 import { interpolate } from "../../domain/cluster.ts";
+import type { GraphEdge } from "./graph-parts.ts";
 import { KvRoom } from "./kv-room.ts";
-import { type GraphEdge, type LayoutGraph, layersAt } from "./layout-graph.ts";
+import { type LayoutGraph, layersAt } from "./layout-graph.ts";
 import type { PullMoment, RouteRequest, Router, RouterName, RouterSettings, Way } from "./router.ts";
 import { pullSteady, steadyRequests } from "./swarm-router.ts";
 import { WaySearch } from "./way-search.ts";

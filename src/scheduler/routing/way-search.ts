@@ -3,7 +3,8 @@
  * layers end finds the least cost to each of them: O(edges). Equal costs go to the edge that comes first in the graph.
  */
 import { assert } from "../../domain/assert.ts";
-import { type GraphEdge, type LayoutGraph, reachesSink } from "./layout-graph.ts";
+import type { GraphEdge } from "./graph-parts.ts";
+import { type LayoutGraph, reachesSink } from "./layout-graph.ts";
 import type { Way } from "./router.ts";
 
 /** What an edge and the work at its end add. */

@@ -3,7 +3,7 @@
  * left is filled. A maximum flow is not unique, and a router that follows one sends requests where it runs: a way that is filled to
  * the brim next to one with a rest is what the published runs of Helix show (docs/serving-simulator.md), and what this gives.
  */
-import type { GraphEdge, GraphNode } from "./layout-graph.ts";
+import type { GraphEdge, GraphNode } from "./graph-parts.ts";
 
 /** Every round fills an edge or a node, or takes flow back; far beyond what a layout of hundreds of nodes needs. */
 const ROUNDS_MAX = 20_000;
