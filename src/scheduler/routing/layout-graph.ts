@@ -6,7 +6,7 @@
  * intervals are allowed, anywhere before its last. A request runs a node to the end of its interval. Pipelines keep to themselves:
  * with `pipelines` no edge leaves its group.
  */
-import type { BatchLimits, Cluster, Layout, MachineProfile } from "../../domain/cluster.ts";
+import type { Cluster, Layout, MachineProfile } from "../../domain/cluster.ts";
 import { SINK, SOURCE } from "../../domain/cluster.ts";
 import { evaluateFlow, type FlowReport } from "../layout/flow.ts";
 import type { GraphEdge, GraphNode } from "./graph-parts.ts";
