@@ -10,7 +10,7 @@
  */
 import type { Curve } from "../../domain/cluster.ts";
 import { interpolate } from "../../domain/cluster.ts";
-import type { GraphNode } from "../../scheduler/routing/layout-graph.ts";
+import type { GraphNode } from "../../scheduler/routing/graph-parts.ts";
 import type { Job } from "./job.ts";
 
 /** Gathering the inputs of a batch and moving them to the GPU, bytes per second; from Helix's published simulator. */
