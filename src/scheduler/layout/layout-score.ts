@@ -140,7 +140,9 @@ export class LayoutScore {
       return rate * kept * this.#answersKept(draft, rate) - penalty;
     }
     const seconds = this.model.lightRequestSeconds(this.#lightRate);
-    if (seconds < Number.POSITIVE_INFINITY) return -seconds / kept - penalty;
+    // What the nodes cost beside what the light load earns, as a share: seconds and money have no common unit of their own.
+    const costShare = cost / this.#lightRate;
+    if (seconds < Number.POSITIVE_INFINITY) return (-seconds / kept) * (1 + costShare) - BROKEN_RULE * broken;
     // Not even the light load: below all that serve it, better the nearer it comes.
     return this.model.rateInFullRoom() - this.#lightRate - BROKEN_RULE - penalty;
   }
