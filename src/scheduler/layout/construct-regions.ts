@@ -165,17 +165,19 @@ export function coarser(
 ): RegionGrouping {
   const regionOf = grouping.regionOf.slice();
   let alive = Array.from({ length: grouping.count }, (_, region) => region);
-  while (alive.length > more.countMax) {
-    let best = { from: alive[1] ?? 0, into: alive[0] ?? 0, distance: Number.POSITIVE_INFINITY };
-    for (const [at, into] of alive.entries()) {
-      for (const from of alive.slice(at + 1)) {
-        const distance = more.distance(into, from);
-        if (distance < best.distance) best = { from, into, distance };
-      }
-    }
-    for (let node = 0; node < regionOf.length; node++) if (regionOf[node] === best.from) regionOf[node] = best.into;
-    alive = alive.filter((region) => region !== best.from);
+  // Distances do not change as regions are joined, so the nearest pair of those left is the next of one sorted list.
+  const pairs = alive.flatMap((into) =>
+    alive.slice(into + 1).map((from) => ({ from, into, distance: more.distance(into, from) })),
+  );
+  pairs.sort((a, b) => a.distance - b.distance || a.into - b.into || a.from - b.from);
+  const gone = new Set<number>();
+  for (const { from, into } of pairs) {
+    if (alive.length - gone.size <= more.countMax) break;
+    if (gone.has(from) || gone.has(into)) continue;
+    for (let node = 0; node < regionOf.length; node++) if (regionOf[node] === from) regionOf[node] = into;
+    gone.add(from);
   }
+  alive = alive.filter((region) => !gone.has(region));
   const number = new Map(alive.map((region, at) => [region, at]));
   return { regionOf: regionOf.map((region) => number.get(region) ?? 0), count: alive.length };
 }

@@ -17,6 +17,9 @@ export interface Candidate {
   readonly score: number;
 }
 
+/** A grouping of more regions than this says that the cluster has none; joining them looks at each pair. */
+const REGIONS_JOINED_MAX = 500;
+
 interface PortfolioWork {
   readonly groupings: readonly RegionGrouping[];
   readonly random: SearchRandom;
@@ -90,6 +93,7 @@ function addRegionPlans(
   work: PortfolioWork & { grouping: RegionGrouping },
 ): void {
   const { tables } = score;
+  if (work.grouping.count > REGIONS_JOINED_MAX) return;
   const grouping =
     work.grouping.count <= REGIONS_MAX
       ? work.grouping
