@@ -23,6 +23,7 @@ import { ALL_LAYOUTS, type Candidate, constructions } from "./portfolio.ts";
 import { regionGroupings } from "./regions.ts";
 import { SearchRandom } from "./search-random.ts";
 import type { Calibration } from "./serving-model.ts";
+import { hasChurn } from "./survival.ts";
 
 export interface PlanRequest {
   readonly cluster: Cluster;
@@ -81,6 +82,8 @@ export interface PlanRefusal {
 export const EVALUATIONS_DEFAULT = 200_000;
 /** The size of cluster that the default is meant for; a larger one gets fewer looks, each of which takes longer. */
 const TYPICAL = { nodes: 24, links: 600 } as const;
+/** Where nodes come and go each look takes several times as long, for the chance that every layer keeps a holder. */
+const CHURN_SHARE = 0.4;
 /** Share of the looks that the constructions get. */
 const CONSTRUCTION_SHARE = 0.25;
 /** Looks, beside the others, for the layout with most flow; each costs a fifth of another. */
@@ -98,7 +101,7 @@ export function planLayout(request: PlanRequest): Outcome<LayoutPlan, PlanRefusa
   if (hopeless !== null) return no(hopeless);
   const score = new LayoutScore(tables, goals, rules);
   const random = new SearchRandom(request.seed ?? 0);
-  const budget = Math.ceil((request.evaluationsMax ?? EVALUATIONS_DEFAULT) * shareFor(cluster));
+  const budget = Math.ceil((request.evaluationsMax ?? EVALUATIONS_DEFAULT) * shareFor(cluster, hasChurn(tables)));
   const groupings = regionGroupings(tables);
   const candidates = constructions(score, {
     groupings,
@@ -129,8 +132,9 @@ export function planLayout(request: PlanRequest): Outcome<LayoutPlan, PlanRefusa
 }
 
 /** Looks that a cluster of this size gets, of those that a typical one gets. */
-function shareFor({ nodes, links }: Cluster): number {
-  return Math.min(1, TYPICAL.nodes / Math.max(1, nodes.length), TYPICAL.links / Math.max(1, links.length));
+function shareFor({ nodes, links }: Cluster, isChurning: boolean): number {
+  const bySize = Math.min(1, TYPICAL.nodes / Math.max(1, nodes.length), TYPICAL.links / Math.max(1, links.length));
+  return isChurning ? bySize * CHURN_SHARE : bySize;
 }
 
 function isExhaustive({ construction }: Candidate): boolean {
