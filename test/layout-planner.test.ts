@@ -153,7 +153,8 @@ describe("rules are never weighed", () => {
     const cluster = withNodes(drawnCluster(12), (_, at) => ({ survivalPerHour: at < 6 ? 0.3 : 1 }));
     const steady = planned({ cluster, goals: { lossAversion: 1 } });
     const careless = planned({ cluster, goals: { lossAversion: 0 } });
-    expect(steady.parts.survival).toBeGreaterThanOrEqual(careless.parts.survival);
+    // To rounding: where both use steady nodes only, both are sure to stay.
+    expect(steady.parts.survival).toBeGreaterThan(careless.parts.survival - 1e-9);
   });
 
   test("an empty cluster and a model that fits nowhere are answered with the reason", () => {
