@@ -30,8 +30,8 @@ import {
 import { chunkFrame, endFrame, type Lie, type LyingAgent, startLyingAgent } from "./support/lying-agent.ts";
 
 const TOKENS = 48;
-/** Pairs of requests until the liar had one. The second goes to it unless its round trip is slower by what a slot counts. */
-const PAIRS_MAX = 20;
+/** Rounds of requests until the liar had one; each asks two more at once, until its slower round trip counts less than the load. */
+const ROUNDS_MAX = 12;
 const VOCAB_FAR_OUT = 2_000_000_000;
 const UNKNOWN_LEASE = "lease_01KA0000000000000000000000";
 
@@ -254,8 +254,9 @@ async function expectHarmless(
 ): Promise<readonly Streamed[]> {
   liar.tell(lie);
   const answers: { readonly question: Question; readonly streamed: Streamed }[] = [];
-  for (let pair = 0; pair < PAIRS_MAX && liar.lies() === 0; pair++) {
-    const questions = [nextQuestion(), nextQuestion()];
+  for (let round = 1; round <= ROUNDS_MAX && liar.lies() === 0; round++) {
+    // More at once each time: the more the honest node has, the more a slow link to the liar is worth.
+    const questions = Array.from({ length: 2 * round }, nextQuestion);
     const streams = await Promise.all(questions.map((question) => askStream(grid, question)));
     for (const [at, streamed] of streams.entries()) answers.push({ question: questions[at] ?? {}, streamed });
   }
