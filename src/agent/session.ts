@@ -22,6 +22,19 @@ export type WorkOrder = Extract<
   { type: "replica.load" | "replica.unload" | "attempt.start" | "attempt.cancel" | "weights.stage" | "node.drain" }
 >;
 
+/** Messages about weights on other nodes, and the ways to them. */
+export type PeerOrder = Extract<
+  CoordinatorMessage,
+  { type: "weights.holders" | "weights.claimed" | "relay.offer" | "relay.refused" }
+>;
+
+/** The part of the agent that deals with other nodes; it sees the same line. */
+export interface PeerHandler {
+  onLineUp(line: Line): void;
+  onLineDown(): void;
+  onPeerOrder(order: PeerOrder): void;
+}
+
 export interface WorkHandler {
   onLineUp(line: Line): void;
   onLineDown(): void;

@@ -36,6 +36,22 @@ export type WorkMessage = Extract<
   { type: "replica.state" | "attempt.chunks" | "attempt.end" | "attempt.embedding" | "attempt.failed" }
 >;
 
+/** Messages about weights and other nodes: `coordinator/peering` and `coordinator/weights` read them. */
+export type PeerMessage = Extract<
+  AgentMessage,
+  {
+    type:
+      | "peer.endpoints"
+      | "peer.report"
+      | "peer.links"
+      | "relay.ask"
+      | "weights.have"
+      | "weights.want"
+      | "weights.done"
+      | "weights.claim";
+  }
+>;
+
 export interface RosterHandlers {
   /** The node can be planned on again. */
   onOnline(nodeId: NodeId): void;
@@ -50,6 +66,7 @@ export interface RosterHandlers {
   onReplicas(nodeId: NodeId): void;
   /** What lies on the node's disk, as it says. */
   onWeights?(nodeId: NodeId, state: WeightsState): void;
+  onPeer?(nodeId: NodeId, message: PeerMessage): void;
 }
 
 export interface Roster {

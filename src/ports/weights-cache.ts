@@ -1,4 +1,5 @@
 import type { Sha256Hex } from "../domain/ids.ts";
+import type { LayerShare } from "../domain/weights.ts";
 
 /** A node's files of weights, addressed by content. A file is complete and verified before `ensure` resolves. */
 export interface WeightsCache {
@@ -22,7 +23,12 @@ export interface CachedWeights {
 
 export interface WeightsWant {
   readonly weightsSha256: Sha256Hex;
+  /** Of the whole model. */
   readonly fileBytes: number;
+  /** What of it: null, or absent, for the whole. */
+  readonly layers?: LayerShare | null;
+  /** Ahead of need: gives way to everything that somebody waits for. */
+  readonly isIdle?: boolean;
   /** Path below the coordinator's URL, and the bearer token of this session. */
   readonly path: string;
   readonly bearer: string;

@@ -13,47 +13,56 @@
  * machine in the middle cannot pass it on. Integers are milliseconds, bytes or counts; digests and keys are lower-case hex.
  */
 import { z } from "zod";
-import { ID_PATTERNS } from "../domain/ids.ts";
 import { NODE_PRICE_MICRO_USD_PER_HOUR_MAX } from "../domain/node-price.ts";
 import { REGION_PATTERN } from "../domain/region.ts";
+import {
+  attemptId,
+  count,
+  hex,
+  hostPortSchema,
+  leaseId,
+  modelId,
+  nodeId,
+  replicaId,
+  requestId,
+  sha256,
+  text,
+  tokenId,
+  tokPerSecond,
+  variant,
+  WIRE_BOUNDS,
+} from "./link-atoms.ts";
+import {
+  peerEndpointsMessageSchema,
+  peerLinksSchema,
+  peerReportSchema,
+  relayAskSchema,
+  relayOfferSchema,
+  relayRefusedSchema,
+  weightsClaimedSchema,
+  weightsClaimSchema,
+  weightsDoneSchema,
+  weightsHaveSchema,
+  weightsHoldersSchema,
+  weightsStageSchema,
+  weightsStateSchema,
+  weightsWantSchema,
+} from "./weights-link.ts";
 
 export const LINK_PROTOCOL_VERSION = 1;
 export const LINK_PROTOCOL_VERSIONS: readonly number[] = [LINK_PROTOCOL_VERSION];
 /** Path of the WebSocket endpoint on the coordinator. */
 export const LINK_PATH = "/grid/v1/link";
-/** Path of a model's file, for agents; followed by the SHA-256 of the weights. */
+/**
+ * Weights for agents, with the bearer of their session; followed by the SHA-256 of the weights and `/manifest` (signed, JSON), `/digests` (32 bytes
+ * for each chunk) or `/files/{index}` (one byte range).
+ */
 export const WEIGHTS_PATH = "/grid/v1/weights/";
+/** Path of a relayed connection's WebSocket, followed by its relay id. */
+export const RELAY_PATH = "/grid/v1/relay/";
 
-/** Bounds on what a peer may send. */
-export const WIRE_BOUNDS = {
-  tokensPerPromptMax: 1_048_576,
-  tokensPerChunkMax: 256,
-  chunksPerFrameMax: 512,
-  replicasPerNodeMax: 64,
-  devicesPerNodeMax: 64,
-  textMax: 2_000,
-  /** Files of weights that a node tells of: those used last. */
-  weightsPerNodeMax: 256,
-} as const;
-
-const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
-/** A hundred thousand times the fastest device there is: sums and products of such figures stay far from infinite. */
-const tokPerSecond = z.number().min(0).max(1e9);
-const tokenId = z
-  .number()
-  .int()
-  .min(0)
-  .max(2 ** 31 - 1);
-const hex = (bytes: number) => z.string().regex(new RegExp(`^[0-9a-f]{${bytes * 2}}$`));
-const text = z.string().max(WIRE_BOUNDS.textMax);
-const sha256 = hex(32);
-const replicaId = z.string().regex(ID_PATTERNS.replica);
-const leaseId = z.string().regex(ID_PATTERNS.lease);
-const attemptId = z.string().regex(ID_PATTERNS.attempt);
-const requestId = z.string().regex(ID_PATTERNS.request);
-const nodeId = z.string().regex(ID_PATTERNS.node);
-const modelId = z.string().regex(ID_PATTERNS.model);
-const variant = z.enum(["cpu", "cuda", "vulkan", "metal"]);
+export { WIRE_BOUNDS } from "./link-atoms.ts";
+export { type WeightsStage, type WeightsState, weightsStateSchema } from "./weights-link.ts";
 
 export const deviceSchema = z.object({
   deviceId: z.string().min(1).max(64),
@@ -135,17 +144,6 @@ const heartbeatSchema = z.object({
 
 const replicaStateSchema = z.object({ type: z.literal("replica.state"), replica: replicaReportSchema });
 
-/** All files of weights on the node, and those it brings in ahead of need; sent when asked for in `welcome`, at once and at each change. */
-export const weightsStateSchema = z.object({
-  type: z.literal("weights.state"),
-  weights: z
-    .array(z.object({ weightsSha256: sha256, fileBytes: count, state: z.enum(["cached", "staging"]) }))
-    .max(WIRE_BOUNDS.weightsPerNodeMax),
-  /** What it may still store; null when the node has not measured it. */
-  freeBytes: count.nullable(),
-});
-export type WeightsState = z.infer<typeof weightsStateSchema>;
-
 const sampledTokenSchema = z.object({
   tokenId,
   logprob: z.number().max(0).nullable(),
@@ -214,6 +212,14 @@ export const agentMessageSchema = z.discriminatedUnion("type", [
   attemptEmbeddingSchema,
   attemptFailedSchema,
   weightsStateSchema,
+  peerEndpointsMessageSchema,
+  weightsHaveSchema,
+  weightsWantSchema,
+  weightsDoneSchema,
+  weightsClaimSchema,
+  peerReportSchema,
+  peerLinksSchema,
+  relayAskSchema,
   goodbyeSchema,
 ]);
 export type AgentMessage = z.infer<typeof agentMessageSchema>;
@@ -240,6 +246,18 @@ const welcomeSchema = z.object({
   coordinatorTimeMs: count,
   /** The coordinator reads `weights.state`; only who sends it is given `weights.stage`. */
   wantsWeightsState: z.boolean().optional(),
+  /** What the grid signs manifests and grants with; Ed25519. */
+  gridPublicKey: hex(32).optional(),
+  /** How nodes reach each other; absent where the grid has no peer network, and weights come from the coordinator alone. */
+  peering: z
+    .object({
+      /** UDP nodes of this grid for hole punching, never of a public network; empty when there are none. */
+      bootstrap: z.array(hostPortSchema).max(8),
+      hasRelay: z.boolean(),
+      /** The node's address as the coordinator sees it. */
+      observedHost: z.string().max(253).nullable(),
+    })
+    .optional(),
 });
 
 const refusedSchema = z.object({
@@ -265,13 +283,6 @@ const replicaLoadSchema = z.object({
 });
 
 const replicaUnloadSchema = z.object({ type: z.literal("replica.unload"), replicaId, reason: text });
-
-/**
- * Bring a file of weights in ahead of need: it takes free room only, yields to every `replica.load` and to the owner, and ends with the
- * link. What came of it is told in `weights.state`; a copy that was cut short goes on from there when it is ordered again.
- */
-const weightsStageSchema = z.object({ type: z.literal("weights.stage"), weightsSha256: sha256, fileBytes: count });
-export type WeightsStage = z.infer<typeof weightsStageSchema>;
 
 export const samplingSchema = z.object({
   temperature: z.number().min(0).max(2),
@@ -340,6 +351,10 @@ export const coordinatorMessageSchema = z.discriminatedUnion("type", [
   attemptStartSchema,
   attemptCancelSchema,
   weightsStageSchema,
+  weightsHoldersSchema,
+  weightsClaimedSchema,
+  relayOfferSchema,
+  relayRefusedSchema,
   nodeDrainSchema,
 ]);
 export type CoordinatorMessage = z.infer<typeof coordinatorMessageSchema>;

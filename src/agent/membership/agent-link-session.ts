@@ -39,7 +39,7 @@ import {
 } from "../../wire/agent-link.ts";
 import { GRID_ID_PATTERN } from "../../wire/join-code.ts";
 import { parseJson, whyNot } from "../../wire/json-frame.ts";
-import type { Line, WorkHandler } from "../session.ts";
+import type { Line, PeerHandler, WorkHandler } from "../session.ts";
 import { endOfClose, type LinkEnd, readChallenge } from "./link-end.ts";
 
 /** Longer than the coordinator's own deadline, so that its refusal arrives first. */
@@ -57,6 +57,7 @@ export interface AgentLinkDuties {
   readonly clock: Clock;
   readonly crypto: Crypto;
   readonly work: WorkHandler;
+  readonly peers: PeerHandler | null;
   readonly log: Log;
   capabilities(): NodeCapabilities;
   isLeaving(): boolean;
@@ -201,7 +202,7 @@ export class AgentLinkSession {
   }
 
   #onWelcome(welcome: Welcome): void {
-    const { clock, crypto, keyPair, work, onOnline } = this.#duties;
+    const { clock, crypto, keyPair, work, peers, onOnline } = this.#duties;
     const nodeId = nodeIdOf(crypto.sha256(keyPair.publicKey));
     if (welcome.nodeId !== nodeId) {
       this.#onMalformed("a welcome for another node");
@@ -226,6 +227,7 @@ export class AgentLinkSession {
     };
     this.beat();
     this.#arm();
+    peers?.onLineUp(line);
     work.onLineUp(line);
     onOnline(line);
   }
@@ -255,6 +257,12 @@ export class AgentLinkSession {
       case "weights.stage":
       case "node.drain":
         this.#duties.work.onOrder(message);
+        return;
+      case "weights.holders":
+      case "weights.claimed":
+      case "relay.offer":
+      case "relay.refused":
+        this.#duties.peers?.onPeerOrder(message);
         return;
       default:
         absurd(message);
@@ -303,9 +311,12 @@ export class AgentLinkSession {
     if (this.#phase === "over") return;
     this.#phase = "over";
     this.#timer?.cancel();
-    const { clock, work, onOver } = this.#duties;
+    const { clock, work, peers, onOver } = this.#duties;
     try {
-      if (this.#onlineSinceMs !== null) work.onLineDown();
+      if (this.#onlineSinceMs !== null) {
+        work.onLineDown();
+        peers?.onLineDown();
+      }
     } catch (thrown) {
       // Membership must hear of the end all the same, or the agent would never connect again.
       this.#duties.log.error({ cause: describeFault(thrown) }, FAULT_AT_LINK);

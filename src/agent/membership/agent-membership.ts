@@ -22,7 +22,7 @@ import type { Link, LinkDialer, LinkTarget } from "../../ports/link.ts";
 import type { Log } from "../../ports/log.ts";
 import type { Random } from "../../ports/random.ts";
 import { backoffMs } from "../../scheduler/retries/backoff.ts";
-import type { WorkHandler } from "../session.ts";
+import type { PeerHandler, WorkHandler } from "../session.ts";
 import { AgentLinkSession } from "./agent-link-session.ts";
 import type { LinkEnd } from "./link-end.ts";
 
@@ -50,6 +50,8 @@ export interface MembershipPorts {
   /** As measured last; asked at each connection. */
   readonly capabilities: () => NodeCapabilities;
   readonly work: WorkHandler;
+  /** Deals with other nodes; without it the node knows the coordinator alone. */
+  readonly peers?: PeerHandler;
 }
 
 export type MembershipStatus =
@@ -155,6 +157,7 @@ export class AgentMembership {
     return await new Promise((resolve) => {
       const session = new AgentLinkSession(link, {
         ...this.#ports,
+        peers: this.#ports.peers ?? null,
         gridId,
         name,
         region: region ?? null,

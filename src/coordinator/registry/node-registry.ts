@@ -31,6 +31,7 @@ import { type LinkRefusal, refusal } from "./link-refusal.ts";
 import { recordOf, shouldStore } from "./node-records.ts";
 import { type HeartbeatChanges, NodeSession } from "./node-session.ts";
 import { NodeTable } from "./node-table.ts";
+import { handOver } from "./peer-messages.ts";
 import { Strangers } from "./strangers.ts";
 import { Strikes } from "./strikes.ts";
 
@@ -360,7 +361,7 @@ export class NodeRegistry implements Roster {
         this.#table.tell((handlers) => handlers.onWeights?.(nodeId, message));
         break;
       default:
-        this.#table.tell((handlers) => handlers.onWork(nodeId, message));
+        this.#table.tell((handlers) => handOver(handlers, nodeId, message));
     }
   }
 

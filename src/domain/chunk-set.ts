@@ -1,0 +1,109 @@
+/** A set of chunk indices as a bitmap; runs are its compact form on the wire: `[[from, count], …]`, ascending, never touching. */
+import { assert } from "./assert.ts";
+
+export type ChunkRun = readonly [from: number, count: number];
+
+export class ChunkSet {
+  readonly chunkCount: number;
+  readonly #bits: Uint8Array;
+  #size = 0;
+
+  constructor(chunkCount: number) {
+    assert(Number.isSafeInteger(chunkCount) && chunkCount >= 0, `${chunkCount} is a count of chunks`);
+    this.chunkCount = chunkCount;
+    this.#bits = new Uint8Array(Math.ceil(chunkCount / 8));
+  }
+
+  static full(chunkCount: number): ChunkSet {
+    const set = new ChunkSet(chunkCount);
+    if (chunkCount > 0) set.addRun([0, chunkCount]);
+    return set;
+  }
+
+  /** Runs beyond the count are a bug: borders check them first (`areRunsValid`). */
+  static of(chunkCount: number, runs: readonly ChunkRun[]): ChunkSet {
+    const set = new ChunkSet(chunkCount);
+    for (const run of runs) set.addRun(run);
+    return set;
+  }
+
+  get size(): number {
+    return this.#size;
+  }
+
+  get isFull(): boolean {
+    return this.#size === this.chunkCount;
+  }
+
+  has(chunk: number): boolean {
+    return ((this.#bits[chunk >> 3] ?? 0) & (1 << (chunk & 7))) !== 0;
+  }
+
+  /** True when it was not there. */
+  add(chunk: number): boolean {
+    assert(chunk >= 0 && chunk < this.chunkCount, `chunk ${chunk} is one of ${this.chunkCount}`);
+    if (this.has(chunk)) return false;
+    this.#bits[chunk >> 3] = (this.#bits[chunk >> 3] ?? 0) | (1 << (chunk & 7));
+    this.#size++;
+    return true;
+  }
+
+  addRun([from, count]: ChunkRun): void {
+    for (let chunk = from; chunk < from + count; chunk++) this.add(chunk);
+  }
+
+  /** True when it was there. */
+  delete(chunk: number): boolean {
+    if (!this.has(chunk)) return false;
+    this.#bits[chunk >> 3] = (this.#bits[chunk >> 3] ?? 0) & ~(1 << (chunk & 7));
+    this.#size--;
+    return true;
+  }
+
+  /** Ascending. */
+  *[Symbol.iterator](): Iterator<number> {
+    for (let chunk = 0; chunk < this.chunkCount; chunk++) {
+      if ((this.#bits[chunk >> 3] ?? 0) === 0) chunk |= 7;
+      else if (this.has(chunk)) yield chunk;
+    }
+  }
+
+  runs(): readonly ChunkRun[] {
+    const runs: [number, number][] = [];
+    for (const chunk of this) {
+      const last = runs.at(-1);
+      if (last !== undefined && last[0] + last[1] === chunk) last[1]++;
+      else runs.push([chunk, 1]);
+    }
+    return runs;
+  }
+
+  clone(): ChunkSet {
+    const copy = new ChunkSet(this.chunkCount);
+    copy.#bits.set(this.#bits);
+    copy.#size = this.#size;
+    return copy;
+  }
+
+  /** Those of this set that the other lacks; both are of one model. */
+  minus(other: ChunkSet): ChunkSet {
+    const rest = new ChunkSet(this.chunkCount);
+    for (const chunk of this) if (!other.has(chunk)) rest.add(chunk);
+    return rest;
+  }
+
+  includes(other: ChunkSet): boolean {
+    for (const chunk of other) if (!this.has(chunk)) return false;
+    return true;
+  }
+}
+
+/** Ascending, positive, apart from each other and within the model. */
+export function areRunsValid(runs: readonly ChunkRun[], chunkCount: number): boolean {
+  let end = -1;
+  for (const [from, count] of runs) {
+    if (from <= end || count < 1 || from + count > chunkCount) return false;
+    end = from + count;
+  }
+  return true;
+}

@@ -1,0 +1,63 @@
+/**
+ * A machine's store of weights, by chunks. Several agents may share the folder: one of them writes a model at a time, all read. What a
+ * call has kept survives `kill -9`; after a power cut what cannot be trusted is verified again before use.
+ */
+import type { ChunkSet } from "../domain/chunk-set.ts";
+import type { Sha256Hex } from "../domain/ids.ts";
+import type { WeightsManifest } from "../domain/weights.ts";
+
+export interface ChunkStore {
+  /**
+   * Opens a model's chunks for reading, making room for none yet. The digests are 32 bytes each, one per chunk, already checked against the
+   * manifest's roots. What an earlier life left is verified here; `onVerified` tells how far.
+   */
+  open(
+    content: StoredContent,
+    options: { signal: AbortSignal; onVerified?: (bytes: number) => void },
+  ): Promise<StoredWeights>;
+  /** The one used longest ago first. */
+  list(): Promise<readonly StoredModel[]>;
+  /** Deletes all there is of a model; one that is not there is no fault. Rejects `weights-in-use` while somebody writes it. */
+  remove(weightsSha256: Sha256Hex): Promise<void>;
+  /** What its disk could still take, less the headroom; null when it cannot be told. */
+  freeBytes(): Promise<number | null>;
+}
+
+export interface StoredContent {
+  readonly manifest: WeightsManifest;
+  readonly digests: Uint8Array;
+  /** The grid's signed text of the manifest, kept beside the chunks so that they can be served and used when the coordinator is away. */
+  readonly signedManifest: Uint8Array;
+}
+
+export interface StoredModel {
+  readonly weightsSha256: Sha256Hex;
+  /** Of all files when whole. */
+  readonly totalBytes: number;
+  /** Verified and on disk. */
+  readonly storedBytes: number;
+  readonly isWhole: boolean;
+}
+
+export interface StoredWeights {
+  readonly content: StoredContent;
+  /** Live: grows as chunks are kept, also by another agent when `refresh` is called. */
+  readonly have: ChunkSet;
+  /** Takes the right to write among all processes; resolves false while another holds it. Released by `close` and by the process's end. */
+  tryLock(): Promise<boolean>;
+  /** Looks again at what is on disk: another agent may have written. */
+  refresh(): Promise<void>;
+  /**
+   * Keeps a chunk if its bytes have the digest of the manifest; `bad` otherwise, and nothing is kept. Needs the lock.
+   * Rejects `disk-full` when the disk or its headroom does not take it.
+   */
+  write(chunk: number, bytes: Uint8Array): Promise<"kept" | "bad">;
+  /** Bytes of a chunk that is here. Rejects `chunk-damaged` (and forgets the chunk) when the disk cannot give them. */
+  read(chunk: number, offset: number, length: number): Promise<Uint8Array>;
+  /** Path of the first file once all chunks are here, each verified in this process: what an engine opens. Rejects `weights-incomplete`. */
+  path(): Promise<string>;
+  /** Reads every chunk again; damaged ones are forgotten and told. */
+  scrub(options: { signal: AbortSignal; onVerified?: (bytes: number) => void }): Promise<readonly number[]>;
+  /** May be called twice. */
+  close(): Promise<void>;
+}

@@ -1,0 +1,19 @@
+/** Who else is on this local network. What it finds is a hint: keys are proved when a connection opens, rights by grants. */
+import type { HostPort } from "../domain/peer.ts";
+
+export interface LanDiscovery {
+  /** Tells the network of this node, and asks who is there. Stops by `stop`, which may be called twice. */
+  start(self: LanAnnouncement, onFound: (found: LanNeighbour) => void): Promise<{ stop(): Promise<void> }>;
+}
+
+export interface LanAnnouncement {
+  readonly gridId: string;
+  /** 64 hex; null for a coordinator. */
+  readonly publicKeyHex: string | null;
+  readonly role: "agent" | "coordinator";
+  readonly port: number;
+}
+
+export interface LanNeighbour extends LanAnnouncement {
+  readonly addresses: readonly HostPort[];
+}

@@ -1,0 +1,33 @@
+/** Where models come from: the Hugging Face hub, https addresses, files and folders of the operator. */
+import type { WeightsOrigin } from "../domain/weights.ts";
+
+export interface ModelSources {
+  /**
+   * Reads what a reference names and lists its files: `hf:<owner>/<repo>[@revision][:<quantisation or file>]`, `https://…`, or a path.
+   * Rejects with a `FallowError`: `model-source-invalid` (the reference), `model-source-unreachable`, `model-source-refused`
+   * (status; what token or licence would help), `model-source-unsafe` (redirect to another host, private address, path outside).
+   */
+  resolve(reference: string, signal: AbortSignal): Promise<ResolvedSource>;
+}
+
+export interface ResolvedSource {
+  readonly origin: WeightsOrigin;
+  /** A good id for the model when the operator names none. */
+  readonly suggestedId: string;
+  readonly licence: string | null;
+  /** In load order; all GGUF. */
+  readonly files: readonly SourceFile[];
+}
+
+export interface SourceFile {
+  /** Plain name. */
+  readonly name: string;
+  /** Null when the source does not tell. */
+  readonly fileBytes: number | null;
+  /** As the source claims; verified while it comes. */
+  readonly sha256: string | null;
+  /** Path when it lies on this machine already; it is read there, not fetched. */
+  readonly localPath: string | null;
+  /** Yields bytes from `offset` on, over as many requests as it takes; rejects `model-source-changed` when it is another file than before. */
+  read(offset: number, signal: AbortSignal): AsyncIterable<Uint8Array>;
+}
