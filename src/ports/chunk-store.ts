@@ -15,6 +15,8 @@ export interface ChunkStore {
     content: StoredContent,
     options: { signal: AbortSignal; onVerified?: (bytes: number) => void },
   ): Promise<StoredWeights>;
+  /** What lies beside a model's chunks, as it was once given to `open`, unchecked; null when there is none that can be read. */
+  kept(weightsSha256: Sha256Hex): Promise<Pick<StoredContent, "digests" | "signedManifest"> | null>;
   /** The one used longest ago first. */
   list(): Promise<readonly StoredModel[]>;
   /** Deletes all there is of a model; one that is not there is no fault. Rejects `weights-in-use` while somebody writes it. */
@@ -45,6 +47,8 @@ export interface StoredWeights {
   readonly have: ChunkSet;
   /** Takes the right to write among all processes; resolves false while another holds it. Released by `close` and by the process's end. */
   tryLock(): Promise<boolean>;
+  /** Gives the right to write up and goes on reading. Does nothing without it. */
+  unlock(): Promise<void>;
   /** Looks again at what is on disk: another agent may have written. */
   refresh(): Promise<void>;
   /**
@@ -54,8 +58,11 @@ export interface StoredWeights {
   write(chunk: number, bytes: Uint8Array): Promise<"kept" | "bad">;
   /** Bytes of a chunk that is here. Rejects `chunk-damaged` (and forgets the chunk) when the disk cannot give them. */
   read(chunk: number, offset: number, length: number): Promise<Uint8Array>;
-  /** Path of the first file once all chunks are here, each verified in this process: what an engine opens. Rejects `weights-incomplete`. */
-  path(): Promise<string>;
+  /**
+   * Path of the first file once all chunks are here, each verified in this process: what an engine opens. With `needed` those of a share
+   * are enough; what is not here reads as zeros there. Rejects `weights-incomplete`.
+   */
+  path(needed?: ChunkSet): Promise<string>;
   /** Reads every chunk again; damaged ones are forgotten and told. */
   scrub(options: { signal: AbortSignal; onVerified?: (bytes: number) => void }): Promise<readonly number[]>;
   /** May be called twice. */
