@@ -12,6 +12,10 @@ export interface ModelSources {
 
 export interface ResolvedSource {
   readonly origin: WeightsOrigin;
+  /** The reference with everything that was chosen written out (commit, file): it names the same bytes tomorrow. */
+  readonly pinned: string;
+  /** What was chosen for the operator, in a sentence; null when he named it all. */
+  readonly chosen: string | null;
   /** A good id for the model when the operator names none. */
   readonly suggestedId: string;
   readonly licence: string | null;
@@ -28,6 +32,11 @@ export interface SourceFile {
   readonly sha256: string | null;
   /** Path when it lies on this machine already; it is read there, not fetched. */
   readonly localPath: string | null;
-  /** Yields bytes from `offset` on, over as many requests as it takes; rejects `model-source-changed` when it is another file than before. */
-  read(offset: number, signal: AbortSignal): AsyncIterable<Uint8Array>;
+  /** Changes when the content does (an entity tag, a digest); null when nothing tells. Compared when a download goes on after a restart. */
+  readonly version: string | null;
+  /**
+   * Yields bytes from `offset` on, over as many requests as it takes; rejects `model-source-changed` when it is another file than before.
+   * `onWait` is told why nothing comes, before each pause.
+   */
+  read(offset: number, signal: AbortSignal, onWait?: (why: string) => void): AsyncIterable<Uint8Array>;
 }

@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import {
   constants,
   copyFileSync,
+  existsSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
@@ -15,7 +16,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
-import { sha256Hex } from "../../domain/ids.ts";
+import { type Sha256Hex, sha256Hex } from "../../domain/ids.ts";
 import { DiskModelFiles } from "./disk-model-files.ts";
 
 function clones(path: string): boolean {
@@ -25,6 +26,11 @@ function clones(path: string): boolean {
   } catch {
     return false;
   }
+}
+
+async function keepOne(files: DiskModelFiles, path: string, digest: Sha256Hex): Promise<string> {
+  const [kept = ""] = await files.keep([{ path, name: "model.gguf", isOurs: false }], digest);
+  return kept;
 }
 
 describe("model files on disk", () => {
@@ -71,7 +77,7 @@ describe("model files on disk", () => {
     const { path, digest } = written("weights");
     const link = join(folder, "link.gguf");
     symlinkSync(path, link);
-    const kept = await files.keep(link, digest);
+    const kept = await keepOne(files, link, digest);
     unlinkSync(link);
     unlinkSync(path);
     expect(readFileSync(kept, "utf8")).toBe("weights");
@@ -79,7 +85,7 @@ describe("model files on disk", () => {
 
   test("a kept file stays as it was when the operator writes into his own in place", async () => {
     const { path, digest } = written("weights");
-    const kept = await files.keep(path, digest);
+    const kept = await keepOne(files, path, digest);
     writeFileSync(path, "CHANGED", { flag: "r+" });
     expect(readFileSync(kept, "utf8")).toBe("weights");
     expect(statSync(kept).mode & 0o777).toBe(0o600);
@@ -89,27 +95,74 @@ describe("model files on disk", () => {
     const { path, digest } = written("x");
     skip(clones(path), "this file system makes clones, which take no room");
     truncateSync(path, 2 ** 43);
-    await expect(files.keep(path, digest)).rejects.toMatchObject({ code: "disk-full" });
+    await expect(keepOne(files, path, digest)).rejects.toMatchObject({ code: "disk-full" });
     expect(readdirSync(join(folder, "kept"))).toEqual([]);
   });
 
   test("keeping twice is one file, and what a killed copy left is removed", async () => {
     const { path, digest } = written("weights");
-    const kept = await files.keep(path, digest);
+    const kept = await keepOne(files, path, digest);
     writeFileSync(join(folder, "kept", ".0123456789ab.tmp"), "half");
     const later = new DiskModelFiles({ folder: join(folder, "kept"), bundled: [] });
-    expect(await later.keep(path, digest)).toBe(kept);
+    expect(await keepOne(later, path, digest)).toBe(kept);
     const other = join(folder, "other.gguf");
     writeFileSync(other, "other weights");
-    await later.keep(other, sha256Hex("0".repeat(64)));
+    await keepOne(later, other, sha256Hex("0".repeat(64)));
     expect(readdirSync(join(folder, "kept")).sort()).toEqual([`${"0".repeat(64)}.gguf`, `${digest}.gguf`].sort());
   });
 
   test("discarding what was never kept is no error", async () => {
     const { path, digest } = written("weights");
     await files.discard(digest);
-    await files.keep(path, digest);
+    await keepOne(files, path, digest);
     await files.discard(digest);
     expect(readdirSync(join(folder, "kept"))).toEqual([]);
+  });
+
+  test("a split set is kept under the names that its engine looks for, and found in load order", async () => {
+    const names = ["m-00001-of-00002.gguf", "m-00002-of-00002.gguf"];
+    const parts = names.map((name) => {
+      const path = join(folder, `part-${name}`);
+      writeFileSync(path, name);
+      return { path, name, isOurs: name.includes("00002-of") };
+    });
+    const digest = sha256Hex("1".repeat(64));
+    const kept = await files.keep(parts, digest);
+    expect(kept).toEqual(names.map((name) => join(folder, "kept", digest, name)));
+    expect(await files.kept(digest)).toEqual(kept);
+    expect(parts.map(({ path }) => existsSync(path))).toEqual([true, false]);
+    await files.discard(digest);
+    expect(readdirSync(join(folder, "kept"))).toEqual([]);
+  });
+
+  test("what nodes are given is there once it was described, and goes with the weights", async () => {
+    const { path, digest } = written("weights");
+    const kept = await keepOne(files, path, digest);
+    expect(await files.content(digest)).toBe(null);
+    const description = { signedManifest: Buffer.from("signed"), digests: new Uint8Array(32).fill(7) };
+    await files.describe(digest, description);
+    const content = await files.content(digest);
+    expect(Buffer.from(content?.signedManifest ?? []).toString()).toBe("signed");
+    expect([...(content?.digests ?? [])]).toEqual([...description.digests]);
+    expect(content?.files).toEqual([kept]);
+    await files.discard(digest);
+    expect(await files.content(digest)).toBe(null);
+    expect(readdirSync(join(folder, "kept"))).toEqual([]);
+  });
+
+  test("chunk digests are those of the chunks, the last one short, however the bytes come", async () => {
+    const { path, digest } = written("0123456789");
+    const file = await files.open(path);
+    const told: number[] = [];
+    const { sha256, chunkDigests } = await file.digest({
+      chunkBytes: 4,
+      signal: AbortSignal.timeout(10_000),
+      onBytes: (bytes) => told.push(bytes),
+    });
+    await file.close();
+    expect(sha256).toBe(digest);
+    const expected = ["0123", "4567", "89"].map((part) => createHash("sha256").update(part).digest());
+    expect(Buffer.from(chunkDigests)).toEqual(Buffer.concat(expected));
+    expect(told).toEqual([10]);
   });
 });

@@ -3,6 +3,7 @@
  * its file was read, hashed, kept in the home and its vocabulary opened; until then nobody sees it, and a crash in between
  * leaves at most an unused file that the next `add` of it meets again.
  */
+import { assert } from "../../domain/assert.ts";
 import { describeFault, FallowError } from "../../domain/fault.ts";
 import { modelId as asModelId, ID_PATTERNS, type ModelId, type Sha256Hex } from "../../domain/ids.ts";
 import type { ModelManifest } from "../../domain/model.ts";
@@ -156,7 +157,9 @@ export class ModelCatalogue {
       return refuse("invalid-request", message, { param: "id" });
     }
     const manifest = this.#manifest({ modelId, weightsSha256, terms, known, file: read.value.manifest });
-    const weightsPath = await modelFiles.keep(file.path, weightsSha256);
+    const name = file.path.split(/[/\\]/).at(-1) ?? "model.gguf";
+    const [weightsPath] = await modelFiles.keep([{ path: file.path, name, isOurs: false }], weightsSha256);
+    assert(weightsPath !== undefined, "what was kept has a path");
     const record: ModelRecord = { manifest, weightsPath };
     const open = this.#entries.get(modelId)?.tokenizer ?? null;
     const tokenizer = open === null ? await this.#openTokenizer(record) : ok(open);
