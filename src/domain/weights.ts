@@ -4,7 +4,9 @@
  * file may be short. Which bytes a layer needs is told by parts, so that a node fetches the chunks of its layers only.
  */
 import { assert } from "./assert.ts";
-import type { Sha256Hex } from "./ids.ts";
+import { fromHex, toHex } from "./hex.ts";
+import { type Sha256Hex, sha256Hex } from "./ids.ts";
+import type { Sha256 } from "./merkle-tree.ts";
 
 /** What the grid signs for each model; small, whatever the model's size: the chunks' digests are one blob beside it. */
 export interface WeightsManifest {
@@ -41,6 +43,8 @@ export interface WeightsPart {
   readonly kind: WeightsPartKind;
   /** Only of `layer`: 0 to layerCount - 1. */
   readonly layer?: number;
+  /** Only of `embedding`: the model has no output matrix of its own, its last stage reads this part too. */
+  readonly isOutputToo?: true;
   /** Ascending by file and offset. */
   readonly ranges: readonly FileRange[];
 }
@@ -95,6 +99,16 @@ export function chunkCountOf({ files, chunkBytes }: Pick<WeightsManifest, "files
 
 export function totalBytesOf({ files }: Pick<WeightsManifest, "files">): number {
   return files.reduce((sum, file) => sum + file.fileBytes, 0);
+}
+
+/** A model's digest from those of its files, in order: of one file its own, of several the digest of their raw digests, concatenated. */
+export function weightsSha256Of(fileSha256s: readonly Sha256Hex[], sha256: Sha256): Sha256Hex {
+  const [first] = fileSha256s;
+  assert(first !== undefined, "a model has a file");
+  if (fileSha256s.length === 1) return first;
+  const joined = new Uint8Array(fileSha256s.length * DIGEST_BYTES);
+  for (const [index, hex] of fileSha256s.entries()) joined.set(fromHex(hex) ?? [], index * DIGEST_BYTES);
+  return sha256Hex(toHex(sha256(joined)));
 }
 
 /** Where a chunk lies. The index is 0 to `chunkCountOf` - 1. */

@@ -3,8 +3,8 @@
  * (https://c2sp.org/signed-note): three lines of text (origin, size, root), an empty line, and one line for each signature:
  * an em dash, the key's name, and base64 of 4 bytes of key hash followed by the Ed25519 signature over the text.
  */
+import type { Sha256 } from "../domain/merkle-tree.ts";
 import { fromBase64, toBase64 } from "./hex.ts";
-import type { Sha256 } from "./merkle-log.ts";
 
 export interface SignatureCheck {
   verify(claim: { publicKey: Uint8Array; message: Uint8Array; signature: Uint8Array }): boolean;

@@ -1,20 +1,8 @@
 /** Bytes as text: lower-case hex, and base64 as RFC 4648 section 4 (what C2SP notes use). */
 
+export { fromHex, toHex } from "../domain/hex.ts";
+
 const BASE64 = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-
-export function toHex(bytes: Uint8Array): string {
-  let text = "";
-  for (const byte of bytes) text += byte.toString(16).padStart(2, "0");
-  return text;
-}
-
-/** Null unless the text is an even count of hex digits. */
-export function fromHex(text: string): Uint8Array | null {
-  if (text.length % 2 !== 0 || !/^[0-9a-f]*$/i.test(text)) return null;
-  const bytes = new Uint8Array(text.length / 2);
-  for (let at = 0; at < bytes.length; at++) bytes[at] = Number.parseInt(text.slice(at * 2, at * 2 + 2), 16);
-  return bytes;
-}
 
 export function toBase64(bytes: Uint8Array): string {
   let text = "";

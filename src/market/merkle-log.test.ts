@@ -1,18 +1,9 @@
 import { createHash } from "node:crypto";
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { leafHash, nodeHash, type Sha256, treeRoot } from "../domain/merkle-tree.ts";
 import { fromHex, toHex } from "./hex.ts";
-import {
-  consistencyPath,
-  inclusionPath,
-  isConsistent,
-  isIncluded,
-  leafHash,
-  nodeHash,
-  type PerfectHash,
-  rootOf,
-  type Sha256,
-} from "./merkle-log.ts";
+import { consistencyPath, inclusionPath, isConsistent, isIncluded, type PerfectHash, rootOf } from "./merkle-log.ts";
 import { MerkleTiles, TILE_LEAVES } from "./merkle-tiles.ts";
 
 const sha256: Sha256 = (data) => new Uint8Array(createHash("sha256").update(data).digest());
@@ -39,6 +30,14 @@ const once = (name: string, compute: () => Uint8Array) => {
 const perfect: PerfectHash = (level, index) =>
   once(`${level}/${index}`, () => naiveRoot(LEAVES.slice(index * 2 ** level, (index + 1) * 2 ** level)));
 const rootAt = (size: number) => once(`root ${size}`, () => naiveRoot(LEAVES.slice(0, size)));
+
+test("the root that one pass over the entries finds is that of the definition", () => {
+  const entries = Array.from({ length: 300 }, (_, index) => new TextEncoder().encode(`entry ${index}`));
+  for (let size = 0; size <= entries.length; size++) {
+    const leaves = entries.slice(0, size).map((entry) => leafHash(entry, sha256));
+    expect(toHex(treeRoot(entries.slice(0, size), sha256))).toBe(toHex(naiveRoot(leaves)));
+  }
+});
 
 describe("the tree of RFC 9162", () => {
   test("gives the published hashes of Certificate Transparency's test tree", () => {

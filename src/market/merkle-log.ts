@@ -8,28 +8,13 @@
  * caller's matter (tiles in market/merkle-tiles.ts).
  */
 import { assert } from "../domain/assert.ts";
+import { HASH_BYTES, nodeHash, type Sha256 } from "../domain/merkle-tree.ts";
 
-export type Sha256 = (data: Uint8Array) => Uint8Array;
 /** Hash of the perfect subtree; level 0 is a leaf's hash. */
 export type PerfectHash = (level: number, index: number) => Uint8Array;
 
-const HASH_BYTES = 32;
 /** 2^48 leaves: a bound on the walk and on the length of a proof. */
 export const PATH_HASHES_MAX = 48;
-
-export function leafHash(entry: Uint8Array, sha256: Sha256): Uint8Array {
-  const input = new Uint8Array(entry.length + 1);
-  input.set(entry, 1);
-  return sha256(input);
-}
-
-export function nodeHash(left: Uint8Array, right: Uint8Array, sha256: Sha256): Uint8Array {
-  const input = new Uint8Array(1 + 2 * HASH_BYTES);
-  input[0] = 1;
-  input.set(left, 1);
-  input.set(right, 1 + HASH_BYTES);
-  return sha256(input);
-}
 
 /** MTH of the whole tree; of an empty one, the hash of nothing. */
 export function rootOf(size: number, perfect: PerfectHash, sha256: Sha256): Uint8Array {

@@ -5,7 +5,8 @@
  * the store, which the caller fetches first (`tileOf`).
  */
 import { assert } from "../domain/assert.ts";
-import { inclusionPath, nodeHash, type PerfectHash, rootOf, type Sha256 } from "./merkle-log.ts";
+import { nodeHash, type Sha256 } from "../domain/merkle-tree.ts";
+import { inclusionPath, type PerfectHash, rootOf } from "./merkle-log.ts";
 
 const TILE_LEVEL = 8;
 /** Leaves in a tile. */

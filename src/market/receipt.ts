@@ -5,10 +5,10 @@
 import type { AttemptRecord } from "../domain/attempt.ts";
 import type { Sha256Hex } from "../domain/ids.ts";
 import { sha256Hex } from "../domain/ids.ts";
+import { leafHash, type Sha256 } from "../domain/merkle-tree.ts";
 import type { NodeStatement, ReceiptAttempt, ReceiptBody } from "../domain/receipt.ts";
 import { canonicalSignedJson } from "./canonical-json.ts";
 import { toHex } from "./hex.ts";
-import { leafHash, type Sha256 } from "./merkle-log.ts";
 
 const STATEMENT_LABEL = "fallow-attempt-v1\0";
 const RECEIPT_LABEL = "fallow-receipt-v1\0";

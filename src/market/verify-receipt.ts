@@ -3,6 +3,8 @@
  * a person sees which part of a bad receipt is bad. What it cannot show alone: that the coordinator's key is the right grid's
  * (give `trustedPublicKeyHex` for that), and that the log has no second history (compare checkpoints for that).
  */
+
+import type { Sha256 } from "../domain/merkle-tree.ts";
 import { nodeIdOf } from "../domain/node-id.ts";
 import type { NodeStatement, ReceiptAttempt, ReceiptBody, ReceiptInclusion, SignedReceipt } from "../domain/receipt.ts";
 import type { Outcome } from "../domain/refusal.ts";
@@ -10,7 +12,7 @@ import { canonicalSignedJson } from "./canonical-json.ts";
 import { logOrigin, openCheckpoint, type SignatureCheck } from "./checkpoint.ts";
 import { fromHex, toHex } from "./hex.ts";
 import { costOf } from "./hold.ts";
-import { isIncluded, type Sha256 } from "./merkle-log.ts";
+import { isIncluded } from "./merkle-log.ts";
 import { receiptBytes, receiptLeaf, statementBytes } from "./receipt.ts";
 
 export interface ReceiptCheck {

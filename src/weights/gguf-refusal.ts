@@ -11,6 +11,10 @@ export const GGUF_REFUSAL_CODES = [
   "bad-metadata",
   "unknown-architecture",
   "bad-vocabulary",
+  "split-missing",
+  "split-doubled",
+  "split-order",
+  "split-foreign",
 ] as const;
 export type GgufRefusalCode = (typeof GGUF_REFUSAL_CODES)[number];
 

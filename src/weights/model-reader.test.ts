@@ -164,7 +164,12 @@ describe("a model that cannot be run is refused", () => {
       /bos_token_id is 4/,
     ],
     ["an unknown tokeniser", { "tokenizer.ggml.model": string("bert") }, "bad-vocabulary", /"bert"/],
-    ["parts in other files", { "split.count": uint32(3) }, "bad-metadata", /split.count is 3.*merge/],
+    [
+      "parts in other files",
+      { "split.count": uint32(3) },
+      "split-missing",
+      /split.count is 3.*missing, number 2, 3 of 3/,
+    ],
     [
       "a template of megabytes",
       { "tokenizer.chat_template": string("x".repeat(1_100_000)) },

@@ -2,7 +2,7 @@
  * What the grid must know of a model, read from its GGUF: sizes for placement, the template, the tokeniser's digest. A file
  * that the engine could not run is refused here, with the reason, before anything is stored or sent.
  */
-
+import { toHex } from "../domain/hex.ts";
 import { type Sha256Hex, sha256Hex } from "../domain/ids.ts";
 import type { ModelManifest } from "../domain/model.ts";
 import { no, type Outcome, ok } from "../domain/refusal.ts";
@@ -14,6 +14,7 @@ import { GgufProblem, type GgufRefusal } from "./gguf-refusal.ts";
 import { tokenizerOnlyGguf } from "./gguf-writer.ts";
 import { Metadata } from "./metadata.ts";
 import { quantisationOf } from "./quantisation.ts";
+import { joinSplit } from "./split-gguf.ts";
 import { checkVocabulary } from "./vocabulary-check.ts";
 
 /** The fields of a manifest that come from the file. */
@@ -21,7 +22,10 @@ export type FileManifest = Omit<ModelManifest, "modelId" | "weightsSha256" | "pr
 
 export interface ReadModel {
   readonly manifest: FileManifest;
+  /** Metadata of the first file, tensors of all; a tensor's offset counts from the start of its own file. */
   readonly header: GgufHeader;
+  /** Of each file, in order. */
+  readonly headers: readonly GgufHeader[];
   /** A GGUF of the vocabulary alone; its digest is the manifest's `tokenizerSha256`. */
   readonly tokenizer: Uint8Array;
 }
@@ -35,24 +39,33 @@ const TEMPLATE_BYTES_MAX = 1024 * 1024;
 const NAME_CHARACTERS_MAX = 200;
 const F16_BYTES = 2;
 
-/** `sha256` comes from the Crypto port. Rejects only when the source's `read` does. */
+/**
+ * Reads a model of one file, or of all files of a split one in their order; `names` are theirs, and checked when given.
+ * `sha256` comes from the Crypto port. Rejects only when a source's `read` does.
+ */
 export async function readManifest(
-  source: ByteSource,
+  files: ByteSource | readonly ByteSource[],
   sha256: (data: Uint8Array) => Uint8Array,
+  names: readonly string[] | null = null,
 ): Promise<Outcome<ReadModel, GgufRefusal>> {
-  const header = await readGgufHeader(source);
-  if (!header.ok) return header;
+  const headers: GgufHeader[] = [];
+  for (const [index, source] of ("read" in files ? [files] : files).entries()) {
+    const header = await readGgufHeader(source);
+    if (!header.ok)
+      return no(names === null ? header.reason : inFile(header.reason, names[index] ?? `file ${index + 1}`));
+    headers.push(header.value);
+  }
   try {
-    return ok(manifestOf(header.value, sha256));
+    const header = joinSplit(headers, names);
+    return ok({ ...manifestOf(header, sha256), headers });
   } catch (problem) {
     if (problem instanceof GgufProblem) return no(problem.refusal);
     throw problem;
   }
 }
 
-function manifestOf(header: GgufHeader, sha256: (data: Uint8Array) => Uint8Array): ReadModel {
+function manifestOf(header: GgufHeader, sha256: (data: Uint8Array) => Uint8Array): Omit<ReadModel, "headers"> {
   const metadata = new Metadata(header);
-  refuseSplit(metadata);
   const architecture = metadata.text("general.architecture");
   if (!ARCHITECTURES.has(architecture)) {
     const known = [...ARCHITECTURES].sort().join(", ");
@@ -64,7 +77,7 @@ function manifestOf(header: GgufHeader, sha256: (data: Uint8Array) => Uint8Array
   checkTensors(header, shape);
   const tokenizer = tokenizerOnlyGguf(header);
   const chatTemplate = templateOf(metadata);
-  const digest = (data: Uint8Array): Sha256Hex => sha256Hex(hexOf(sha256(data)));
+  const digest = (data: Uint8Array): Sha256Hex => sha256Hex(toHex(sha256(data)));
   const name = metadata.textOrNull("general.name") ?? metadata.textOrNull("general.basename") ?? architecture;
   const manifest: FileManifest = {
     fileBytes: header.fileBytes,
@@ -80,14 +93,6 @@ function manifestOf(header: GgufHeader, sha256: (data: Uint8Array) => Uint8Array
     licence: metadata.textOrNull("general.license")?.slice(0, NAME_CHARACTERS_MAX) ?? null,
   };
   return { manifest, header, tokenizer };
-}
-
-function refuseSplit(metadata: Metadata): void {
-  const parts = metadata.integerOrNull("split.count", { least: 0, most: 65_535 });
-  if (parts !== null && parts > 1) {
-    const message = `split.count is ${parts}: join the files with llama-gguf-split --merge first`;
-    throw new GgufProblem("bad-metadata", message);
-  }
 }
 
 type Shape = Pick<
@@ -155,6 +160,6 @@ function valuesOf(tensor: GgufTensor): number {
   return tensor.dimensions.reduce((product, dimension) => product * dimension, 1);
 }
 
-function hexOf(bytes: Uint8Array): string {
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+function inFile({ code, message }: GgufRefusal, name: string): GgufRefusal {
+  return { code, message: `${JSON.stringify(name)}: ${message}` };
 }

@@ -5,9 +5,10 @@
 import { expect } from "vitest";
 import { NodeCrypto } from "../../src/adapters/crypto-node/node-crypto.ts";
 import { openPostgresStore, openSqliteStore } from "../../src/adapters/store-sql/sql-store.ts";
+import { nodeHash } from "../../src/domain/merkle-tree.ts";
 import { openCheckpoint, type TreeHead } from "../../src/market/checkpoint.ts";
 import { fromHex, toHex } from "../../src/market/hex.ts";
-import { consistencyPath, isConsistent, nodeHash, type PerfectHash, rootOf } from "../../src/market/merkle-log.ts";
+import { consistencyPath, isConsistent, type PerfectHash, rootOf } from "../../src/market/merkle-log.ts";
 import { verifyReceipt } from "../../src/market/verify-receipt.ts";
 import type { Store } from "../../src/ports/store.ts";
 import { SeededRandom } from "../../src/sim/time/random.ts";
