@@ -78,5 +78,8 @@ export const PANELS = [
   panel("fallow_planned_moved_bytes", "Bytes that loads had to move", "count"),
   panel("fallow_cold_starts", "Loads that somebody waited for", "count"),
   panel("fallow_plan_orders_dropped", "Orders that no longer stood", "count"),
+  panel("fallow_relays_open", "Relayed connections between nodes", "count"),
+  panel("fallow_relay_bytes_total", "Bytes relayed between nodes", "count"),
+  panel("fallow_relays_refused", "Relayed connections refused", "count"),
   panel("fallow_plan_refusals", "Nodes kept out by a constraint", "count"),
 ];

@@ -12,6 +12,7 @@ import type { DispatchOptions } from "./dispatch/dispatch-options.ts";
 import type { ReplicaPlanner } from "./dispatch/replica-planning.ts";
 import type { ForecastOptions } from "./forecast/forecast-options.ts";
 import type { GatewayOptions } from "./gateway/gateway-options.ts";
+import type { RelayOptions } from "./peering/relay-options.ts";
 
 export interface CoordinatorPorts {
   readonly clock: Clock;
@@ -39,6 +40,8 @@ export interface CoordinatorOptions {
   readonly forecast?: Partial<ForecastOptions>;
   /** Bounds of the gateway that differ from `GATEWAY_DEFAULTS`. */
   readonly gateway?: Partial<GatewayOptions>;
+  /** Bounds of relayed connections that differ from `RELAY_OPTIONS`. */
+  readonly relay?: Partial<RelayOptions>;
   /** Files of the status page; without them `/` answers 404. */
   readonly statusPage?: StatusPageFiles;
 }

@@ -1,6 +1,7 @@
 import type { Dispatcher } from "./dispatch/dispatcher.ts";
 import type { Forecast } from "./forecast/forecast.ts";
 import type { ModelCatalogue } from "./models/model-catalogue.ts";
+import type { RelayDesk } from "./peering/relay-desk.ts";
 import type { NodeRegistry } from "./registry/node-registry.ts";
 import type { Settlement } from "./settlement/settlement.ts";
 
@@ -16,4 +17,6 @@ export interface CoordinatorParts {
   readonly settlement: Settlement;
   readonly dispatcher: Dispatcher;
   readonly forecast: Forecast;
+  /** Connections between nodes that have no other way to each other. */
+  readonly relay: RelayDesk;
 }

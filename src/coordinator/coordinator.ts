@@ -15,6 +15,7 @@ import { startIdempotencySweep } from "./gateway/idempotency-sweep.ts";
 import { takeGridIdentity } from "./grid-identity.ts";
 import { httpSurface } from "./http-surface.ts";
 import { ModelCatalogue } from "./models/model-catalogue.ts";
+import { RelayDesk } from "./peering/relay-desk.ts";
 import { NodeRegistry } from "./registry/node-registry.ts";
 import { Settlement } from "./settlement/settlement.ts";
 
@@ -44,13 +45,24 @@ export async function createCoordinator(ports: CoordinatorPorts, options: Coordi
     { ...ports, gridId, boot, roster: registry, models, outlook: forecast },
     options.dispatch,
   );
+  const relay = new RelayDesk({ ...ports, roster: registry, sessions: registry }, options.relay);
   models.onChange(() => dispatcher.pool.planSoon());
   await settlement.start();
   await store.idempotency.sweep({ nowMs: startedAtMs, isStart: true });
   await models.start();
   await registry.start();
   dispatcher.start();
-  const parts: CoordinatorParts = { gridId, boot, startedAtMs, registry, models, settlement, dispatcher, forecast };
+  const parts: CoordinatorParts = {
+    gridId,
+    boot,
+    startedAtMs,
+    registry,
+    models,
+    settlement,
+    dispatcher,
+    forecast,
+    relay,
+  };
   const surface = httpSurface(ports, options, parts);
   const sweep = startIdempotencySweep({ store: store.idempotency, clock, log });
   log.info({ gridId, boot, models: models.list().length }, "grid open");
@@ -72,6 +84,7 @@ export async function createCoordinator(ports: CoordinatorPorts, options: Coordi
     stop: async () => {
       const isKept = forecast.stop();
       dispatcher.stop();
+      relay.stop();
       registry.stop();
       models.stop();
       settlement.stop();

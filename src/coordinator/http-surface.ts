@@ -15,6 +15,7 @@ import { observedDispatch } from "./forecast/observed-dispatch.ts";
 import { createGateway, type Gateway, type RequestOrigin } from "./gateway/gateway.ts";
 import { GATEWAY_DEFAULTS, type GatewayModels } from "./gateway/gateway-options.ts";
 import { samplingSeedSecret } from "./grid-identity.ts";
+import { registerRelayMetrics } from "./peering/relay-metrics.ts";
 import { WeightsEndpoint } from "./registry/weights-endpoint.ts";
 
 export interface HttpSurface {
@@ -31,6 +32,7 @@ export function httpSurface(
   registerDispatchMetrics(metrics, parts.dispatcher);
   registerPlacementMetrics(metrics, parts.dispatcher.pool, ports.clock);
   registerForecastMetrics(metrics, parts.forecast);
+  registerRelayMetrics(metrics, parts.relay);
   const gateway = createGateway(
     {
       ...GATEWAY_DEFAULTS,

@@ -29,6 +29,8 @@ export interface HttpServerOptions {
   readonly tls: TlsIdentity | null;
   readonly handler: (request: Request, info: RequestInfo) => Promise<Response>;
   readonly links: { readonly path: string; readonly upgrade: (upgrade: LinkUpgrade) => void };
+  /** Takes upgrades of all paths that begin so. */
+  readonly relays?: { readonly pathPrefix: string; readonly upgrade: (upgrade: LinkUpgrade) => void };
   /** Instead of `HTTP_BOUNDS.unreadMs`. */
   readonly unreadMsMax?: number;
 }
@@ -155,12 +157,12 @@ function serve(server: Server, options: HttpServerOptions, channelBinding: () =>
   });
   server.on("upgrade", (request: IncomingMessage, socket: Duplex, head: Buffer) => {
     socket.on("error", () => socket.destroy());
-    const path = (request.url ?? "").split("?")[0];
-    if (path !== options.links.path) {
-      refuseSocket(socket, "HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
-      return;
-    }
-    options.links.upgrade({ request, socket, head, channelBinding: channelBinding() });
+    const [path = ""] = (request.url ?? "").split("?");
+    const { links, relays } = options;
+    const upgrade = { request, socket, head, channelBinding: channelBinding() };
+    if (path === links.path) links.upgrade(upgrade);
+    else if (relays !== undefined && path.startsWith(relays.pathPrefix)) relays.upgrade(upgrade);
+    else refuseSocket(socket, "HTTP/1.1 404 Not Found\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
   });
 }
 

@@ -81,5 +81,6 @@ declare module "hyperdht" {
     onrequest(request: DhtRequest): boolean;
   }
 
+  // biome-ignore lint/style/noDefaultExport: the library has no other export
   export { HyperDht as default };
 }
