@@ -75,6 +75,11 @@ export function findLavapipe(): string | null {
   return found !== undefined && loaders.some(isReadable) ? found : null;
 }
 
+/** `nft`, with all that a network lab needs beside it, or null. Debian keeps them where only root's PATH looks. */
+export function findTrafficTools(): string | null {
+  return ["ip", "tc", "ss"].every((name) => onPath([name]) !== null) ? onPath(["nft"]) : null;
+}
+
 /** In CI nothing may be left out: a suite fails where it would otherwise be skipped with a reason. */
 export const isCi = (): boolean =>
   process.env["CI"] !== undefined && process.env["CI"] !== "" && process.env["CI"] !== "false";
@@ -88,6 +93,16 @@ export interface TestTool {
   /** The environment variable that names it where it is not found. */
   readonly variable: string;
 }
+
+const NETWORK_TOOLS: readonly TestTool[] = [
+  {
+    name: "Linux's network tools (ip, tc, ss, nft)",
+    suites: "everything that runs in a network lab",
+    find: findTrafficTools,
+    debianPackages: ["iproute2", "nftables"],
+    variable: "PATH",
+  },
+];
 
 /** Every tool of the usual suites, in the order in which it is installed and reported. */
 export const TOOLS: readonly TestTool[] = [
@@ -112,6 +127,7 @@ export const TOOLS: readonly TestTool[] = [
     debianPackages: ["libfaketime"],
     variable: "FALLOW_TEST_FAKETIME",
   },
+  ...(process.platform === "linux" ? NETWORK_TOOLS : []),
 ];
 
 /** The only machines for which the engine's package has a Vulkan variant with a known digest. */
