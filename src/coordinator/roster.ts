@@ -3,7 +3,7 @@
  * A view is a snapshot; `version` grows with every change that could alter a plan.
  */
 import type { NodeCapabilities } from "../domain/hardware.ts";
-import type { NodeId } from "../domain/ids.ts";
+import type { NodeId, Sha256Hex } from "../domain/ids.ts";
 import type { NodeState } from "../domain/node.ts";
 import type { AgentMessage, CoordinatorMessage, ReplicaReport, WeightsState } from "../wire/agent-link.ts";
 
@@ -67,6 +67,8 @@ export interface RosterHandlers {
   /** What lies on the node's disk, as it says. */
   onWeights?(nodeId: NodeId, state: WeightsState): void;
   onPeer?(nodeId: NodeId, message: PeerMessage): void;
+  /** The node was sent an order to load or to stage these weights. */
+  onOrdered?(nodeId: NodeId, weightsSha256: Sha256Hex): void;
 }
 
 export interface Roster {

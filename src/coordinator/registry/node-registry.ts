@@ -10,7 +10,7 @@
  */
 import { assert } from "../../domain/assert.ts";
 import { describeFault } from "../../domain/fault.ts";
-import type { NodeId } from "../../domain/ids.ts";
+import { type NodeId, sha256Hex } from "../../domain/ids.ts";
 import { LIVENESS } from "../../domain/node.ts";
 import { toHex } from "../../market/hex.ts";
 import type { Clock, Timer } from "../../ports/clock.ts";
@@ -117,7 +117,12 @@ export class NodeRegistry implements Roster {
   send(nodeId: NodeId, message: CoordinatorMessage): boolean {
     const session = this.#table.find(nodeId)?.session ?? null;
     if (session === null) return false;
-    if (session.send(message)) return true;
+    if (session.send(message)) {
+      if (message.type === "replica.load" || message.type === "weights.stage") {
+        this.#table.tell((handlers) => handlers.onOrdered?.(nodeId, sha256Hex(message.weightsSha256)));
+      }
+      return true;
+    }
     this.#table.end(session, { code: LINK_CLOSE.silent, cause: "the node does not read what it is sent", isCut: true });
     return false;
   }

@@ -1,0 +1,153 @@
+/** One model's weights in the grid: who has which chunks, who wants them, who brings them from the source, and what has moved. */
+import { type ChunkRun, ChunkSet } from "../../domain/chunk-set.ts";
+import type { NodeId, Sha256Hex } from "../../domain/ids.ts";
+import { chunkCountOf, totalBytesOf, type WeightsManifest } from "../../domain/weights.ts";
+import { SourceClaims } from "./source-claims.ts";
+
+export interface Holding {
+  readonly have: ChunkSet;
+  readonly uploads: number;
+  readonly uploadsMax: number;
+  readonly network: string | null;
+}
+
+export interface Want {
+  need: ChunkSet;
+  isIdle: boolean;
+  /** Monotonic times. */
+  askedAtMs: number;
+  toldAtMs: number;
+  /** When a grant that it was given has to be given anew. */
+  dueAtMs: number;
+  /** What it was told no longer holds. */
+  isStale: boolean;
+  /** Holders that it could not reach, until then. */
+  readonly unreachable: Map<NodeId, number>;
+}
+
+/** What one node took of these weights from the coordinator. */
+export interface SourceAccount {
+  sentBytes: number;
+  /** Ever claimed; a chunk that was claimed twice counts twice. */
+  claimedChunks: number;
+}
+
+/** Nodes that are followed for one model; the others fetch and are not named to anybody. */
+export const HOLDINGS_MAX = 10_000;
+/** Of what a node claimed, it may take this many times as much, and some chunks more: connections break. */
+const RESEND_FACTOR = 3;
+const RESEND_CHUNKS = 16;
+
+export class Swarm {
+  readonly weightsSha256: Sha256Hex;
+  readonly chunkCount: number;
+  readonly chunkBytes: number;
+  readonly totalBytes: number;
+  readonly isPublic: boolean;
+  readonly holdings = new Map<NodeId, Holding>();
+  readonly wants = new Map<NodeId, Want>();
+  readonly claims = new SourceClaims();
+  readonly accounts = new Map<NodeId, SourceAccount>();
+  /** Chunks that came to nodes from other nodes, as they tell. */
+  peerChunks = 0;
+  sourceBytes = 0;
+  readonly #byNetwork = new Map<string, Set<NodeId>>();
+
+  constructor(weightsSha256: Sha256Hex, manifest: WeightsManifest, isPublic: boolean) {
+    this.weightsSha256 = weightsSha256;
+    this.chunkCount = chunkCountOf(manifest);
+    this.chunkBytes = manifest.chunkBytes;
+    this.totalBytes = totalBytesOf(manifest);
+    this.isPublic = isPublic;
+  }
+
+  /** What a node has, as it says; the runs are valid. False when nothing changed for others. */
+  tell(
+    nodeId: NodeId,
+    told: { runs: readonly ChunkRun[]; uploads: number; uploadsMax: number; network: string | null },
+  ): boolean {
+    const before = this.holdings.get(nodeId);
+    if (before === undefined && this.holdings.size >= HOLDINGS_MAX) return false;
+    const have = ChunkSet.of(this.chunkCount, told.runs);
+    const settled = this.claims.settle(nodeId, have);
+    const gained = before === undefined ? 0 : have.size - before.have.countCommon(have);
+    this.peerChunks += Math.max(0, gained - settled);
+    const { uploads, uploadsMax, network } = told;
+    if (before?.network !== network) {
+      this.#leaveNetwork(nodeId, before?.network ?? null);
+      if (network !== null) this.#byNetwork.set(network, (this.#byNetwork.get(network) ?? new Set()).add(nodeId));
+    }
+    this.holdings.set(nodeId, { have, uploads, uploadsMax, network });
+    return before === undefined || gained > 0 || before.uploadsMax > 0 !== uploadsMax > 0;
+  }
+
+  /** At most `countMax` holders, those of the asker's network first, then from a place in the list that is the asker's own. */
+  *holdersNear(asker: NodeId, network: string | null, countMax: number): Iterable<readonly [NodeId, Holding]> {
+    let left = countMax;
+    const near = network === null ? undefined : this.#byNetwork.get(network);
+    for (const nodeId of near ?? []) {
+      const holding = this.holdings.get(nodeId);
+      if (nodeId === asker || holding === undefined) continue;
+      if (left-- <= countMax / 2) break;
+      yield [nodeId, holding];
+    }
+    const ids = [...this.holdings.keys()];
+    const from = ids.length <= countMax ? 0 : Number.parseInt(asker.slice(-6), 16) % ids.length;
+    for (let step = 0; step < ids.length && left > 0; step++) {
+      const nodeId = ids[(from + step) % ids.length];
+      const holding = nodeId === undefined ? undefined : this.holdings.get(nodeId);
+      if (nodeId === undefined || holding === undefined || nodeId === asker || near?.has(nodeId) === true) continue;
+      left -= 1;
+      yield [nodeId, holding];
+    }
+  }
+
+  /** What the node wants and does not have. */
+  needOf(nodeId: NodeId): ChunkSet | null {
+    const want = this.wants.get(nodeId);
+    if (want === undefined) return null;
+    const have = this.holdings.get(nodeId)?.have;
+    return have === undefined ? want.need : want.need.minus(have);
+  }
+
+  /** The node may take these chunks from the source: it claimed them, and did not take them again and again. */
+  mayTake(nodeId: NodeId, run: ChunkRun): boolean {
+    const account = this.accounts.get(nodeId);
+    if (account === undefined || !this.claims.holds(nodeId, run)) return false;
+    const chunksMax = account.claimedChunks * RESEND_FACTOR + RESEND_CHUNKS;
+    return account.sentBytes <= chunksMax * this.chunkBytes;
+  }
+
+  account(nodeId: NodeId): SourceAccount {
+    const account = this.accounts.get(nodeId) ?? { sentBytes: 0, claimedChunks: 0 };
+    this.accounts.set(nodeId, account);
+    return account;
+  }
+
+  /** The node's session ended. What it took stays counted for the model. */
+  forget(nodeId: NodeId): boolean {
+    const holding = this.holdings.get(nodeId);
+    this.#leaveNetwork(nodeId, holding?.network ?? null);
+    this.holdings.delete(nodeId);
+    this.endWant(nodeId);
+    this.accounts.delete(nodeId);
+    return holding !== undefined;
+  }
+
+  endWant(nodeId: NodeId): void {
+    this.wants.delete(nodeId);
+    this.claims.release(nodeId);
+  }
+
+  /** Everybody else's picture is out of date. */
+  makeStale(except: NodeId | null): void {
+    for (const [nodeId, want] of this.wants) if (nodeId !== except) want.isStale = true;
+  }
+
+  #leaveNetwork(nodeId: NodeId, network: string | null): void {
+    if (network === null) return;
+    const members = this.#byNetwork.get(network);
+    members?.delete(nodeId);
+    if (members?.size === 0) this.#byNetwork.delete(network);
+  }
+}

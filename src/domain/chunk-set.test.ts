@@ -1,0 +1,35 @@
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { areRunsValid, ChunkSet } from "./chunk-set.ts";
+
+const COUNT = 77;
+const chunks = fc.uniqueArray(fc.integer({ min: 0, max: COUNT - 1 }));
+const setOf = (members: readonly number[]) => {
+  const set = new ChunkSet(COUNT);
+  for (const chunk of members) set.add(chunk);
+  return set;
+};
+
+describe("a set of chunks", () => {
+  test("is its runs and comes back from them", () => {
+    fc.assert(
+      fc.property(chunks, (members) => {
+        const set = setOf(members);
+        expect(areRunsValid(set.runs(), COUNT)).toBe(true);
+        expect([...ChunkSet.of(COUNT, set.runs())]).toEqual(members.toSorted((a, b) => a - b));
+      }),
+    );
+  });
+
+  test("takes in another, and counts what both have, as plain sets do", () => {
+    fc.assert(
+      fc.property(chunks, chunks, (left, right) => {
+        const both = setOf(left);
+        expect(both.countCommon(setOf(right))).toBe(left.filter((chunk) => right.includes(chunk)).length);
+        both.addAll(setOf(right));
+        expect(both.size).toBe(new Set([...left, ...right]).size);
+        expect([...both]).toEqual([...new Set([...left, ...right])].toSorted((a, b) => a - b));
+      }),
+    );
+  });
+});
