@@ -19,7 +19,7 @@ export interface ChunkStore {
   kept(weightsSha256: Sha256Hex): Promise<Pick<StoredContent, "digests" | "signedManifest"> | null>;
   /** The one used longest ago first. */
   list(): Promise<readonly StoredModel[]>;
-  /** Deletes all there is of a model; one that is not there is no fault. Rejects `weights-in-use` while somebody writes it. */
+  /** Deletes all there is of a model; one that is not there is no fault. Rejects `weights-in-use` while anybody on the machine has it open. */
   remove(weightsSha256: Sha256Hex): Promise<void>;
   /** What its disk could still take, less the headroom; null when it cannot be told. */
   freeBytes(): Promise<number | null>;
@@ -36,8 +36,10 @@ export interface StoredModel {
   readonly weightsSha256: Sha256Hex;
   /** Of all files when whole. */
   readonly totalBytes: number;
-  /** Verified and on disk. */
+  /** Verified once and on disk, as far as the journal tells. */
   readonly storedBytes: number;
+  /** What its files really take: the holes of what came in part take nothing. */
+  readonly onDiskBytes: number;
   readonly isWhole: boolean;
 }
 
@@ -62,9 +64,17 @@ export interface StoredWeights {
    * Path of the first file once all chunks are here, each verified in this process: what an engine opens. With `needed` those of a share
    * are enough; what is not here reads as zeros there. Rejects `weights-incomplete`.
    */
-  path(needed?: ChunkSet): Promise<string>;
-  /** Reads every chunk again; damaged ones are forgotten and told. */
-  scrub(options: { signal: AbortSignal; onVerified?: (bytes: number) => void }): Promise<readonly number[]>;
-  /** May be called twice. */
+  path(needed?: ChunkSet, options?: { signal?: AbortSignal; onVerified?: (bytes: number) => void }): Promise<string>;
+  /** Reads every chunk that is here again, or those of a range; damaged ones are forgotten and told. */
+  scrub(
+    options: { signal: AbortSignal; onVerified?: (bytes: number) => void } & Partial<CheckedRange>,
+  ): Promise<readonly number[]>;
+  /** May be called twice. While it is not called nobody can remove the model. */
   close(): Promise<void>;
+}
+
+export interface CheckedRange {
+  /** First chunk. */
+  readonly from: number;
+  readonly count: number;
 }
