@@ -10,6 +10,12 @@ export function networkOf(remote: string): string | null {
   return groups === null ? null : `${groups.slice(0, 3).join(":")}::/48`;
 }
 
+/** The address itself, as others could dial it; null for one that is none. */
+export function hostOf(remote: string): string | null {
+  if (networkOf(remote) === null) return null;
+  return withoutPort(remote).replace(/^::ffff:(?=\d)/i, "");
+}
+
 /** `1.2.3.4:80`, `[::1]:80`, and either without a port. */
 function withoutPort(remote: string): string {
   const bracketed = /^\[([^\]]*)\](?::\d+)?$/.exec(remote);

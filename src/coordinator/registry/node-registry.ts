@@ -10,7 +10,7 @@
  */
 import { assert } from "../../domain/assert.ts";
 import { describeFault } from "../../domain/fault.ts";
-import { type NodeId, sha256Hex } from "../../domain/ids.ts";
+import type { NodeId } from "../../domain/ids.ts";
 import { LIVENESS } from "../../domain/node.ts";
 import { toHex } from "../../market/hex.ts";
 import type { Clock, Timer } from "../../ports/clock.ts";
@@ -34,12 +34,9 @@ import { NodeTable } from "./node-table.ts";
 import { handOver } from "./peer-messages.ts";
 import { Strangers } from "./strangers.ts";
 import { Strikes } from "./strikes.ts";
+import { type GridTold, welcomeOf } from "./welcome.ts";
 
-export interface RegistryOptions {
-  readonly gridId: string;
-  /** Durable count of coordinator starts. */
-  readonly boot: number;
-}
+export type RegistryOptions = GridTold;
 
 export interface RegistryPorts {
   readonly store: Pick<Store, "nodes" | "joinTokens">;
@@ -117,12 +114,7 @@ export class NodeRegistry implements Roster {
   send(nodeId: NodeId, message: CoordinatorMessage): boolean {
     const session = this.#table.find(nodeId)?.session ?? null;
     if (session === null) return false;
-    if (session.send(message)) {
-      if (message.type === "replica.load" || message.type === "weights.stage") {
-        this.#table.tell((handlers) => handlers.onOrdered?.(nodeId, sha256Hex(message.weightsSha256)));
-      }
-      return true;
-    }
+    if (session.send(message)) return this.#table.sent(nodeId, message);
     this.#table.end(session, { code: LINK_CLOSE.silent, cause: "the node does not read what it is sent", isCut: true });
     return false;
   }
@@ -272,17 +264,7 @@ export class NodeRegistry implements Roster {
     if (node.session !== null) {
       this.#table.end(node.session, { code: LINK_CLOSE.replaced, cause: "the node opened a newer link" });
     }
-    const { boot } = this.#options;
-    const { heartbeatMs } = LIVENESS;
-    session.send({
-      type: "welcome",
-      nodeId,
-      boot,
-      heartbeatMs,
-      sessionToken,
-      coordinatorTimeMs: clock.wallMs(),
-      wantsWeightsState: true,
-    });
+    session.send(welcomeOf(this.#options, { nodeId, sessionToken, wallMs: clock.wallMs(), remote: link.remote }));
     if (node.record.isDraining) session.send({ type: "node.drain", isDraining: true });
     log.info({ nodeId, name: record.name, remote: link.remote }, "node online");
     this.#table.open(node, session);

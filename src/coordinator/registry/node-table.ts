@@ -3,12 +3,13 @@
  * domain/node.ts. A change tells its consequences in the same turn, so no one ever sees a state that nobody was told of.
  */
 import { describeFault } from "../../domain/fault.ts";
-import type { NodeId } from "../../domain/ids.ts";
+import { type NodeId, sha256Hex } from "../../domain/ids.ts";
 import type { NodeState } from "../../domain/node.ts";
 import type { Clock } from "../../ports/clock.ts";
 import type { LinkCloseCode } from "../../ports/link.ts";
 import type { Log } from "../../ports/log.ts";
 import type { NodeRecord, NodeStore } from "../../ports/store.ts";
+import type { CoordinatorMessage } from "../../wire/agent-link.ts";
 import type { NodeView, RosterHandlers } from "../roster.ts";
 import { KnownNode } from "./known-node.ts";
 import type { NodeSession } from "./node-session.ts";
@@ -88,6 +89,14 @@ export class NodeTable {
 
   tell(call: (handlers: RosterHandlers) => void): void {
     for (const handlers of this.#subscribers) call(handlers);
+  }
+
+  /** The node was sent a message: who keeps account of orders hears of it. Always true. */
+  sent(nodeId: NodeId, message: CoordinatorMessage): boolean {
+    if (message.type === "replica.load" || message.type === "weights.stage") {
+      this.tell((handlers) => handlers.onOrdered?.(nodeId, sha256Hex(message.weightsSha256)));
+    }
+    return true;
   }
 
   /** The node of this record, which is new or comes back. What an operator ordered meanwhile stays. */

@@ -3,9 +3,10 @@
  * while both are in the sessions that it was made in; before it ends the fetcher gets the next. A grant is taken once by the holder, so a
  * fetcher that lost its link asks again (`weights.want`) and gets a fresh one.
  */
+
+import { toHex } from "../../domain/hex.ts";
 import type { NodeId, Sha256Hex } from "../../domain/ids.ts";
 import { type FetchGrant, GRANT_TTL_MS } from "../../domain/peer.ts";
-import { toHex } from "../../market/hex.ts";
 import type { Clock } from "../../ports/clock.ts";
 import type { KeyPair } from "../../ports/crypto.ts";
 import type { Random } from "../../ports/random.ts";

@@ -118,6 +118,13 @@ export class Swarm {
     return account.sentBytes <= chunksMax * this.chunkBytes;
   }
 
+  /** Bytes left the source for this node. */
+  countSent(nodeId: NodeId, bytes: number): void {
+    const account = this.accounts.get(nodeId);
+    if (account !== undefined) account.sentBytes += bytes;
+    this.sourceBytes += bytes;
+  }
+
   account(nodeId: NodeId): SourceAccount {
     const account = this.accounts.get(nodeId) ?? { sentBytes: 0, claimedChunks: 0 };
     this.accounts.set(nodeId, account);

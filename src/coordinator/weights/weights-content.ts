@@ -2,8 +2,13 @@
  * The weights of this grid as the rest of this folder reads them: manifest, digests and where the files lie. What was read is kept for as
  * long as there is room for it, because every node that joins a download asks for the same.
  */
+import { FallowError } from "../../domain/fault.ts";
+import { toHex } from "../../domain/hex.ts";
 import type { Sha256Hex } from "../../domain/ids.ts";
 import { chunksOfFile, type WeightsManifest } from "../../domain/weights.ts";
+import type { Crypto, KeyPair } from "../../ports/crypto.ts";
+import type { ModelFiles } from "../../ports/model-files.ts";
+import { parseSignedManifest } from "../../wire/weights-manifest.ts";
 
 export interface WeightsContent {
   readonly manifest: WeightsManifest;
@@ -18,6 +23,29 @@ export interface WeightsContent {
 export interface WeightsContents {
   /** Null when this grid has no such weights, or their manifest is not made yet. */
   content(weightsSha256: Sha256Hex): Promise<WeightsContent | null>;
+}
+
+/** What the home keeps beside a model's files, with its manifest read. Rejects `model-file-unreadable` as the files do, `manifest-broken`. */
+export function contentsOf(
+  files: Pick<ModelFiles, "content">,
+  keys: { readonly crypto: Crypto; readonly gridKey: KeyPair },
+): WeightsContents {
+  const gridPublicKeyHex = toHex(keys.gridKey.publicKey);
+  const verify = (claim: Parameters<Crypto["verify"]>[0]) => keys.crypto.verify(claim);
+  const sha256 = (data: Uint8Array) => keys.crypto.sha256(data);
+  return {
+    content: async (weightsSha256) => {
+      const kept = await files.content(weightsSha256);
+      if (kept === null) return null;
+      const { signedManifest, digests, files: filePaths } = kept;
+      const parsed = parseSignedManifest(signedManifest, { gridPublicKeyHex, verify, sha256, weightsSha256 });
+      if (!parsed.ok) {
+        const message = `the kept manifest of ${weightsSha256} cannot be used: ${parsed.reason.code}: ${parsed.reason.message}`;
+        throw new FallowError("manifest-broken", message, { data: { weightsSha256, code: parsed.reason.code } });
+      }
+      return { manifest: parsed.value, signedManifest, digests, filePaths };
+    },
+  };
 }
 
 /** Digests of what is kept: those of a model of 400 GB are 3 MB. */
