@@ -14,6 +14,7 @@ import type { DhtServer, SecretStream } from "hyperdht";
 import { assert } from "../../domain/assert.ts";
 import { describeFault, FallowError } from "../../domain/fault.ts";
 import type { HostPort, PeerEndpoints, PeerTarget } from "../../domain/peer.ts";
+import type { KeyPair } from "../../ports/crypto.ts";
 import type { PeerCarrier, PeerConnection } from "../../ports/peer-carrier.ts";
 import { DialPauses } from "./dial-pauses.ts";
 import { loadHyperDht, openGridDht } from "./grid-dht.ts";
@@ -21,9 +22,8 @@ import { HandshakeGate } from "./handshake-gate.ts";
 import { UdpConnection } from "./udp-connection.ts";
 
 export interface UdpCarrierOptions {
-  /** Of the node's Ed25519 identity: the same on every carrier. */
-  readonly seed: Uint8Array;
-  readonly publicKeyHex: string;
+  /** The node's identity: the same on every carrier. */
+  readonly keyPair: KeyPair;
   /** The grid's own; never empty. */
   readonly bootstrap: readonly HostPort[];
   /** The node's one port: UDP of the number that TCP has. 0, or when it is taken: any. */
@@ -58,8 +58,8 @@ export class UdpCarrier implements PeerCarrier {
   #closing: Promise<void> | null = null;
 
   constructor(library: typeof HyperDht, options: UdpCarrierOptions) {
-    const keyPair = library.keyPair(Buffer.from(options.seed));
-    assert(keyPair.publicKey.toString("hex") === options.publicKeyHex, "one seed gives one identity on every carrier");
+    const keyPair = library.keyPair(Buffer.from(options.keyPair.seed));
+    assert(keyPair.publicKey.equals(options.keyPair.publicKey), "one seed gives one identity on every carrier");
     this.#dht = openGridDht(library, {
       bootstrap: options.bootstrap,
       keyPair,
@@ -69,7 +69,7 @@ export class UdpCarrier implements PeerCarrier {
       ephemeral: true,
     });
     this.#server = this.#dht.createServer({
-      firewall: (key) => !this.#admits(key.toString("hex"), options),
+      firewall: (key) => key.equals(keyPair.publicKey) || !this.#admits(key.toString("hex"), options),
     });
     this.#server.on("connection", (stream: SecretStream) => this.#met(stream));
     this.listening = this.#server.listen(keyPair).then(
@@ -132,7 +132,7 @@ export class UdpCarrier implements PeerCarrier {
   }
 
   #admits(keyHex: string, options: UdpCarrierOptions): boolean {
-    if (this.#closing !== null || keyHex === options.publicKeyHex) return false;
+    if (this.#closing !== null) return false;
     if (options.admits?.(keyHex) === false) return false;
     if (this.#connections.size >= CONNECTIONS_MAX) return false;
     let ofPeer = 0;

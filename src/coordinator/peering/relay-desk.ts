@@ -185,7 +185,10 @@ export class RelayDesk {
   }
 
   #take(relay: Relay, at: 0 | 1, end: RelayEnd): void {
-    if (!this.#relays.has(relay.relayId)) return end.close("the relay ended");
+    if (!this.#relays.has(relay.relayId)) {
+      end.close("the relay ended");
+      return;
+    }
     relay.ends[at] = end;
     const [first, second] = relay.ends;
     if (first === null || second === null) return;

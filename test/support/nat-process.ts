@@ -1,0 +1,204 @@
+/**
+ * One process of a grid behind NATs: the coordinator's side (registry, HTTPS, relay, bootstrap nodes), or a node's (membership and carriers).
+ * Orders come as JSON lines on stdin, answers go as JSON lines to stdout. Real parts all: only the work that nodes do is left out.
+ *
+ * Run as `node nat-process.ts coordinator '{"host":…}'` or `node nat-process.ts node '{"url":…}'`.
+ */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+import { z } from "zod";
+import { SystemClock } from "../../src/adapters/clock-system/system-clock.ts";
+import { SystemRandom } from "../../src/adapters/clock-system/system-random.ts";
+import { NodeCrypto } from "../../src/adapters/crypto-node/node-crypto.ts";
+import { WebSocketDialer } from "../../src/adapters/link-websocket/websocket-dialer.ts";
+import { RelayCarrier } from "../../src/adapters/peer-relay/relay-carrier.ts";
+import { openUdpCarrier } from "../../src/adapters/peer-udp/udp-carrier.ts";
+import { AgentMembership } from "../../src/agent/membership/agent-membership.ts";
+import { RelayAsks } from "../../src/agent/peering/relay-asks.ts";
+import { describeFault } from "../../src/domain/fault.ts";
+import { nodeId } from "../../src/domain/ids.ts";
+import { toHex } from "../../src/market/hex.ts";
+import type { PeerCarrier, PeerConnection } from "../../src/ports/peer-carrier.ts";
+import { CAPABILITIES, RecordedWork } from "./membership-grid.ts";
+import { SILENT_LOG, startRelayGrid } from "./relay-grid.ts";
+
+const coordinatorSchema = z.object({ host: z.string(), port: z.number().int(), hasUdp: z.boolean() });
+const nodeSchema = z.object({
+  name: z.string(),
+  url: z.string(),
+  certificateSha256: z.string().nullable(),
+  gridId: z.string(),
+  joinToken: z.string(),
+  bootstrap: z.array(z.object({ host: z.string(), port: z.number() })),
+});
+const orderSchema = z.object({
+  carrier: z.enum(["udp", "relay"]),
+  nodeId: z.string(),
+  publicKeyHex: z.string(),
+  bulkBytes: z.number().int(),
+});
+
+const say = (line: Readonly<Record<string, unknown>>): void => void process.stdout.write(`${JSON.stringify(line)}\n`);
+
+const [, , role, settings = "{}"] = process.argv;
+if (role === "coordinator") await coordinator(coordinatorSchema.parse(JSON.parse(settings)));
+else await node(nodeSchema.parse(JSON.parse(settings)));
+
+async function coordinator(options: z.infer<typeof coordinatorSchema>): Promise<void> {
+  const folder = mkdtempSync(join(tmpdir(), "fallow-nat-"));
+  const grid = await startRelayGrid({ ...options, tlsFolder: folder, bindHost: "0.0.0.0" });
+  rmSync(folder, { recursive: true });
+  const { url, certificateSha256, gridId, bootstrap } = grid;
+  say({ event: "ready", url, certificateSha256, gridId, bootstrap, joinToken: await grid.joinToken(8) });
+}
+
+async function node(options: z.infer<typeof nodeSchema>): Promise<void> {
+  const clock = new SystemClock();
+  const random = new SystemRandom();
+  const crypto = new NodeCrypto();
+  const keyPair = crypto.generateKeyPair();
+  const target = { url: options.url, certificateSha256: options.certificateSha256 };
+  const asks = new RelayAsks(target, { clock, random });
+  const relay = new RelayCarrier(keyPair, asks);
+  const online = Promise.withResolvers<string>();
+  new AgentMembership(
+    {
+      name: options.name,
+      target,
+      gridId: options.gridId,
+      joinToken: options.joinToken,
+      version: "0.0.0",
+      onStatus: (status) => {
+        if (status.kind === "online") online.resolve(status.nodeId);
+      },
+    },
+    {
+      dialer: new WebSocketDialer(),
+      clock,
+      crypto,
+      random,
+      log: SILENT_LOG,
+      keyPair,
+      capabilities: () => CAPABILITIES,
+      work: new RecordedWork(),
+      peers: {
+        onLineUp: (line) => asks.onLineUp(line),
+        onLineDown: () => asks.onLineDown(),
+        onPeerOrder: (order) => {
+          if (order.type === "relay.offer" || order.type === "relay.refused") asks.onOrder(order);
+        },
+      },
+    },
+  ).start();
+  const id = await online.promise;
+  const udp =
+    options.bootstrap.length === 0
+      ? null
+      : await openUdpCarrier({ keyPair, bootstrap: options.bootstrap, port: 0, bindHost: "0.0.0.0" });
+  await udp?.listening;
+  for (const carrier of [udp, relay]) carrier?.onConnection(answerAll);
+  say({
+    event: "online",
+    nodeId: id,
+    publicKeyHex: toHex(keyPair.publicKey),
+    hasUdp: udp?.endpoints().hasUdp ?? false,
+  });
+  for await (const line of createInterface({ input: process.stdin })) {
+    const order = orderSchema.parse(JSON.parse(line));
+    const carrier: PeerCarrier | null = order.carrier === "udp" ? udp : relay;
+    if (carrier === null) say({ event: "dialled", carrier: order.carrier, ok: false, why: "no carrier", ms: 0 });
+    else await dial(carrier, order);
+  }
+}
+
+/** Sends back the first byte, and a byte at the end of each MiB. */
+function answerAll(connection: PeerConnection): void {
+  let count = 0;
+  connection.listen({
+    onBytes: (bytes) => {
+      const isFirst = count === 0;
+      const before = Math.floor(count / 1_048_576);
+      count += bytes.length;
+      const after = Math.floor(count / 1_048_576);
+      if (isFirst || after > before) connection.write(new Uint8Array((isFirst ? 1 : 0) + after - before));
+    },
+    onDrain: () => undefined,
+    onClose: () => undefined,
+  });
+}
+
+async function dial(carrier: PeerCarrier, order: z.infer<typeof orderSchema>): Promise<void> {
+  const startedMs = performance.now();
+  const target = {
+    nodeId: nodeId(order.nodeId),
+    publicKeyHex: order.publicKeyHex,
+    endpoints: { tcp: [], hasUdp: true },
+  };
+  try {
+    const connection = await carrier.dial(target, new AbortController().signal);
+    const openMs = performance.now() - startedMs;
+    const { firstByteMs, bytesPerSecond } = await measure(connection, { startedMs, bulkBytes: order.bulkBytes });
+    say({
+      event: "dialled",
+      carrier: carrier.kind,
+      ok: true,
+      openMs,
+      firstByteMs,
+      bytesPerSecond,
+      remote: connection.remote,
+      peerKeyHex: connection.peerKeyHex,
+    });
+    connection.destroy();
+  } catch (thrown) {
+    say({
+      event: "dialled",
+      carrier: carrier.kind,
+      ok: false,
+      ms: performance.now() - startedMs,
+      why: describeFault(thrown),
+    });
+  }
+}
+
+async function measure(
+  connection: PeerConnection,
+  { startedMs, bulkBytes }: { readonly startedMs: number; readonly bulkBytes: number },
+): Promise<{ readonly firstByteMs: number; readonly bytesPerSecond: number | null }> {
+  let answers = 0;
+  let next = watched();
+  let drained = watched();
+  connection.listen({
+    onBytes: (bytes) => {
+      answers += bytes.length;
+      next.resolve();
+      next = watched();
+    },
+    onDrain: () => drained.resolve(),
+    onClose: (cause) => {
+      next.reject(new Error(cause));
+      drained.reject(new Error(cause));
+    },
+  });
+  connection.write(new Uint8Array(1));
+  await next.promise;
+  const firstByteMs = performance.now() - startedMs;
+  if (bulkBytes === 0) return { firstByteMs, bytesPerSecond: null };
+  const bulkMs = performance.now();
+  const part = new Uint8Array(65_536);
+  for (let sent = 0; sent < bulkBytes; sent += part.length) {
+    if (connection.write(part)) continue;
+    await drained.promise;
+    drained = watched();
+  }
+  while (answers < 1 + Math.floor((1 + bulkBytes) / 1_048_576)) await next.promise;
+  return { firstByteMs, bytesPerSecond: (bulkBytes / (performance.now() - bulkMs)) * 1_000 };
+}
+
+/** Its rejection may come when nobody waits. */
+function watched(): PromiseWithResolvers<void> {
+  const made = Promise.withResolvers<void>();
+  made.promise.catch(() => undefined);
+  return made;
+}
