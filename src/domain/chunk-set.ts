@@ -3,6 +3,13 @@ import { assert } from "./assert.ts";
 
 export type ChunkRun = readonly [from: number, count: number];
 
+/** How many bits each byte has set. */
+const BITS_SET: readonly number[] = Array.from({ length: 256 }, (_, byte) => {
+  let count = 0;
+  for (let bits = byte; bits > 0; bits >>= 1) count += bits & 1;
+  return count;
+});
+
 export class ChunkSet {
   readonly chunkCount: number;
   readonly #bits: Uint8Array;
@@ -88,41 +95,22 @@ export class ChunkSet {
   /** Those of this set that the other lacks; both are of one model. */
   minus(other: ChunkSet): ChunkSet {
     const rest = new ChunkSet(this.chunkCount);
-    for (const chunk of this) if (!other.has(chunk)) rest.add(chunk);
+    for (const [at, bits] of this.#bits.entries()) {
+      const left = bits & ~(other.#bits[at] ?? 0);
+      rest.#bits[at] = left;
+      rest.#size += BITS_SET[left] ?? 0;
+    }
     return rest;
   }
 
   includes(other: ChunkSet): boolean {
-    for (const chunk of other) if (!this.has(chunk)) return false;
-    return true;
+    return other.#bits.every((bits, at) => (bits & ~(this.#bits[at] ?? 0)) === 0);
   }
 
-  /** Takes in all of the other; both are of one model. A byte at a time: unions of many sets are made often. */
-  addAll(other: ChunkSet): void {
-    assert(other.chunkCount === this.chunkCount, "both sets are of one model");
-    let size = 0;
-    for (let at = 0; at < this.#bits.length; at++) {
-      const bits = (this.#bits[at] ?? 0) | (other.#bits[at] ?? 0);
-      this.#bits[at] = bits;
-      size += bitsIn(bits);
-    }
-    this.#size = size;
+  /** True when some chunk is in both. */
+  intersects(other: ChunkSet): boolean {
+    return this.#bits.some((bits, at) => (bits & (other.#bits[at] ?? 0)) !== 0);
   }
-
-  /** How many chunks are in both; both are of one model. */
-  countCommon(other: ChunkSet): number {
-    assert(other.chunkCount === this.chunkCount, "both sets are of one model");
-    let common = 0;
-    for (let at = 0; at < this.#bits.length; at++) common += bitsIn((this.#bits[at] ?? 0) & (other.#bits[at] ?? 0));
-    return common;
-  }
-}
-
-/** Ones in a byte. */
-function bitsIn(byte: number): number {
-  const pairs = byte - ((byte >> 1) & 0x55);
-  const nibbles = (pairs & 0x33) + ((pairs >> 2) & 0x33);
-  return (nibbles + (nibbles >> 4)) & 0x0f;
 }
 
 /** Ascending, positive, apart from each other and within the model. */
