@@ -32,4 +32,17 @@ describe("a set of chunks", () => {
       }),
     );
   });
+
+  test("is less another, holds another and meets another as plain sets do", () => {
+    fc.assert(
+      fc.property(chunks, chunks, (left, right) => {
+        const [one, other] = [setOf(left), setOf(right)];
+        const rest = one.minus(other);
+        expect([...rest]).toEqual(left.filter((chunk) => !right.includes(chunk)).sort((a, b) => a - b));
+        expect(rest.size).toBe([...rest].length);
+        expect(one.includes(other)).toBe(right.every((chunk) => left.includes(chunk)));
+        expect(one.intersects(other)).toBe(left.some((chunk) => right.includes(chunk)));
+      }),
+    );
+  });
 });

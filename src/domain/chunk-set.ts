@@ -3,13 +3,6 @@ import { assert } from "./assert.ts";
 
 export type ChunkRun = readonly [from: number, count: number];
 
-/** How many bits each byte has set. */
-const BITS_SET: readonly number[] = Array.from({ length: 256 }, (_, byte) => {
-  let count = 0;
-  for (let bits = byte; bits > 0; bits >>= 1) count += bits & 1;
-  return count;
-});
-
 export class ChunkSet {
   readonly chunkCount: number;
   readonly #bits: Uint8Array;
@@ -98,7 +91,7 @@ export class ChunkSet {
     for (const [at, bits] of this.#bits.entries()) {
       const left = bits & ~(other.#bits[at] ?? 0);
       rest.#bits[at] = left;
-      rest.#size += BITS_SET[left] ?? 0;
+      rest.#size += bitsIn(left);
     }
     return rest;
   }
@@ -111,6 +104,33 @@ export class ChunkSet {
   intersects(other: ChunkSet): boolean {
     return this.#bits.some((bits, at) => (bits & (other.#bits[at] ?? 0)) !== 0);
   }
+
+  /** Takes in all of the other; both are of one model. A byte at a time: unions of many sets are made often. */
+  addAll(other: ChunkSet): void {
+    assert(other.chunkCount === this.chunkCount, "both sets are of one model");
+    let size = 0;
+    for (let at = 0; at < this.#bits.length; at++) {
+      const bits = (this.#bits[at] ?? 0) | (other.#bits[at] ?? 0);
+      this.#bits[at] = bits;
+      size += bitsIn(bits);
+    }
+    this.#size = size;
+  }
+
+  /** How many chunks are in both; both are of one model. */
+  countCommon(other: ChunkSet): number {
+    assert(other.chunkCount === this.chunkCount, "both sets are of one model");
+    let common = 0;
+    for (let at = 0; at < this.#bits.length; at++) common += bitsIn((this.#bits[at] ?? 0) & (other.#bits[at] ?? 0));
+    return common;
+  }
+}
+
+/** Ones in a byte. */
+function bitsIn(byte: number): number {
+  const pairs = byte - ((byte >> 1) & 0x55);
+  const nibbles = (pairs & 0x33) + ((pairs >> 2) & 0x33);
+  return (nibbles + (nibbles >> 4)) & 0x0f;
 }
 
 /** Ascending, positive, apart from each other and within the model. */

@@ -9,7 +9,8 @@
  * | not reachable           | some reachable                                     | the best of them, at once                |
  * | reachable               | better by the margin, and the choice is `HOLD_MS` old | the better                            |
  * | reachable               | better by less, or the choice is younger           | stays: two that are alike do not flap    |
- * | relay                   | direct reachable, not worse by the margin           | direct, at once: the relay is everybody's |
+ * | relay                   | direct reachable, at most `RELAY_RETURN` times worse | direct, at once: the relay is everybody's |
+ * | direct                  | the relay, more than `RELAY_FORFEIT` times better    | the relay, when the choice is `HOLD_MS` old |
  *
  * Bulk that was never measured on a carrier is guessed: over TCP from round trip and loss (Mathis and others, "The macroscopic behavior of
  * the TCP congestion avoidance algorithm", 1997) times the connections that a link may open; over UDP, which paces by rate and bears
@@ -58,8 +59,9 @@ export const HOLD_MS = 10_000;
 const MESSAGE_GAIN = 0.75;
 const MESSAGE_GAIN_MS = 3;
 const BULK_GAIN = 1.3;
-/** A direct carrier is taken instead of the relay unless it is this much worse. */
+/** A direct carrier is kept unless the relay is this many times better, and taken back from this on: apart, so that it does not flap. */
 const RELAY_FORFEIT = 2;
+const RELAY_RETURN = 1.4;
 /** A measurement is repeated after this; the carriers in use measure themselves as they work. */
 export const REMEASURE_MS = 5 * 60_000;
 const REDIAL_FIRST_MS = 5_000;
@@ -89,7 +91,9 @@ export function chooseCarrier(
   const up = CARRIER_KINDS.flatMap((kind) => carriers.filter((one) => one.kind === kind && one.reach === "up"));
   const costOf = (state: CarrierState): number => (traffic === "message" ? roundTripOf(state) : 1 / bulkRateOf(state));
   let best: CarrierState | null = null;
-  for (const state of up) if (best === null || isBetterPick(costOf(state), state, costOf(best), best)) best = state;
+  const forfeit = choice?.carrier === "relay" ? RELAY_RETURN : RELAY_FORFEIT;
+  const weighed = (state: CarrierState): number => costOf(state) * (state.kind === "relay" ? forfeit : 1);
+  for (const state of up) if (best === null || weighed(state) < weighed(best)) best = state;
   if (best === null) return { choice: null, measure };
   const current = choice === null ? undefined : up.find((state) => state.kind === choice.carrier);
   const fresh: CarrierChoice = { carrier: best.kind, sinceMs: nowMs };
@@ -128,29 +132,26 @@ function roundTripOf({ kind, quality }: CarrierState): number {
   return rttMs * (1 + 2 * (quality?.lossShare ?? 0));
 }
 
-/** Direct before relayed unless it is worse by the forfeit; then by cost. */
-function isBetterPick(cost: number, state: CarrierState, bestCost: number, best: CarrierState): boolean {
-  if (state.kind === "relay") return cost * RELAY_FORFEIT < bestCost;
-  if (best.kind === "relay") return cost <= bestCost * RELAY_FORFEIT;
-  return cost < bestCost;
+function measurements(carriers: readonly CarrierState[], nowMs: number): readonly CarrierMeasure[] {
+  const rank = (kind: CarrierKind): number => CARRIER_KINDS.indexOf(kind);
+  return carriers
+    .filter(({ isPossible }) => isPossible)
+    .map((state) => measurementOf(state, nowMs))
+    .sort((a, b) => a.atMs - b.atMs || rank(a.carrier) - rank(b.carrier));
 }
 
-function measurements(carriers: readonly CarrierState[], nowMs: number): readonly CarrierMeasure[] {
-  const found = carriers.flatMap((state): readonly CarrierMeasure[] => {
-    if (!state.isPossible) return [];
-    switch (state.reach) {
-      case "untried":
-        return [{ carrier: state.kind, what: "dial", atMs: nowMs }];
-      case "failed":
-        return [{ carrier: state.kind, what: "dial", atMs: Math.max(nowMs, state.sinceMs + redialMs(state)) }];
-      case "up": {
-        const dueMs = state.quality === null ? nowMs : state.quality.measuredAtMs + REMEASURE_MS;
-        return [{ carrier: state.kind, what: "probe", atMs: Math.max(nowMs, dueMs) }];
-      }
+function measurementOf(state: CarrierState, nowMs: number): CarrierMeasure {
+  const { kind: carrier, quality } = state;
+  switch (state.reach) {
+    case "untried":
+      return { carrier, what: "dial", atMs: nowMs };
+    case "failed":
+      return { carrier, what: "dial", atMs: Math.max(nowMs, state.sinceMs + redialMs(state)) };
+    case "up": {
+      const dueMs = quality === null ? nowMs : quality.measuredAtMs + REMEASURE_MS;
+      return { carrier, what: "probe", atMs: Math.max(nowMs, dueMs) };
     }
-  });
-  const rank = (kind: CarrierKind): number => CARRIER_KINDS.indexOf(kind);
-  return found.sort((a, b) => a.atMs - b.atMs || rank(a.carrier) - rank(b.carrier));
+  }
 }
 
 function redialMs({ kind, failures }: CarrierState): number {
