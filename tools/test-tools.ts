@@ -80,6 +80,11 @@ export function findTrafficTools(): string | null {
   return ["ip", "tc", "ss"].every((name) => onPath([name]) !== null) ? onPath(["nft"]) : null;
 }
 
+/** What links between nodes are measured beside; or null. */
+export function findCurl(): string | null {
+  return onPath(["curl"]);
+}
+
 /** In CI nothing may be left out: a suite fails where it would otherwise be skipped with a reason. */
 export const isCi = (): boolean =>
   process.env["CI"] !== undefined && process.env["CI"] !== "" && process.env["CI"] !== "false";
@@ -100,6 +105,13 @@ const NETWORK_TOOLS: readonly TestTool[] = [
     suites: "everything that runs in a network lab",
     find: findTrafficTools,
     debianPackages: ["iproute2", "nftables"],
+    variable: "PATH",
+  },
+  {
+    name: "curl",
+    suites: "the bench of links beside curl",
+    find: findCurl,
+    debianPackages: ["curl"],
     variable: "PATH",
   },
 ];

@@ -37,7 +37,7 @@ export interface LabSpec<Host extends string, Nat extends string> {
   readonly hosts: Readonly<Record<Host, HostSpec>>;
   readonly nats?: Readonly<Record<Nat, NatSpec>>;
   /** One for each NAT and for each host that is on the internet itself. */
-  readonly links?: Readonly<Partial<Record<Host | Nat, LinkSpec>>>;
+  readonly links?: Readonly<Partial<Record<NoInfer<Host | Nat>, LinkSpec>>>;
   /** LANs need no entry here; it says how fast they are. */
   readonly lans?: Readonly<Record<string, LanSpec>>;
   /** What TCP does everywhere in the lab; default is what the kernel does. */

@@ -53,12 +53,13 @@ export interface LabCounters extends EmulatorCounters {
 export interface Netlab<Host extends string, Nat extends string> {
   /** What the names of its namespaces start with. */
   readonly prefix: string;
-  host(name: Host): LabHost;
+  readonly emulatorPid: number;
+  host(name: NoInfer<Host>): LabHost;
   /** The link of a host or of a NAT. */
-  link(name: Host | Nat): LabLink;
+  link(name: NoInfer<Host | Nat>): LabLink;
   /** Keeps two links' owners from each other, and nobody else. A host behind a NAT goes by its NAT's name. */
-  partition(one: Host | Nat, other: Host | Nat): Promise<void>;
-  heal(one: Host | Nat, other: Host | Nat): Promise<void>;
+  partition(one: NoInfer<Host | Nat>, other: NoInfer<Host | Nat>): Promise<void>;
+  heal(one: NoInfer<Host | Nat>, other: NoInfer<Host | Nat>): Promise<void>;
   counters(): Promise<LabCounters>;
   /** Ends every process in the lab and removes it. May be called twice. */
   stop(): Promise<void>;
@@ -97,6 +98,7 @@ export async function startNetlab<const Host extends string, const Nat extends s
   let stopping: Promise<void> | null = null;
   return {
     prefix,
+    emulatorPid: emulator.pid,
     host: (name) => found(hosts.get(name), `host ${name}`),
     link: (name) => found(links.get(name), `link ${name}`),
     partition: async (one, other) => {
