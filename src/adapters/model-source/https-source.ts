@@ -9,7 +9,7 @@ import type { ResolvedSource } from "../../ports/model-source.ts";
 import { addressKind } from "./address-rules.ts";
 import { type Followed, follow, type Route, refused } from "./follow.ts";
 import { namesOfSet, splitNameOf, suggestedIdOf } from "./gguf-names.ts";
-import { type Patience, Tries } from "./passing-fault.ts";
+import { PassingFault, type Patience, Tries } from "./passing-fault.ts";
 import type { ModelReference } from "./reference.ts";
 import { changed, checkMagic, RemoteFile } from "./remote-file.ts";
 import { describeUrl, type SafeHttp, unsafe } from "./safe-http.ts";
@@ -78,21 +78,28 @@ export class HttpsSource {
   async #look(url: URL, route: Route, signal: AbortSignal) {
     const headers = { range: `bytes=0-${LOOK_BYTES - 1}` };
     const { response, url: last } = await follow(this.#options.http, { url, headers, signal }, route);
+    const { silentMsMax } = this.#options.http;
+    const silence = setTimeout(() => response.destroy(), silentMsMax);
     try {
-      const total = /^bytes 0-\d{1,16}\/(\d{1,16})$/.exec(response.headers["content-range"] ?? "")?.[1];
-      const bytes = response.statusCode === 206 ? total : response.headers["content-length"];
-      if (bytes === undefined || !/^[1-9]\d{0,15}$/.test(bytes)) {
-        throw refused(
-          `${describeUrl(last)} does not tell how long the file is: a source must, so that its end is known`,
-          last,
-        );
-      }
       for await (const piece of response) {
         checkMagic(Buffer.from(piece), last);
         break;
       }
+      const total = /^bytes 0-\d{1,16}\/(\d{1,16})$/.exec(response.headers["content-range"] ?? "")?.[1];
+      const bytes = response.statusCode === 206 ? total : response.headers["content-length"];
+      if (bytes === undefined || !/^[1-9]\d{0,15}$/.test(bytes)) {
+        const message = "does not tell how long the file is: a source must, so that its end is known";
+        throw refused(`${describeUrl(last)} ${message}`, last);
+      }
       return { fileBytes: Number(bytes), ...validatorOf(response.headers) };
+    } catch (thrown) {
+      signal.throwIfAborted();
+      if (thrown instanceof FallowError) throw thrown;
+      throw new PassingFault(`${last.host} sent nothing for ${silentMsMax / 1_000} s, or cut the connection`, {
+        cause: thrown,
+      });
     } finally {
+      clearTimeout(silence);
       response.destroy();
     }
   }
