@@ -13,6 +13,7 @@ import type { ReplicaPlanner } from "./dispatch/replica-planning.ts";
 import type { ForecastOptions } from "./forecast/forecast-options.ts";
 import type { GatewayOptions } from "./gateway/gateway-options.ts";
 import type { RelayOptions } from "./peering/relay-options.ts";
+import type { GridPeering } from "./registry/welcome.ts";
 
 export interface CoordinatorPorts {
   readonly clock: Clock;
@@ -42,6 +43,8 @@ export interface CoordinatorOptions {
   readonly gateway?: Partial<GatewayOptions>;
   /** Bounds of relayed connections that differ from `RELAY_OPTIONS`. */
   readonly relay?: Partial<RelayOptions>;
+  /** How nodes reach each other, asked at each welcome; null while there is no peer network. Without it there is none. */
+  readonly peering?: () => GridPeering | null;
   /** Files of the status page; without them `/` answers 404. */
   readonly statusPage?: StatusPageFiles;
 }

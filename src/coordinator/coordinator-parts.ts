@@ -4,6 +4,7 @@ import type { ModelCatalogue } from "./models/model-catalogue.ts";
 import type { RelayDesk } from "./peering/relay-desk.ts";
 import type { NodeRegistry } from "./registry/node-registry.ts";
 import type { Settlement } from "./settlement/settlement.ts";
+import type { WeightsDistribution } from "./weights/distribution.ts";
 
 /** What an open grid is made of. */
 export interface CoordinatorParts {
@@ -17,6 +18,7 @@ export interface CoordinatorParts {
   readonly settlement: Settlement;
   readonly dispatcher: Dispatcher;
   readonly forecast: Forecast;
+  readonly distribution: WeightsDistribution;
   /** Connections between nodes that have no other way to each other. */
   readonly relay: RelayDesk;
 }

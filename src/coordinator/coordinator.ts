@@ -4,6 +4,7 @@
  */
 
 import { describeFault } from "../domain/fault.ts";
+import { toHex } from "../domain/hex.ts";
 import type { ModelId } from "../domain/ids.ts";
 import type { Link } from "../ports/link.ts";
 import type { CoordinatorOptions, CoordinatorPorts } from "./coordinator-options.ts";
@@ -18,6 +19,7 @@ import { ModelCatalogue } from "./models/model-catalogue.ts";
 import { RelayDesk } from "./peering/relay-desk.ts";
 import { NodeRegistry } from "./registry/node-registry.ts";
 import { Settlement } from "./settlement/settlement.ts";
+import { WeightsDistribution } from "./weights/distribution.ts";
 
 export interface Coordinator extends CoordinatorParts {
   /** The whole HTTP surface: OpenAI API, grid API, weights for agents, status page. Never rejects. */
@@ -37,10 +39,17 @@ export async function createCoordinator(ports: CoordinatorPorts, options: Coordi
   const { clock, store, log, random } = ports;
   const startedAtMs = Math.floor(clock.wallMs());
   const { gridId, boot } = await takeGridIdentity(store.meta, random);
-  const registry = new NodeRegistry({ gridId, boot }, ports);
+  const { gridKey, peering } = options;
+  const gridPublicKeyHex = toHex(gridKey.publicKey);
+  const told = { gridId, boot, gridPublicKeyHex, ...(peering === undefined ? {} : { peering }) };
+  const registry = new NodeRegistry(told, ports);
   const models = new ModelCatalogue(ports);
   const settlement = new Settlement({ gridId }, { ...ports, keyPair: options.gridKey });
-  const forecast = await Forecast.open({ ...ports, meta: store.meta, roster: registry, models }, options.forecast);
+  const distribution = new WeightsDistribution({ gridId, gridKey }, { ...ports, registry, models });
+  const forecast = await Forecast.open(
+    { ...ports, meta: store.meta, roster: registry, models, uplink: distribution.tracker },
+    options.forecast,
+  );
   const dispatcher = new Dispatcher(
     { ...ports, gridId, boot, roster: registry, models, outlook: forecast },
     options.dispatch,
@@ -62,6 +71,7 @@ export async function createCoordinator(ports: CoordinatorPorts, options: Coordi
     dispatcher,
     forecast,
     relay,
+    distribution,
   };
   const surface = httpSurface(ports, options, parts);
   const sweep = startIdempotencySweep({ store: store.idempotency, clock, log });
@@ -86,6 +96,7 @@ export async function createCoordinator(ports: CoordinatorPorts, options: Coordi
       dispatcher.stop();
       relay.stop();
       registry.stop();
+      distribution.stop();
       models.stop();
       settlement.stop();
       sweep.stop();

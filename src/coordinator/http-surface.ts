@@ -17,6 +17,10 @@ import { GATEWAY_DEFAULTS, type GatewayModels } from "./gateway/gateway-options.
 import { samplingSeedSecret } from "./grid-identity.ts";
 import { registerRelayMetrics } from "./peering/relay-metrics.ts";
 import { WeightsEndpoint } from "./registry/weights-endpoint.ts";
+import { registerWeightsMetrics } from "./weights/weights-metrics.ts";
+
+/** A model of one file, whole, for agents that fetch no chunks. */
+const WHOLE_FILE = /^\/grid\/v1\/weights\/[0-9a-f]{64}$/;
 
 export interface HttpSurface {
   readonly gateway: Gateway;
@@ -32,6 +36,7 @@ export function httpSurface(
   registerDispatchMetrics(metrics, parts.dispatcher);
   registerPlacementMetrics(metrics, parts.dispatcher.pool, ports.clock);
   registerForecastMetrics(metrics, parts.forecast);
+  registerWeightsMetrics(metrics, parts.distribution, ports.clock);
   registerRelayMetrics(metrics, parts.relay);
   const gateway = createGateway(
     {
@@ -51,11 +56,15 @@ export function httpSurface(
   const gate = { ...gateway.gate, forgetKey: gateway.forgetKey };
   addAdminRoutes(gateway.app, adminSources(ports, options, parts, gate));
   const weights = new WeightsEndpoint({ ...ports, models: parts.models, sessions: parts.registry });
+  const answerWeights = (request: Request) =>
+    WHOLE_FILE.test(new URL(request.url).pathname)
+      ? weights.handle(request)
+      : parts.distribution.endpoint.handle(request);
   return {
     gateway,
     answer: async (request, origin) => {
       const page = options.statusPage === undefined ? null : statusPageResponse(options.statusPage, request);
-      return page ?? (await weights.handle(request)) ?? (await gateway.fetch(request, origin));
+      return page ?? (await answerWeights(request)) ?? (await gateway.fetch(request, origin));
     },
   };
 }

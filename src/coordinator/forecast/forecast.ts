@@ -24,7 +24,7 @@ import { FORECAST_OPTIONS, type ForecastOptions } from "./forecast-options.ts";
 import { readForecast, writeForecast } from "./forecast-records.ts";
 import type { KeptForecast } from "./forecast-state.ts";
 import { NodeWatch, RETURN_MS } from "./node-watch.ts";
-import { StagingDesk, type StagingStats, type WantedModel } from "./staging-desk.ts";
+import { StagingDesk, type StagingStats, type StagingUplink, type WantedModel } from "./staging-desk.ts";
 
 export interface ForecastPorts {
   readonly clock: Clock;
@@ -32,6 +32,8 @@ export interface ForecastPorts {
   readonly meta: Pick<MetaStore, "get" | "set">;
   readonly roster: Roster;
   readonly models: Pick<ServedModels, "list">;
+  /** What moves weights now; without it every load is taken to need the coordinator's uplink. */
+  readonly uplink?: StagingUplink;
 }
 
 export interface ForecastStats extends StagingStats {
@@ -95,6 +97,7 @@ export class Forecast {
         models: () => this.#wanted(),
         servedWeights: () => this.#servedWeights(),
         stayChance: (nodeId, horizonMs) => this.#survival.stayChance(nodeId, nowMs(), horizonMs),
+        ...(ports.uplink === undefined ? {} : { uplink: ports.uplink }),
       },
       options,
     );

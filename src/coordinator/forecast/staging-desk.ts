@@ -1,6 +1,8 @@
 /**
- * Carries out the staging plan: orders a copy, sees whether it came, and sees whether a load used it. Copies travel only while no
- * replica loads anywhere: what somebody waits for has the uplink for itself.
+ * Carries out the staging plan: orders a copy, sees whether it came, and sees whether a load used it. What somebody waits for comes first:
+ * no copy is ordered while a node takes from the coordinator what is waited for, or loads without other nodes to fetch from. A load that
+ * comes from other nodes is no reason to wait: a copy that is on its way meanwhile is given nothing of the source while somebody claims
+ * there, and no holder that is half busy (coordinator/weights).
  *
  * | event                                         | what happens                                                    |
  * | --------------------------------------------- | --------------------------------------------------------------- |
@@ -26,6 +28,14 @@ export type WantedModel = Omit<StagingModel, "heldBy" | "holdersStayChance" | "s
 /** Nodes looked at in one plan; the others have their turn in the next ones. */
 const NODES_LOOKED_AT_MAX = 500;
 
+/** What moves weights now (coordinator/weights/tracker.ts). */
+export interface StagingUplink {
+  /** Somebody takes from the coordinator what is waited for. */
+  isSourceUrgent(): boolean;
+  /** The node fetches from other nodes. */
+  isPeer(nodeId: NodeId): boolean;
+}
+
 export interface StagingDeskPorts {
   readonly roster: Roster;
   readonly log: Log;
@@ -36,6 +46,8 @@ export interface StagingDeskPorts {
   /** Of all models of this grid; the same set until they change. */
   servedWeights(): ReadonlySet<Sha256Hex>;
   stayChance(nodeId: NodeId, horizonMs: number): number;
+  /** Without it every load is taken to need the coordinator's uplink. */
+  readonly uplink?: StagingUplink;
 }
 
 export interface StagingStats {
@@ -129,8 +141,7 @@ export class StagingDesk {
     const nowMs = this.#ports.nowMs();
     this.#expire(nowMs);
     const views = this.#ports.roster.nodes();
-    const isUplinkBusy = views.some((view) => view.replicas.some(({ state }) => state === "loading"));
-    const transfersFree = isUplinkBusy ? 0 : this.#options.stagingsMax - this.#orders.size;
+    const transfersFree = this.#isUplinkBusy(views) ? 0 : this.#options.stagingsMax - this.#orders.size;
     if (transfersFree <= 0) return;
     const { horizonMs, prices } = this.#options;
     const holders = holdersOf(views);
@@ -142,6 +153,14 @@ export class StagingDesk {
       const model = models.find(({ modelId }) => modelId === order.modelId);
       if (model !== undefined) this.#order(order.nodeId, model, nowMs);
     }
+  }
+
+  #isUplinkBusy(views: readonly NodeView[]): boolean {
+    const { uplink } = this.#ports;
+    if (uplink?.isSourceUrgent() === true) return true;
+    return views.some(({ nodeId, replicas }) => {
+      return uplink?.isPeer(nodeId) !== true && replicas.some(({ state }) => state === "loading");
+    });
   }
 
   #stagingModel(model: WantedModel, at: { holders: Holders; copies: Copies }): StagingModel {

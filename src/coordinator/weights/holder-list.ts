@@ -18,6 +18,8 @@ export interface NamingPorts {
   readonly grants: GrantBook;
   readonly reports: PeerReports;
   endpointsOf(nodeId: NodeId): PeerEndpoints | null;
+  /** A node waits for weights that are being fetched. */
+  isSomebodyWaiting(): boolean;
   /** Measured or estimated between two nodes; null when nobody knows. */
   rttMs?(from: NodeId, to: NodeId): number | null;
 }
@@ -33,6 +35,8 @@ export interface EligibleHolder {
 const LOOKED_AT_MAX = 256;
 /** Of one holder: a list with more gaps is told from its start, and the rest when that has come. */
 const RUNS_PER_HOLDER_MAX = 512;
+/** Ahead of need, while somebody waits for other weights, only holders are named that have this share of their uploads to spare. */
+const IDLE_BUSY_SHARE_MAX = 0.5;
 /** Without a measurement: nodes of one network, of one region, and any two. */
 const SAME_NETWORK_RTT_MS = 1;
 const SAME_REGION_RTT_MS = 40;
@@ -47,10 +51,13 @@ export function* eligibleHolders(
 ): Iterable<EligibleHolder> {
   if (ports.endpointsOf(asker) === null) return;
   const nowMs = ports.clock.monoMs();
-  const unreachable = swarm.wants.get(asker)?.unreachable;
+  const want = swarm.wants.get(asker);
+  const unreachable = want?.unreachable;
+  const busyShareMax = want?.isIdle === true && ports.isSomebodyWaiting() ? IDLE_BUSY_SHARE_MAX : 1;
   const network = ports.roster.node(asker)?.network ?? null;
   for (const [nodeId, holding] of swarm.holdersNear(asker, network, LOOKED_AT_MAX)) {
     if (holding.uploadsMax === 0 || holding.have.size === 0 || passOver.has(nodeId)) continue;
+    if (busyShareMax < 1 && holding.uploads > busyShareMax * holding.uploadsMax) continue;
     if ((unreachable?.get(nodeId) ?? Number.NEGATIVE_INFINITY) > nowMs) continue;
     if (ports.reports.isQuarantined(nodeId, nowMs) || ports.reports.isShunned(asker, nodeId, nowMs)) continue;
     const view = ports.roster.node(nodeId);

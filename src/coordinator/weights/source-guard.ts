@@ -40,13 +40,14 @@ export class SourceGuard {
     const known = this.#descriptions.get(nodeId);
     const window = known === undefined || nowMs - known.sinceMs >= MINUTE_MS ? { sinceMs: nowMs, count: 0 } : known;
     window.count += 1;
-    this.#descriptions.set(nodeId, window);
-    return window.count <= DESCRIPTIONS_PER_MINUTE_MAX;
-  }
-
-  /** The node's session ended. Downloads that still run give their places back themselves. */
-  forget(nodeId: NodeId): void {
     this.#descriptions.delete(nodeId);
+    this.#descriptions.set(nodeId, window);
+    // The one at the head asked longest ago.
+    for (const [other, { sinceMs }] of this.#descriptions) {
+      if (nowMs - sinceMs < MINUTE_MS) break;
+      this.#descriptions.delete(other);
+    }
+    return window.count <= DESCRIPTIONS_PER_MINUTE_MAX;
   }
 
   #change(nodeId: NodeId, isIdle: boolean, by: 1 | -1): void {

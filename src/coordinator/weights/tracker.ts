@@ -66,6 +66,7 @@ export class WeightsTracker {
       ...ports,
       grants: this.#grants,
       reports: this.reports,
+      isSomebodyWaiting: () => this.#isSomebodyWaiting(),
       endpointsOf: (nodeId) => this.#endpoints.get(nodeId) ?? null,
     };
     ports.roster.subscribe({
@@ -122,6 +123,11 @@ export class WeightsTracker {
   isSourceUrgent(): boolean {
     const nowMs = this.#ports.clock.monoMs();
     for (const { claims } of this.#swarms.values()) if (claims.hasUrgent(nowMs)) return true;
+    return false;
+  }
+
+  #isSomebodyWaiting(): boolean {
+    for (const { wants } of this.#swarms.values()) for (const { isIdle } of wants.values()) if (!isIdle) return true;
     return false;
   }
 

@@ -68,11 +68,6 @@ export class WeightsEndpoint {
     return { refused: Object.fromEntries(this.#refused), running: this.#guard.running };
   }
 
-  /** The node's session ended. */
-  forget(nodeId: NodeId): void {
-    this.#guard.forget(nodeId);
-  }
-
   /** The answer when the path is one of weights, else null. Never rejects. */
   async handle(request: Request): Promise<Response | null> {
     const { pathname } = new URL(request.url);

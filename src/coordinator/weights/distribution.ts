@@ -1,0 +1,55 @@
+/** The coordinator's half of the distribution of weights: contents, tracker and endpoint, put together. */
+import type { NodeId, Sha256Hex } from "../../domain/ids.ts";
+import type { Clock } from "../../ports/clock.ts";
+import type { Crypto, KeyPair } from "../../ports/crypto.ts";
+import type { Log } from "../../ports/log.ts";
+import type { ModelFiles } from "../../ports/model-files.ts";
+import type { Random } from "../../ports/random.ts";
+import type { NodeRegistry } from "../registry/node-registry.ts";
+import { WeightsTracker } from "./tracker.ts";
+import { contentsOf, KeptContents } from "./weights-content.ts";
+import { WeightsEndpoint } from "./weights-endpoint.ts";
+
+export interface DistributionPorts {
+  readonly clock: Clock;
+  readonly crypto: Crypto;
+  readonly random: Random;
+  readonly log: Log;
+  readonly modelFiles: ModelFiles;
+  readonly registry: NodeRegistry;
+  readonly models: {
+    byWeights(weightsSha256: Sha256Hex): { readonly manifest: { readonly modelId: string } } | null;
+    onChange(listener: () => void): void;
+  };
+  /** Measured or estimated between two nodes; null when nobody knows. */
+  rttMs?(from: NodeId, to: NodeId): number | null;
+}
+
+export class WeightsDistribution {
+  readonly tracker: WeightsTracker;
+  readonly endpoint: WeightsEndpoint;
+  readonly #ports: DistributionPorts;
+
+  /** Subscribes to the registry: call it before nodes are let in. */
+  constructor(told: { readonly gridId: string; readonly gridKey: KeyPair }, ports: DistributionPorts) {
+    this.#ports = ports;
+    const { registry, models } = ports;
+    const contents = new KeptContents(contentsOf(ports.modelFiles, { crypto: ports.crypto, gridKey: told.gridKey }));
+    this.tracker = new WeightsTracker({ ...ports, ...told, contents, roster: registry });
+    this.endpoint = new WeightsEndpoint({ ...ports, contents, tracker: this.tracker, sessions: registry });
+    const isServed = (weightsSha256: Sha256Hex) => models.byWeights(weightsSha256) !== null;
+    models.onChange(() => {
+      contents.forget(isServed);
+      this.tracker.forgetModels(isServed);
+    });
+  }
+
+  /** The model's id, or the start of a digest that no model has any more. */
+  nameOf(weightsSha256: Sha256Hex): string {
+    return this.#ports.models.byWeights(weightsSha256)?.manifest.modelId ?? weightsSha256.slice(0, 12);
+  }
+
+  stop(): void {
+    this.tracker.stop();
+  }
+}
