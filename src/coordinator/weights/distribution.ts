@@ -5,6 +5,7 @@ import type { Crypto, KeyPair } from "../../ports/crypto.ts";
 import type { Log } from "../../ports/log.ts";
 import type { ModelFiles } from "../../ports/model-files.ts";
 import type { Random } from "../../ports/random.ts";
+import type { LinkEstimate } from "../../scheduler/network/link-table.ts";
 import type { NodeRegistry } from "../registry/node-registry.ts";
 import { WeightsTracker } from "./tracker.ts";
 import { contentsOf, KeptContents } from "./weights-content.ts";
@@ -21,8 +22,8 @@ export interface DistributionPorts {
     byWeights(weightsSha256: Sha256Hex): { readonly manifest: { readonly modelId: string } } | null;
     onChange(listener: () => void): void;
   };
-  /** Measured or estimated between two nodes; null when nobody knows. */
-  rttMs?(from: NodeId, to: NodeId): number | null;
+  /** From one node to the other, measured or estimated. */
+  link?(from: NodeId, to: NodeId): LinkEstimate;
 }
 
 export class WeightsDistribution {

@@ -2,13 +2,22 @@
 import { type ChunkRun, ChunkSet } from "../../domain/chunk-set.ts";
 import type { NodeId, Sha256Hex } from "../../domain/ids.ts";
 import { chunkCountOf, totalBytesOf, type WeightsManifest } from "../../domain/weights.ts";
-import { SourceClaims } from "./source-claims.ts";
+import { SourceClaims } from "../../scheduler/distribution/source-claims.ts";
 
 export interface Holding {
   readonly have: ChunkSet;
   readonly uploads: number;
   readonly uploadsMax: number;
   readonly network: string | null;
+}
+
+export interface HolderTold {
+  readonly runs: readonly ChunkRun[];
+  readonly uploads: number;
+  readonly uploadsMax: number;
+  readonly network: string | null;
+  readonly isNameable: boolean;
+  readonly nowMs: number;
 }
 
 export interface Want {
@@ -46,7 +55,7 @@ export class Swarm {
   readonly isPublic: boolean;
   readonly holdings = new Map<NodeId, Holding>();
   readonly wants = new Map<NodeId, Want>();
-  readonly claims = new SourceClaims();
+  readonly claims: SourceClaims;
   readonly accounts = new Map<NodeId, SourceAccount>();
   /** Chunks that came to nodes from other nodes, as they tell. */
   peerChunks = 0;
@@ -59,26 +68,45 @@ export class Swarm {
     this.chunkBytes = manifest.chunkBytes;
     this.totalBytes = totalBytesOf(manifest);
     this.isPublic = isPublic;
+    // Models differ in the order in which their chunks are given; the digest is as good a draw as any.
+    this.claims = new SourceClaims({
+      chunkCount: this.chunkCount,
+      seed: Number.parseInt(weightsSha256.slice(0, 8), 16),
+    });
   }
 
-  /** What a node has, as it says; the runs are valid. False when nothing changed for others. */
-  tell(
-    nodeId: NodeId,
-    told: { runs: readonly ChunkRun[]; uploads: number; uploadsMax: number; network: string | null },
-  ): boolean {
+  /**
+   * What a node has, as it says; the runs are valid. `isNameable`: it may be named to others, so what it has need not come from the source.
+   * False when nothing changed for others.
+   */
+  tell(nodeId: NodeId, told: HolderTold): boolean {
+    const { uploads, uploadsMax, network, isNameable, nowMs } = told;
     const before = this.holdings.get(nodeId);
     if (before === undefined && this.holdings.size >= HOLDINGS_MAX) return false;
     const have = ChunkSet.of(this.chunkCount, told.runs);
-    const settled = this.claims.settle(nodeId, have);
+    let fromSource = 0;
+    for (const chunk of this.claims.heldBy(nodeId)) if (have.has(chunk)) fromSource += 1;
     const gained = before === undefined ? 0 : have.size - before.have.countCommon(have);
-    this.peerChunks += Math.max(0, gained - settled);
-    const { uploads, uploadsMax, network } = told;
+    this.peerChunks += Math.max(0, gained - fromSource);
     if (before?.network !== network) {
       this.#leaveNetwork(nodeId, before?.network ?? null);
       if (network !== null) this.#byNetwork.set(network, (this.#byNetwork.get(network) ?? new Set()).add(nodeId));
     }
     this.holdings.set(nodeId, { have, uploads, uploadsMax, network });
+    this.#count(nodeId, isNameable, nowMs);
     return before === undefined || gained > 0 || before.uploadsMax > 0 !== uploadsMax > 0;
+  }
+
+  /** Whether it may be named to others changed. */
+  setNameable(nodeId: NodeId, isNameable: boolean, nowMs: number): void {
+    if (this.holdings.has(nodeId)) this.#count(nodeId, isNameable, nowMs);
+  }
+
+  #count(nodeId: NodeId, isNameable: boolean, nowMs: number): void {
+    const holding = this.holdings.get(nodeId);
+    if (holding === undefined) return;
+    const { have: chunks, uploads, uploadsMax } = holding;
+    this.claims.setHolder(nodeId, { chunks, uploads, uploadsMax: isNameable ? uploadsMax : 0 }, nowMs);
   }
 
   /** At most `countMax` holders, those of the asker's network first, then from a place in the list that is the asker's own. */
@@ -137,13 +165,14 @@ export class Swarm {
     this.#leaveNetwork(nodeId, holding?.network ?? null);
     this.holdings.delete(nodeId);
     this.endWant(nodeId);
+    this.claims.dropNode(nodeId);
     this.accounts.delete(nodeId);
     return holding !== undefined;
   }
 
   endWant(nodeId: NodeId): void {
     this.wants.delete(nodeId);
-    this.claims.release(nodeId);
+    this.claims.endClaims(nodeId);
   }
 
   /** Everybody else's picture is out of date. */

@@ -11,7 +11,7 @@ import type { Timer } from "../../ports/clock.ts";
 import type { PeerMessage } from "../roster.ts";
 import { answerClaim, emptyClaim } from "./claim-answer.ts";
 import { GrantBook, type GrantPorts } from "./grants.ts";
-import { holdersMessage, type NamingPorts } from "./holder-list.ts";
+import { holdersMessage, isNameable, type NamingPorts } from "./holder-list.ts";
 import { MessageBudget } from "./message-budget.ts";
 import { OrderBook } from "./order-book.ts";
 import { PeerReports } from "./peer-reports.ts";
@@ -21,7 +21,7 @@ import { isPublic, type WeightsContents } from "./weights-content.ts";
 type WeightsMessage = Extract<PeerMessage, { type: `weights.${string}` }>;
 type Of<T extends PeerMessage["type"]> = Extract<PeerMessage, { type: T }>;
 
-export interface WeightsTrackerPorts extends GrantPorts, Pick<NamingPorts, "roster" | "rttMs" | "log"> {
+export interface WeightsTrackerPorts extends GrantPorts, Pick<NamingPorts, "roster" | "link" | "log"> {
   readonly contents: WeightsContents;
   readonly models: { byWeights(weightsSha256: Sha256Hex): object | null };
 }
@@ -122,7 +122,7 @@ export class WeightsTracker {
   /** Somebody takes from the source what is waited for. */
   isSourceUrgent(): boolean {
     const nowMs = this.#ports.clock.monoMs();
-    for (const { claims } of this.#swarms.values()) if (claims.hasUrgent(nowMs)) return true;
+    for (const { claims } of this.#swarms.values()) if (claims.isUrgent(nowMs)) return true;
     return false;
   }
 
@@ -140,7 +140,12 @@ export class WeightsTracker {
   // -------------------------------------------------------------- nodes
 
   #changed(nodeId: NodeId): void {
-    for (const swarm of this.#swarms.values()) if (swarm.holdings.has(nodeId)) swarm.makeStale(nodeId);
+    const isHolder = isNameable(nodeId, this.#naming);
+    for (const swarm of this.#swarms.values()) {
+      if (!swarm.holdings.has(nodeId)) continue;
+      swarm.setNameable(nodeId, isHolder, this.#ports.clock.monoMs());
+      swarm.makeStale(nodeId);
+    }
     this.#watch();
   }
 
@@ -249,7 +254,8 @@ export class WeightsTracker {
       return;
     }
     const network = this.#ports.roster.node(nodeId)?.network ?? null;
-    if (swarm.tell(nodeId, { runs, uploads, uploadsMax, network })) swarm.makeStale(nodeId);
+    const told = { runs, uploads, uploadsMax, network, isNameable: isNameable(nodeId, this.#naming) };
+    if (swarm.tell(nodeId, { ...told, nowMs: this.#ports.clock.monoMs() })) swarm.makeStale(nodeId);
   }
 
   #want(nodeId: NodeId, message: Of<"weights.want">, swarm: Swarm): void {

@@ -45,7 +45,7 @@ export function registerWeightsMetrics(registry: Registry, shown: Shown, clock: 
   });
   gauge("fallow_weights_wants_open", "Downloads of weights that nodes have open", () => tracker.stats().wants);
   gauge("fallow_weights_claims_open", "Chunks that nodes are bringing from the source", () => {
-    return tracker.swarms().reduce((sum, { claims }) => sum + claims.size, 0);
+    return tracker.swarms().reduce((sum, { claims }) => sum + claims.counts.live, 0);
   });
   gauge("fallow_weights_holders", "Nodes that serve chunks to others, counted once for each model", () => {
     const serving = ({ holdings }: Swarm) => [...holdings.values()].filter(({ uploadsMax }) => uploadsMax > 0).length;

@@ -102,6 +102,29 @@ export class SourceClaims {
     return { given: this.#givenCount, lost: this.#lostCount, live: this.#claimant.size };
   }
 
+  /** The node was given all of these chunks, and has not brought or lost one of them. */
+  holds(nodeId: NodeId, [first, count]: ChunkRun): boolean {
+    const own = this.#claims.get(nodeId)?.chunks;
+    if (own === undefined || count > own.size) return false;
+    for (let chunk = first; chunk < first + count; chunk++) if (!own.has(chunk)) return false;
+    return true;
+  }
+
+  /** Chunks that the node was given and has not brought. */
+  heldBy(nodeId: NodeId): ReadonlySet<number> {
+    return this.#claims.get(nodeId)?.chunks ?? new Set();
+  }
+
+  /** It wants no more: what it claimed goes to others, and what it has stays. */
+  endClaims(nodeId: NodeId): void {
+    this.#release(nodeId);
+  }
+
+  /** Somebody who waits asked lately, and chunks are on their way. */
+  isUrgent(nowMs: number): boolean {
+    return nowMs < this.#urgentUntilMs && this.#claimant.size > 0;
+  }
+
   /** What a node has and how busy it is, as it says. The set must not change afterwards. */
   setHolder(nodeId: NodeId, state: HolderState, nowMs: number): void {
     const { chunks, uploads, uploadsMax } = state;
