@@ -18,7 +18,10 @@ import { joinSplit } from "./split-gguf.ts";
 import { checkVocabulary } from "./vocabulary-check.ts";
 
 /** The fields of a manifest that come from the file. */
-export type FileManifest = Omit<ModelManifest, "modelId" | "weightsSha256" | "price" | "warmReplicas" | "addedAtMs">;
+export type FileManifest = Omit<
+  ModelManifest,
+  "modelId" | "weightsSha256" | "price" | "warmReplicas" | "addedAtMs" | "source"
+>;
 
 export interface ReadModel {
   readonly manifest: FileManifest;
