@@ -15,6 +15,7 @@ const grid = await startCoordinatorHost({
   tlsFiles: null,
   version: "0.0.0-bench",
   clientStallMsMax: 30_000,
+  peering: { peerPort: null, peerAddress: null, hasUdp: false, hasRelay: false, hasLan: false },
   log: createPinoLog({ level: "error" }),
 });
 const { registry, gridId } = grid.coordinator;

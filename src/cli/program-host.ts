@@ -10,6 +10,7 @@ const port = wholeNumber({ min: 0, max: 65_535 });
 export function addHostCommands(program: Command): void {
   addUp(program);
   addJoin(program);
+  addDiscover(program);
   addAgentRun(program);
   addDoctor(program);
   addIdentity(program);
@@ -60,6 +61,18 @@ function addUp(program: Command): void {
       decimalNumber({ min: 0.1, max: 3_600 }),
       60,
     )
+    .option(
+      "--peer-port <port>",
+      "first of four UDP ports for hole punching between nodes (default: the number of --port)",
+      wholeNumber({ min: 1, max: 65_532 }),
+    )
+    .option(
+      "--peer-address <ipv4>",
+      "where nodes reach those ports, when it is not this machine's own address (default: the first of the join code)",
+    )
+    .option("--no-udp", "no hole punching: nodes without a direct way go through the coordinator")
+    .option("--no-relay", "carry nothing between nodes: those without a way to each other stay apart")
+    .option("--no-lan", "do not tell the local network of this grid")
     .addOption(
       new Option("--log-level <level>", "what is logged to stderr")
         .choices(["debug", "info", "warn", "error", "silent"])
@@ -105,6 +118,17 @@ function addJoin(program: Command): void {
   withCommonOptions(command, { isClient: false }).action(async (code: string | undefined, options) => {
     const { runJoin } = await import("./commands/join.ts");
     await runJoin(code ?? null, options);
+  });
+}
+
+function addDiscover(program: Command): void {
+  const command = program
+    .command("discover")
+    .description("list the grids that tell of themselves on this local network")
+    .option("--seconds <n>", "how long answers are waited for", decimalNumber({ min: 0.5, max: 60 }), 3);
+  withCommonOptions(command, { isClient: false }).action(async (options) => {
+    const { runDiscover } = await import("./commands/discover.ts");
+    await runDiscover(options);
   });
 }
 

@@ -18,6 +18,7 @@ import { ENGINES_FOLDER, type HomeFolder, openHome } from "../home/home-folder.t
 import { type JoinedGrid, readJoinedGrid, writeJoinedGrid } from "../home/joined-grid.ts";
 import { onStopSignals } from "../stop-signals.ts";
 import { note, printJson } from "../terminal.ts";
+import { gridsNearby } from "./discover.ts";
 
 export interface JoinOptions {
   readonly home?: string;
@@ -36,12 +37,14 @@ export interface JoinOptions {
 /** Running answers may end; whoever presses Ctrl-C again does not wait. */
 const DRAIN_MS = 5_000;
 const NO_WAIT_MS = 0;
+/** Machines on one network answer within a few ms; one that is busy takes longer. */
+const NEARBY_MS = 1_000;
 
 export async function runJoin(code: string | null, options: JoinOptions): Promise<void> {
   const home = openHome(options.home);
   const memoryBytesMax = options.maxMemory === undefined ? null : parseBytes(options.maxMemory);
   const weightsBytesMax = options.maxWeights === undefined ? null : parseBytes(options.maxWeights);
-  const invitation = code === null ? savedGrid(home) : readCode(code);
+  const invitation = code === null ? await savedGrid(home) : readCode(code);
   const stop = onStopSignals(() => note("fallow: finishing what runs; Ctrl-C again ends at once"));
   const tell = (event: AgentEvent) => {
     const text = describeAgentEvent(event);
@@ -100,13 +103,16 @@ function readCode(code: string): Invitation {
   });
 }
 
-function savedGrid(home: HomeFolder): Invitation {
+async function savedGrid(home: HomeFolder): Promise<Invitation> {
   const grid = readJoinedGrid(home);
   if (grid !== null) return { grid, token: null };
-  throw new CliError(`the agent in ${home.path} has not joined a grid yet`, {
+  const seen = await gridsNearby(NEARBY_MS);
+  const where = seen.map(({ host, port }) => `${host}:${port}`).join(", ");
+  const nearby = seen.length === 0 ? "" : `; this network has ${seen.length === 1 ? "a grid" : "grids"} at ${where}`;
+  throw new CliError(`the agent in ${home.path} has not joined a grid yet${nearby}`, {
     exitCode: EXIT.usage,
     code: "usage",
-    fix: "give the join code that the grid's operator sent: `fallow join CODE`",
+    fix: "ask the grid's operator for a code (`fallow join-code` on his machine prints one), then `fallow join CODE`",
   });
 }
 

@@ -49,6 +49,11 @@ export interface UpOptions {
   readonly tlsKey?: string;
   /** Seconds. */
   readonly clientStall: number;
+  readonly peerPort?: number;
+  readonly peerAddress?: string;
+  readonly udp: boolean;
+  readonly relay: boolean;
+  readonly lan: boolean;
   readonly logLevel: LogLevel;
   readonly json?: boolean;
 }
@@ -148,6 +153,13 @@ async function openCoordinator(
       port: options.port,
       database: options.database,
       clientStallMsMax: options.clientStall * 1_000,
+      peering: {
+        peerPort: options.peerPort ?? null,
+        peerAddress: options.peerAddress ?? null,
+        hasUdp: options.udp,
+        hasRelay: options.relay,
+        hasLan: options.lan,
+      },
       version: packageVersion(),
     });
   } catch (thrown) {

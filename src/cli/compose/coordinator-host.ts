@@ -6,6 +6,7 @@ import { NodeCrypto } from "../../adapters/crypto-node/node-crypto.ts";
 import { startHttpServer } from "../../adapters/http-server/http-server.ts";
 import { UlidIds } from "../../adapters/ids-ulid/ulid-ids.ts";
 import { LinkServer } from "../../adapters/link-websocket/link-server.ts";
+import { RelayServer } from "../../adapters/link-websocket/relay-server.ts";
 import { DiskModelFiles } from "../../adapters/model-files-disk/disk-model-files.ts";
 import { isLoopback } from "../../adapters/tls-identity/loopback.ts";
 import { givenTlsIdentity, keptTlsIdentity, type TlsIdentity } from "../../adapters/tls-identity/tls-identity.ts";
@@ -16,13 +17,14 @@ import { assert } from "../../domain/assert.ts";
 import { modelId } from "../../domain/ids.ts";
 import { fromHex } from "../../market/hex.ts";
 import type { Log } from "../../ports/log.ts";
-import { LINK_PATH } from "../../wire/agent-link.ts";
+import { LINK_PATH, RELAY_PATH } from "../../wire/agent-link.ts";
 import { BUNDLED_MODEL } from "../bundled-model.ts";
 import { type HomeFolder, writeFileSafely } from "../home/home-folder.ts";
 import { reachableHosts, unbracketed } from "./addresses.ts";
 import { childEnvironment } from "./child-environment.ts";
 import { foundGrid, keptSecrets } from "./found-grid.ts";
 import { openStore } from "./open-store.ts";
+import { type PeerServices, type PeerServicesOptions, startPeerServices } from "./peer-services.ts";
 import { openReplicaPlanner } from "./replica-planner.ts";
 import { readStatusPage } from "./status-page-files.ts";
 
@@ -47,6 +49,8 @@ export interface CoordinatorHostOptions {
   readonly tlsFiles: { readonly certificatePath: string; readonly keyPath: string } | null;
   /** A client that reads nothing for so long, while there is something to read, is gone. */
   readonly clientStallMsMax: number;
+  /** How nodes reach each other. */
+  readonly peering: PeerServicesOptions & { readonly hasRelay: boolean };
   readonly version: string;
   readonly log: Log;
 }
@@ -94,6 +98,8 @@ export async function startCoordinatorHost(options: CoordinatorHostOptions): Pro
       bundled: [{ modelId: modelId(BUNDLED_MODEL.id), path: BUNDLED_MODEL.path }],
     });
     let addresses = NOWHERE;
+    let services: PeerServices | null = null;
+    const { hasRelay } = options.peering;
     const coordinator = await createCoordinator(
       { clock, random, ids, crypto, log, store, tokenizers, modelFiles, planner },
       {
@@ -101,21 +107,34 @@ export async function startCoordinatorHost(options: CoordinatorHostOptions): Pro
         version: options.version,
         addresses: () => addresses,
         gateway: { clientStallMsMax: options.clientStallMsMax },
+        peering: () => ({ bootstrap: services?.bootstrap() ?? [], hasRelay }),
+        ...(hasRelay ? {} : { relay: { relaysMax: 0 } }),
         statusPage: readStatusPage(),
       },
     );
     undo.push(() => coordinator.stop());
     const links = new LinkServer((link) => coordinator.acceptLink(link));
+    const relays = new RelayServer((relayId, bearer) => coordinator.relay.seat(relayId, bearer));
+    const openServices = async (own: number) => {
+      const { gridId, registry: roster } = coordinator;
+      const opened = await startPeerServices(options.peering, { gridId, host, port: own, roster, log });
+      undo.push(() => opened.stop());
+      return opened;
+    };
+    // Before the first node can come, so that it is told of them.
+    if (port !== 0) services = await openServices(port);
     const server = await startHttpServer({
       host,
       port,
       tls,
       handler: (request, origin) => coordinator.fetch(request, origin),
       links: { path: LINK_PATH, upgrade: (upgrade) => links.upgrade(upgrade) },
+      relays: { pathPrefix: RELAY_PATH, upgrade: (upgrade) => relays.upgrade(upgrade) },
       unreadMsMax: options.clientStallMsMax + UNREAD_MARGIN_MS,
     });
     addresses = addressesOf({ host, port: server.port, certificateSha256: tls?.certificateSha256 ?? null });
     undo.push(() => server.close(CLOSE_GRACE_MS));
+    services ??= await openServices(server.port);
     return {
       coordinator,
       localUrl: server.localUrl,
