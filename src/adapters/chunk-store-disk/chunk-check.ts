@@ -5,7 +5,7 @@
 import { webcrypto } from "node:crypto";
 import { DIGEST_BYTES } from "../../domain/weights.ts";
 
-/** Of libuv's four threads one is left for everything else. On two cores 3 gave 2.2 GB/s, 1 gave 1.2 (test/chunk-store-speed in docs/weights.md). */
+/** Of libuv's four threads one is left for everything else. On two cores 3 gave 2.2 GB/s, 1 gave 1.2 (bench/chunk-store.bench.ts). */
 const CHECKS_AT_ONCE = 3;
 
 /** The caller leaves the bytes alone until it resolves. */

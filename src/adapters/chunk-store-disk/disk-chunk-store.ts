@@ -140,7 +140,7 @@ export class DiskChunkStore implements ChunkStore {
     if ((await factsOf(folder.path))?.isDirectory()) {
       const bytes = await readSmallFile(folder.journalPath, JOURNAL_BYTES_MAX).catch(() => null);
       const journal = bytes === null ? null : decodeJournal(bytes);
-      const onDiskBytes = await takenBytes(folder.path, 1);
+      const onDiskBytes = await takenBytes(folder.path);
       const { storedBytes, totalBytes } =
         journal === null ? { storedBytes: 0, totalBytes: onDiskBytes } : sizesOf(journal);
       const isWhole = journal?.chunks.isFull ?? false;

@@ -8,14 +8,13 @@ import type { Stats } from "node:fs";
 import { lstat, readdir, statfs } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { FallowError } from "../../domain/fault.ts";
+import { ID_PATTERNS } from "../../domain/ids.ts";
 
 const HEADROOM_BYTES_MIN = 2 * 1024 ** 3;
 const HEADROOM_SHARE = 0.05;
 const STORE_SHARE_MAX = 0.5;
 /** What `stat` counts blocks in, whatever the file system's own are. */
 const BLOCK_BYTES = 512;
-/** Folders of a model hold files only; deeper things are not ours. */
-const DEPTH_MAX = 2;
 
 export interface DiskSize {
   readonly freeBytes: number;
@@ -39,14 +38,25 @@ export function headroomOf({ freeBytes, totalBytes }: DiskSize, heldBytes: numbe
   return Math.min(wanted, Math.floor((freeBytes + heldBytes) * STORE_SHARE_MAX));
 }
 
-/** What the files in a folder really take: holes of a sparse file take nothing. */
-export async function takenBytes(folder: string, depth = DEPTH_MAX): Promise<number> {
+/** What the files of a store really take: holes of a sparse file take nothing. Other files in its folder are not its own. */
+async function heldBytes(storeFolder: string): Promise<number> {
   let sum = 0;
-  for (const name of await namesIn(folder)) {
-    const path = join(folder, name);
+  for (const name of await namesIn(storeFolder)) {
+    if (!ID_PATTERNS.sha256.test(name.split(".")[0] ?? "")) continue;
+    const path = join(storeFolder, name);
     const facts = await factsOf(path);
     if (facts?.isFile()) sum += allocatedBytes(facts);
-    else if (facts?.isDirectory() && depth > 1) sum += await takenBytes(path, depth - 1);
+    else if (facts?.isDirectory()) sum += await takenBytes(path);
+  }
+  return sum;
+}
+
+/** By the files that lie in a folder itself. */
+export async function takenBytes(folder: string): Promise<number> {
+  let sum = 0;
+  for (const name of await namesIn(folder)) {
+    const facts = await factsOf(join(folder, name));
+    if (facts?.isFile()) sum += allocatedBytes(facts);
   }
   return sum;
 }
@@ -99,7 +109,7 @@ export class DiskRoom {
   async measure(): Promise<number | null> {
     const size = await diskSize(this.#folder);
     if (size === null) return null;
-    this.#headroomBytes = this.#wantedBytes ?? headroomOf(size, await takenBytes(this.#folder));
+    this.#headroomBytes = this.#wantedBytes ?? headroomOf(size, await heldBytes(this.#folder));
     return this.#left(size, this.#headroomBytes);
   }
 
