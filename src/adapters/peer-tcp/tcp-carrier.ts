@@ -1,0 +1,275 @@
+/**
+ * Connections between nodes over TCP with TLS 1.3: one listening port, both ends proved by their Ed25519 keys. For nodes of one LAN, with a
+ * public address or a forwarded port. Strangers can reach the port, so everything before the proof is bounded: how many come in a second,
+ * how many are in a handshake, how long it may take.
+ */
+import { createServer, isIP, type Server, type Socket } from "node:net";
+import { networkInterfaces } from "node:os";
+import type { SecureContext } from "node:tls";
+import { describeFault, FallowError } from "../../domain/fault.ts";
+import type { HostPort, PeerEndpoints, PeerTarget } from "../../domain/peer.ts";
+import type { KeyPair } from "../../ports/crypto.ts";
+import type { PeerCarrier, PeerConnection } from "../../ports/peer-carrier.ts";
+import { addressOrder, isPrivateAddress, name } from "./address-order.ts";
+import { identityCertificate } from "./identity-certificate.ts";
+import { TcpConnection } from "./tcp-connection.ts";
+import { acceptTls, dialTls, type Proved, secureContextOf } from "./tls-ends.ts";
+
+export interface TcpCarrierOptions {
+  readonly keyPair: KeyPair;
+  /** `0.0.0.0` or `::` for all addresses of the machine. */
+  readonly host: string;
+  /** 0 takes a free one. */
+  readonly port: number;
+  /** Further addresses under which others reach the port (a forwarded one), the likeliest first. */
+  readonly announce?: readonly HostPort[];
+}
+
+export interface TcpCarrier extends PeerCarrier {
+  readonly port: number;
+  /** What strangers and peers were turned away for. */
+  refused(): Readonly<Record<TcpRefusal, number>>;
+}
+
+export type TcpRefusal = "rate" | "handshakes" | "connections" | "connections-of-peer" | "handshake-failed";
+
+/** New connections in a second: more than a node's peers open together, far less than a flood. */
+const ACCEPTS_PER_SECOND_MAX = 100;
+const HANDSHAKES_MAX = 64;
+const CONNECTIONS_MAX = 1_024;
+/** Both directions' links with all their bulk connections, and those that just end. */
+const CONNECTIONS_PER_PEER_MAX = 64;
+/** RFC 8305: the next address is tried after so long without an answer. */
+const STAGGER_MS = 250;
+/** Of a whole dial: a lost SYN is sent again after 1 and 3 s. */
+const DIAL_MS_MAX = 8_000;
+/** Addresses that answered, of the peers met last. */
+const KNOWN_ADDRESSES_MAX = 256;
+
+/** Listens at once. Rejects with `peer-port-unusable` when the port cannot be had. */
+export async function openTcpCarrier(options: TcpCarrierOptions): Promise<TcpCarrier> {
+  const carrier = new TlsCarrier(options);
+  await carrier.start();
+  return carrier;
+}
+
+class TlsCarrier implements TcpCarrier {
+  readonly kind = "tcp";
+  readonly #options: TcpCarrierOptions;
+  readonly #context: SecureContext;
+  readonly #server: Server;
+  readonly #open = new Set<Socket>();
+  readonly #countByKey = new Map<string, number>();
+  readonly #knownAddress = new Map<string, HostPort>();
+  readonly #refused: Record<TcpRefusal, number> = {
+    rate: 0,
+    handshakes: 0,
+    connections: 0,
+    "connections-of-peer": 0,
+    "handshake-failed": 0,
+  };
+  readonly #closing = new AbortController();
+  #accept: ((connection: PeerConnection) => void) | null = null;
+  #handshakes = 0;
+  #second = 0;
+  #acceptsInSecond = 0;
+
+  constructor(options: TcpCarrierOptions) {
+    this.#options = options;
+    this.#context = secureContextOf(identityCertificate(options.keyPair));
+    this.#server = createServer({ noDelay: true }, (socket) => this.#onSocket(socket));
+  }
+
+  start(): Promise<void> {
+    const { host, port } = this.#options;
+    return new Promise((resolve, reject) => {
+      this.#server.once("error", (cause) =>
+        reject(
+          new FallowError("peer-port-unusable", `${name({ host, port })} cannot be listened on; name another port`, {
+            data: { host, port },
+            cause,
+          }),
+        ),
+      );
+      this.#server.listen({ host, port }, resolve);
+    });
+  }
+
+  get port(): number {
+    const address = this.#server.address();
+    return typeof address === "object" && address !== null ? address.port : this.#options.port;
+  }
+
+  refused(): Readonly<Record<TcpRefusal, number>> {
+    return { ...this.#refused };
+  }
+
+  onConnection(accept: (connection: PeerConnection) => void): void {
+    this.#accept = accept;
+  }
+
+  endpoints(): PeerEndpoints {
+    const { host, announce } = this.#options;
+    const own = host === "0.0.0.0" || host === "::" ? machineAddresses(host === "::") : [host];
+    const { port } = this;
+    return { tcp: [...(announce ?? []), ...own.map((one) => ({ host: one, port }))], hasUdp: false };
+  }
+
+  async dial(target: PeerTarget, signal: AbortSignal): Promise<PeerConnection> {
+    const known = this.#knownAddress.get(target.publicKeyHex) ?? null;
+    const addresses = addressOrder(target.endpoints.tcp, known);
+    const whole = AbortSignal.any([signal, this.#closing.signal, AbortSignal.timeout(DIAL_MS_MAX)]);
+    const failures: { readonly address: HostPort; readonly cause: unknown }[] = [];
+    const winner = await this.#race({ target, addresses, signal: whole, failures });
+    if (winner !== null) {
+      this.#remember(target.publicKeyHex, winner.address);
+      return this.#adopt(winner.proved);
+    }
+    const tried = failures.map(({ address, cause }) => `${name(address)} (${describeFault(cause)})`).join(", ");
+    const data = { publicKeyHex: target.publicKeyHex, addresses: addresses.map(name) };
+    if (failures.some(({ cause }) => cause instanceof FallowError && cause.code === "peer-identity-mismatch")) {
+      throw new FallowError("peer-identity-mismatch", `${target.nodeId} is not at its addresses: ${tried}`, { data });
+    }
+    const why = addresses.length === 0 ? "it named no address" : tried === "" ? "no answer in time" : tried;
+    throw new FallowError("peer-unreachable", `${target.nodeId} cannot be reached over TCP: ${why}`, { data });
+  }
+
+  async close(): Promise<void> {
+    if (this.#closing.signal.aborted) return;
+    this.#closing.abort(new Error("the carrier was closed"));
+    const ended = new Promise<void>((resolve) => {
+      this.#server.close(() => resolve());
+    });
+    for (const socket of this.#open) socket.destroy();
+    await ended;
+  }
+
+  /** The first address that answers with the right key; the next one is tried when the last failed, or is slow. */
+  #race(race: {
+    readonly target: PeerTarget;
+    readonly addresses: readonly HostPort[];
+    readonly signal: AbortSignal;
+    readonly failures: { readonly address: HostPort; readonly cause: unknown }[];
+  }): Promise<{ readonly address: HostPort; readonly proved: Proved } | null> {
+    const { target, addresses, failures } = race;
+    const losers = new AbortController();
+    const signal = AbortSignal.any([race.signal, losers.signal]);
+    return new Promise((resolve) => {
+      let next = 0;
+      let running = 0;
+      let timer: NodeJS.Timeout | undefined;
+      let isOver = false;
+      const finish = (winner: { readonly address: HostPort; readonly proved: Proved } | null) => {
+        isOver = true;
+        clearTimeout(timer);
+        resolve(winner);
+        losers.abort(new Error("another address answered first"));
+      };
+      const startNext = () => {
+        clearTimeout(timer);
+        const address = addresses[next];
+        if (address === undefined || signal.aborted) {
+          if (running === 0) finish(null);
+          return;
+        }
+        next++;
+        running++;
+        timer = setTimeout(startNext, STAGGER_MS);
+        this.#dialOne(target, address, signal).then(
+          (proved) => {
+            if (isOver) return proved.socket.destroy();
+            finish({ address, proved });
+          },
+          (cause: unknown) => {
+            running--;
+            if (isOver) return;
+            failures.push({ address, cause });
+            startNext();
+          },
+        );
+      };
+      startNext();
+    });
+  }
+
+  async #dialOne(target: PeerTarget, address: HostPort, signal: AbortSignal): Promise<Proved> {
+    const proved = await dialTls(address, this.#context, signal);
+    if (proved.peerKeyHex === target.publicKeyHex) return proved;
+    proved.socket.destroy();
+    throw new FallowError(
+      "peer-identity-mismatch",
+      `${name(address)} proved the key ${proved.peerKeyHex}, not ${target.publicKeyHex}`,
+    );
+  }
+
+  #onSocket(transport: Socket): void {
+    const why = this.#whyNotNow();
+    if (why !== null) {
+      this.#refused[why]++;
+      transport.destroy();
+      return;
+    }
+    this.#handshakes++;
+    this.#open.add(transport);
+    transport.once("close", () => this.#open.delete(transport));
+    acceptTls(transport, this.#context).then(
+      (proved) => {
+        this.#handshakes--;
+        this.#onProved(proved);
+      },
+      () => {
+        this.#handshakes--;
+        this.#refused["handshake-failed"]++;
+      },
+    );
+  }
+
+  #onProved(proved: Proved): void {
+    if ((this.#countByKey.get(proved.peerKeyHex) ?? 0) >= CONNECTIONS_PER_PEER_MAX) {
+      this.#refused["connections-of-peer"]++;
+      proved.socket.destroy();
+    } else if (this.#accept === null) proved.socket.destroy();
+    else this.#accept(this.#adopt(proved));
+  }
+
+  #whyNotNow(): TcpRefusal | null {
+    const second = Math.floor(performance.now() / 1_000);
+    if (second !== this.#second) {
+      this.#second = second;
+      this.#acceptsInSecond = 0;
+    }
+    if (++this.#acceptsInSecond > ACCEPTS_PER_SECOND_MAX) return "rate";
+    if (this.#handshakes >= HANDSHAKES_MAX) return "handshakes";
+    return this.#open.size >= CONNECTIONS_MAX ? "connections" : null;
+  }
+
+  #adopt(proved: Proved): PeerConnection {
+    const { socket, transport, peerKeyHex } = proved;
+    this.#open.add(transport);
+    this.#countByKey.set(peerKeyHex, (this.#countByKey.get(peerKeyHex) ?? 0) + 1);
+    socket.once("close", () => {
+      this.#open.delete(transport);
+      const left = (this.#countByKey.get(peerKeyHex) ?? 1) - 1;
+      if (left > 0) this.#countByKey.set(peerKeyHex, left);
+      else this.#countByKey.delete(peerKeyHex);
+    });
+    return new TcpConnection(socket, { transport, peerKeyHex });
+  }
+
+  #remember(keyHex: string, address: HostPort): void {
+    this.#knownAddress.delete(keyHex);
+    this.#knownAddress.set(keyHex, address);
+    const [oldest] = this.#knownAddress.keys();
+    if (this.#knownAddress.size > KNOWN_ADDRESSES_MAX && oldest !== undefined) this.#knownAddress.delete(oldest);
+  }
+}
+
+/** Addresses that others may reach, those of the local network first; link-local IPv6 ones name an interface and are of no use elsewhere. */
+function machineAddresses(hasIpv6: boolean): readonly string[] {
+  const found = Object.values(networkInterfaces())
+    .flatMap((addresses) => addresses ?? [])
+    .filter(({ internal, address, family }) => !internal && isIP(address) !== 0 && (hasIpv6 || family === "IPv4"))
+    .map(({ address }) => address)
+    .filter((address) => !address.toLowerCase().startsWith("fe80:"));
+  return [...found.filter(isPrivateAddress), ...found.filter((address) => !isPrivateAddress(address))];
+}

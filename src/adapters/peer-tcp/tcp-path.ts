@@ -1,0 +1,77 @@
+/**
+ * What Linux measured of a TCP connection's way (TCP_INFO): segments that had to be sent again, of those sent. Other systems, and libraries
+ * of C that are not found, give nothing. `_handle.fd` is Node's own and not documented; where it is missing nothing is measured either.
+ */
+import type { Socket } from "node:net";
+import koffi from "koffi";
+
+const IPPROTO_TCP = 6;
+const TCP_INFO = 11;
+/** Up to `tcpi_data_segs_out` of `struct tcp_info` (linux/tcp.h), whose fields never move. */
+const INFO_BYTES = 160;
+const RTT_MICROS_AT = 68;
+const TOTAL_RETRANS_AT = 100;
+const DATA_SEGS_OUT_AT = 156;
+/** Fewer segments tell little of a loss of a percent. */
+const SEGMENTS_MIN = 400;
+/** Older figures count half with each look. */
+const KEPT_SHARE = 0.5;
+
+type GetSockOpt = (fd: number, level: number, name: number, value: Uint8Array, length: Uint32Array) => number;
+let getsockopt: GetSockOpt | null | undefined;
+
+function systemCall(): GetSockOpt | null {
+  if (getsockopt !== undefined) return getsockopt;
+  getsockopt = null;
+  if (process.platform === "linux") {
+    try {
+      getsockopt = koffi.load("libc.so.6").func("int getsockopt(int, int, int, _Out_ uint8_t *, _Inout_ uint32_t *)");
+    } catch {
+      // musl and others: nothing is measured
+    }
+  }
+  return getsockopt;
+}
+
+export class TcpPath {
+  readonly #socket: Socket;
+  #retransmitted = 0;
+  #sent = 0;
+  #lossShare: number | null = null;
+
+  constructor(socket: Socket) {
+    this.#socket = socket;
+  }
+
+  measured(): { readonly rttMs: number | null; readonly lossShare: number | null } {
+    const info = tcpInfo(this.#socket);
+    if (info === null) return { rttMs: null, lossShare: null };
+    const retransmitted = info.getUint32(TOTAL_RETRANS_AT, true);
+    const sent = info.getUint32(DATA_SEGS_OUT_AT, true);
+    if (sent - this.#sent >= SEGMENTS_MIN) {
+      const share = Math.min(1, (retransmitted - this.#retransmitted) / (sent - this.#sent));
+      this.#lossShare = this.#lossShare === null ? share : KEPT_SHARE * this.#lossShare + (1 - KEPT_SHARE) * share;
+      this.#retransmitted = retransmitted;
+      this.#sent = sent;
+    }
+    const rttMs = info.getUint32(RTT_MICROS_AT, true) / 1_000;
+    return { rttMs: rttMs > 0 ? rttMs : null, lossShare: this.#lossShare };
+  }
+}
+
+function tcpInfo(socket: Socket): DataView | null {
+  const call = systemCall();
+  const fd = descriptor(socket);
+  if (call === null || fd === null) return null;
+  const info = new Uint8Array(INFO_BYTES);
+  const length = new Uint32Array([INFO_BYTES]);
+  if (call(fd, IPPROTO_TCP, TCP_INFO, info, length) !== 0 || (length[0] ?? 0) < INFO_BYTES) return null;
+  return new DataView(info.buffer);
+}
+
+function descriptor(socket: Socket): number | null {
+  const handle: unknown = Reflect.get(socket, "_handle");
+  if (typeof handle !== "object" || handle === null) return null;
+  const fd: unknown = Reflect.get(handle, "fd");
+  return typeof fd === "number" && fd >= 0 ? fd : null;
+}

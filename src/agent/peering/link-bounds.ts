@@ -1,0 +1,62 @@
+/** Bounds of a link between two nodes; docs/peer-link.md says what follows from them. */
+
+/** A link looks after itself this often while something moves, and the governor's ping goes out as often. */
+export const BUSY_TICK_MS = 50;
+export const IDLE_TICK_MS = 1_000;
+/** Pings of an idle connection: they keep mappings of NATs open (30 s is the shortest seen) and notice the dead. */
+export const IDLE_PING_MS = 10_000;
+/** A connection that answers nothing for so long, or four round trips, is passed over; after five times that it is cut. */
+export const SILENT_MS = 1_000;
+export const SILENT_ROUND_TRIPS = 4;
+export const SILENT_CUTS_TIMES = 5;
+/** Without any connection for so long a link ends as unreachable, on either side. */
+export const UNREACHABLE_MS = 15_000;
+/** From a connection to its greeting: one round trip. */
+export const GREETING_MS_MAX = 5_000;
+/** Connections whose greeting has not come. */
+export const GREETINGS_MAX = 128;
+/** Of one session: 16 TCP bulk, one UDP, two for messages, and as many again that are about to end. */
+export const CONNECTIONS_PER_LINK_MAX = 24;
+export const LINKS_MAX = 256;
+/** Carriers start one after the other, so that the best has a chance to be the first to answer. */
+export const CARRIER_STAGGER_MS = 300;
+export const REDIAL_MS_MIN = 500;
+export const REDIAL_MS_MAX = 30_000;
+
+/** What a link asked for and holds unread, of all fetches together: the credit that it gives. */
+export const LINK_BUFFER_BYTES = 16 * 1024 * 1024;
+/** One fetch's share of it. */
+export const FETCH_BUFFER_BYTES = 8 * 1024 * 1024;
+/** More at once wait for nothing: a chunk each is 128 MiB. */
+export const FETCHES_MAX = 128;
+/** What is asked for at once from one connection; it moves to another whole when the connection is cut. */
+export const SEGMENT_BYTES_MIN = 16 * 1024;
+export const SEGMENT_BYTES_MAX = 256 * 1024;
+/** What one connection may owe: a second of 4 MB/s, and beyond it more would not make it faster. */
+export const CONNECTION_ASKED_BYTES_MAX = 4 * 1024 * 1024;
+export const CONNECTION_ASKED_BYTES_MIN = 64 * 1024;
+export const CONNECTION_ASKED_BYTES_START = 256 * 1024;
+/** A connection is asked for what it brings in two round trips and this long: queues at the sender then never run dry. */
+export const ASK_AHEAD_MS = 150;
+/** Asks that one connection may hold open with the serving node. */
+export const ASKS_PER_CONNECTION_MAX = 512;
+/** Answers that a serving node keeps open between asks for the same thing. */
+export const ANSWERS_KEPT_MAX = 160;
+export const ANSWER_KEPT_MS = 2_000;
+/** Read and written at once by the serving node. */
+export const PIECE_BYTES = 64 * 1024;
+/** On a connection that messages share, so that they wait for little. */
+export const SHARED_PIECE_BYTES = 16 * 1024;
+
+/** Messages sent and not acknowledged. */
+export const MESSAGE_WINDOW_BYTES = 4 * 1024 * 1024;
+export const MESSAGE_WINDOW_COUNT = 256;
+/** Callers that wait for room in it. */
+export const MESSAGES_WAITING_MAX = 256;
+/** From this share of lost packets on messages go over two connections at once. */
+export const LOSSY_SHARE = 0.002;
+/** From this round trip on UDP joins for bulk: below it TCP loses nothing to loss that matters. */
+export const FAR_RTT_MS = 10;
+
+/** Over which a fetch's least rate is looked at. */
+export const SLOW_LOOK_MS = 10_000;
