@@ -51,6 +51,7 @@ describe.skipIf(absent !== null)(`a network lab${absent === null ? "" : ` (left 
         banknat: {},
         cafenat: {},
       },
+      lans: { island: { rateMbit: 50 } },
       congestion: "cubic",
       seed: 4,
       lifeMs: LIFE_MS,
@@ -264,12 +265,15 @@ describe.skipIf(absent !== null)(`a network lab${absent === null ? "" : ` (left 
     }
   });
 
-  test("a LAN without a router reaches its own and nothing outside", async () => {
+  test("a LAN without a router reaches its own at the rate of its cables, and nothing outside", async () => {
     expect(lab.host("lone").publicAddress).toBeNull();
     const probe = await startProbe(lab.host("other"));
     const { address } = lab.host("other");
     expect((await ask(lab.host("lone"), { kind: "tcp", address })).isOpen).toBe(true);
     expect((await ask(lab.host("lone"), { kind: "tcp", ...at("near"), waitMs: 300 })).isOpen).toBe(false);
+    const { mbit } = await ask(lab.host("lone"), { kind: "download", address, bytes: 5_000_000 });
+    expect(mbit).toBeLessThan(60);
+    expect(mbit).toBeGreaterThan(50 / LATE_FACTOR);
     probe.kill("SIGKILL");
   });
 

@@ -1,5 +1,6 @@
 /** A host of a lab: an address and a namespace in which processes are started. */
 import { type ChildProcess, type SpawnOptions, spawn } from "node:child_process";
+import { setTimeout } from "node:timers/promises";
 import type { Congestion, LanPortPlan, MachinePlan } from "./lab-plan.ts";
 import { commandIn, ipBatch } from "./namespaces.ts";
 
@@ -69,6 +70,43 @@ export function labHost(plan: MachinePlan, port: LanPortPlan | undefined): LabHo
       parseSockets(await commandIn({ command: "ip", args: ["netns", "exec", namespace, "ss", "-tinOH"] })),
     unplug: () => setPort("down"),
     plug: () => setPort("up"),
+  };
+}
+
+/** While something is measured: how often its connections are looked at. */
+const CHECK_INTERVAL_MS = 1_000;
+
+/**
+ * Looks at a host's connections while something runs there. `stop` throws when one was controlled by something else than the
+ * host was given, and says how many sightings there were, so that no result carries the wrong label.
+ */
+export function startCongestionCheck(host: LabHost): { stop(): Promise<number> } {
+  let sightings = 0;
+  const strangers = new Set<string>();
+  const look = async (): Promise<void> => {
+    const sockets = (await host.tcpSockets()).filter(({ local }) => !/^(127\.|\[::1\])/.test(local));
+    sightings += sockets.length;
+    for (const { local, remote, congestion } of sockets) {
+      if (congestion !== host.congestion) strangers.add(`${local} to ${remote}: ${congestion}`);
+    }
+  };
+  const ending = new AbortController();
+  const looking = (async () => {
+    while (!ending.signal.aborted) {
+      await look();
+      await setTimeout(CHECK_INTERVAL_MS, undefined, { signal: ending.signal }).catch(() => undefined); // it was stopped
+    }
+  })();
+  looking.catch(() => undefined); // `stop` tells it
+  return {
+    stop: async () => {
+      ending.abort();
+      await looking;
+      if (host.congestion !== null && strangers.size > 0) {
+        throw new Error(`${host.name} was given ${host.congestion}, but the kernel says ${[...strangers].join("; ")}`);
+      }
+      return sightings;
+    },
   };
 }
 

@@ -10,20 +10,20 @@ import { setPriority } from "node:os";
 import { type Answer, type Order, orderSchema } from "../emulator-messages.ts";
 import { namespacesWithPrefix, removeNamespaces } from "../namespaces.ts";
 import { InternetCore } from "./internet-core.ts";
-import { fixedMemory, POLL_ENDED, POLLIN, Poll, readInto, sharpenTimers } from "./libc.ts";
+import { fixedMemory, goFirst, POLL_ENDED, POLLIN, Poll, readInto, sharpenTimers } from "./libc.ts";
 
 const STDIN = 0;
 const STDOUT = 1;
 const ORDER_BUFFER_BYTES = 65_536;
 /** With nothing to do the loop still looks at the clock this often. */
 const IDLE_WAIT_MS = 1_000;
-/** Before everything else on the machine: a late emulator measures itself. */
+/** Where going first is not allowed. A late emulator measures itself. */
 const PRIORITY = -20;
 
 const [prefix, life] = process.argv.slice(2);
 const lifeMs = Number(life);
 if (prefix === undefined || !(lifeMs > 0)) throw new Error("usage: emulator-process.ts PREFIX LIFE_MS");
-setPriority(PRIORITY);
+if (!goFirst()) setPriority(PRIORITY);
 sharpenTimers();
 
 const core = new InternetCore();
