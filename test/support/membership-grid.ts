@@ -1,6 +1,6 @@
 /** A coordinator's registry and real agents' memberships on simulated machines, for tests of joining and silence. */
 import { AgentMembership, type MembershipStatus } from "../../src/agent/membership/agent-membership.ts";
-import type { Line, WorkHandler, WorkOrder } from "../../src/agent/session.ts";
+import type { Line, PeerHandler, PeerOrder, WorkHandler, WorkOrder } from "../../src/agent/session.ts";
 import { NodeRegistry } from "../../src/coordinator/registry/node-registry.ts";
 import { assert } from "../../src/domain/assert.ts";
 import type { NodeCapabilities } from "../../src/domain/hardware.ts";
@@ -96,6 +96,22 @@ export class RecordedWork implements WorkHandler {
   }
 }
 
+/** The side of the seam that deals with other nodes: remembers what it was told. */
+export class RecordedPeers implements PeerHandler {
+  readonly orders: PeerOrder[] = [];
+  line: Line | null = null;
+
+  onLineUp(line: Line): void {
+    this.line = line;
+  }
+  onLineDown(): void {
+    this.line = null;
+  }
+  onPeerOrder(order: PeerOrder): void {
+    this.orders.push(order);
+  }
+}
+
 export interface AgentUnderTest {
   readonly host: Host;
   readonly clock: SimClock;
@@ -103,6 +119,7 @@ export interface AgentUnderTest {
   readonly nodeId: NodeId;
   readonly membership: AgentMembership;
   readonly work: RecordedWork;
+  readonly peers: RecordedPeers;
   readonly statuses: MembershipStatus[];
 }
 
@@ -237,6 +254,7 @@ export class MembershipGrid {
     const clock = new SimClock(host);
     const keyPair = options.keyPair ?? this.crypto.generateKeyPair();
     const work = new RecordedWork();
+    const peers = new RecordedPeers();
     const statuses: MembershipStatus[] = [];
     const membership = new AgentMembership(
       {
@@ -256,9 +274,10 @@ export class MembershipGrid {
         keyPair,
         capabilities: () => CAPABILITIES,
         work,
+        peers,
       },
     );
-    return { host, clock, keyPair, nodeId: membership.nodeId, membership, work, statuses };
+    return { host, clock, keyPair, nodeId: membership.nodeId, membership, work, peers, statuses };
   }
 
   /** Agents that are online. */
