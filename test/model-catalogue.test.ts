@@ -20,6 +20,10 @@ let kept: string;
 let store: MemoryStore;
 let tokenizers: LlamaTokenizerHost;
 const clock = new SystemClock();
+const crypto = new NodeCrypto();
+const gridKey = crypto.keyPairFrom(new Uint8Array(32).fill(3));
+/** The weights, their digests and their manifest. */
+const FILES_OF_ONE = 3;
 
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), "fallow-catalogue-"));
@@ -37,7 +41,7 @@ async function opened(
 ): Promise<ModelCatalogue> {
   const modelFiles = new DiskModelFiles({ folder: kept, bundled });
   const log = simLog(() => undefined);
-  const catalogue = new ModelCatalogue({ store, tokenizers, modelFiles, crypto: new NodeCrypto(), clock, log });
+  const catalogue = new ModelCatalogue({ store, tokenizers, modelFiles, crypto, gridKey, clock, log });
   await catalogue.start();
   return catalogue;
 }
@@ -85,7 +89,7 @@ describe("add", () => {
       value: { manifest: { warmReplicas: 5, price: { inputMicroUsdPerMtok: 7 } } },
     });
     expect(second.ok && second.value.manifest.addedAtMs).toBe(first.ok && first.value.manifest.addedAtMs);
-    expect(readdirSync(kept)).toHaveLength(1);
+    expect(readdirSync(kept)).toHaveLength(FILES_OF_ONE);
   });
 
   test("of another file under a known id is refused", async () => {
@@ -96,7 +100,7 @@ describe("add", () => {
     await catalogue.add({ path: TINY_PATH, id: "mine" });
     const refused = await catalogue.add({ path: other, id: "mine" });
     expect(refused).toMatchObject({ ok: false, reason: { code: "invalid-request", param: "id" } });
-    expect(readdirSync(kept)).toHaveLength(1);
+    expect(readdirSync(kept)).toHaveLength(FILES_OF_ONE);
   });
 
   test.each([
@@ -159,7 +163,7 @@ describe("remove", () => {
     await catalogue.add({ path: TINY_PATH, id: "a" });
     await catalogue.add({ path: TINY_PATH, id: "b" });
     expect(await catalogue.remove(modelId("a"))).toBe(true);
-    expect(readdirSync(kept)).toHaveLength(1);
+    expect(readdirSync(kept)).toHaveLength(FILES_OF_ONE);
     expect(await catalogue.remove(modelId("a"))).toBe(false);
     expect(await catalogue.remove(modelId("b"))).toBe(true);
     expect(readdirSync(kept)).toEqual([]);
@@ -186,7 +190,8 @@ describe("remove", () => {
       },
       tokenizers,
       modelFiles: new DiskModelFiles({ folder: kept, bundled: [] }),
-      crypto: new NodeCrypto(),
+      crypto,
+      gridKey,
       clock,
       log: simLog(() => undefined),
     });

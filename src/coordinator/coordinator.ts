@@ -43,7 +43,7 @@ export async function createCoordinator(ports: CoordinatorPorts, options: Coordi
   const gridPublicKeyHex = toHex(gridKey.publicKey);
   const told = { gridId, boot, gridPublicKeyHex, ...(peering === undefined ? {} : { peering }) };
   const registry = new NodeRegistry(told, ports);
-  const models = new ModelCatalogue(ports);
+  const models = new ModelCatalogue({ ...ports, gridKey: options.gridKey });
   const settlement = new Settlement({ gridId }, { ...ports, keyPair: options.gridKey });
   const distribution = new WeightsDistribution({ gridId, gridKey }, { ...ports, registry, models });
   const forecast = await Forecast.open(

@@ -28,4 +28,6 @@ export interface ModelManifest {
   /** Replicas that the grid keeps ready without demand. */
   readonly warmReplicas: number;
   readonly addedAtMs: number;
+  /** Reference from which its files can be fetched again (docs/models.md); absent when the operator gave them. */
+  readonly source?: string;
 }

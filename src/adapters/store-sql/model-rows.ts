@@ -33,6 +33,7 @@ const manifestSchema: z.ZodType<ModelManifest> = z.object({
   price: z.object({ inputMicroUsdPerMtok: count, outputMicroUsdPerMtok: count }),
   warmReplicas: count,
   addedAtMs: count,
+  source: z.string().exactOptional(),
 });
 
 export class ModelRows implements ModelStore {

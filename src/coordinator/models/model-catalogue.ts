@@ -8,14 +8,15 @@ import { describeFault, FallowError } from "../../domain/fault.ts";
 import { modelId as asModelId, ID_PATTERNS, type ModelId, type Sha256Hex } from "../../domain/ids.ts";
 import type { ModelManifest } from "../../domain/model.ts";
 import type { TokenPrice } from "../../domain/money.ts";
-import { type Outcome, ok, refuse } from "../../domain/refusal.ts";
+import { no, type Outcome, ok, type Refusal, refuse } from "../../domain/refusal.ts";
+import type { WeightsOrigin } from "../../domain/weights.ts";
 import type { Clock } from "../../ports/clock.ts";
-import type { Crypto } from "../../ports/crypto.ts";
+import type { Crypto, KeyPair } from "../../ports/crypto.ts";
 import type { Log } from "../../ports/log.ts";
-import type { ModelFile, ModelFiles } from "../../ports/model-files.ts";
+import type { ModelFiles } from "../../ports/model-files.ts";
 import type { ModelRecord, Store } from "../../ports/store.ts";
 import type { Tokenizer, TokenizerHost } from "../../ports/tokenizer.ts";
-import { type FileManifest, readManifest } from "../../weights/model-reader.ts";
+import { describeWeights, type FileOfWeights, readWeights, type WeightsFacts } from "./read-weights.ts";
 
 export interface CatalogueEntry {
   readonly manifest: ModelManifest;
@@ -23,8 +24,8 @@ export interface CatalogueEntry {
   readonly tokenizer: Tokenizer;
 }
 
-export interface AddModelTerms {
-  readonly path: string;
+/** What an operator decides about a model; the rest is read from its files. */
+export interface ModelTerms {
   /** Without it the file's name is taken. */
   readonly id?: string | undefined;
   readonly inputMicroUsdPerMtok?: number | undefined;
@@ -32,11 +33,30 @@ export interface AddModelTerms {
   readonly warmReplicas?: number | undefined;
 }
 
+export interface AddModelTerms extends ModelTerms {
+  readonly path: string;
+}
+
+/** Weights that were read and hashed, and lie on this machine. */
+export interface ReadyWeights {
+  readonly facts: WeightsFacts;
+  /** In load order. */
+  readonly files: readonly { readonly path: string; readonly isOurs: boolean }[];
+  readonly origin: WeightsOrigin;
+  /** As the source tells; else the file's own is taken. */
+  readonly licence: string | null;
+  /** From where they can be fetched again; null for the operator's own files. */
+  readonly source: string | null;
+  readonly suggestedId: string;
+}
+
 export interface ModelCataloguePorts {
   readonly store: Pick<Store, "models" | "meta">;
   readonly tokenizers: TokenizerHost;
   readonly modelFiles: ModelFiles;
   readonly crypto: Crypto;
+  /** Signs the manifests that nodes are given. */
+  readonly gridKey: KeyPair;
   readonly clock: Clock;
   readonly log: Log;
 }
@@ -95,6 +115,58 @@ export class ModelCatalogue {
     return this.#inTurn(() => this.#add(terms));
   }
 
+  /** Registers weights that are on this machine already; moves or copies their files into the home. */
+  register(weights: ReadyWeights, terms: ModelTerms): Promise<Outcome<ModelRecord>> {
+    return this.#inTurn(() => this.#register(weights, terms));
+  }
+
+  /** Refuses what is no id, and a model more than a grid may have. */
+  checkId(id: string): Outcome<ModelId> {
+    if (!ID_PATTERNS.model.test(id)) {
+      const message = `${JSON.stringify(id)} is no model id: name one with letters, digits, . _ : / or -`;
+      return refuse("invalid-request", message, { param: "id" });
+    }
+    if (this.#entries.size >= MODELS_MAX && !this.#entries.has(asModelId(id))) {
+      return refuse("invalid-request", `${this.#entries.size} models are registered, at most ${MODELS_MAX} may be`);
+    }
+    return ok(asModelId(id));
+  }
+
+  /** Says why weights cannot have the id: other weights have it. Null when they can. */
+  async conflictOf(modelId: ModelId, weightsSha256: Sha256Hex): Promise<Refusal | null> {
+    return takenId(await this.#ports.store.models.get(modelId), weightsSha256);
+  }
+
+  /**
+   * Makes the manifests that models of older versions lack. Reads whole files, so nobody waits for it; what cannot be read is logged and
+   * tried again at the next start.
+   */
+  async describeOlder(): Promise<void> {
+    for (const { manifest, weightsPath } of this.#sorted) {
+      if (this.#stopping.signal.aborted) return;
+      try {
+        await this.#describeOlder(manifest, weightsPath);
+      } catch (thrown) {
+        if (this.#stopping.signal.aborted) return;
+        this.#ports.log.error({ modelId: manifest.modelId, cause: describeFault(thrown) }, "model has no manifest");
+      }
+    }
+  }
+
+  async #describeOlder({ modelId, weightsSha256, licence }: ModelManifest, weightsPath: string): Promise<void> {
+    const { modelFiles, log } = this.#ports;
+    if ((await modelFiles.content(weightsSha256)) !== null) return;
+    const read = await this.#read([{ path: weightsPath, name: `${modelId}.gguf`, digests: null }]);
+    if (read.ok && read.value.weightsSha256 !== weightsSha256) {
+      log.error({ modelId, weightsSha256, found: read.value.weightsSha256 }, "model's file is not the registered one");
+      return;
+    }
+    const made = read.ok ? describeWeights(read.value, { origin: { kind: "local" }, licence }, this.#ports) : read;
+    if (!made.ok) return log.error({ modelId, reason: made.reason.message }, "model has no manifest");
+    await modelFiles.describe(weightsSha256, made.value);
+    log.info({ modelId, weightsSha256 }, "manifest of an older model made");
+  }
+
   /** False when there is no such model. Its file is deleted unless another model has the same. */
   remove(modelId: ModelId): Promise<boolean> {
     return this.#inTurn(async () => {
@@ -118,50 +190,48 @@ export class ModelCatalogue {
   }
 
   async #add(terms: AddModelTerms): Promise<Outcome<ModelRecord>> {
-    const id = terms.id ?? idFromPath(terms.path);
-    if (!ID_PATTERNS.model.test(id)) {
-      return refuse(
-        "invalid-request",
-        `${JSON.stringify(id)} is no model id: name one with letters, digits, . _ : / or -`,
-        { param: "id" },
-      );
-    }
-    if (this.#entries.size >= MODELS_MAX) {
-      return refuse("invalid-request", `${this.#entries.size} models are registered, at most ${MODELS_MAX} may be`);
-    }
-    let file: ModelFile;
+    const { path } = terms;
+    const suggestedId = idFromPath(path);
+    const free = this.checkId(terms.id ?? suggestedId);
+    if (!free.ok) return free;
+    const name = path.split(/[/\\]/).at(-1) ?? "model.gguf";
+    const read = await this.#read([{ path, name, digests: null }]);
+    if (!read.ok) return read;
+    const files = [{ path, isOurs: false }];
+    const origin = { kind: "local" } as const;
+    return await this.#register({ facts: read.value, files, origin, licence: null, source: null, suggestedId }, terms);
+  }
+
+  async #read(files: readonly FileOfWeights[]): Promise<Outcome<WeightsFacts>> {
     try {
-      file = await this.#ports.modelFiles.open(terms.path);
+      return await readWeights(files, { ...this.#ports, signal: this.#stopping.signal });
     } catch (thrown) {
       if (!(thrown instanceof FallowError)) throw thrown;
       return refuse("invalid-request", thrown.message, { param: "path" });
     }
-    try {
-      return await this.#addFile(asModelId(id), terms, file);
-    } finally {
-      await file.close();
-    }
   }
 
-  async #addFile(modelId: ModelId, terms: AddModelTerms, file: ModelFile): Promise<Outcome<ModelRecord>> {
-    const { modelFiles, store, crypto } = this.#ports;
-    const source = { sizeBytes: file.fileBytes, read: readUpToEnd(file) };
-    const read = await readManifest(source, (data) => crypto.sha256(data));
-    if (!read.ok) {
-      return refuse("invalid-request", `${file.path}: ${read.reason.code}: ${read.reason.message}`, { param: "path" });
-    }
-    const weightsSha256 = await file.sha256(this.#stopping.signal);
-    const known = await store.models.get(modelId);
-    if (known !== null && known.manifest.weightsSha256 !== weightsSha256) {
-      const message = `${modelId} is registered with other weights (${known.manifest.weightsSha256}); remove it first or choose another id`;
-      return refuse("invalid-request", message, { param: "id" });
-    }
-    const manifest = this.#manifest({ modelId, weightsSha256, terms, known, file: read.value.manifest });
-    const name = file.path.split(/[/\\]/).at(-1) ?? "model.gguf";
-    const [weightsPath] = await modelFiles.keep([{ path: file.path, name, isOurs: false }], weightsSha256);
+  async #register(weights: ReadyWeights, terms: ModelTerms): Promise<Outcome<ModelRecord>> {
+    const { modelFiles, store, log } = this.#ports;
+    const { weightsSha256, names } = weights.facts;
+    const named = this.checkId(terms.id ?? weights.suggestedId);
+    if (!named.ok) return named;
+    const id = named.value;
+    const known = await store.models.get(id);
+    const taken = takenId(known, weightsSha256);
+    if (taken !== null) return no(taken);
+    const licence = weights.licence ?? weights.facts.read.manifest.licence;
+    const description = describeWeights(weights.facts, { origin: weights.origin, licence }, this.#ports);
+    if (!description.ok) return description;
+    const toKeep = weights.files.map((file, at) => ({ ...file, name: names[at] ?? "model.gguf" }));
+    const [weightsPath] = await modelFiles.keep(toKeep, weightsSha256);
     assert(weightsPath !== undefined, "what was kept has a path");
-    const record: ModelRecord = { manifest, weightsPath };
-    const open = this.#entries.get(modelId)?.tokenizer ?? null;
+    if ((await modelFiles.content(weightsSha256)) === null) await modelFiles.describe(weightsSha256, description.value);
+    const record: ModelRecord = {
+      manifest: this.#manifest({ modelId: id, weights, licence, terms, known }),
+      weightsPath,
+    };
+    const open = this.#entries.get(id)?.tokenizer ?? null;
     const tokenizer = open === null ? await this.#openTokenizer(record) : ok(open);
     if (!tokenizer.ok) {
       await this.#discardUnused(weightsSha256);
@@ -173,32 +243,35 @@ export class ModelCatalogue {
       if (open === null) await tokenizer.value.close();
       throw thrown;
     }
-    this.#entries.set(modelId, { ...record, tokenizer: tokenizer.value });
+    this.#entries.set(id, { ...record, tokenizer: tokenizer.value });
     this.#changed();
-    this.#ports.log.info({ modelId, weightsSha256, fileBytes: manifest.fileBytes }, "model registered");
+    log.info({ modelId: id, weightsSha256, fileBytes: record.manifest.fileBytes }, "model registered");
     return ok(record);
   }
 
   #manifest(parts: {
     modelId: ModelId;
-    weightsSha256: Sha256Hex;
-    terms: AddModelTerms;
+    weights: ReadyWeights;
+    licence: string | null;
+    terms: ModelTerms;
     known: ModelRecord | null;
-    file: FileManifest;
   }): ModelManifest {
-    const { modelId, weightsSha256, terms, known, file } = parts;
+    const { modelId, weights, licence, terms, known } = parts;
     const before = known?.manifest ?? null;
     const price = before?.price ?? PRICE_DEFAULT;
+    const source = weights.source ?? before?.source ?? null;
     return {
-      ...file,
+      ...weights.facts.read.manifest,
+      licence,
       modelId,
-      weightsSha256,
+      weightsSha256: weights.facts.weightsSha256,
       price: {
         inputMicroUsdPerMtok: terms.inputMicroUsdPerMtok ?? price.inputMicroUsdPerMtok,
         outputMicroUsdPerMtok: terms.outputMicroUsdPerMtok ?? price.outputMicroUsdPerMtok,
       },
       warmReplicas: terms.warmReplicas ?? before?.warmReplicas ?? WARM_REPLICAS_DEFAULT,
       addedAtMs: before?.addedAtMs ?? Math.floor(this.#ports.clock.wallMs()),
+      ...(source === null ? {} : { source }),
     };
   }
 
@@ -260,10 +333,8 @@ export function idFromPath(path: string): string {
     .slice(0, 128);
 }
 
-/** A byte source may be asked past its end; a file may not. */
-function readUpToEnd(file: ModelFile): (offset: number, length: number) => Promise<Uint8Array> {
-  return (offset, length) => {
-    const available = Math.max(0, Math.min(length, file.fileBytes - offset));
-    return available === 0 ? Promise.resolve(new Uint8Array(0)) : file.read(offset, available);
-  };
+function takenId(known: ModelRecord | null, weightsSha256: Sha256Hex): Refusal | null {
+  if (known === null || known.manifest.weightsSha256 === weightsSha256) return null;
+  const message = `${known.manifest.modelId} is registered with other weights (${known.manifest.weightsSha256}); remove it first or choose another id`;
+  return { code: "invalid-request", message, param: "id", retryAfterMs: null };
 }
