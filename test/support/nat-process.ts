@@ -9,20 +9,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { z } from "zod";
-import { SystemClock } from "../../src/adapters/clock-system/system-clock.ts";
-import { SystemRandom } from "../../src/adapters/clock-system/system-random.ts";
-import { NodeCrypto } from "../../src/adapters/crypto-node/node-crypto.ts";
-import { WebSocketDialer } from "../../src/adapters/link-websocket/websocket-dialer.ts";
 import { RelayCarrier } from "../../src/adapters/peer-relay/relay-carrier.ts";
 import { openUdpCarrier } from "../../src/adapters/peer-udp/udp-carrier.ts";
-import { AgentMembership } from "../../src/agent/membership/agent-membership.ts";
-import { RelayAsks } from "../../src/agent/peering/relay-asks.ts";
 import { describeFault } from "../../src/domain/fault.ts";
 import { nodeId } from "../../src/domain/ids.ts";
-import { toHex } from "../../src/market/hex.ts";
 import type { PeerCarrier, PeerConnection } from "../../src/ports/peer-carrier.ts";
-import { CAPABILITIES, RecordedWork } from "./membership-grid.ts";
-import { SILENT_LOG, startRelayGrid } from "./relay-grid.ts";
+import { startRelayGrid } from "./relay-grid.ts";
+import { startRelayNode } from "./relay-node.ts";
 
 const coordinatorSchema = z.object({ host: z.string(), port: z.number().int(), hasUdp: z.boolean() });
 const nodeSchema = z.object({
@@ -55,44 +48,8 @@ async function coordinator(options: z.infer<typeof coordinatorSchema>): Promise<
 }
 
 async function node(options: z.infer<typeof nodeSchema>): Promise<void> {
-  const clock = new SystemClock();
-  const random = new SystemRandom();
-  const crypto = new NodeCrypto();
-  const keyPair = crypto.generateKeyPair();
-  const target = { url: options.url, certificateSha256: options.certificateSha256 };
-  const asks = new RelayAsks(target, { clock, random });
+  const { keyPair, asks, publicKeyHex, nodeId: id } = await startRelayNode(options);
   const relay = new RelayCarrier(keyPair, asks);
-  const online = Promise.withResolvers<string>();
-  new AgentMembership(
-    {
-      name: options.name,
-      target,
-      gridId: options.gridId,
-      joinToken: options.joinToken,
-      version: "0.0.0",
-      onStatus: (status) => {
-        if (status.kind === "online") online.resolve(status.nodeId);
-      },
-    },
-    {
-      dialer: new WebSocketDialer(),
-      clock,
-      crypto,
-      random,
-      log: SILENT_LOG,
-      keyPair,
-      capabilities: () => CAPABILITIES,
-      work: new RecordedWork(),
-      peers: {
-        onLineUp: (line) => asks.onLineUp(line),
-        onLineDown: () => asks.onLineDown(),
-        onPeerOrder: (order) => {
-          if (order.type === "relay.offer" || order.type === "relay.refused") asks.onOrder(order);
-        },
-      },
-    },
-  ).start();
-  const id = await online.promise;
   const udp =
     options.bootstrap.length === 0
       ? null
@@ -102,7 +59,7 @@ async function node(options: z.infer<typeof nodeSchema>): Promise<void> {
   say({
     event: "online",
     nodeId: id,
-    publicKeyHex: toHex(keyPair.publicKey),
+    publicKeyHex,
     hasUdp: udp?.endpoints().hasUdp ?? false,
   });
   for await (const line of createInterface({ input: process.stdin })) {

@@ -1,6 +1,6 @@
 /** One end of a relayed connection, as the node opens it: a WebSocket to the coordinator's ordinary port, so that TCP 443 is enough. */
-import type { Duplex } from "node:stream";
-import { createWebSocketStream, WebSocket } from "ws";
+import { Duplex } from "node:stream";
+import { WebSocket } from "ws";
 import { FallowError } from "../../domain/fault.ts";
 import type { LinkTarget } from "../../ports/link.ts";
 import { RELAY_MESSAGE_BYTES_MAX } from "../../ports/relay.ts";
@@ -9,6 +9,8 @@ import { connectPinned } from "../tls-identity/pinned-connect.ts";
 
 /** What the stream itself holds in each direction beyond the sockets' own buffers. */
 const STREAM_BUFFER_BYTES = 64 * 1024;
+/** A message's bytes: TLS hands over far more at once, and the coordinator takes no more than `RELAY_MESSAGE_BYTES_MAX`. */
+const MESSAGE_BYTES = 64 * 1024;
 const UPGRADE_MS_MAX = 5_000;
 
 export interface RelayDoor {
@@ -32,7 +34,7 @@ export async function openRelaySocket(
     perMessageDeflate: false,
     followRedirects: false,
   });
-  const stream = createWebSocketStream(webSocket, { highWaterMark: STREAM_BUFFER_BYTES });
+  const stream = bytesOf(webSocket);
   return await new Promise<Duplex>((resolve, reject) => {
     let why = "the coordinator closed the connection";
     const settle = () => {
@@ -64,4 +66,39 @@ export async function openRelaySocket(
     if (signal.aborted) onAbort();
     else signal.addEventListener("abort", onAbort, { once: true });
   });
+}
+
+/** The messages as one stream of bytes, in parts that every end takes. */
+function bytesOf(webSocket: WebSocket): Duplex {
+  webSocket.binaryType = "nodebuffer";
+  const stream = new Duplex({
+    highWaterMark: STREAM_BUFFER_BYTES,
+    allowHalfOpen: false,
+    read: () => webSocket.resume(),
+    write: (bytes: Buffer, _encoding, done) => {
+      const last = Math.max(0, Math.ceil(bytes.length / MESSAGE_BYTES) - 1) * MESSAGE_BYTES;
+      // The last part's callback tells of a failure of any.
+      for (let at = 0; at < last; at += MESSAGE_BYTES) {
+        webSocket.send(bytes.subarray(at, at + MESSAGE_BYTES), () => undefined);
+      }
+      webSocket.send(bytes.subarray(last), done);
+    },
+    final: (done) => {
+      webSocket.close();
+      done();
+    },
+    destroy: (error, done) => {
+      webSocket.terminate();
+      done(error);
+    },
+  });
+  webSocket.on("message", (data) => {
+    if (Buffer.isBuffer(data) && !stream.push(data)) webSocket.pause();
+  });
+  webSocket.on("error", (error) => stream.destroy(error));
+  webSocket.on("close", () => {
+    stream.push(null);
+    stream.end();
+  });
+  return stream;
 }
