@@ -15,6 +15,7 @@ import type { WeightsCache } from "../ports/weights-cache.ts";
 import type { ReplicaReport } from "../wire/agent-link.ts";
 import { AgentMembership, type MembershipStatus } from "./membership/agent-membership.ts";
 import { Runner } from "./runner/runner.ts";
+import type { PeerHandler } from "./session.ts";
 
 export interface AgentPorts {
   readonly clock: Clock;
@@ -24,6 +25,8 @@ export interface AgentPorts {
   readonly dialer: LinkDialer;
   readonly engines: EngineHost;
   readonly weights: WeightsCache;
+  /** Deals with other nodes; without it the node knows the coordinator alone. */
+  readonly peers?: PeerHandler;
 }
 
 export interface AgentOptions {
@@ -109,11 +112,13 @@ export function createAgent(ports: AgentPorts, options: AgentOptions): Agent {
     replicas: () => runner.replicas(),
     whenOnline: (signal) => whenOnline(membership, waiters, signal),
     yieldNow: async (reason) => {
+      ports.peers?.onYield?.(true);
       await runner.yieldNow(reason, () => membership.beatNow());
       membership.beatNow();
     },
     resume: () => {
       runner.resume();
+      ports.peers?.onYield?.(false);
       membership.beatNow();
     },
     stop: async (stopping) => {

@@ -33,6 +33,8 @@ export interface PeerHandler {
   onLineUp(line: Line): void;
   onLineDown(): void;
   onPeerOrder(order: PeerOrder): void;
+  /** The owner came (true) or left: nothing moves to or from other nodes while he is here. */
+  onYield?(isYielding: boolean): void;
 }
 
 export interface WorkHandler {

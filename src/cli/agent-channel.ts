@@ -15,6 +15,22 @@ export const agentOrderSchema = z.discriminatedUnion("kind", [
     name: z.string().nullable(),
     region: z.string().nullable(),
     priceMicroUsdPerHour: z.number().int().min(0).nullable(),
+    transfers: z.object({
+      uploadMbit: z.union([z.number(), z.literal("none")]).exactOptional(),
+      downloadMbit: z.union([z.number(), z.literal("none")]).exactOptional(),
+      quietHours: z.string().exactOptional(),
+      quietMbit: z.number().exactOptional(),
+    }),
+    peers: z
+      .object({
+        host: z.string(),
+        port: z.number().int().min(0).max(65_535),
+        forwarded: z.object({ host: z.string(), port: z.number().int() }).nullable(),
+        hasUdp: z.boolean(),
+        hasRelay: z.boolean(),
+        hasLan: z.boolean(),
+      })
+      .nullable(),
     threads: z.number().int().min(1).nullable(),
     logLevel: z.enum(LOG_LEVELS),
   }),

@@ -1,8 +1,12 @@
 /** Options that several commands share, and parsers for numbers on the command line. */
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { NODE_PRICE_MICRO_USD_PER_HOUR_MAX } from "../domain/node-price.ts";
+import type { HostPort } from "../domain/peer.ts";
 import { REGION_PATTERN } from "../domain/region.ts";
 import { EXIT_CODES_HELP } from "./exit-codes.ts";
+
+/** A terabit: above it a cap is none. */
+export const MBIT_MAX = 1_000_000;
 
 /** Options that every command takes, on the command itself so that they may stand behind its name. */
 export function withCommonOptions(command: Command, more: { isClient: boolean }): Command {
@@ -40,6 +44,22 @@ export function regionName(text: string): string {
 export function pricePerHour(text: string): number {
   const usd = decimalNumber({ min: 0, max: NODE_PRICE_MICRO_USD_PER_HOUR_MAX / 1e6 })(text);
   return Math.round(usd * 1e6);
+}
+
+/** A commander parser for a cap in Mbit/s, or `none`. */
+export function megabits(text: string): number | "none" {
+  return text === "none" ? "none" : decimalNumber({ min: 0, max: MBIT_MAX })(text);
+}
+
+/** A commander parser for `host:port`; an IPv6 address stands in brackets. */
+export function hostPort(text: string): HostPort {
+  const [, bracketed, plain, digits] = /^(?:\[([0-9a-f:.]+)\]|([^:[\]\s]{1,253})):(\d{1,5})$/i.exec(text) ?? [];
+  const port = Number(digits);
+  const host = bracketed ?? plain;
+  if (host !== undefined && port >= 1 && port <= 65_535) return { host, port };
+  throw new InvalidArgumentError(
+    "It must be an address and a port, such as grid.example.org:7000 or [2001:db8::1]:7000.",
+  );
 }
 
 /** A commander parser for decimal numbers within bounds. */

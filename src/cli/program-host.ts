@@ -1,6 +1,15 @@
 /** Commands that run something on this machine: the grid, an agent, checks, keys of the node. */
 import { type Command, Option } from "commander";
-import { decimalNumber, pricePerHour, regionName, wholeNumber, withCommonOptions } from "./command-options.ts";
+import {
+  decimalNumber,
+  hostPort,
+  MBIT_MAX,
+  megabits,
+  pricePerHour,
+  regionName,
+  wholeNumber,
+  withCommonOptions,
+} from "./command-options.ts";
 import { engineOption } from "./program-engine.ts";
 import { addPlan, addSim } from "./program-sim.ts";
 
@@ -21,6 +30,22 @@ export function addHostCommands(program: Command): void {
 const PRICE_HELP =
   "what you want for an hour of this machine while it serves, e.g. 0.15: cheaper ones are planned first";
 const REGION_HELP = "where this machine stands, e.g. eu or us-east: callers may demand a region";
+
+/** How much of its line an owner lends; kept in the home, so that it is said once. */
+function withTransferOptions(command: Command): Command {
+  return command
+    .option("--upload-mbit <n>", "send other nodes at most so much; `none` for no cap (kept in the home)", megabits)
+    .option("--download-mbit <n>", "fetch at most so much; `none` for no cap (kept in the home)", megabits)
+    .option(
+      "--quiet-hours <when>",
+      'hours in which less is moved, e.g. "Mon-Fri 08:00-18:00"; `none` for none (kept in the home)',
+    )
+    .option(
+      "--quiet-mbit <n>",
+      "what may be moved each way in quiet hours (default: nothing)",
+      decimalNumber({ min: 0, max: MBIT_MAX }),
+    );
+}
 
 function addUp(program: Command): void {
   const command = program
@@ -85,7 +110,7 @@ With --json stdout gets exactly one line once the grid answers:
   {"event":"ready","apiUrl":…,"baseUrl":…,"apiKey":…,"joinCode":…,"dashboardUrl":…}
 Ctrl-C drains for at most 5 s and ends with 0; a second Ctrl-C ends at once.`,
     );
-  withCommonOptions(command, { isClient: false }).action(async (options) => {
+  withTransferOptions(withCommonOptions(command, { isClient: false })).action(async (options) => {
     const { runUp } = await import("./commands/up.ts");
     await runUp(options);
   });
@@ -102,6 +127,16 @@ function addJoin(program: Command): void {
       "--max-weights <size>",
       "keep at most this much of models' files, e.g. 50GiB (default: what the disk takes)",
     )
+    .option(
+      "--peer-port <port>",
+      "TCP port for other nodes (default: a free one)",
+      wholeNumber({ min: 1, max: 65_535 }),
+    )
+    .option("--peer-address <host:port>", "where a router forwards to that port from outside", hostPort)
+    .option("--no-peers", "take weights from the grid's coordinator alone, and give other nodes none")
+    .option("--no-udp", "no hole punching")
+    .option("--no-relay", "never through the coordinator")
+    .option("--no-lan", "do not look for other nodes on the local network, nor be found there")
     .option("--region <name>", REGION_HELP, regionName)
     .option("--price-per-hour <usd>", PRICE_HELP, pricePerHour)
     .option(
@@ -115,10 +150,12 @@ function addJoin(program: Command): void {
         .choices(["debug", "info", "warn", "error", "silent"])
         .default("warn"),
     );
-  withCommonOptions(command, { isClient: false }).action(async (code: string | undefined, options) => {
-    const { runJoin } = await import("./commands/join.ts");
-    await runJoin(code ?? null, options);
-  });
+  withTransferOptions(withCommonOptions(command, { isClient: false })).action(
+    async (code: string | undefined, options) => {
+      const { runJoin } = await import("./commands/join.ts");
+      await runJoin(code ?? null, options);
+    },
+  );
 }
 
 function addDiscover(program: Command): void {

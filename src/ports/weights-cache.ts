@@ -1,10 +1,15 @@
 import type { Sha256Hex } from "../domain/ids.ts";
 import type { LayerShare } from "../domain/weights.ts";
 
-/** A node's files of weights, addressed by content. A file is complete and verified before `ensure` resolves. */
+/** A node's weights, addressed by content. What was asked for is here and verified before `ensure` resolves. */
 export interface WeightsCache {
-  /** Path of the verified file, fetching what is missing. Rejects: `weights-digest-mismatch`, `weights-unreachable`, `disk-full`. */
+  /**
+   * Path of the (first) verified file, fetching what is missing; of a share what it needs is there, the rest reads as zeros. Rejects:
+   * `weights-digest-mismatch`, `weights-manifest-refused`, `weights-unreachable`, `disk-full`.
+   */
   ensure(want: WeightsWant, options: { signal: AbortSignal; onProgress: (doneBytes: number) => void }): Promise<string>;
+  /** Bytes of what is wanted, as the model's manifest tells; where it is absent a share counts as the whole. Rejects as `ensure` does. */
+  bytesOf?(want: WeightsWant, options: { signal: AbortSignal }): Promise<number>;
   has(weightsSha256: Sha256Hex): Promise<boolean>;
   /** Complete files, the one used longest ago first. */
   list(): Promise<readonly CachedWeights[]>;
@@ -18,7 +23,10 @@ export interface WeightsCache {
 
 export interface CachedWeights {
   readonly weightsSha256: Sha256Hex;
+  /** That lie here. */
   readonly fileBytes: number;
+  /** Of the whole model, where only a part of it is here and the size is known. */
+  readonly totalBytes?: number;
 }
 
 export interface WeightsWant {
@@ -29,7 +37,6 @@ export interface WeightsWant {
   readonly layers?: LayerShare | null;
   /** Ahead of need: gives way to everything that somebody waits for. */
   readonly isIdle?: boolean;
-  /** Path below the coordinator's URL, and the bearer token of this session. */
-  readonly path: string;
-  readonly bearer: string;
+  /** What the owner is shown it as; without it the start of the digest. */
+  readonly label?: string;
 }

@@ -15,7 +15,7 @@ import { FallowError } from "../../domain/fault.ts";
 import type { EngineVariant } from "../../domain/hardware.ts";
 import { parseJson } from "../../wire/json-frame.ts";
 import { findLlamaLibrary } from "../engine-llama/llama-library.ts";
-import { takeWeightsLock, type WeightsLock } from "../weights-http/weights-lock.ts";
+import { takeWeightsLock, type WeightsLock } from "../chunk-store-disk/weights-lock.ts";
 import { npmCi } from "./npm-ci.ts";
 import type { PinnedPackage } from "./pinned-packages.ts";
 
@@ -172,7 +172,7 @@ export class VariantFolder {
   /** Waits while another process installs. With an aborted signal it does not wait. */
   async #takeLock(signal: AbortSignal): Promise<WeightsLock> {
     for (;;) {
-      const lock = takeWeightsLock(join(this.#options.folder, "install.lock"));
+      const lock = takeWeightsLock(join(this.#options.folder, "install.lock"), "remove");
       if (lock !== null) return lock;
       if (signal.aborted) {
         throw new FallowError("engine-folder-busy", `another process installs an engine in ${this.#options.folder}`);

@@ -15,7 +15,7 @@ import { type Sha256Hex, sha256Hex } from "../../domain/ids.ts";
 import type { Log } from "../../ports/log.ts";
 import type { WeightsCache, WeightsWant } from "../../ports/weights-cache.ts";
 import { EvictionOrder } from "../../scheduler/forecast/eviction.ts";
-import { WEIGHTS_PATH, type WeightsStage, type WeightsState, WIRE_BOUNDS } from "../../wire/agent-link.ts";
+import { type WeightsStage, type WeightsState, WIRE_BOUNDS } from "../../wire/agent-link.ts";
 
 export interface WeightsShelfPorts {
   readonly cache: WeightsCache;
@@ -127,12 +127,11 @@ export class WeightsShelf implements Pick<WeightsCache, "ensure"> {
   #next(): void {
     if (this.#running !== null) return;
     const [order] = this.#waiting.values();
-    const bearer = this.#ports.sessionToken();
-    if (order === undefined || bearer === null) return;
+    if (order === undefined || this.#ports.sessionToken() === null) return;
     this.#waiting.delete(order.weightsSha256);
     const abort = new AbortController();
     this.#running = { order, abort };
-    void this.#bring(order, bearer, abort.signal).finally(() => {
+    void this.#bring(order, abort.signal).finally(() => {
       this.#running = null;
       this.#ports.onChange();
       this.#next();
@@ -140,7 +139,8 @@ export class WeightsShelf implements Pick<WeightsCache, "ensure"> {
   }
 
   /** Never rejects: a copy that does not come is only a copy that is not there. */
-  async #bring({ weightsSha256, fileBytes }: WeightsStage, bearer: string, signal: AbortSignal): Promise<void> {
+  async #bring(order: WeightsStage, signal: AbortSignal): Promise<void> {
+    const { weightsSha256, fileBytes } = order;
     const { cache, log, onChange } = this.#ports;
     try {
       await this.open();
@@ -153,8 +153,8 @@ export class WeightsShelf implements Pick<WeightsCache, "ensure"> {
       const want = {
         weightsSha256: sha256Hex(weightsSha256),
         fileBytes,
-        path: `${WEIGHTS_PATH}${weightsSha256}`,
-        bearer,
+        layers: order.layers ?? null,
+        isIdle: true,
       };
       this.#begins(want);
       try {

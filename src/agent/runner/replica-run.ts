@@ -19,7 +19,7 @@ import type { Log } from "../../ports/log.ts";
 import type { Random } from "../../ports/random.ts";
 import type { WeightsCache } from "../../ports/weights-cache.ts";
 import { backoffMs } from "../../scheduler/retries/backoff.ts";
-import { type ReplicaLoad, type ReplicaReport, WEIGHTS_PATH, WIRE_BOUNDS } from "../../wire/agent-link.ts";
+import { type ReplicaLoad, type ReplicaReport, WIRE_BOUNDS } from "../../wire/agent-link.ts";
 
 export interface ReplicaRunPorts {
   readonly clock: Clock;
@@ -27,8 +27,6 @@ export interface ReplicaRunPorts {
   readonly log: Log;
   readonly engines: EngineHost;
   readonly weights: Pick<WeightsCache, "ensure">;
-  /** Bearer of the session that is open now; null while there is none. */
-  sessionToken(): string | null;
   /** Resolves when the memory of the replicas that are closing at this moment is free. */
   freed(): Promise<unknown>;
   /** Attempts that run on it. */
@@ -56,6 +54,7 @@ const FINAL_FAULTS: ReadonlySet<string> = new Set([
   "engine-self-test-failed",
   "engine-out-of-memory",
   "weights-digest-mismatch",
+  "weights-manifest-refused",
   "disk-full",
 ]);
 
@@ -162,12 +161,10 @@ export class ReplicaRun {
   async #startEngine(signal: AbortSignal): Promise<Engine> {
     const { load } = this;
     const { engines, weights } = this.#ports;
-    const bearer = this.#ports.sessionToken();
-    if (bearer === null) throw new FallowError("weights-unreachable", "there is no session with the coordinator");
     const { weightsSha256: digest, fileBytes } = load;
     const weightsSha256 = sha256Hex(digest);
     const weightsPath = await weights.ensure(
-      { weightsSha256, fileBytes, path: `${WEIGHTS_PATH}${digest}`, bearer },
+      { weightsSha256, fileBytes, label: load.modelId },
       { signal, onProgress: (doneBytes) => this.#tell(FETCH_SHARE * Math.min(1, doneBytes / Math.max(1, fileBytes))) },
     );
     this.#tell(FETCH_SHARE);

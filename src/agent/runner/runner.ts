@@ -169,7 +169,6 @@ export class Runner implements WorkHandler {
         {
           ...this.#ports,
           weights: this.#shelf,
-          sessionToken: () => this.#open?.line.welcome.sessionToken ?? null,
           freed: () => Promise.all(this.#closing),
           slotsBusy: () => this.#busy.get(replicaId) ?? 0,
           onChange: () => this.#open?.line.send({ type: "replica.state", replica: run.report() }),

@@ -40,6 +40,8 @@ export async function runAgentChild(): Promise<void> {
       priceMicroUsdPerHour: order.priceMicroUsdPerHour,
       memoryBytesMax: null,
       weightsBytesMax: null,
+      transfers: order.transfers,
+      peers: order.peers,
       threads: order.threads,
       drainMs: 0,
       log: createPinoLog({ level: order.logLevel }),
@@ -49,7 +51,8 @@ export async function runAgentChild(): Promise<void> {
         if (event.event === "refused") tell({ kind: "failed", code: event.code, message: event.message, fix: null });
         const text = describeAgentEvent(event);
         // The parent sees its replicas load through the grid, with the models' names.
-        if (text !== null && event.event !== "loading") tell({ kind: isLasting(event) ? "note" : "step", text });
+        if (text !== null && event.event !== "loading" && event.event !== "fetching")
+          tell({ kind: isLasting(event) ? "note" : "step", text });
       },
     });
     await host.ended;

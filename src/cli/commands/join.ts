@@ -4,18 +4,22 @@
  */
 
 import { createPinoLog, type LogLevel } from "../../adapters/log-pino/pino-log.ts";
+import { isLoopback } from "../../adapters/tls-identity/loopback.ts";
 import { connectPinned } from "../../adapters/tls-identity/pinned-connect.ts";
 import type { EngineWish } from "../../agent/devices/choose-variant.ts";
 import { FallowError } from "../../domain/fault.ts";
+import type { HostPort } from "../../domain/peer.ts";
 import type { LinkTarget } from "../../ports/link.ts";
 import { decodeJoinCode } from "../../wire/join-code.ts";
 import { parseBytes } from "../byte-size.ts";
 import { CliError } from "../cli-error.ts";
 import { type AgentEvent, describeAgentEvent } from "../compose/agent-events.ts";
 import { startAgentHost } from "../compose/agent-host.ts";
+import type { PeerWaysOptions } from "../compose/peer-ways.ts";
 import { EXIT } from "../exit-codes.ts";
 import { ENGINES_FOLDER, type HomeFolder, openHome } from "../home/home-folder.ts";
 import { type JoinedGrid, readJoinedGrid, writeJoinedGrid } from "../home/joined-grid.ts";
+import { transferFlagsOf } from "../home/transfer-settings.ts";
 import { onStopSignals } from "../stop-signals.ts";
 import { note, printJson } from "../terminal.ts";
 import { gridsNearby } from "./discover.ts";
@@ -28,6 +32,16 @@ export interface JoinOptions {
   readonly pricePerHour?: number;
   readonly maxMemory?: string;
   readonly maxWeights?: string;
+  readonly uploadMbit?: number | "none";
+  readonly downloadMbit?: number | "none";
+  readonly quietHours?: string;
+  readonly quietMbit?: number;
+  readonly peers: boolean;
+  readonly peerPort?: number;
+  readonly peerAddress?: HostPort;
+  readonly udp: boolean;
+  readonly relay: boolean;
+  readonly lan: boolean;
   readonly threads?: number;
   readonly engine: EngineWish;
   readonly logLevel: LogLevel;
@@ -53,12 +67,13 @@ export async function runJoin(code: string | null, options: JoinOptions): Promis
   };
   let refusal: CliError | null = null;
   try {
+    const target = await firstReachable(invitation.grid, stop.signal);
     const host = await startAgentHost({
       home,
       enginesFolder: home.at(ENGINES_FOLDER),
       engine: options.engine,
       homeWaitMs: NO_WAIT_MS,
-      target: await firstReachable(invitation.grid, stop.signal),
+      target,
       gridId: invitation.grid.gridId,
       joinToken: invitation.token,
       name: options.name ?? null,
@@ -66,6 +81,8 @@ export async function runJoin(code: string | null, options: JoinOptions): Promis
       priceMicroUsdPerHour: options.pricePerHour ?? null,
       memoryBytesMax,
       weightsBytesMax,
+      transfers: transferFlagsOf(options),
+      peers: options.peers ? peersOf(options, target) : null,
       threads: options.threads ?? null,
       log: createPinoLog({ level: options.logLevel }),
       signal: stop.signal,
@@ -84,6 +101,19 @@ export async function runJoin(code: string | null, options: JoinOptions): Promis
     stop.dispose();
   }
   if (refusal !== null) throw refusal;
+}
+
+/** A grid on this very machine is reached by nobody else, and neither is its node. */
+function peersOf(options: JoinOptions, target: LinkTarget): PeerWaysOptions {
+  const isLocal = isLoopback(new URL(target.url).hostname.replace(/^\[|\]$/g, ""));
+  return {
+    host: isLocal ? "127.0.0.1" : "0.0.0.0",
+    port: options.peerPort ?? 0,
+    forwarded: options.peerAddress ?? null,
+    hasUdp: options.udp,
+    hasRelay: options.relay,
+    hasLan: options.lan,
+  };
 }
 
 interface Invitation {

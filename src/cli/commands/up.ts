@@ -10,6 +10,7 @@
  */
 import { resolve } from "node:path";
 import { createPinoLog, type LogLevel } from "../../adapters/log-pino/pino-log.ts";
+import { isLoopback } from "../../adapters/tls-identity/loopback.ts";
 import type { EngineWish } from "../../agent/devices/choose-variant.ts";
 import type { Log } from "../../ports/log.ts";
 import type { AgentNews } from "../agent-channel.ts";
@@ -25,6 +26,7 @@ import { clientFor, type GridClient } from "../grid-client.ts";
 import { ENGINES_FOLDER, type HomeFolder, openHome } from "../home/home-folder.ts";
 import { removeRunFile, writeRunFile } from "../home/run-file.ts";
 import { takeGridHome } from "../home/take-home.ts";
+import { transferFlagsOf } from "../home/transfer-settings.ts";
 import { findPortOwner } from "../port-owner.ts";
 import { onStopSignals } from "../stop-signals.ts";
 import { note, openProgress, type Progress } from "../terminal.ts";
@@ -54,6 +56,10 @@ export interface UpOptions {
   readonly udp: boolean;
   readonly relay: boolean;
   readonly lan: boolean;
+  readonly uploadMbit?: number | "none";
+  readonly downloadMbit?: number | "none";
+  readonly quietHours?: string;
+  readonly quietMbit?: number;
   readonly logLevel: LogLevel;
   readonly json?: boolean;
 }
@@ -208,6 +214,16 @@ function startAgent(
       name: null,
       region: more.options.region ?? null,
       priceMicroUsdPerHour: more.options.pricePerHour ?? null,
+      transfers: transferFlagsOf(more.options),
+      peers: {
+        // Where other machines join, they also fetch from this one.
+        host: isLoopback(more.options.host) ? "127.0.0.1" : "0.0.0.0",
+        port: 0,
+        forwarded: null,
+        hasUdp: more.options.udp,
+        hasRelay: more.options.relay,
+        hasLan: more.options.lan,
+      },
       threads: more.options.threads ?? null,
       logLevel: more.options.logLevel,
     };

@@ -23,6 +23,18 @@ export type AgentEvent =
   | { readonly event: "online"; readonly nodeId: string; readonly gridId: string; readonly name: string }
   | { readonly event: "waiting"; readonly retryInMs: number; readonly cause: string }
   | { readonly event: "loading"; readonly replicaId: string; readonly progress: number }
+  | {
+      readonly event: "fetching";
+      readonly weightsSha256: string;
+      readonly label: string;
+      readonly doneBytes: number;
+      readonly totalBytes: number;
+      readonly bytesPerSecond: number;
+      /** Nodes that something comes from at this moment. */
+      readonly peers: number;
+      /** Of what came so far, from the coordinator; 0 to 1. */
+      readonly sourceShare: number;
+    }
   | { readonly event: "serving"; readonly replicaId: string; readonly slots: number; readonly contextTokens: number }
   | { readonly event: "replica-failed"; readonly replicaId: string; readonly cause: string }
   | { readonly event: "unloaded"; readonly replicaId: string }
@@ -56,6 +68,12 @@ export function describeAgentEvent(event: AgentEvent): string | null {
       return `no link (${event.cause}); next try in ${formatDuration(event.retryInMs)}`;
     case "loading":
       return `loading replica ${event.replicaId} ${Math.round(event.progress * 100)} %`;
+    case "fetching": {
+      const share = event.totalBytes === 0 ? 100 : Math.floor((100 * event.doneBytes) / event.totalBytes);
+      const from = event.peers === 1 ? "1 node" : `${event.peers} nodes`;
+      const source = `${Math.round(event.sourceShare * 100)} %`;
+      return `fetching ${event.label}: ${share} % ${formatBytes(event.bytesPerSecond)}/s from ${from} (source ${source})`;
+    }
     case "serving":
       return `serving replica ${event.replicaId}: ${event.slots} sequences of ${event.contextTokens} tokens`;
     case "replica-failed":

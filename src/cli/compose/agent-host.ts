@@ -4,22 +4,28 @@
  */
 import { availableParallelism, hostname } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
+import { DiskChunkStore } from "../../adapters/chunk-store-disk/disk-chunk-store.ts";
 import { SystemClock } from "../../adapters/clock-system/system-clock.ts";
 import { SystemRandom } from "../../adapters/clock-system/system-random.ts";
 import { NodeCrypto } from "../../adapters/crypto-node/node-crypto.ts";
 import { WebSocketDialer } from "../../adapters/link-websocket/websocket-dialer.ts";
 import { keptNodeIdentity } from "../../adapters/node-identity/node-identity.ts";
-import { HttpWeightsCache } from "../../adapters/weights-http/http-weights-cache.ts";
+import { HttpWeightsSource } from "../../adapters/weights-http/http-weights-source.ts";
 import { type Agent, createAgent } from "../../agent/agent.ts";
+import { WeightsSwarm } from "../../agent/cache/swarm/weights-swarm.ts";
 import type { EngineWish } from "../../agent/devices/choose-variant.ts";
+import { PeerDuties } from "../../agent/peer-duties.ts";
 import { FallowError } from "../../domain/fault.ts";
 import type { LinkTarget } from "../../ports/link.ts";
 import type { Log } from "../../ports/log.ts";
 import { type HomeFolder, makeFolder } from "../home/home-folder.ts";
 import { takeAgentHome } from "../home/take-home.ts";
+import { keptTransferSettings, limitsOf, type TransferFlags } from "../home/transfer-settings.ts";
 import { packageVersion } from "../version.ts";
 import type { AgentEvent } from "./agent-events.ts";
+import { FetchWatch } from "./fetch-watch.ts";
 import { measureMachine } from "./measure-machine.ts";
+import { openPeerWays, type PeerWaysOptions } from "./peer-ways.ts";
 import { ReplicaWatch } from "./replica-watch.ts";
 
 export interface AgentHostOptions {
@@ -44,6 +50,10 @@ export interface AgentHostOptions {
   readonly memoryBytesMax: number | null;
   /** Of all files of weights together; null: what the disk takes. */
   readonly weightsBytesMax: number | null;
+  /** How much of its line the owner lends; what is given is kept in the home. */
+  readonly transfers: TransferFlags;
+  /** How other nodes reach this one; null keeps it apart from them. */
+  readonly peers: PeerWaysOptions | null;
   /** CPU threads of each engine; null: half of the logical cores. */
   readonly threads: number | null;
   readonly log: Log;
@@ -78,8 +88,13 @@ export async function startAgentHost(options: AgentHostOptions): Promise<AgentHo
   const { home, log, onEvent, target } = options;
   makeFolder(home.path);
   const lock = await takeAgentHome(home, { waitMs: options.homeWaitMs, signal: options.signal });
+  const undo: (() => Promise<void> | void)[] = [() => lock.release()];
+  const stopAll = async () => {
+    for (const step of undo.splice(0).reverse()) await step();
+  };
   try {
     const crypto = new NodeCrypto();
+    const limits = limitsOf(keptTransferSettings(home, options.transfers));
     const keyPair = await keptNodeIdentity(home.path, crypto);
     const threads = options.threads ?? defaultThreads();
     onEvent({ event: "measuring" });
@@ -88,16 +103,20 @@ export async function startAgentHost(options: AgentHostOptions): Promise<AgentHo
     onEvent({ event: "connecting", url: target.url });
     const name = (options.name ?? hostname()).slice(0, NAME_CHARS_MAX) || "node";
     const refused = new AbortController();
+    const ports = { clock: new SystemClock(), random: new SystemRandom(), crypto, log };
+    const ways = options.peers === null ? null : await openPeerWays(options.peers, { ...ports, keyPair, target });
+    undo.push(() => ways?.close());
+    const source = new HttpWeightsSource({ target });
+    undo.push(() => source.close());
+    const store = new DiskChunkStore({ folder: home.at("weights") });
+    const weights = new WeightsSwarm(
+      { ...ports, store, source, network: ways?.network ?? null },
+      { keyPair, uploadLimits: limits.upload, downloadLimits: limits.download },
+    );
+    undo.push(() => weights.close());
+    const peers = new PeerDuties({ weights, relay: ways?.relay ?? null, news: ways?.news ?? null });
     const agent = createAgent(
-      {
-        clock: new SystemClock(),
-        random: new SystemRandom(),
-        crypto,
-        log,
-        dialer: new WebSocketDialer(),
-        engines,
-        weights: new HttpWeightsCache({ folder: home.at("weights"), target }),
-      },
+      { ...ports, dialer: new WebSocketDialer(), engines, weights, peers },
       {
         keyPair,
         target,
@@ -127,16 +146,20 @@ export async function startAgentHost(options: AgentHostOptions): Promise<AgentHo
       },
     );
     const watch = new ReplicaWatch(onEvent);
-    const timer = setInterval(() => watch.look(agent.replicas()), LOOK_MS);
+    const fetches = new FetchWatch(onEvent);
+    const timer = setInterval(() => {
+      watch.look(agent.replicas());
+      fetches.look(weights.transfers(), ports.clock.monoMs());
+    }, LOOK_MS);
     const ended = untilAborted(AbortSignal.any([options.signal, refused.signal])).then(async () => {
       clearInterval(timer);
       await agent.stop({ drainMs: refused.signal.aborted ? 0 : options.drainMs });
-      lock.release();
+      await stopAll();
       onEvent({ event: "stopped" });
     });
     return { agent, ended };
   } catch (thrown) {
-    lock.release();
+    await stopAll();
     throw thrown;
   }
 }

@@ -1,0 +1,108 @@
+/**
+ * Another node that has chunks of a model this node fetches: what the coordinator said of it, the grant to read there, and the link while
+ * there is one. A grant opens a link once; when the link ends for good, another grant is needed.
+ */
+import { ChunkSet } from "../../../domain/chunk-set.ts";
+import { FallowError } from "../../../domain/fault.ts";
+import { type NodeId, nodeId } from "../../../domain/ids.ts";
+import type { PeerTarget } from "../../../domain/peer.ts";
+import type { PeerLink, PeerNetwork } from "../../../ports/peer-link.ts";
+import type { SignedGrant } from "../../../wire/fetch-grant.ts";
+import type { PeerOrder } from "../../session.ts";
+
+export type HolderNews = Extract<PeerOrder, { type: "weights.holders" }>["holders"][number];
+
+export class Holder {
+  readonly nodeId: NodeId;
+  have: ChunkSet;
+  /** Its place in the transfer's choice follows what is told of it here. */
+  isOffered = false;
+  /** Chunks that it is asked for at this moment, each to be given up. */
+  readonly flights = new Map<number, AbortController>();
+  /** From asking to the last byte of a chunk, and what came since it was looked at last. */
+  chunkMs: number | null = null;
+  newBytes = 0;
+  /** The nearest first, as the coordinator ranks them. */
+  rank: number;
+  #target: PeerTarget;
+  #grant: SignedGrant | null = null;
+  #link: PeerLink | null = null;
+  #opening: Promise<PeerLink> | null = null;
+  /** A link of an earlier grant may be open to the whole machine, without a right to this model. */
+  #isAdmitted = false;
+
+  constructor(news: HolderNews, more: { rank: number; chunkCount: number }) {
+    this.nodeId = nodeId(news.nodeId);
+    this.rank = more.rank;
+    this.have = new ChunkSet(more.chunkCount);
+    this.#target = targetOf(news);
+    this.update(news, more);
+  }
+
+  update(news: HolderNews, { rank, chunkCount }: { rank: number; chunkCount: number }): void {
+    this.rank = rank;
+    this.#target = targetOf(news);
+    this.have = ChunkSet.of(chunkCount, news.runs);
+    this.#grant = news.grant ?? this.#grant;
+  }
+
+  get publicKeyHex(): string {
+    return this.#target.publicKeyHex;
+  }
+
+  /** Its link ended, or none was opened, and the grant is used up. */
+  get needsGrant(): boolean {
+    return this.#grant === null && !this.#isAdmitted && this.#opening === null;
+  }
+
+  /** What it was admitted with holds no more: the next link needs another grant. */
+  dropGrant(): void {
+    this.#grant = null;
+    this.#isAdmitted = false;
+  }
+
+  /** The open link with a right to this model. Rejects as `PeerNetwork.connect`, and `peer-refused` when there is no grant. */
+  async link(network: PeerNetwork, signal: AbortSignal): Promise<PeerLink> {
+    if (this.#opening !== null) return await this.#opening;
+    const grant = this.#grant;
+    if (grant === null && this.#link !== null && this.#isAdmitted) return this.#link;
+    if (grant === null) {
+      throw new FallowError("peer-refused", `there is no grant to read at ${this.nodeId}`, {
+        data: { code: "insufficient-scope" },
+      });
+    }
+    this.#grant = null;
+    this.#opening = this.#open(network, grant, signal).finally(() => {
+      this.#opening = null;
+    });
+    return await this.#opening;
+  }
+
+  close(reason: string): void {
+    this.#link?.close(reason);
+  }
+
+  async #open(network: PeerNetwork, grant: SignedGrant, signal: AbortSignal): Promise<PeerLink> {
+    let link: PeerLink;
+    try {
+      link = await network.connect(this.#target, JSON.stringify(grant), signal);
+    } catch (thrown) {
+      // It never reached the other end: it is good for another try.
+      const isUnused = thrown instanceof FallowError && thrown.code === "peer-unreachable";
+      if (isUnused || signal.aborted) this.#grant ??= grant;
+      throw thrown;
+    }
+    this.#link = link;
+    this.#isAdmitted = true;
+    void link.closed.then(() => {
+      if (this.#link !== link) return;
+      this.#link = null;
+      this.#isAdmitted = false;
+    });
+    return link;
+  }
+}
+
+function targetOf({ nodeId: id, publicKey, endpoints }: HolderNews): PeerTarget {
+  return { nodeId: nodeId(id), publicKeyHex: publicKey, endpoints };
+}

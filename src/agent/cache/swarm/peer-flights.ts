@@ -1,0 +1,274 @@
+/**
+ * Chunks of one model from other nodes. Each holder is asked for some chunks at once, each chunk is verified when it is whole, and a holder
+ * that breaks the rules is dropped and reported:
+ *
+ * | what a holder does                         | what happens                                                       |
+ * | ------------------------------------------ | ------------------------------------------------------------------ |
+ * | sends bytes of another digest              | thrown away, banned, reported                                       |
+ * | sends more or fewer, breaks the protocol   | the same                                                            |
+ * | drips                                      | left alone for a while, reported                                    |
+ * | cannot be reached, or ends                 | left alone, longer with each time; the source is asked for its chunks |
+ * | is busy, or its owner is back              | asked again when it says                                            |
+ * | knows the grant no more                    | the coordinator is asked for another                                |
+ */
+import { describeFault, FallowError } from "../../../domain/fault.ts";
+import type { NodeId } from "../../../domain/ids.ts";
+import { chunkPlace } from "../../../domain/weights.ts";
+import type { PeerOffence } from "../../../scheduler/distribution/peer-bans.ts";
+import { encodeChunkRequest } from "../../../wire/chunk-request.ts";
+import { Holder, type HolderNews } from "./holder.ts";
+import type { TransferEnv } from "./transfer-env.ts";
+
+/** A drip: even sixteen chunks at once over a line of 64 kB/s are above it. */
+const BYTES_PER_SECOND_MIN = 2_048;
+/** A holder that is busy and does not say for how long. */
+const BUSY_REST_MS = 500;
+/**
+ * The time that a chunk takes counts as the holder's round trip up to this: with it as many chunks are asked for at once as come in that
+ * time and one more, so that a link always has one to open a further connection for, and a slow holder keeps few from the others.
+ */
+const CHUNK_MS_MAX = 4_000;
+const NEWEST_WEIGHT = 0.3;
+
+/** What a holder's fault is called; other codes are our own matter. */
+const FAULTS: ReadonlyMap<string, PeerOffence> = new Map([
+  ["peer-breach", "breach"],
+  ["peer-wrong-length", "wrong-length"],
+  ["peer-too-slow", "too-slow"],
+]);
+
+export class PeerFlights {
+  readonly #env: TransferEnv;
+  readonly #holders = new Map<NodeId, Holder>();
+  #isKnown = false;
+  #flightCount = 0;
+  #measuredAtMs = 0;
+
+  constructor(env: TransferEnv) {
+    this.#env = env;
+  }
+
+  /** The coordinator has said who has what, were it nobody. */
+  get isKnown(): boolean {
+    return this.#isKnown;
+  }
+
+  get flightCount(): number {
+    return this.#flightCount;
+  }
+
+  /** A link ended for good, or a grant was refused: the coordinator gives another when it is asked again. */
+  get needsGrants(): boolean {
+    const { conduct } = this.#env;
+    return [...this.#holders.values()].some((holder) => holder.needsGrant && !conduct.isBanned(holder.nodeId));
+  }
+
+  /** Nodes that something is fetched from at this moment. */
+  get activeCount(): number {
+    return [...this.#holders.values()].filter(({ flights }) => flights.size > 0).length;
+  }
+
+  onHolders(news: readonly HolderNews[], ownNodeId: NodeId | null): void {
+    this.#isKnown = true;
+    const { chunkCount } = this.#env.model;
+    const named = new Set<string>();
+    for (const [rank, holder] of news.entries()) {
+      if (holder.nodeId === ownNodeId) continue;
+      named.add(holder.nodeId);
+      const known = [...this.#holders.values()].find(({ nodeId }) => nodeId === holder.nodeId);
+      if (known === undefined) {
+        const added = new Holder(holder, { rank, chunkCount });
+        this.#holders.set(added.nodeId, added);
+      } else {
+        known.update(holder, { rank, chunkCount });
+        known.isOffered = false;
+      }
+    }
+    // Who is named no more has left, or has nothing that is needed; what it sends now may end.
+    for (const holder of [...this.#holders.values()]) {
+      if (named.has(holder.nodeId) || holder.flights.size > 0) continue;
+      this.#env.next().dropHolder(holder.nodeId);
+      this.#holders.delete(holder.nodeId);
+    }
+  }
+
+  /** Holders that this node cannot use. */
+  unusable(): readonly NodeId[] {
+    return [...this.#holders.values()].filter((holder) => !this.#isUsable(holder)).map(({ nodeId }) => nodeId);
+  }
+
+  /** Begins what may begin, with so many in flight at most. */
+  begin(flightsMax: number): void {
+    const { network, clock, model, buffers } = this.#env;
+    if (network === null) return;
+    this.#offer();
+    const { chunkBytes } = model.content.manifest;
+    while (this.#flightCount < flightsMax && buffers.has(chunkBytes)) {
+      const pick = this.#env.next().next(clock.monoMs());
+      if (pick === null) return;
+      const holder = this.#holders.get(pick.nodeId);
+      if (holder === undefined) {
+        this.#env.next().dropHolder(pick.nodeId);
+        continue;
+      }
+      void this.#fly(holder, pick.chunk);
+    }
+  }
+
+  /** Ends what flies; may begin again afterwards. */
+  stop(): void {
+    for (const holder of this.#holders.values()) for (const flight of [...holder.flights.values()]) flight.abort();
+  }
+
+  /** The choice was made anew, and knows nobody. */
+  forgetOffers(): void {
+    for (const holder of this.#holders.values()) holder.isOffered = false;
+  }
+
+  /** Gives up what another supplier brought first. */
+  cancel(chunk: number, nodeId: NodeId): void {
+    this.#holders.get(nodeId)?.flights.get(chunk)?.abort();
+  }
+
+  /** The coordinator was away: what it said is said anew. */
+  forgetNews(): void {
+    this.#isKnown = false;
+  }
+
+  /** Tells the choice how fast each holder is. Called now and then. */
+  measure(): void {
+    const nowMs = this.#env.clock.monoMs();
+    const seconds = (nowMs - this.#measuredAtMs) / 1_000;
+    this.#measuredAtMs = nowMs;
+    for (const holder of this.#holders.values()) {
+      const bytesPerSecond = holder.newBytes / Math.max(0.001, seconds);
+      holder.newBytes = 0;
+      if (holder.flights.size === 0 || bytesPerSecond === 0) continue;
+      const rttMs = holder.chunkMs === null ? {} : { rttMs: Math.min(CHUNK_MS_MAX, holder.chunkMs) };
+      this.#env.next().measure(holder.nodeId, { bytesPerSecond, ...rttMs });
+    }
+  }
+
+  /** Brings the choice up to date with who can be asked. */
+  #offer(): void {
+    for (const holder of this.#holders.values()) {
+      if (!this.#isUsable(holder)) {
+        for (const flight of [...holder.flights.values()]) flight.abort();
+        this.#env.next().dropHolder(holder.nodeId);
+        holder.isOffered = false;
+      } else if (!holder.isOffered) {
+        const { nodeId, have, rank } = holder;
+        holder.isOffered = this.#env.next().setHolder({ nodeId, chunks: have, rank, uploadsFree: null });
+      }
+    }
+  }
+
+  #isUsable(holder: Holder): boolean {
+    return !holder.needsGrant && !this.#env.conduct.isBanned(holder.nodeId);
+  }
+
+  /** Never rejects. */
+  async #fly(holder: Holder, chunk: number): Promise<void> {
+    const { buffers, model, changed } = this.#env;
+    const { chunkBytes } = model.content.manifest;
+    const flight = new AbortController();
+    buffers.take(chunkBytes);
+    holder.flights.set(chunk, flight);
+    this.#flightCount += 1;
+    try {
+      await this.#bring(holder, chunk, flight.signal);
+    } finally {
+      this.#flightCount -= 1;
+      holder.flights.delete(chunk);
+      this.#env.next().release(chunk, holder.nodeId);
+      buffers.give(chunkBytes);
+      changed();
+    }
+  }
+
+  async #bring(holder: Holder, chunk: number, signal: AbortSignal): Promise<void> {
+    let content: Uint8Array;
+    try {
+      content = await this.#fetch(holder, chunk, signal);
+    } catch (thrown) {
+      if (!signal.aborted) this.#onFailure(holder, chunk, thrown);
+      return;
+    }
+    try {
+      if ((await this.#env.keep(chunk, content, holder.nodeId)) === "kept") {
+        this.#env.conduct.served(holder.nodeId);
+        return;
+      }
+      const detail = `chunk ${chunk} has another digest than the manifest says`;
+      this.#drop(holder, { offence: "bad-chunk", detail });
+    } catch (thrown) {
+      this.#env.fail(thrown);
+    }
+  }
+
+  async #fetch(holder: Holder, chunk: number, signal: AbortSignal): Promise<Uint8Array> {
+    const { network, model, download, moved, clock } = this.#env;
+    if (network === null) throw new FallowError("peer-unreachable", "this node has no peer network");
+    const link = await holder.link(network, signal);
+    const request = encodeChunkRequest({ weightsSha256: model.weightsSha256, chunk });
+    const content = new Uint8Array(chunkPlace(model.content.manifest, chunk).bytes);
+    const startedMs = clock.monoMs();
+    let at = 0;
+    const options = { signal, totalBytes: content.length, bytesPerSecondMin: BYTES_PER_SECOND_MIN };
+    for await (const part of link.fetch(request, options)) {
+      if (at + part.length > content.length) throw new FallowError("peer-wrong-length", "more came than the chunk has");
+      content.set(part, at);
+      at += part.length;
+      holder.newBytes += part.length;
+      moved(part.length);
+      await download.take(part.length, signal);
+    }
+    if (at < content.length) {
+      throw new FallowError("peer-wrong-length", `${at} bytes came of a chunk of ${content.length}`);
+    }
+    const tookMs = clock.monoMs() - startedMs;
+    holder.chunkMs = holder.chunkMs === null ? tookMs : holder.chunkMs + NEWEST_WEIGHT * (tookMs - holder.chunkMs);
+    return content;
+  }
+
+  #onFailure(holder: Holder, chunk: number, thrown: unknown): void {
+    const offence = thrown instanceof FallowError ? FAULTS.get(thrown.code) : undefined;
+    const detail = describeFault(thrown);
+    if (thrown instanceof FallowError && thrown.code === "peer-refused") this.#onRefused(holder, chunk, thrown);
+    else if (offence === undefined) this.#report(holder, { offence: "unreachable", detail });
+    else this.#drop(holder, { offence, detail });
+  }
+
+  #onRefused(holder: Holder, chunk: number, thrown: FallowError): void {
+    const { clock, next } = this.#env;
+    const { code, retryAfterMs } = thrown.data;
+    switch (code) {
+      case "not-found":
+        // Evicted or damaged since it was told of; the coordinator tells anew when it changes.
+        holder.have.delete(chunk);
+        next().refuse(chunk, holder.nodeId);
+        return;
+      case "insufficient-scope":
+        holder.dropGrant();
+        this.#report(holder, { offence: "expired", detail: thrown.message });
+        return;
+      case "no-capacity": {
+        const restMs = typeof retryAfterMs === "number" && retryAfterMs > 0 ? retryAfterMs : BUSY_REST_MS;
+        next().pause(holder.nodeId, clock.monoMs() + restMs);
+        return;
+      }
+      default:
+        this.#report(holder, { offence: "unreachable", detail: thrown.message });
+    }
+  }
+
+  #drop(holder: Holder, fault: { offence: PeerOffence; detail: string }): void {
+    this.#report(holder, fault);
+    holder.close(`${fault.offence}: ${fault.detail}`);
+    holder.dropGrant();
+  }
+
+  #report(holder: Holder, fault: { offence: PeerOffence; detail: string }): void {
+    this.#env.conduct.report(holder.nodeId, { ...fault, weightsSha256: this.#env.model.weightsSha256 });
+  }
+}
