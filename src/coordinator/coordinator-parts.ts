@@ -1,6 +1,7 @@
 import type { Dispatcher } from "./dispatch/dispatcher.ts";
 import type { Forecast } from "./forecast/forecast.ts";
 import type { ModelCatalogue } from "./models/model-catalogue.ts";
+import type { LinkBook } from "./network/link-book.ts";
 import type { RelayDesk } from "./peering/relay-desk.ts";
 import type { NodeRegistry } from "./registry/node-registry.ts";
 import type { Settlement } from "./settlement/settlement.ts";
@@ -19,6 +20,7 @@ export interface CoordinatorParts {
   readonly dispatcher: Dispatcher;
   readonly forecast: Forecast;
   readonly distribution: WeightsDistribution;
+  readonly links: LinkBook;
   /** Connections between nodes that have no other way to each other. */
   readonly relay: RelayDesk;
 }

@@ -5,7 +5,7 @@
 
 import { describeFault } from "../domain/fault.ts";
 import { toHex } from "../domain/hex.ts";
-import type { ModelId } from "../domain/ids.ts";
+import type { ModelId, NodeId } from "../domain/ids.ts";
 import type { Link } from "../ports/link.ts";
 import type { CoordinatorOptions, CoordinatorPorts } from "./coordinator-options.ts";
 import type { CoordinatorParts } from "./coordinator-parts.ts";
@@ -16,6 +16,8 @@ import { startIdempotencySweep } from "./gateway/idempotency-sweep.ts";
 import { takeGridIdentity } from "./grid-identity.ts";
 import { httpSurface } from "./http-surface.ts";
 import { ModelCatalogue } from "./models/model-catalogue.ts";
+import { outlookOf } from "./network/grid-outlook.ts";
+import { LinkBook } from "./network/link-book.ts";
 import { RelayDesk } from "./peering/relay-desk.ts";
 import { NodeRegistry } from "./registry/node-registry.ts";
 import { Settlement } from "./settlement/settlement.ts";
@@ -45,13 +47,15 @@ export async function createCoordinator(ports: CoordinatorPorts, options: Coordi
   const registry = new NodeRegistry(told, ports);
   const models = new ModelCatalogue({ ...ports, gridKey: options.gridKey });
   const settlement = new Settlement({ gridId }, { ...ports, keyPair: options.gridKey });
-  const distribution = new WeightsDistribution({ gridId, gridKey }, { ...ports, registry, models });
+  const links = new LinkBook({ clock, roster: registry });
+  const link = (from: NodeId, to: NodeId) => links.estimate(from, to);
+  const distribution = new WeightsDistribution({ gridId, gridKey }, { ...ports, registry, models, link });
   const forecast = await Forecast.open(
     { ...ports, meta: store.meta, roster: registry, models, uplink: distribution.tracker },
     options.forecast,
   );
   const dispatcher = new Dispatcher(
-    { ...ports, gridId, boot, roster: registry, models, outlook: forecast },
+    { ...ports, gridId, boot, roster: registry, models, outlook: outlookOf(forecast, links) },
     options.dispatch,
   );
   const relay = new RelayDesk({ ...ports, roster: registry, sessions: registry }, options.relay);
@@ -72,6 +76,7 @@ export async function createCoordinator(ports: CoordinatorPorts, options: Coordi
     forecast,
     relay,
     distribution,
+    links,
   };
   const surface = httpSurface(ports, options, parts);
   const sweep = startIdempotencySweep({ store: store.idempotency, clock, log });

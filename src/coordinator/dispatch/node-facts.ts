@@ -1,7 +1,7 @@
 /** What plans know of a node, from what the registry, the forecast and the replica book say of it. */
 import type { NodeId, Sha256Hex } from "../../domain/ids.ts";
 import type { ObservedSpeed } from "../../scheduler/placement/observed-speed.ts";
-import type { NodeFact } from "../../scheduler/placement/snapshot.ts";
+import type { LinkFact, NodeFact } from "../../scheduler/placement/snapshot.ts";
 import type { NodeView } from "../roster.ts";
 
 export interface NodeKnowledge {
@@ -9,6 +9,8 @@ export interface NodeKnowledge {
   cachedWeights(nodeId: NodeId): ReadonlySet<Sha256Hex> | null | undefined;
   /** Chance that the node stays for the planner's horizon; null when nobody knows. */
   stayChance(nodeId: NodeId): number | null;
+  /** Ways to other nodes, measured or estimated. */
+  links?(nodeId: NodeId): readonly LinkFact[];
   /** What it did with files that it ran. */
   observedSpeeds?(nodeId: NodeId): readonly ObservedSpeed[];
 }
@@ -38,6 +40,7 @@ function nodeFact(view: NodeView, knowledge: NodeKnowledge): NodeFact {
   const { nodeId, state, isYielding, capabilities } = view;
   const observedSpeeds = knowledge.observedSpeeds?.(nodeId) ?? [];
   const cachedWeights = knowledge.cachedWeights(nodeId);
+  const links = knowledge.links?.(nodeId) ?? [];
   return {
     nodeId,
     state,
@@ -51,6 +54,7 @@ function nodeFact(view: NodeView, knowledge: NodeKnowledge): NodeFact {
     ...(view.priceMicroUsdPerHour === undefined || view.priceMicroUsdPerHour === null
       ? {}
       : { priceMicroUsdPerHour: view.priceMicroUsdPerHour }),
+    ...(links.length === 0 ? {} : { links }),
     ...(observedSpeeds.length === 0 ? {} : { observedSpeeds }),
     stayChance: knowledge.stayChance(nodeId) ?? 1,
     ...(cachedWeights === undefined || cachedWeights === null ? {} : { cachedWeights }),

@@ -76,6 +76,7 @@ export class ReplicaPool {
       // What the node says of its disk, or what was seen to be loaded there.
       cachedWeights: (nodeId) => ports.outlook?.cachedWeights(nodeId) ?? this.#book.cachedWeights(nodeId),
       stayChance: (nodeId) => ports.outlook?.stayChance(nodeId) ?? null,
+      links: (nodeId) => ports.outlook?.links?.(nodeId) ?? [],
       observedSpeeds: (nodeId) => this.#speeds.of(nodeId),
     });
     this.#planning = new ReplicaPlanning(

@@ -2,8 +2,8 @@
  * The nodes that serve stages, as a cluster for the layout planner (scheduler/layout): what each could do with k layers of the model,
  * by the same speed model as whole replicas, and the links that were measured between them.
  *
- * Of a node only its largest device counts, and a quarter of that is left for the KV cache. How far a node is from the
- * coordinator is not known here and taken as one figure for all.
+ * Of a node only its largest device counts, and a quarter of that is left for the KV cache. The round trip to the coordinator is the one
+ * that the node measures; how much goes over that way is not known and taken as one figure for all.
  */
 import {
   type BatchLimits,
@@ -25,8 +25,9 @@ const BATCH = 16;
 const BATCH_MAX = 64;
 const PROMPT_TOKENS_MAX = 2_048;
 const PROMPT_REQUESTS_MAX = 8;
-/** 1 Gbit/s and a good line: of every node, to the coordinator. */
-const COORDINATOR_LINK = { bytesPerSecond: 125_000_000, latencySeconds: 0.02 } as const;
+/** 1 Gbit/s: of every node, to the coordinator; and a good line where the round trip is not measured. */
+const COORDINATOR_BYTES_PER_SECOND = 125_000_000;
+const COORDINATOR_LATENCY_SECONDS = 0.02;
 /** f16 of a hidden state. */
 const BYTES_PER_ELEMENT = 2;
 const TOKEN_BYTES = 4;
@@ -124,8 +125,8 @@ function machineOf(
         decodeTokensMax: BATCH_MAX,
       }),
     ),
-    nicInBytesPerSecond: COORDINATOR_LINK.bytesPerSecond * 10,
-    nicOutBytesPerSecond: COORDINATOR_LINK.bytesPerSecond * 10,
+    nicInBytesPerSecond: COORDINATOR_BYTES_PER_SECOND * 10,
+    nicOutBytesPerSecond: COORDINATOR_BYTES_PER_SECOND * 10,
     vramBytes: freeBytes,
   };
 }
@@ -141,8 +142,11 @@ function links(grid: PlacementState, rows: readonly number[]): readonly ClusterL
   for (const row of rows) {
     const from = nodes.ids[row];
     if (from === undefined) continue;
-    add({ from: SOURCE, to: from, ...COORDINATOR_LINK });
-    add({ from, to: SINK, ...COORDINATOR_LINK });
+    const rttMs = nodes.rttMs[row] ?? Number.NaN;
+    const latencySeconds = Number.isNaN(rttMs) ? COORDINATOR_LATENCY_SECONDS : rttMs / 2_000;
+    const toCoordinator = { bytesPerSecond: COORDINATOR_BYTES_PER_SECOND, latencySeconds };
+    add({ from: SOURCE, to: from, ...toCoordinator });
+    add({ from, to: SINK, ...toCoordinator });
     for (let at = nodes.linkFrom[row] ?? 0; at < (nodes.linkFrom[row + 1] ?? 0); at++) {
       const other = measured.to[at] ?? -1;
       const to = nodes.ids[other];
