@@ -46,9 +46,18 @@ export class EvictionOrder {
     return [...this.#files.values()].reduce((sum, { bytes }) => sum + bytes, 0);
   }
 
-  /** What to delete, in that order, to free so many bytes; null when even everything that may go is too little. */
-  victims(neededBytes: number, keep: ReadonlySet<string>): readonly CachedFile[] | null {
-    const free = [...this.#files.values()].filter(({ id }) => !keep.has(id)).sort(byPriority);
+  /**
+   * What to delete, in that order, to free so many bytes; null when even everything that may go is too little. Those of `last` go when all
+   * others are too little: the planner wants them where they are, for a use that is still to come.
+   */
+  victims(
+    neededBytes: number,
+    keep: ReadonlySet<string>,
+    last: ReadonlySet<string> = new Set(),
+  ): readonly CachedFile[] | null {
+    const rank = ({ id }: Ranked) => (last.has(id) ? 1 : 0);
+    const free = [...this.#files.values()].filter(({ id }) => !keep.has(id));
+    free.sort((a, b) => rank(a) - rank(b) || byPriority(a, b));
     const victims: Ranked[] = [];
     let freed = 0;
     for (const file of free) {
