@@ -74,6 +74,7 @@ declare module "hyperdht" {
     localAddress(): DhtAddress | null;
     ready(): Promise<void>;
     destroy(options?: { readonly force?: boolean }): Promise<void>;
+    immutablePut(value: Buffer): Promise<{ readonly hash: Buffer }>;
     toArray(): readonly DhtAddress[];
     /** Asked about each node that a message names; false keeps it out of the routing table and is not visited. */
     _filterNode: ((node: DhtAddress) => boolean) | null;

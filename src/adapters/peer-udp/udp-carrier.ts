@@ -120,6 +120,11 @@ export class UdpCarrier implements PeerCarrier {
     return this.#dht.localAddress()?.port ?? null;
   }
 
+  /** Of the network that it is part of: the grid's own. */
+  knownNodes(): readonly HostPort[] {
+    return this.#dht.toArray();
+  }
+
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
