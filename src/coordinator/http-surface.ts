@@ -6,6 +6,7 @@ import { Registry } from "prom-client";
 import { addAdminRoutes } from "./admin/admin-routes.ts";
 import { adminSources } from "./admin/sources-of-parts.ts";
 import { statusPageResponse } from "./admin/status-page.ts";
+import { addDistributionRoutes } from "./admin/weights-routes.ts";
 import type { CoordinatorOptions, CoordinatorPorts } from "./coordinator-options.ts";
 import type { CoordinatorParts } from "./coordinator-parts.ts";
 import { registerDispatchMetrics } from "./dispatch/dispatch-metrics.ts";
@@ -55,6 +56,8 @@ export function httpSurface(
   );
   const gate = { ...gateway.gate, forgetKey: gateway.forgetKey };
   addAdminRoutes(gateway.app, adminSources(ports, options, parts, gate));
+  const { registry: roster, links, distribution } = parts;
+  addDistributionRoutes(gateway.app, { gate, clock: ports.clock, roster, links, weights: () => distribution.rows() });
   const weights = new WeightsEndpoint({ ...ports, models: parts.models, sessions: parts.registry });
   const answerWeights = (request: Request) =>
     WHOLE_FILE.test(new URL(request.url).pathname)

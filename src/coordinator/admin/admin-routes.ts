@@ -2,30 +2,22 @@
  * The operator's API below `/admin/v1`. Every route needs a key with the scope `admin`; requests from a web page of another
  * origin are refused by the browser, since no route answers with CORS headers.
  */
-import type { Context, Hono } from "hono";
-import type { z } from "zod";
-import { accountId, ID_PATTERNS, keyId, modelId, nodeId, requestId, tenantId } from "../../domain/ids.ts";
+import type { Hono } from "hono";
+import { accountId, ID_PATTERNS, keyId, nodeId, requestId, tenantId } from "../../domain/ids.ts";
 import { microUsd } from "../../domain/money.ts";
-import { type Outcome, ok, refuse } from "../../domain/refusal.ts";
+import { refuse } from "../../domain/refusal.ts";
 import { houseCredit } from "../../market/house.ts";
 import { EXPLAINED_REQUESTS_MAX } from "../dispatch/explain-ring.ts";
-import { readBodyText } from "../gateway/json-body.ts";
-import { accountRow, joinTokenRow, keyRow, modelRow, requestRow, transferRow } from "./admin-rows.ts";
-import {
-  ADMIN_LIST_MAX,
-  addModelSchema,
-  createJoinCodeSchema,
-  createKeySchema,
-  creditSchema,
-} from "./admin-schemas.ts";
+import { accountRow, joinTokenRow, keyRow, requestRow, transferRow } from "./admin-rows.ts";
+import { ADMIN_LIST_MAX, createJoinCodeSchema, createKeySchema, creditSchema } from "./admin-schemas.ts";
 import type { AdminSources } from "./admin-sources.ts";
 import { createKey } from "./create-key.ts";
 import { explainedRow } from "./explain-row.ts";
-import { gridStatus, nodeRows, readyReplicas, replicaRows } from "./grid-status.ts";
+import { gridStatus, nodeRows, replicaRows } from "./grid-status.ts";
+import { addModelRoutes } from "./model-routes.ts";
 import { gridPlan } from "./plan-rows.ts";
+import { bodyOf } from "./request-body.ts";
 
-/** No admin body is longer; the longest is a path of 4 KiB. */
-const BODY_BYTES_MAX = 65_536;
 /** A join code that nobody named terms for: one machine, one day. */
 const JOIN_CODE_DEFAULTS = { usesMax: 1, ttlMs: 86_400_000 } as const;
 const LIMIT_DEFAULT = 50;
@@ -72,33 +64,6 @@ function addNodeRoutes(app: Hono, sources: AdminSources): void {
   order("post", "/admin/v1/nodes/:nodeId/drain", (id) => nodes.drain(id));
   order("post", "/admin/v1/nodes/:nodeId/undrain", (id) => nodes.undrain(id));
   order("delete", "/admin/v1/nodes/:nodeId", (id) => nodes.remove(id));
-}
-
-function addModelRoutes(app: Hono, sources: AdminSources): void {
-  const { gate, store } = sources;
-  app.get("/admin/v1/models", async (context) => {
-    const ready = readyReplicas(sources);
-    const models = await store.models.list();
-    return context.json({ models: models.map((model) => modelRow(model, ready.get(model.manifest.modelId) ?? 0)) });
-  });
-  app.get("/admin/v1/models/:modelId", async (context) => {
-    const named = context.req.param("modelId");
-    const model = ID_PATTERNS.model.test(named) ? await store.models.get(modelId(named)) : null;
-    if (model === null) return gate.refusal(context, unknownOne("model", named));
-    return context.json({ model: modelRow(model, readyReplicas(sources).get(model.manifest.modelId) ?? 0) });
-  });
-  app.post("/admin/v1/models", async (context) => {
-    const body = await bodyOf(context, addModelSchema);
-    if (!body.ok) return gate.refusal(context, body.reason);
-    const added = await sources.models.add(body.value);
-    if (!added.ok) return gate.refusal(context, added.reason);
-    return context.json({ model: modelRow(added.value, 0) }, 201);
-  });
-  app.delete("/admin/v1/models/:modelId", async (context) => {
-    const named = context.req.param("modelId");
-    const isDone = ID_PATTERNS.model.test(named) && (await sources.models.remove(modelId(named)));
-    return isDone ? context.json({ ok: true }) : gate.refusal(context, unknownOne("model", named));
-  });
 }
 
 function addKeyRoutes(app: Hono, sources: AdminSources): void {
@@ -190,24 +155,4 @@ function unknownOne(kind: string, named: string) {
 function limitOf(text: string | undefined): number {
   const limit = Number(text ?? LIMIT_DEFAULT);
   return Number.isInteger(limit) && limit >= 1 ? Math.min(limit, ADMIN_LIST_MAX) : LIMIT_DEFAULT;
-}
-
-/** `whenEmpty`: what an empty body means. */
-async function bodyOf<T>(context: Context, schema: z.ZodType<T>, whenEmpty = ""): Promise<Outcome<T>> {
-  const text = await readBodyText(context.req.raw, BODY_BYTES_MAX);
-  return text.ok ? parseBody(text.value === "" ? whenEmpty : text.value, schema) : text;
-}
-
-function parseBody<T>(text: string, schema: z.ZodType<T>): Outcome<T> {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch {
-    return refuse("invalid-request", "the body is not JSON");
-  }
-  const parsed = schema.safeParse(value);
-  if (parsed.success) return ok(parsed.data);
-  const issue = parsed.error.issues[0];
-  const param = issue?.path.join(".") || null;
-  return refuse("invalid-request", `${param ?? "body"}: ${issue?.message ?? "does not fit"}`, { param });
 }

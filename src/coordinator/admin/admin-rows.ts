@@ -7,7 +7,10 @@ import { receiptBodySchema } from "../../wire/receipt.ts";
 import type { NodeView } from "../roster.ts";
 import type { AccountRow, KeyRow, ModelRow, NodeRow, ReplicaRow, RequestRow, TransferRow } from "./admin-schemas.ts";
 
-export function nodeRow(node: NodeView, more: { nowMonoMs: number; earnedMicroUsd: number }): NodeRow {
+export function nodeRow(
+  node: NodeView,
+  more: { nowMonoMs: number; earnedMicroUsd: number; warnings?: readonly string[] },
+): NodeRow {
   const { capabilities } = node;
   return {
     nodeId: node.nodeId,
@@ -32,6 +35,7 @@ export function nodeRow(node: NodeView, more: { nowMonoMs: number; earnedMicroUs
     decodeTokPerSecond: capabilities.referenceSpeed?.decodeTokPerSecond ?? null,
     earnedMicroUsd: more.earnedMicroUsd,
     replicas: node.replicas.filter(({ state }) => state !== "gone").length,
+    warnings: [...(node.warnings ?? []), ...(more.warnings ?? [])],
   };
 }
 
@@ -103,6 +107,8 @@ export function modelRow(model: ModelRecord, replicasReady: number): ModelRow {
     outputMicroUsdPerMtok: manifest.price.outputMicroUsdPerMtok,
     warmReplicas: manifest.warmReplicas,
     addedAtMs: manifest.addedAtMs,
+    licence: manifest.licence,
+    source: manifest.source ?? null,
     replicasReady,
   };
 }

@@ -6,6 +6,7 @@ import { z } from "zod";
 import { ID_PATTERNS } from "../../domain/ids.ts";
 import { KEY_SCOPES } from "../../ports/store.ts";
 import { planSummarySchema } from "./plan-schema.ts";
+import { weightsRowSchema } from "./weights-schema.ts";
 
 /** Lists are newest first or sorted by id, and no longer than this. */
 export const ADMIN_LIST_MAX = 1_000;
@@ -47,6 +48,8 @@ export const nodeRowSchema = z.object({
   decodeTokPerSecond: z.number().nullable(),
   earnedMicroUsd: amount,
   replicas: count,
+  /** What the operator should look at, as sentences. */
+  warnings: z.array(z.string()).optional(),
 });
 export type NodeRow = z.infer<typeof nodeRowSchema>;
 
@@ -110,6 +113,9 @@ export const modelRowSchema = z.object({
   outputMicroUsdPerMtok: count,
   warmReplicas: count,
   addedAtMs: z.number(),
+  licence: z.string().nullable(),
+  /** Reference from which its files can be fetched again; null when the operator gave them. */
+  source: z.string().nullable(),
   replicasReady: count,
 });
 export type ModelRow = z.infer<typeof modelRowSchema>;
@@ -149,6 +155,8 @@ export const statusSchema = z.object({
   models: z.array(modelRowSchema),
   /** Null before the first placement plan. */
   plan: planSummarySchema.optional(),
+  /** Where each model's weights are. */
+  weights: z.array(weightsRowSchema).optional(),
   requests: z.object({ inFlight: count, queued: count, settled: count, recent: z.array(requestRowSchema) }),
   ledger: z.object({
     chargedMicroUsd: amount,
@@ -174,16 +182,6 @@ export const transferListSchema = z.object({ transfers: z.array(transferRowSchem
 export const doneSchema = z.object({ ok: z.literal(true) });
 
 // ---------------------------------------------------------------- what the routes take
-
-export const addModelSchema = z.strictObject({
-  /** Absolute path on the coordinator's machine. */
-  path: z.string().min(1).max(4_096),
-  id: z.string().regex(ID_PATTERNS.model).optional(),
-  inputMicroUsdPerMtok: z.number().int().min(0).max(1e9).optional(),
-  outputMicroUsdPerMtok: z.number().int().min(0).max(1e9).optional(),
-  warmReplicas: z.number().int().min(0).max(1_000).optional(),
-});
-export type AddModel = z.infer<typeof addModelSchema>;
 
 export const createKeySchema = z.strictObject({
   name: z.string().min(1).max(128),

@@ -9,8 +9,11 @@ import type { Random } from "../../ports/random.ts";
 import type { ApiKey, KeyScope, ModelRecord, Store } from "../../ports/store.ts";
 import type { ExplainedRequest } from "../dispatch/explain-ring.ts";
 import type { MadePlan } from "../dispatch/replica-planning.ts";
+import type { JobView } from "../models/intake-job.ts";
 import type { Roster } from "../roster.ts";
-import type { AddModel, LedgerCheck } from "./admin-schemas.ts";
+import type { LedgerCheck } from "./admin-schemas.ts";
+import type { AddModel, CheckEvent, WeightsFactsRow } from "./model-schemas.ts";
+import type { WeightsRow } from "./weights-schema.ts";
 
 export interface AdminSources {
   readonly gridId: string;
@@ -31,6 +34,10 @@ export interface AdminSources {
   modelOf(replicaId: string): ModelId | null;
   /** Null when it is not among the last requests. */
   explain(requestId: RequestId): ExplainedRequest | null;
+  /** Where each model's weights are; absent where weights are not distributed. */
+  weights?(): readonly WeightsRow[];
+  /** What other nodes reported of it, as sentences. */
+  nodeWarnings?(nodeId: NodeId): readonly string[];
   checkLedger(): Promise<LedgerCheck>;
   readonly nodes: NodeOrders;
   readonly models: ModelOrders;
@@ -46,9 +53,30 @@ export interface NodeOrders {
 }
 
 export interface ModelOrders {
-  /** Reads, checks and registers the file; refuses what it cannot serve, with the reason. */
-  add(model: AddModel): Promise<Outcome<ModelRecord>>;
+  /** Reads, checks and registers files of this machine; refuses what it cannot serve, with the reason. */
+  add(model: AddModel, signal: AbortSignal): Promise<Outcome<ModelRecord>>;
+  /** Begins a job that fetches a model, or gives the one that does already. */
+  start(model: AddModel): Promise<Outcome<JobView>>;
   remove(modelId: ModelId): Promise<boolean>;
+  /** What the grid signed about the model's files; null while there is no manifest. */
+  weights(model: ModelRecord): Promise<WeightsFactsRow["weights"]>;
+  /** A job that fetches all of it again when files or manifest are lost; null when it can be mended in place. */
+  fetchAnew(model: ModelRecord): Promise<Outcome<JobView> | null>;
+  /** Ends with one `result` or `error`. */
+  check(model: ModelRecord, options: { isMending: boolean; signal: AbortSignal }): AsyncIterable<CheckEvent>;
+  /** Null in a grid that takes files of its own machine only. */
+  readonly jobs: ModelJobs | null;
+}
+
+export interface ModelJobs {
+  /** Newest first. */
+  list(): readonly JobView[];
+  get(jobId: string): JobView | null;
+  /** Each resolves with false when there is no such job. */
+  pause(jobId: string): Promise<boolean>;
+  cancel(jobId: string): Promise<boolean>;
+  /** The job's views as it goes on, until it rests. */
+  follow(jobId: string, signal: AbortSignal): AsyncIterable<JobView>;
 }
 
 export interface JoinCodes {

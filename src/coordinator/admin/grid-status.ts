@@ -29,6 +29,7 @@ export async function gridStatus(sources: AdminSources): Promise<GridStatus> {
     replicas: [...replicaRows(sources)],
     models: models.map((model) => modelRow(model, ready.get(model.manifest.modelId) ?? 0)),
     plan: planSummary(sources),
+    weights: [...(sources.weights?.() ?? [])],
     requests: { ...sources.activity(), settled, recent: receipts.map(requestRow) },
     ledger: totals(accounts),
   };
@@ -55,7 +56,8 @@ export function nodeRows(sources: AdminSources, accounts: readonly Account[]): r
     .map((node) => {
       const held = available.get(nodeHeldAccount(node.nodeId)) ?? 0;
       const payable = available.get(nodePayableAccount(node.nodeId)) ?? 0;
-      return nodeRow(node, { nowMonoMs, earnedMicroUsd: held + payable });
+      const warnings = sources.nodeWarnings?.(node.nodeId) ?? [];
+      return nodeRow(node, { nowMonoMs, earnedMicroUsd: held + payable, warnings });
     });
 }
 

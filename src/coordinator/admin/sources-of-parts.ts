@@ -4,6 +4,7 @@ import { ID_PATTERNS, replicaId } from "../../domain/ids.ts";
 import { encodeJoinCode } from "../../wire/join-code.ts";
 import type { CoordinatorOptions, CoordinatorPorts } from "../coordinator-options.ts";
 import type { CoordinatorParts } from "../coordinator-parts.ts";
+import { ModelDesk } from "../models/model-orders.ts";
 import type { AdminGate, AdminSources } from "./admin-sources.ts";
 
 export function adminSources(
@@ -27,6 +28,8 @@ export function adminSources(
     placement: () => dispatcher.pool.plan(),
     modelOf: (named) => (ID_PATTERNS.replica.test(named) ? dispatcher.pool.modelOf(replicaId(named)) : null),
     explain: (requestId) => dispatcher.matchLog.explains.find(requestId),
+    weights: () => parts.distribution.rows(),
+    nodeWarnings: (nodeId) => parts.distribution.warningsOf(nodeId),
     checkLedger: async () => {
       const { isBalanced, accounts, openHolds, problems } = await settlement.check();
       return { isBalanced, accounts, openHolds, problems: [...problems] };
@@ -36,10 +39,13 @@ export function adminSources(
       undrain: (nodeId) => registry.drain(nodeId, false),
       remove: (nodeId) => registry.remove(nodeId),
     },
-    models: {
-      add: (model) => models.add(model),
-      remove: (modelId) => models.remove(modelId),
-    },
+    models: new ModelDesk({
+      ...ports,
+      gridKey: options.gridKey,
+      catalogue: models,
+      intake: parts.intake,
+      sources: ports.modelSources ?? null,
+    }),
     joinCodes: {
       create: async (terms) => {
         const { urls, certificateSha256 } = options.addresses?.() ?? { urls: [], certificateSha256: null };

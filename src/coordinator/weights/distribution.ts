@@ -6,6 +6,8 @@ import type { Log } from "../../ports/log.ts";
 import type { ModelFiles } from "../../ports/model-files.ts";
 import type { Random } from "../../ports/random.ts";
 import type { LinkEstimate } from "../../scheduler/network/link-table.ts";
+import { weightsRows } from "../admin/weights-rows.ts";
+import type { WeightsRow } from "../admin/weights-schema.ts";
 import type { NodeRegistry } from "../registry/node-registry.ts";
 import { WeightsTracker } from "./tracker.ts";
 import { contentsOf, KeptContents } from "./weights-content.ts";
@@ -48,6 +50,33 @@ export class WeightsDistribution {
   /** The model's id, or the start of a digest that no model has any more. */
   nameOf(weightsSha256: Sha256Hex): string {
     return this.#ports.models.byWeights(weightsSha256)?.manifest.modelId ?? weightsSha256.slice(0, 12);
+  }
+
+  /** Where each model's weights are, by digest. */
+  rows(): readonly WeightsRow[] {
+    const { registry, models } = this.#ports;
+    return weightsRows({
+      roster: registry,
+      swarms: () => this.tracker.swarms(),
+      modelOf: (weightsSha256) => models.byWeights(weightsSha256)?.manifest.modelId ?? null,
+    });
+  }
+
+  /** What other nodes reported of it, as sentences for the operator. */
+  warningsOf(nodeId: NodeId): readonly string[] {
+    const { reports } = this.tracker;
+    const nowMs = this.#ports.clock.monoMs();
+    const untilMs = reports.quarantined(nowMs).find((one) => one.nodeId === nodeId)?.untilMs;
+    if (untilMs !== undefined) {
+      const minutes = Math.ceil((untilMs - nowMs) / 60_000);
+      return [
+        `it sent other nodes weights that were not what they should be: named to nobody for another ${minutes} min`,
+      ];
+    }
+    const accusers = reports.accusersOf(nodeId, nowMs);
+    return accusers === 0
+      ? []
+      : [`${accusers} of the other nodes say that it sent them weights that were not what they should be`];
   }
 
   stop(): void {

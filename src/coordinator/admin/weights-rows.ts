@@ -1,0 +1,78 @@
+/** How the distribution of weights and the ways between nodes look to an operator. */
+import type { NodeId, Sha256Hex } from "../../domain/ids.ts";
+import type { KnownLink } from "../network/link-book.ts";
+import type { Roster } from "../roster.ts";
+import type { Swarm } from "../weights/swarm.ts";
+import type { LinkRow, WeightsRow } from "./weights-schema.ts";
+
+/** Of one model in one answer; counts are of all. */
+export const WEIGHTS_NODES_MAX = 200;
+
+export interface DistributionView {
+  readonly roster: Pick<Roster, "node">;
+  swarms(): readonly Swarm[];
+  modelOf(weightsSha256: Sha256Hex): string | null;
+}
+
+export function weightsRows({ roster, swarms, modelOf }: DistributionView): readonly WeightsRow[] {
+  return swarms().map((swarm) => {
+    const { weightsSha256, totalBytes, chunkBytes, chunkCount, isPublic, sourceBytes, claims } = swarm;
+    const nodeIds = [...new Set([...swarm.holdings.keys(), ...swarm.wants.keys()])].sort((a, b) => (a < b ? -1 : 1));
+    return {
+      weightsSha256,
+      modelId: modelOf(weightsSha256),
+      totalBytes,
+      chunkBytes,
+      chunkCount,
+      isPublic,
+      sourceBytes,
+      peerBytes: swarm.peerChunks * chunkBytes,
+      claimed: claims.counts.live,
+      nodes: nodeIds.slice(0, WEIGHTS_NODES_MAX).map((nodeId) => nodeOf(swarm, nodeId, roster)),
+      nodeCount: nodeIds.length,
+    };
+  });
+}
+
+function nodeOf(swarm: Swarm, nodeId: NodeId, roster: Pick<Roster, "node">): WeightsRow["nodes"][number] {
+  const holding = swarm.holdings.get(nodeId);
+  const want = swarm.wants.get(nodeId);
+  const have = holding?.have.size ?? 0;
+  const wanted = want?.need.size ?? 0;
+  const missing = swarm.needOf(nodeId)?.size ?? 0;
+  const uploadsMax = holding?.uploadsMax ?? 0;
+  return {
+    nodeId,
+    nodeName: roster.node(nodeId)?.name ?? nodeId,
+    share: swarm.chunkCount === 0 ? 1 : have / swarm.chunkCount,
+    state:
+      want === undefined || missing === 0
+        ? uploadsMax > 0
+          ? "serving"
+          : "listed"
+        : want.isIdle
+          ? "staging"
+          : "fetching",
+    progress: want === undefined ? null : wanted === 0 ? 1 : 1 - missing / wanted,
+    uploads: holding?.uploads ?? 0,
+    uploadsMax,
+    sourceBytes: swarm.accounts.get(nodeId)?.sentBytes ?? 0,
+  };
+}
+
+export function linkRow(link: KnownLink, roster: Pick<Roster, "node">): LinkRow {
+  const { from, to, rttMs, bytesPerSecond, lossShare, confidence, basis, carrier } = link;
+  const nameOf = (nodeId: NodeId) => roster.node(nodeId)?.name ?? nodeId;
+  return {
+    from,
+    fromName: nameOf(from),
+    to,
+    toName: nameOf(to),
+    rttMs,
+    bytesPerSecond,
+    lossShare,
+    confidence,
+    basis,
+    carrier,
+  };
+}
