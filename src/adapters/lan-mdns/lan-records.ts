@@ -5,9 +5,11 @@
  * The grid's id is told as a digest: who knows the id recognises it, and a stranger's network does not learn it.
  */
 import { createHash } from "node:crypto";
-import type { Answer } from "dns-packet";
+import type { ResponsePacket } from "multicast-dns";
 import { z } from "zod";
 import type { LanAnnouncement } from "../../ports/lan-discovery.ts";
+
+export type LanRecord = NonNullable<ResponsePacket["answers"]>[number];
 
 export const SERVICE = "_fallow._tcp.local";
 /** Of one packet; an honest one has four. */
@@ -40,7 +42,7 @@ export interface LanSelf {
 }
 
 /** The whole answer to a question for the service; `isLeaving` takes it back. */
-export function recordsOf({ instance, announcement }: LanSelf, address: string, isLeaving: boolean): Answer[] {
+export function recordsOf({ instance, announcement }: LanSelf, address: string, isLeaving: boolean): LanRecord[] {
   const { gridId, publicKeyHex, role, port } = announcement;
   const ttl = isLeaving ? 0 : TTL_SECONDS;
   const name = `${instance}.${SERVICE}`;
@@ -60,7 +62,7 @@ export interface Told extends Omit<LanAnnouncement, "gridId"> {
 }
 
 /** What a packet tells of nodes; those that leave are left out. */
-export function toldBy(records: readonly Answer[]): readonly Told[] {
+export function toldBy(records: readonly LanRecord[]): readonly Told[] {
   const bounded = records.slice(0, RECORDS_MAX);
   const told: Told[] = [];
   for (const text of bounded) {

@@ -7,7 +7,10 @@ import { startHttpServer } from "../../adapters/http-server/http-server.ts";
 import { UlidIds } from "../../adapters/ids-ulid/ulid-ids.ts";
 import { LinkServer } from "../../adapters/link-websocket/link-server.ts";
 import { RelayServer } from "../../adapters/link-websocket/relay-server.ts";
+import { DiskIncomingModels } from "../../adapters/model-files-disk/disk-incoming-models.ts";
 import { DiskModelFiles } from "../../adapters/model-files-disk/disk-model-files.ts";
+import { NetModelSources } from "../../adapters/model-source/model-sources.ts";
+import { sourceSettings } from "../../adapters/model-source/source-settings.ts";
 import { isLoopback } from "../../adapters/tls-identity/loopback.ts";
 import { givenTlsIdentity, keptTlsIdentity, type TlsIdentity } from "../../adapters/tls-identity/tls-identity.ts";
 import { LlamaTokenizerHost } from "../../adapters/tokenizer-llama/tokenizer-host.ts";
@@ -23,8 +26,8 @@ import { type HomeFolder, writeFileSafely } from "../home/home-folder.ts";
 import { reachableHosts, unbracketed } from "./addresses.ts";
 import { childEnvironment } from "./child-environment.ts";
 import { foundGrid, keptSecrets } from "./found-grid.ts";
+import { type NodeNetwork, type NodeNetworkOptions, startNodeNetwork } from "./node-network.ts";
 import { openStore } from "./open-store.ts";
-import { type PeerServices, type PeerServicesOptions, startPeerServices } from "./peer-services.ts";
 import { openReplicaPlanner } from "./replica-planner.ts";
 import { readStatusPage } from "./status-page-files.ts";
 
@@ -50,7 +53,7 @@ export interface CoordinatorHostOptions {
   /** A client that reads nothing for so long, while there is something to read, is gone. */
   readonly clientStallMsMax: number;
   /** How nodes reach each other. */
-  readonly peering: PeerServicesOptions & { readonly hasRelay: boolean };
+  readonly peering: NodeNetworkOptions & { readonly hasRelay: boolean };
   readonly version: string;
   readonly log: Log;
 }
@@ -97,17 +100,19 @@ export async function startCoordinatorHost(options: CoordinatorHostOptions): Pro
       folder: home.at("models"),
       bundled: [{ modelId: modelId(BUNDLED_MODEL.id), path: BUNDLED_MODEL.path }],
     });
+    const modelSources = new NetModelSources({ settings: sourceSettings(process.env) });
+    const incomingModels = new DiskIncomingModels({ folder: home.at("models", "incoming") });
     let addresses = NOWHERE;
-    let services: PeerServices | null = null;
+    let network: NodeNetwork | null = null;
     const { hasRelay } = options.peering;
     const coordinator = await createCoordinator(
-      { clock, random, ids, crypto, log, store, tokenizers, modelFiles, planner },
+      { clock, random, ids, crypto, log, store, tokenizers, modelFiles, modelSources, incomingModels, planner },
       {
         gridKey: crypto.keyPairFrom(seed),
         version: options.version,
         addresses: () => addresses,
         gateway: { clientStallMsMax: options.clientStallMsMax },
-        peering: () => ({ bootstrap: services?.bootstrap() ?? [], hasRelay }),
+        peering: () => ({ bootstrap: network?.bootstrap() ?? [], hasRelay }),
         ...(hasRelay ? {} : { relay: { relaysMax: 0 } }),
         statusPage: readStatusPage(),
       },
@@ -115,14 +120,14 @@ export async function startCoordinatorHost(options: CoordinatorHostOptions): Pro
     undo.push(() => coordinator.stop());
     const links = new LinkServer((link) => coordinator.acceptLink(link));
     const relays = new RelayServer((relayId, bearer) => coordinator.relay.seat(relayId, bearer));
-    const openServices = async (own: number) => {
+    const openNetwork = async (own: number) => {
       const { gridId, registry: roster } = coordinator;
-      const opened = await startPeerServices(options.peering, { gridId, host, port: own, roster, log });
+      const opened = await startNodeNetwork(options.peering, { gridId, host, port: own, roster, log });
       undo.push(() => opened.stop());
       return opened;
     };
     // Before the first node can come, so that it is told of them.
-    if (port !== 0) services = await openServices(port);
+    if (port !== 0) network = await openNetwork(port);
     const server = await startHttpServer({
       host,
       port,
@@ -134,7 +139,7 @@ export async function startCoordinatorHost(options: CoordinatorHostOptions): Pro
     });
     addresses = addressesOf({ host, port: server.port, certificateSha256: tls?.certificateSha256 ?? null });
     undo.push(() => server.close(CLOSE_GRACE_MS));
-    services ??= await openServices(server.port);
+    network ??= await openNetwork(server.port);
     return {
       coordinator,
       localUrl: server.localUrl,

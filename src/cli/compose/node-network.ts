@@ -1,4 +1,4 @@
-/** The coordinator's services for the network between nodes: bootstrap nodes for hole punching, and its announcement on the local network. */
+/** The coordinator's part in the network between nodes: bootstrap nodes for hole punching, and its announcement on the local network. */
 import { isIPv4 } from "node:net";
 import { MdnsDiscovery } from "../../adapters/lan-mdns/mdns-discovery.ts";
 import { type BootstrapNodes, startBootstrapNodes } from "../../adapters/peer-udp/bootstrap.ts";
@@ -9,7 +9,7 @@ import type { HostPort } from "../../domain/peer.ts";
 import type { Log } from "../../ports/log.ts";
 import { reachableHosts } from "./addresses.ts";
 
-export interface PeerServicesOptions {
+export interface NodeNetworkOptions {
   /** First of four UDP ports; null: the same number as the grid's own port. */
   readonly peerPort: number | null;
   /** IPv4 address under which agents reach this machine over UDP; null: the first of those that join codes carry. */
@@ -18,7 +18,7 @@ export interface PeerServicesOptions {
   readonly hasLan: boolean;
 }
 
-export interface PeerServices {
+export interface NodeNetwork {
   bootstrap(): readonly HostPort[];
   stop(): Promise<void>;
 }
@@ -27,8 +27,8 @@ export interface PeerServices {
  * A grid that only this machine reaches needs neither. Ports that somebody named and that cannot be had are a fault; those that were
  * only guessed leave hole punching out, and the log says so.
  */
-export async function startPeerServices(
-  options: PeerServicesOptions,
+export async function startNodeNetwork(
+  options: NodeNetworkOptions,
   grid: {
     readonly gridId: string;
     readonly host: string;
@@ -36,7 +36,7 @@ export async function startPeerServices(
     readonly roster: Roster;
     readonly log: Log;
   },
-): Promise<PeerServices> {
+): Promise<NodeNetwork> {
   const { host, port, roster, log, gridId } = grid;
   const isLocal = isLoopback(host) && options.peerAddress === null;
   const bootstrap = options.hasUdp && !isLocal ? await bootstrapNodes(options, grid) : null;
@@ -56,7 +56,7 @@ export async function startPeerServices(
 }
 
 async function bootstrapNodes(
-  { peerPort, peerAddress }: PeerServicesOptions,
+  { peerPort, peerAddress }: NodeNetworkOptions,
   { host, port, log }: { readonly host: string; readonly port: number; readonly log: Log },
 ): Promise<BootstrapNodes | null> {
   const publicHost = peerAddress ?? reachableHosts(host).find((name) => isIPv4(name)) ?? null;
