@@ -88,8 +88,8 @@ export class ChunkSet {
   /** Those of this set that the other lacks; both are of one model. */
   minus(other: ChunkSet): ChunkSet {
     const rest = new ChunkSet(this.chunkCount);
-    for (const [at, bits] of this.#bits.entries()) {
-      const left = bits & ~(other.#bits[at] ?? 0);
+    for (let at = 0; at < this.#bits.length; at++) {
+      const left = (this.#bits[at] ?? 0) & ~(other.#bits[at] ?? 0);
       rest.#bits[at] = left;
       rest.#size += bitsIn(left);
     }

@@ -17,7 +17,8 @@
  * node that let it lapse waits `LAPSED_WAIT_MS`, so that one that is stuck does not take the same chunks again and again. A node that
  * brings chunks ahead of need gets none while others ask. Chunks are given in blocks: long ranges are what sources are good at.
  *
- * Cost of a claim: one walk over the needed chunks, stopped when enough are found.
+ * Cost of a claim: a few passes over bitmaps (12 KB for 100,000 chunks) and a walk that stops when enough are found; one over all needed
+ * chunks only for a node that named holders unreachable, or where some are saturated.
  */
 import { assert } from "../../domain/assert.ts";
 import { type ChunkRun, ChunkSet } from "../../domain/chunk-set.ts";
@@ -78,7 +79,9 @@ export class SourceClaims {
   readonly #holders = new Map<NodeId, HolderRecord>();
   /** Serving holders of each chunk. */
   readonly #served: Uint16Array;
-  readonly #claimant = new Map<number, NodeId>();
+  /** Chunks with a serving holder, and chunks with a claim: as sets, so that most are passed over a byte at a time. */
+  readonly #servedAny: ChunkSet;
+  readonly #claimed: ChunkSet;
   readonly #claims = new Map<NodeId, NodeClaims>();
   readonly #lapsedUntilMs = new Map<NodeId, number>();
   readonly #blocks: Uint32Array;
@@ -93,13 +96,15 @@ export class SourceClaims {
     const { chunkCount, seed } = options;
     this.#chunkCount = chunkCount;
     this.#served = new Uint16Array(chunkCount);
+    this.#servedAny = new ChunkSet(chunkCount);
+    this.#claimed = new ChunkSet(chunkCount);
     this.#blocks = shuffled(Math.ceil(chunkCount / BLOCK_CHUNKS), seed);
     this.#reliefChunks = chunkCount * RELIEF_SHARE;
   }
 
   /** Chunks given so far, and how many of those lapsed or went with their node. */
   get counts(): { readonly given: number; readonly lost: number; readonly live: number } {
-    return { given: this.#givenCount, lost: this.#lostCount, live: this.#claimant.size };
+    return { given: this.#givenCount, lost: this.#lostCount, live: this.#claimed.size };
   }
 
   /** The node was given all of these chunks, and has not brought or lost one of them. */
@@ -122,7 +127,7 @@ export class SourceClaims {
 
   /** Somebody who waits asked lately, and chunks are on their way. */
   isUrgent(nowMs: number): boolean {
-    return nowMs < this.#urgentUntilMs && this.#claimant.size > 0;
+    return nowMs < this.#urgentUntilMs && this.#claimed.size > 0;
   }
 
   /** What a node has and how busy it is, as it says. The set must not change afterwards. */
@@ -176,29 +181,41 @@ export class SourceClaims {
   }
 
   #find(ask: ClaimAsk, room: number, nowMs: number): readonly number[] {
+    const free = ask.need.minus(this.#claimed);
+    const unserved = free.minus(this.#servedAny);
     const found: number[] = [];
-    const held: { readonly chunk: number; readonly served: number }[] = [];
+    if (unserved.size > 0) {
+      for (const chunk of this.#inBlocks()) {
+        if (unserved.has(chunk)) found.push(chunk);
+        if (found.length === Math.min(room, unserved.size)) break;
+      }
+    }
+    return found.length === room
+      ? found
+      : [...found, ...this.#findHeld(ask, free.minus(unserved), room - found.length, nowMs)];
+  }
+
+  /** Among chunks that somebody serves: those that the node cannot reach, or that are nowhere to be had soon. */
+  #findHeld(ask: ClaimAsk, held: ChunkSet, room: number, nowMs: number): readonly number[] {
     const out = this.#outOfReach(ask, nowMs);
+    if (held.size === 0 || out.unreachable.length + out.saturated.length === 0) return [];
+    const found: { readonly chunk: number; readonly served: number }[] = [];
     let relief = this.#reliefAt(nowMs);
     for (const chunk of this.#inBlocks()) {
-      if (found.length >= room) break;
-      if (!ask.need.has(chunk) || this.#claimant.has(chunk)) continue;
+      if (!held.has(chunk)) continue;
       const served = this.#served[chunk] ?? 0;
-      const unreached = served === 0 ? 0 : out.unreachable.filter((holder) => holder.chunks.has(chunk)).length;
-      if (served === unreached) {
-        if (served === 0) found.push(chunk);
-        else held.push({ chunk, served });
-        continue;
+      const unreached = out.unreachable.filter((holder) => holder.chunks.has(chunk)).length;
+      if (served > unreached) {
+        if (relief < 1 || ask.isIdle || out.saturated.length === 0) continue;
+        if (served > unreached + out.saturated.filter((holder) => holder.chunks.has(chunk)).length) continue;
+        relief--;
       }
-      if (relief < 1 || ask.isIdle || out.saturated.length === 0) continue;
-      if (served > unreached + out.saturated.filter((holder) => holder.chunks.has(chunk)).length) continue;
-      held.push({ chunk, served });
-      relief--;
+      found.push({ chunk, served });
     }
-    held.sort((a, b) => a.served - b.served || a.chunk - b.chunk);
-    const rest = held.slice(0, room - found.length).map(({ chunk }) => chunk);
+    found.sort((a, b) => a.served - b.served || a.chunk - b.chunk);
+    const rest = found.slice(0, room).map(({ chunk }) => chunk);
     this.#spendRelief(rest, out.unreachable);
-    return [...found, ...rest];
+    return rest;
   }
 
   /** Serving holders that this node cannot count on. */
@@ -249,7 +266,7 @@ export class SourceClaims {
     claims.untilMs = nowMs + CLAIM_TTL_MS;
     for (const chunk of chunks) {
       claims.chunks.add(chunk);
-      this.#claimant.set(chunk, nodeId);
+      this.#claimed.add(chunk);
     }
     this.#claims.set(nodeId, claims);
     this.#givenCount += chunks.length;
@@ -261,7 +278,7 @@ export class SourceClaims {
     for (const chunk of [...claims.chunks]) {
       if (!chunks.has(chunk)) continue;
       claims.chunks.delete(chunk);
-      this.#claimant.delete(chunk);
+      this.#claimed.delete(chunk);
       claims.untilMs = nowMs + CLAIM_TTL_MS;
     }
     if (claims.chunks.size === 0) this.#claims.delete(nodeId);
@@ -279,7 +296,7 @@ export class SourceClaims {
   #release(nodeId: NodeId): void {
     const claims = this.#claims.get(nodeId);
     if (claims === undefined) return;
-    for (const chunk of claims.chunks) this.#claimant.delete(chunk);
+    for (const chunk of claims.chunks) this.#claimed.delete(chunk);
     this.#lostCount += claims.chunks.size;
     this.#claims.delete(nodeId);
   }
@@ -291,7 +308,12 @@ export class SourceClaims {
   }
 
   #count(chunks: ChunkSet, change: 1 | -1): void {
-    for (const chunk of chunks) this.#served[chunk] = (this.#served[chunk] ?? 0) + change;
+    for (const chunk of chunks) {
+      const served = (this.#served[chunk] ?? 0) + change;
+      this.#served[chunk] = served;
+      if (served === 0) this.#servedAny.delete(chunk);
+      else this.#servedAny.add(chunk);
+    }
   }
 }
 
