@@ -1,19 +1,16 @@
-/** What lies on a node's disk: staged ahead of need, evicted for a load, told to the coordinator. Virtual time, and a real folder at the end. */
-import { createHash } from "node:crypto";
-import { once } from "node:events";
-import { mkdtemp, readdir, readFile, rm, stat, utimes, writeFile } from "node:fs/promises";
-import { createServer } from "node:http";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { beforeEach, describe, expect, test, vi } from "vitest";
-import { HttpWeightsCache } from "../src/adapters/weights-http/http-weights-cache.ts";
+/** What lies on a node's disk: staged ahead of need, evicted for a load, told to the coordinator. Virtual time, and a real store at the end. */
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { WeightsShelf } from "../src/agent/cache/weights-shelf.ts";
 import { type Sha256Hex, sha256Hex } from "../src/domain/ids.ts";
+import type { LayerShare } from "../src/domain/weights.ts";
 import { SimDisk, simWeights, type WeightsFault } from "../src/sim/engine/sim-weights.ts";
 import { simLog } from "../src/sim/sim-log.ts";
 import { Host } from "../src/sim/time/host.ts";
 import { Timeline } from "../src/sim/time/timeline.ts";
-import { WEIGHTS_PATH, type WeightsState, weightsStateSchema } from "../src/wire/agent-link.ts";
+import { type WeightsState, weightsStateSchema } from "../src/wire/agent-link.ts";
+import { type ChunkFolder, chunkFolder, overwrite } from "./support/chunk-folder.ts";
+import { type ChunkedModel, chunkedModel, KIB_64 } from "./support/chunked-model.ts";
+import { stockedCache } from "./support/stocked-cache.ts";
 
 const MB = 1_000_000;
 const digest = (index: number): Sha256Hex => sha256Hex(index.toString(16).padStart(64, "0"));
@@ -68,7 +65,7 @@ async function run(forMs: number): Promise<void> {
 }
 
 async function load(shelf: WeightsShelf, index: number, fileBytes = 10 * MB): Promise<"loaded" | string> {
-  const want = { weightsSha256: digest(index), fileBytes, path: `${WEIGHTS_PATH}${digest(index)}`, bearer: "b" };
+  const want = { weightsSha256: digest(index), fileBytes };
   const loading = shelf.ensure(want, { signal: new AbortController().signal, onProgress: () => undefined }).then(
     () => "loaded",
     (thrown: unknown) => (thrown instanceof Error && "code" in thrown ? String(thrown.code) : "?"),
@@ -90,7 +87,7 @@ describe("staging", () => {
     expect(cached()).toEqual(["1 cached"]);
     const before = timeline.nowMs;
     let doneAtMs = 0;
-    const want = { weightsSha256: digest(1), fileBytes: 10 * MB, path: "/x", bearer: "b" };
+    const want = { weightsSha256: digest(1), fileBytes: 10 * MB };
     void shelf.ensure(want, { signal: new AbortController().signal, onProgress: () => undefined }).then(() => {
       doneAtMs = timeline.nowMs;
     });
@@ -181,6 +178,18 @@ describe("eviction", () => {
     expect([...disk.files.keys()]).toEqual([digest(2), digest(3)]);
   });
 
+  test("what the planner had brought stays until a load used it, however little the rest was left alone; it goes before a load is refused", async () => {
+    const shelf = shelfOf({ budgetBytes: 30 * MB });
+    shelf.stage(order(1));
+    await run(2_000);
+    for (const index of [2, 3, 2, 3, 2, 3]) await load(shelf, index);
+    expect(await load(shelf, 4)).toBe("loaded");
+    expect([...disk.files.keys()].sort()).toContain(digest(1));
+    pinned = new Set([digest(4), ...[2, 3].map(digest).filter((one) => disk.files.has(one))]);
+    expect(await load(shelf, 5)).toBe("loaded");
+    expect([...disk.files.keys()]).not.toContain(digest(1));
+  });
+
   test("what an earlier life left on the disk is known, in the order of its last use", async () => {
     const before = shelfOf();
     for (const index of [1, 2, 3, 1]) await load(before, index);
@@ -198,144 +207,181 @@ describe("a coordinator that wants the disk", () => {
     expect(outcomes.filter((outcome) => outcome === "disk-full")).toHaveLength(2);
     expect([...disk.files.values()].reduce((sum, bytes) => sum + bytes, 0)).toBeLessThanOrEqual(25 * MB);
   });
-
-  test("files that it never finishes stay within the budget, over a restart too, and go when a load needs the room", async () => {
-    const budgetBytes = 1_000_000;
-    const whole = Buffer.alloc(700_000, "a whole file of weights, ");
-    const wholeSha256 = sha256Hex(createHash("sha256").update(whole).digest("hex"));
-    const server = createServer((request, response) => {
-      response.writeHead(200);
-      if (request.url?.endsWith(wholeSha256)) response.end(whole);
-      // Half a file, and then nothing more.
-      else response.write(Buffer.alloc(400_000));
-    });
-    const folder = await mkdtemp(join(tmpdir(), "fallow-shelf-"));
-    const open = (url: string) =>
-      new WeightsShelf(
-        {
-          cache: new HttpWeightsCache({ folder, target: { url, certificateSha256: null } }),
-          log: simLog(() => undefined),
-          pinned: () => pinned,
-          sessionToken: () => bearer,
-          onChange: () => told.push(shelf.state()),
-        },
-        { budgetBytes },
-      );
-    const sizes = async () => {
-      const names = await readdir(folder);
-      return (await Promise.all(names.map((name) => stat(join(folder, name))))).map(({ size }) => size);
-    };
-    let shelf = open("http://127.0.0.1:1");
-    try {
-      await once(server.listen(0, "127.0.0.1"), "listening");
-      const address = server.address();
-      const url = `http://127.0.0.1:${typeof address === "object" ? address?.port : ""}`;
-      for (let index = 1; index <= 6; index++) {
-        // Every other time the agent was killed in between.
-        if (index % 2 === 1) shelf = open(url);
-        told = [];
-        shelf.stage(order(index, 800_000));
-        await vi.waitFor(
-          async () => expect(await stat(join(folder, `${digest(index)}.partial`))).toMatchObject({ size: 400_000 }),
-          {
-            timeout: 20_000,
-          },
-        );
-        expect((await sizes()).reduce((sum, bytes) => sum + bytes, 0)).toBeLessThanOrEqual(budgetBytes);
-        shelf.giveWay(null);
-        await vi.waitFor(() => expect(told.at(-1)?.weights).toEqual([]), { timeout: 20_000 });
-      }
-      const want = {
-        weightsSha256: wholeSha256,
-        fileBytes: whole.length,
-        path: `${WEIGHTS_PATH}${wholeSha256}`,
-        bearer: "b",
-      };
-      await shelf.ensure(want, { signal: new AbortController().signal, onProgress: () => undefined });
-      expect((await sizes()).filter((bytes) => bytes > 0)).toEqual([whole.length]);
-    } finally {
-      server.closeAllConnections();
-      server.close();
-      await rm(folder, { recursive: true });
-    }
-  });
 });
 
-describe("a real folder", () => {
-  test("takes a staged file over HTTP, keeps what came when the owner is back, and goes on from there", async () => {
-    const content = Buffer.alloc(1_000_000, "weights of a model, ");
-    const weightsSha256 = sha256Hex(createHash("sha256").update(content).digest("hex"));
-    const ranges: (string | undefined)[] = [];
-    const server = createServer((request, response) => {
-      const { range } = request.headers;
-      ranges.push(range);
-      const from = Number(/^bytes=(\d+)-$/.exec(range ?? "")?.[1] ?? 0);
-      const part = { "content-range": `bytes ${from}-${content.length - 1}/${content.length}` };
-      response.writeHead(range === undefined ? 200 : 206, range === undefined ? {} : part);
-      // The first time the line stalls in the middle.
-      if (ranges.length === 1) response.write(content.subarray(0, 600_000));
-      else response.end(content.subarray(from));
+describe("a real store of chunks", () => {
+  const share = (first: number, count: number) => ({ first, count, hasEmbedding: false, hasOutput: false });
+  let on: ChunkFolder;
+  let models: readonly ChunkedModel[];
+  /** Chunks that may still come; without end at first. */
+  let allowed: number;
+  let brought: number;
+  let wake: () => void;
+
+  beforeEach(async () => {
+    on = await chunkFolder();
+    models = Array.from({ length: 5 }, () => chunkedModel([10 * KIB_64]));
+    allowed = Number.POSITIVE_INFINITY;
+    brought = 0;
+    wake = () => undefined;
+  });
+  afterEach(() => on.close());
+
+  function shelfOn(budgetBytes: number | null): WeightsShelf {
+    const store = on.store();
+    const gate = async (_: number, signal: AbortSignal) => {
+      brought += 1;
+      if (brought <= allowed) return;
+      wake();
+      await new Promise((resolve) => signal.addEventListener("abort", resolve, { once: true }));
+    };
+    const shelf: WeightsShelf = new WeightsShelf(
+      {
+        cache: stockedCache({ store: () => store, models, gate }),
+        log: simLog(() => undefined),
+        pinned: () => pinned,
+        sessionToken: () => bearer,
+        onChange: () => told.push(weightsStateSchema.parse(shelf.state())),
+      },
+      { budgetBytes },
+    );
+    return shelf;
+  }
+  const model = (at: number): ChunkedModel => {
+    const found = models[at];
+    if (found === undefined) throw new Error(`there are ${models.length} models`);
+    return found;
+  };
+  const wanted = (at: number, layers: LayerShare | null = null) => ({
+    weightsSha256: model(at).weightsSha256,
+    fileBytes: 10 * KIB_64,
+    layers,
+  });
+  const ensure = (shelf: WeightsShelf, at: number, layers: LayerShare | null = null) =>
+    shelf.ensure(wanted(at, layers), { signal: new AbortController().signal, onProgress: () => undefined });
+  const held = async () =>
+    new Map(
+      (await on.store().list()).map((one) => [
+        models.findIndex((any) => any.weightsSha256 === one.weightsSha256),
+        one.storedBytes / KIB_64,
+      ]),
+    );
+
+  /** Orders a copy, and gives way when so many chunks of it came. */
+  async function stageInPart(shelf: WeightsShelf, at: number, chunks: number): Promise<void> {
+    allowed = brought + chunks;
+    const stalled = new Promise<void>((resolve) => {
+      wake = resolve;
     });
-    const folder = await mkdtemp(join(tmpdir(), "fallow-shelf-"));
-    try {
-      await once(server.listen(0, "127.0.0.1"), "listening");
-      const address = server.address();
-      const url = `http://127.0.0.1:${typeof address === "object" ? address?.port : ""}`;
-      const shelf = new WeightsShelf(
-        {
-          cache: new HttpWeightsCache({ folder, target: { url, certificateSha256: null } }),
-          log: simLog(() => undefined),
-          pinned: () => pinned,
-          sessionToken: () => bearer,
-          onChange: () => told.push(shelf.state()),
-        },
-        { budgetBytes: null },
-      );
-      const ordered = { type: "weights.stage" as const, weightsSha256, fileBytes: content.length };
-      const bytesOf = async (kind: string) =>
-        (await stat(join(folder, `${weightsSha256}.${kind}`)).catch(() => null))?.size;
-      shelf.stage(ordered);
-      await vi.waitFor(async () => expect(await bytesOf("partial")).toBe(600_000), { timeout: 20_000 });
-      shelf.giveWay(null);
-      await vi.waitFor(() => expect(told.at(-1)?.weights).toEqual([]), { timeout: 20_000 });
-      shelf.stage(ordered);
-      await vi.waitFor(() => expect(told.at(-1)?.weights).toMatchObject([{ state: "cached" }]), { timeout: 20_000 });
-      expect(ranges).toEqual([undefined, "bytes=600000-"]);
-      expect((await readFile(join(folder, `${weightsSha256}.gguf`))).equals(content)).toBe(true);
-    } finally {
-      server.closeAllConnections();
-      server.close();
-      await rm(folder, { recursive: true });
-    }
+    shelf.stage({ type: "weights.stage", weightsSha256: model(at).weightsSha256, fileBytes: 10 * KIB_64 });
+    await stalled;
+    told = [];
+    shelf.giveWay(null);
+    await vi.waitFor(() => expect(told.at(-1)?.weights.some(({ state }) => state === "staging")).toBe(false));
+    allowed = Number.POSITIVE_INFINITY;
+  }
+
+  test("staging that stops keeps what came, tells it as a part, and goes on from there", async () => {
+    const shelf = shelfOn(null);
+    await stageInPart(shelf, 0, 4);
+    expect(await held()).toEqual(new Map([[0, 4]]));
+    const { weightsSha256 } = model(0);
+    expect(told.at(-1)?.parts).toEqual([{ weightsSha256, fileBytes: 10 * KIB_64, storedBytes: 4 * KIB_64 }]);
+    const before = brought;
+    shelf.stage({ type: "weights.stage", weightsSha256, fileBytes: 10 * KIB_64 });
+    await vi.waitFor(() => expect(told.at(-1)?.weights).toMatchObject([{ state: "cached" }]));
+    expect(brought - before).toBe(6);
   });
 
-  test("lists its verified files by last use, tells its room, and removes a file with what there is of it in part", async () => {
-    const folder = await mkdtemp(join(tmpdir(), "fallow-shelf-"));
-    try {
-      const content = Buffer.from("weights");
-      const sha = (text: string) => sha256Hex(createHash("sha256").update(text).digest("hex"));
-      const [first, second] = [sha("a"), sha("b")];
-      for (const [at, name] of [`${second}.gguf`, `${first}.gguf`, `${first}.partial`, "notes.txt"].entries()) {
-        await writeFile(join(folder, name), content);
-        await utimes(join(folder, name), 1_000 + at, 1_000 + at);
-      }
-      const cache = new HttpWeightsCache({ folder, target: { url: "http://127.0.0.1:1", certificateSha256: null } });
-      expect((await cache.list()).map((file) => file.weightsSha256)).toEqual([second, first]);
-      expect(await cache.freeBytes()).toBeGreaterThan(0);
-      await cache.remove(first);
-      expect((await readdir(folder)).sort()).toEqual([`${second}.gguf`, "notes.txt"].sort());
-      await cache.remove(first);
-    } finally {
-      await rm(folder, { recursive: true });
-    }
+  test("parts count against the budget, over a restart too, and go before anything whole", async () => {
+    const budgetBytes = 24 * KIB_64;
+    let shelf = shelfOn(budgetBytes);
+    await ensure(shelf, 0);
+    await stageInPart(shelf, 1, 3);
+    shelf = shelfOn(budgetBytes);
+    await shelf.open();
+    expect(shelf.state().freeBytes).toBe(11 * KIB_64);
+    await stageInPart(shelf, 2, 7);
+    expect(await held()).toEqual(
+      new Map([
+        [0, 10],
+        [1, 3],
+        [2, 7],
+      ]),
+    );
+    // Ten more fit when the parts of others are gone.
+    await ensure(shelf, 3);
+    expect((await held()).get(0)).toBe(10);
+    expect((await held()).get(3)).toBe(10);
+    expect([...(await held()).values()].reduce((sum, chunks) => sum + chunks, 0)).toBeLessThanOrEqual(24);
   });
 
-  test("a folder that is not there yet holds nothing", async () => {
-    const cache = new HttpWeightsCache({
-      folder: join(tmpdir(), "fallow-no-such-folder"),
-      target: { url: "http://127.0.0.1:1", certificateSha256: null },
-    });
-    expect(await cache.list()).toEqual([]);
-    expect(await cache.freeBytes()).toBeNull();
+  test("a share takes the room of its chunks only, and a whole model has every share", async () => {
+    const shelf = shelfOn(16 * KIB_64);
+    for (const at of [0, 1, 2]) await ensure(shelf, at, share(2, 5));
+    expect(await held()).toEqual(
+      new Map([
+        [0, 5],
+        [1, 5],
+        [2, 5],
+      ]),
+    );
+    const before = brought;
+    await ensure(shelf, 0, share(3, 2));
+    expect(brought).toBe(before);
+    await ensure(shelf, 2);
+    expect((await held()).get(2)).toBe(10);
+    const whole = brought;
+    await ensure(shelf, 2, share(0, 9));
+    expect(brought).toBe(whole);
+    expect([...(await held()).values()].reduce((sum, chunks) => sum + chunks, 0)).toBeLessThanOrEqual(16);
+  });
+
+  test("a share that was staged is kept for the planner, and one that is larger than all room is refused", async () => {
+    const shelf = shelfOn(8 * KIB_64);
+    const { weightsSha256 } = model(0);
+    shelf.stage({ type: "weights.stage", weightsSha256, fileBytes: 10 * KIB_64, layers: share(0, 4) });
+    await vi.waitFor(async () => expect(await held()).toEqual(new Map([[0, 4]])));
+    await ensure(shelf, 1, share(0, 3));
+    await ensure(shelf, 2, share(0, 3));
+    expect(await held()).toEqual(
+      new Map([
+        [0, 4],
+        [2, 3],
+      ]),
+    );
+    await expect(ensure(shelf, 3)).rejects.toMatchObject({ code: "disk-full" });
+    expect(await held()).toEqual(
+      new Map([
+        [0, 4],
+        [2, 3],
+      ]),
+    );
+  });
+
+  test("what another agent on the machine has open stays, and the load says that there is no room", async () => {
+    const shelf = shelfOn(15 * KIB_64);
+    await ensure(shelf, 0);
+    const other = await on.open(model(0), on.store());
+    // It counts on: the budget is the disk's.
+    await ensure(shelf, 1).catch(() => undefined);
+    expect((await held()).get(0)).toBe(10);
+    await other.close();
+    await ensure(shelf, 2);
+    expect((await held()).get(2)).toBe(10);
+  });
+
+  test("damage that a scrub found is told, and the next load brings what is missing", async () => {
+    const shelf = shelfOn(null);
+    await ensure(shelf, 0);
+    const weights = await on.open(model(0));
+    await overwrite(on.firstFile(model(0)), 3 * KIB_64, Buffer.from("rot"));
+    await weights.scrub({ signal: new AbortController().signal });
+    await weights.close();
+    await shelf.lookAgain();
+    expect(told.at(-1)).toMatchObject({ weights: [], parts: [{ storedBytes: 9 * KIB_64 }] });
+    const before = brought;
+    await ensure(shelf, 0);
+    expect(brought - before).toBe(1);
   });
 });

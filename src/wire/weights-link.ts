@@ -15,6 +15,11 @@ export const weightsStateSchema = z.object({
   weights: z
     .array(z.object({ weightsSha256: sha256, fileBytes: count, state: z.enum(["cached", "staging"]) }))
     .max(WIRE_BOUNDS.weightsPerNodeMax),
+  /** Models that are here in part, with what is here of them; they count as holdings of nothing but their chunks (`weights.have`). */
+  parts: z
+    .array(z.object({ weightsSha256: sha256, fileBytes: count, storedBytes: count }))
+    .max(WIRE_BOUNDS.weightsPerNodeMax)
+    .optional(),
   /** What it may still store; null when the node has not measured it. */
   freeBytes: count.nullable(),
 });

@@ -39,6 +39,14 @@ describe("EvictionOrder", () => {
     expect(ids(order.victims(GB, new Set(["a"])))).toEqual(["b"]);
   });
 
+  test("what the planner wants goes when all the rest is too little, and not before", () => {
+    const order = new EvictionOrder();
+    for (const id of ["wanted", "a", "b", "a", "b"]) order.use({ id, bytes: GB });
+    const last = new Set(["wanted"]);
+    expect(ids(order.victims(GB, new Set(), last))).toEqual(["a"]);
+    expect(ids(order.victims(2 * GB, new Set(), last))).toEqual(["b", "wanted"]);
+  });
+
   test("ranks no more files than its bound", () => {
     const order = new EvictionOrder();
     for (let at = 0; at <= FILES_MAX; at++) order.use({ id: `f${at}`, bytes: 1 });
