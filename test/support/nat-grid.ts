@@ -52,10 +52,11 @@ export interface NatGrid extends AsyncDisposable {
   dial(carrier: "udp" | "relay", bulkBytes: number): Promise<Dialled>;
 }
 
-export async function startNatGrid(nats: {
-  readonly a: Omit<NatSpec, "lan">;
-  readonly b: Omit<NatSpec, "lan">;
-}): Promise<NatGrid> {
+/** `prepare` is done before a process of the grid starts. */
+export async function startNatGrid(
+  nats: { readonly a: Omit<NatSpec, "lan">; readonly b: Omit<NatSpec, "lan"> },
+  prepare?: (lab: NatGrid["lab"]) => Promise<void>,
+): Promise<NatGrid> {
   const lab = await startNetlab<"coordinator" | "a" | "b", "na" | "nb">({
     hosts: { coordinator: {}, a: { lan: "home-a" }, b: { lan: "home-b" } },
     nats: { na: { lan: "home-a", ...nats.a }, nb: { lan: "home-b", ...nats.b } },
@@ -72,6 +73,7 @@ export async function startNatGrid(nats: {
     await lab.stop();
   };
   try {
+    await prepare?.(lab);
     const start = (host: "coordinator" | "a" | "b", role: string, settings: unknown) => {
       const child = lab.host(host).spawn(process.execPath, [PROCESS, role, JSON.stringify(settings)]);
       children.push(child);
