@@ -45,4 +45,19 @@ describe("a set of chunks", () => {
       }),
     );
   });
+
+  test("takes runs that cover each other, and refuses one beyond its end", () => {
+    const run = fc
+      .tuple(fc.nat(COUNT - 1), fc.nat(COUNT))
+      .map(([from, count]) => [from, Math.min(count, COUNT - from)] as const);
+    fc.assert(
+      fc.property(fc.array(run, { maxLength: 8 }), (runs) => {
+        const members = new Set(runs.flatMap(([from, count]) => Array.from({ length: count }, (_, at) => from + at)));
+        const set = ChunkSet.of(COUNT, runs);
+        expect([...set]).toEqual([...members].sort((a, b) => a - b));
+        expect(set.size).toBe(members.size);
+      }),
+    );
+    expect(() => ChunkSet.of(COUNT, [[COUNT - 2, 3]])).toThrow(/75 to 77 are among 77/);
+  });
 });

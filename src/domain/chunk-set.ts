@@ -49,7 +49,18 @@ export class ChunkSet {
   }
 
   addRun([from, count]: ChunkRun): void {
-    for (let chunk = from; chunk < from + count; chunk++) this.add(chunk);
+    const end = from + count;
+    assert(from >= 0 && end <= this.chunkCount, `chunks ${from} to ${end - 1} are among ${this.chunkCount}`);
+    for (let chunk = from; chunk < end; ) {
+      if ((chunk & 7) !== 0 || end - chunk < 8) {
+        this.add(chunk++);
+        continue;
+      }
+      // Whole bytes at once: a holder of all of a large model is told as one run.
+      this.#size += 8 - bitsIn(this.#bits[chunk >> 3] ?? 0);
+      this.#bits[chunk >> 3] = 0xff;
+      chunk += 8;
+    }
   }
 
   /** True when it was there. */
