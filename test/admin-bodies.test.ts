@@ -43,7 +43,17 @@ beforeEach(async () => {
     modelOf: () => null,
     checkLedger: () => Promise.resolve({ isBalanced: true, accounts: 0, openHolds: 0, problems: [] }),
     nodes: { drain: nothing, undrain: nothing, remove: nothing },
-    models: { add: () => Promise.reject(new Error("no model is added here")), remove: nothing },
+    models: {
+      add: () => Promise.reject(new Error("no model is added here")),
+      start: () => Promise.reject(new Error("no model is fetched here")),
+      fetchAnew: () => Promise.resolve(null),
+      weights: () => Promise.resolve(null),
+      check: () => {
+        throw new Error("no model is checked here");
+      },
+      remove: nothing,
+      jobs: null,
+    },
     joinCodes: { create: () => Promise.resolve({ joinCode: "code", expiresAtMs: 1 }) },
     gate: { ...gateway.gate, forgetKey: gateway.forgetKey },
   });

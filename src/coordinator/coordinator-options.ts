@@ -2,8 +2,10 @@
 import type { Clock } from "../ports/clock.ts";
 import type { Crypto, KeyPair } from "../ports/crypto.ts";
 import type { Ids } from "../ports/ids.ts";
+import type { IncomingModels } from "../ports/incoming-models.ts";
 import type { Log } from "../ports/log.ts";
 import type { ModelFiles } from "../ports/model-files.ts";
+import type { ModelSources } from "../ports/model-source.ts";
 import type { Random } from "../ports/random.ts";
 import type { Store } from "../ports/store.ts";
 import type { TokenizerHost } from "../ports/tokenizer.ts";
@@ -24,6 +26,9 @@ export interface CoordinatorPorts {
   readonly store: Store;
   readonly tokenizers: TokenizerHost;
   readonly modelFiles: ModelFiles;
+  /** Where models are fetched from; without both, files of this machine are taken one at a time. */
+  readonly modelSources?: ModelSources;
+  readonly incomingModels?: IncomingModels;
   /** Where placements are planned; without it, in the turn that asks. */
   readonly planner?: ReplicaPlanner;
 }

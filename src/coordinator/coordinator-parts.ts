@@ -1,6 +1,7 @@
 import type { Dispatcher } from "./dispatch/dispatcher.ts";
 import type { Forecast } from "./forecast/forecast.ts";
 import type { ModelCatalogue } from "./models/model-catalogue.ts";
+import type { ModelIntake } from "./models/model-intake.ts";
 import type { LinkBook } from "./network/link-book.ts";
 import type { RelayDesk } from "./peering/relay-desk.ts";
 import type { NodeRegistry } from "./registry/node-registry.ts";
@@ -16,6 +17,8 @@ export interface CoordinatorParts {
   readonly startedAtMs: number;
   readonly registry: NodeRegistry;
   readonly models: ModelCatalogue;
+  /** Null in a grid that takes files of its own machine only. */
+  readonly intake: ModelIntake | null;
   readonly settlement: Settlement;
   readonly dispatcher: Dispatcher;
   readonly forecast: Forecast;

@@ -16,6 +16,7 @@ import { startIdempotencySweep } from "./gateway/idempotency-sweep.ts";
 import { takeGridIdentity } from "./grid-identity.ts";
 import { httpSurface } from "./http-surface.ts";
 import { ModelCatalogue } from "./models/model-catalogue.ts";
+import { ModelIntake } from "./models/model-intake.ts";
 import { outlookOf } from "./network/grid-outlook.ts";
 import { LinkBook } from "./network/link-book.ts";
 import { RelayDesk } from "./peering/relay-desk.ts";
@@ -63,6 +64,8 @@ export async function createCoordinator(ports: CoordinatorPorts, options: Coordi
   await settlement.start();
   await store.idempotency.sweep({ nowMs: startedAtMs, isStart: true });
   await models.start();
+  const intake = openIntake(ports, options, models);
+  await intake?.start();
   await registry.start();
   dispatcher.start();
   const parts: CoordinatorParts = {
@@ -71,6 +74,7 @@ export async function createCoordinator(ports: CoordinatorPorts, options: Coordi
     startedAtMs,
     registry,
     models,
+    intake,
     settlement,
     dispatcher,
     forecast,
@@ -78,6 +82,8 @@ export async function createCoordinator(ports: CoordinatorPorts, options: Coordi
     distribution,
     links,
   };
+  // Reads whole files of older homes: nobody waits for it.
+  const describing = models.describeOlder();
   const surface = httpSurface(ports, options, parts);
   const sweep = startIdempotencySweep({ store: store.idempotency, clock, log });
   log.info({ gridId, boot, models: models.list().length }, "grid open");
@@ -103,11 +109,22 @@ export async function createCoordinator(ports: CoordinatorPorts, options: Coordi
       registry.stop();
       distribution.stop();
       models.stop();
+      await Promise.all([describing, intake?.stop()]);
       settlement.stop();
       sweep.stop();
       await isKept;
     },
   };
+}
+
+function openIntake(
+  ports: CoordinatorPorts,
+  { gridKey }: CoordinatorOptions,
+  catalogue: ModelCatalogue,
+): ModelIntake | null {
+  const { modelSources: sources, incomingModels: incoming } = ports;
+  if (sources === undefined || incoming === undefined) return null;
+  return new ModelIntake({ ...ports, sources, incoming, catalogue, gridKey });
 }
 
 const INTERNAL_ERROR = {

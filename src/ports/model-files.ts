@@ -19,6 +19,8 @@ export interface ModelFiles {
   describe(weightsSha256: Sha256Hex, description: KeptDescription): Promise<void>;
   /** What nodes are given; null when the weights are not kept, or their manifest is not made yet. Small to call: digests are read anew. */
   content(weightsSha256: Sha256Hex): Promise<KeptContent | null>;
+  /** Writes bytes that were checked into a kept file, and gives it the length that it should have. Rejects `disk-full`. */
+  mend(path: string, patch: FilePatch): Promise<void>;
   /** Deletes the kept files with their manifest; resolves when there were none. */
   discard(weightsSha256: Sha256Hex): Promise<void>;
   /** The bundled models: id and path of each file that ships with the program. */
@@ -31,6 +33,13 @@ export interface FileToKeep {
   readonly name: string;
   /** The file lies in the home and is nobody else's: moved, not copied. */
   readonly isOurs: boolean;
+}
+
+export interface FilePatch {
+  readonly offset: number;
+  readonly bytes: Uint8Array;
+  /** The file's right length. */
+  readonly fileBytes: number;
 }
 
 export interface KeptDescription {

@@ -14,11 +14,18 @@
 import { randomBytes } from "node:crypto";
 import { constants } from "node:fs";
 import { copyFile, mkdir, open, readdir, readFile, rename, rm, stat, statfs } from "node:fs/promises";
-import { join } from "node:path";
+import { join, relative, sep } from "node:path";
 import { assert } from "../../domain/assert.ts";
 import { FallowError } from "../../domain/fault.ts";
 import type { ModelId, Sha256Hex } from "../../domain/ids.ts";
-import type { FileToKeep, KeptContent, KeptDescription, ModelFile, ModelFiles } from "../../ports/model-files.ts";
+import type {
+  FilePatch,
+  FileToKeep,
+  KeptContent,
+  KeptDescription,
+  ModelFile,
+  ModelFiles,
+} from "../../ports/model-files.ts";
 import { codeOf, openModelFile, unreadable } from "./open-model-file.ts";
 
 export interface DiskModelFilesOptions {
@@ -93,6 +100,27 @@ export class DiskModelFiles implements ModelFiles {
     const signedManifest = await readOrNull(this.#at(weightsSha256, ".manifest"));
     const digests = signedManifest === null ? null : await readOrNull(this.#at(weightsSha256, ".digests"));
     return signedManifest === null || digests === null ? null : { signedManifest, digests, files };
+  }
+
+  async mend(path: string, { offset, bytes, fileBytes }: FilePatch): Promise<void> {
+    assert(relative(this.#options.folder, path).split(sep)[0] !== "..", `${path} is a kept file`);
+    try {
+      const file = await open(path, "r+");
+      try {
+        if ((await file.stat()).size > fileBytes) await file.truncate(fileBytes);
+        for (let done = 0; done < bytes.length; ) {
+          done += (await file.write(bytes, done, bytes.length - done, offset + done)).bytesWritten;
+        }
+        await file.sync();
+      } finally {
+        await file.close();
+      }
+    } catch (cause) {
+      if (codeOf(cause) === "ENOSPC" || codeOf(cause) === "EDQUOT") {
+        throw noRoom(path, bytes.length, this.#options.folder, cause);
+      }
+      throw unreadable(path, cause);
+    }
   }
 
   async discard(weightsSha256: Sha256Hex): Promise<void> {

@@ -4,7 +4,7 @@ import { ID_PATTERNS, replicaId } from "../../domain/ids.ts";
 import { encodeJoinCode } from "../../wire/join-code.ts";
 import type { CoordinatorOptions, CoordinatorPorts } from "../coordinator-options.ts";
 import type { CoordinatorParts } from "../coordinator-parts.ts";
-import { ModelDesk } from "../models/model-orders.ts";
+import { ModelDesk } from "../models/model-desk.ts";
 import type { AdminGate, AdminSources } from "./admin-sources.ts";
 
 export function adminSources(

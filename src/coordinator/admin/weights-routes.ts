@@ -1,8 +1,9 @@
 /**
  * Where the weights are, in shares of each model, and the ways between nodes. Both need a key with the scope `admin`. With
- * `accept: text/event-stream` the shares come again whenever they changed, at most once a second, until the reader goes.
+ * `accept: text/event-stream` (or `application/x-ndjson`) the shares come again whenever they changed, at most once a second, until the
+ * reader goes.
  */
-import type { Context, Hono } from "hono";
+import type { Hono } from "hono";
 import { ID_PATTERNS, nodeId } from "../../domain/ids.ts";
 import { refuse } from "../../domain/refusal.ts";
 import { type Clock, pause } from "../../ports/clock.ts";
@@ -10,6 +11,7 @@ import type { LinkBook } from "../network/link-book.ts";
 import type { Roster } from "../roster.ts";
 import { ADMIN_LIST_MAX } from "./admin-schemas.ts";
 import type { AdminGate } from "./admin-sources.ts";
+import { eventStream } from "./event-stream.ts";
 import { linkRow } from "./weights-rows.ts";
 import type { WeightsRow } from "./weights-schema.ts";
 
@@ -22,7 +24,7 @@ export interface DistributionSources {
 }
 
 const EVENT_MS = 1_000;
-/** A proxy closes what is silent for a minute; a comment keeps the stream open. */
+/** A proxy closes what is silent for a minute. */
 const KEEP_ALIVE_MS = 15_000;
 /** Readers at once: each costs a look at all models a second. */
 export const WEIGHTS_STREAMS_MAX = 32;
@@ -31,7 +33,7 @@ export function addDistributionRoutes(app: Hono, sources: DistributionSources): 
   const { gate, roster, links } = sources;
   let streams = 0;
   app.get("/grid/v1/weights", gate.requireKey("admin"), (context) => {
-    if (!(context.req.header("accept") ?? "").includes("text/event-stream")) {
+    if (!/text\/event-stream|application\/x-ndjson/.test(context.req.header("accept") ?? "")) {
       return context.json({ weights: sources.weights() });
     }
     if (streams >= WEIGHTS_STREAMS_MAX) {
@@ -39,8 +41,9 @@ export function addDistributionRoutes(app: Hono, sources: DistributionSources): 
       return gate.refusal(context, refuse("no-capacity", why, { retryAfterMs: EVENT_MS }).reason);
     }
     streams += 1;
-    return progress(context, sources, () => {
-      streams -= 1;
+    return eventStream(context, (signal) => {
+      signal.addEventListener("abort", () => (streams -= 1), { once: true });
+      return changes(sources, signal);
     });
   });
   app.get("/grid/v1/links", gate.requireKey("admin"), (context) => {
@@ -63,40 +66,18 @@ export function addDistributionRoutes(app: Hono, sources: DistributionSources): 
   });
 }
 
-function progress(context: Context, { clock, weights }: DistributionSources, onEnd: () => void): Response {
-  const gone = new AbortController();
-  let isOver = false;
-  const end = () => {
-    if (!isOver) onEnd();
-    isOver = true;
-    gone.abort();
-  };
-  context.req.raw.signal.addEventListener("abort", end, { once: true });
-  const encoder = new TextEncoder();
+/** The rows whenever they changed, and now and then when they did not. */
+async function* changes({ clock, weights }: DistributionSources, signal: AbortSignal): AsyncIterable<unknown> {
   let told = "";
   let toldAtMs = Number.NEGATIVE_INFINITY;
-  const body = new ReadableStream<Uint8Array>(
-    {
-      pull: async (controller) => {
-        if (toldAtMs !== Number.NEGATIVE_INFINITY) await pause(clock, EVENT_MS, gone.signal);
-        while (!isOver) {
-          const text = JSON.stringify({ weights: weights() });
-          const silentMs = clock.monoMs() - toldAtMs;
-          if (text !== told || silentMs >= KEEP_ALIVE_MS) {
-            controller.enqueue(
-              encoder.encode(text === told ? ": still the same\n\n" : `event: weights\ndata: ${text}\n\n`),
-            );
-            told = text;
-            toldAtMs = clock.monoMs();
-            return;
-          }
-          await pause(clock, EVENT_MS, gone.signal);
-        }
-        controller.close();
-      },
-      cancel: end,
-    },
-    { highWaterMark: 0 },
-  );
-  return new Response(body, { headers: { "content-type": "text/event-stream", "cache-control": "no-store" } });
+  while (!signal.aborted) {
+    const rows = weights();
+    const text = JSON.stringify(rows);
+    if (text !== told || clock.monoMs() - toldAtMs >= KEEP_ALIVE_MS) {
+      told = text;
+      toldAtMs = clock.monoMs();
+      yield { event: "weights", weights: rows };
+    }
+    await pause(clock, EVENT_MS, signal);
+  }
 }
