@@ -106,7 +106,7 @@ function showTables(status) {
     "nodes",
     ["Name", "State", "Engine", "CPU", "Memory#", "Round trip#", "Tokens/s#", "Replicas#", "Earned, USD#", "Id"],
     status.nodes.map((node) => [
-      name(node.name),
+      { ...name(node.name), title: [node.name, ...(node.warnings ?? [])].join("\n") },
       state(node.isYielding ? "yielding" : node.state),
       name(`${node.engineVariant} ${node.engineVersion}`),
       name(`${node.cpuCores} × ${node.cpuModel}`),
@@ -150,6 +150,7 @@ function showTables(status) {
     ]),
     "No model is registered.",
   );
+  showWeights(status.weights ?? []);
   fillTable(
     "requests",
     ["Time", "Model", "Tier", "In#", "Out#", "Charged, USD#", "Attempts#", "Nodes", "Receipt"],
@@ -165,6 +166,25 @@ function showTables(status) {
       name(row.receiptId),
     ]),
     "No request was settled yet.",
+  );
+}
+
+function showWeights(weights) {
+  fillTable(
+    "weights",
+    ["Model", "Node", "State", "Has#", "Wanted#", "Uploads#", "From source#"],
+    weights.flatMap((row) =>
+      row.nodes.map((node) => [
+        name(row.modelId ?? row.weightsSha256.slice(0, 12)),
+        name(node.nodeName),
+        state(node.state),
+        number(`${Math.floor(node.share * 100)} %`),
+        number(node.progress === null ? "–" : `${Math.floor(node.progress * 100)} %`),
+        number(`${node.uploads}/${node.uploadsMax}`),
+        number(gib(node.sourceBytes)),
+      ]),
+    ),
+    "No node has told which weights it has.",
   );
 }
 

@@ -39,6 +39,14 @@ function addNodes(program: Command): void {
       await listNodes(options);
     },
   );
+  const links = nodes
+    .command("links")
+    .description("show the measured ways between nodes: round trip, bandwidth, loss")
+    .argument("[node]", "node id or name: its ways to all others, estimated where nobody measured");
+  withCommonOptions(links, client).action(async (node: string | undefined, options) => {
+    const { listLinks } = await import("./commands/nodes.ts");
+    await listLinks(node, options);
+  });
   const actions = [
     ["drain", "let a node finish its work and give it no more"],
     ["undrain", "give a drained node work again"],

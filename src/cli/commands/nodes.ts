@@ -1,14 +1,25 @@
 import { doneSchema, nodeListSchema } from "../../coordinator/admin/admin-schemas.ts";
+import { linkListSchema } from "../../coordinator/admin/weights-schema.ts";
 import { CliError } from "../cli-error.ts";
 import { EXIT } from "../exit-codes.ts";
 import { connectGrid, type GlobalOptions, type GridClient } from "../grid-client.ts";
 import { note, printJson, printText } from "../terminal.ts";
-import { nodeTable } from "./tables.ts";
+import { linkTable, nodeTable, warningLines } from "./tables.ts";
 
 export async function listNodes(options: GlobalOptions): Promise<void> {
   const { nodes } = await connectGrid(options).json("/admin/v1/nodes", nodeListSchema);
   if (options.json === true) return printJson({ nodes });
   printText(nodeTable(nodes));
+  printText(warningLines(nodes));
+}
+
+/** Ways that were measured; with a node, its ways to all others, estimated where nobody measured. */
+export async function listLinks(named: string | undefined, options: GlobalOptions): Promise<void> {
+  const grid = connectGrid(options);
+  const query = named === undefined ? "" : `?node=${await findNode(grid, named)}`;
+  const { links } = await grid.json(`/grid/v1/links${query}`, linkListSchema);
+  if (options.json === true) return printJson({ links });
+  printText(linkTable(links));
 }
 
 const DONE = {

@@ -1,8 +1,9 @@
 /** The tables that several commands print. */
 
 import type { ModelRow, NodeRow, ReplicaRow } from "../../coordinator/admin/admin-schemas.ts";
+import type { LinkRow, WeightsRow } from "../../coordinator/admin/weights-schema.ts";
 import { formatUsd, microUsd } from "../../domain/money.ts";
-import { formatBytes, formatCount, table } from "../format.ts";
+import { formatBytes, formatCount, plain, table } from "../format.ts";
 
 export function usd(amount: number): string {
   return formatUsd(microUsd(amount));
@@ -31,6 +32,62 @@ export function nodeTable(nodes: readonly NodeRow[]): string {
       usd(node.earnedMicroUsd),
     ]),
     "no node has joined; `fallow join-code` makes a code for one",
+  );
+}
+
+/** What the operator should look at; empty when there is nothing. */
+export function warningLines(nodes: readonly NodeRow[]): string {
+  const lines = nodes.flatMap(({ name, warnings = [] }) => warnings.map((warning) => `! ${plain(name)}: ${warning}`));
+  return lines.length === 0 ? "" : `\n${lines.join("\n")}\n`;
+}
+
+export function linkTable(links: readonly LinkRow[]): string {
+  return table(
+    [
+      { title: "FROM" },
+      { title: "TO" },
+      { title: "ROUND TRIP", isRight: true },
+      { title: "BANDWIDTH", isRight: true },
+      { title: "LOSS", isRight: true, dropOrder: 1 },
+      { title: "BY", dropOrder: 2 },
+      { title: "KNOWN AS" },
+      { title: "SURE", isRight: true, dropOrder: 3 },
+    ],
+    links.map((link) => [
+      link.fromName,
+      link.toName,
+      `${link.rttMs.toFixed(1)} ms`,
+      `${formatBytes(link.bytesPerSecond)}/s`,
+      `${(link.lossShare * 100).toFixed(1)} %`,
+      link.carrier ?? "-",
+      link.basis,
+      `${Math.round(link.confidence * 100)} %`,
+    ]),
+    "no way between nodes was measured; nodes measure while they fetch from each other",
+  );
+}
+
+export function weightsTable(weights: readonly WeightsRow[]): string {
+  return table(
+    [
+      { title: "MODEL" },
+      { title: "NODE" },
+      { title: "STATE" },
+      { title: "HAS", isRight: true },
+      { title: "UPLOADS", isRight: true, dropOrder: 1 },
+      { title: "FROM SOURCE", isRight: true },
+    ],
+    weights.flatMap((row) =>
+      row.nodes.map((node) => [
+        row.modelId ?? row.weightsSha256.slice(0, 12),
+        node.nodeName,
+        node.progress === null ? node.state : `${node.state} ${Math.floor(node.progress * 100)} %`,
+        `${Math.floor(node.share * 100)} %`,
+        `${node.uploads}/${node.uploadsMax}`,
+        formatBytes(node.sourceBytes),
+      ]),
+    ),
+    "no node has told which weights it has",
   );
 }
 
