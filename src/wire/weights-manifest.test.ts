@@ -3,6 +3,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { type Sha256Hex, sha256Hex } from "../domain/ids.ts";
 import { type WeightsManifest, weightsSha256Of } from "../domain/weights.ts";
+import { SIGNED_MANIFEST_BYTES_MAX as PORT_BYTES_MAX } from "../ports/weights-source.ts";
 import {
   type ManifestChecks,
   manifestJson,
@@ -293,6 +294,7 @@ describe("a manifest that the grid signed, and that lies, is refused by name", (
   });
 
   test("for bytes that are too many, no text, or no envelope", () => {
+    expect(SIGNED_MANIFEST_BYTES_MAX).toBe(PORT_BYTES_MAX);
     expect(refusalOf(new Uint8Array(SIGNED_MANIFEST_BYTES_MAX + 1))?.code).toBe("manifest-too-large");
     expect(refusalOf(Uint8Array.of(0xff, 0xfe))).toMatchObject({
       code: "manifest-not-json",

@@ -8,7 +8,7 @@
  *
  * | known                                    | round trip                                            | confidence |
  * | ---------------------------------------- | ----------------------------------------------------- | ---------- |
- * | the pair, measured                        | as measured                                           | 1, halved each `HALF_LIFE_MS`, at least 0.3 |
+ * | the pair, measured                        | as measured                                           | 1, halved each `HALF_LIFE_MS`, at least 0.3; half of that for one figure of two |
  * | both behind one network address           | `SAME_NETWORK_RTT_MS`                                 | 0.6        |
  * | other pairs of the two regions            | their mean, within the bounds                          | 0.5        |
  * | round trips of both to a third (the coordinator, nodes both measured) | the middle of the bounds \|x - y\| to x + y, tightest over all | 0.3 |
@@ -142,21 +142,18 @@ export class LinkTable {
     const receiver = this.#nodes.get(to);
     const pair = sender?.pairs.get(to);
     const isSameNetwork = areSame(sender?.self.network, receiver?.self.network);
-    const guess = this.#guessRtt(sender, receiver, isSameNetwork);
     const direction = pair?.from.get(from);
     const bytesPerSecond = direction?.bytesPerSecond ?? guessBandwidth(sender, receiver, isSameNetwork);
     const lossShare = pair?.lossShare ?? 0;
+    const ageMs = pair === undefined ? 0 : Math.max(0, nowMs - pair.atMs);
+    const fresh = Math.max(CONFIDENCE_MIN, 2 ** (-ageMs / HALF_LIFE_MS));
+    if (pair !== undefined && pair.rttMs !== null && direction !== undefined) {
+      return { rttMs: pair.rttMs, bytesPerSecond, lossShare, confidence: fresh, basis: "measured" };
+    }
+    const guess = this.#guessRtt(sender, receiver, isSameNetwork);
     if (pair === undefined) return { ...guess, bytesPerSecond, lossShare };
-    const ageMs = Math.max(0, nowMs - pair.atMs);
-    const confidence = Math.max(CONFIDENCE_MIN, 2 ** (-ageMs / HALF_LIFE_MS));
-    return {
-      rttMs: pair.rttMs ?? guess.rttMs,
-      bytesPerSecond,
-      lossShare,
-      confidence:
-        pair.rttMs === null || direction === undefined ? Math.max(guess.confidence, confidence / 2) : confidence,
-      basis: "measured",
-    };
+    const confidence = Math.max(guess.confidence, fresh / 2);
+    return { rttMs: pair.rttMs ?? guess.rttMs, bytesPerSecond, lossShare, confidence, basis: "measured" };
   }
 
   /** The carrier that the pair's newest report named; null when nobody met. */
