@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import { Forecast } from "../src/coordinator/forecast/forecast.ts";
 import type { ForecastOptions } from "../src/coordinator/forecast/forecast-options.ts";
 import { NODES_PER_PIECE, readForecast, writeForecast } from "../src/coordinator/forecast/forecast-records.ts";
+import type { StagingUplink } from "../src/coordinator/forecast/staging-desk.ts";
 import { FallowError } from "../src/domain/fault.ts";
 import type { MetaStore } from "../src/ports/store.ts";
 import { DemandModel } from "../src/scheduler/forecast/demand-model.ts";
@@ -12,12 +13,18 @@ import { SurvivalModel } from "../src/scheduler/forecast/survival-model.ts";
 import { simLog } from "../src/sim/sim-log.ts";
 import { WIRE_BOUNDS } from "../src/wire/agent-link.ts";
 import { DispatchGrid } from "./support/dispatch-grid.ts";
+import { replica } from "./support/membership-grid.ts";
 
 const MINUTE_MS = 60_000;
 
 async function openOn(
   grid: DispatchGrid,
-  change: { options?: Partial<ForecastOptions>; meta?: Pick<MetaStore, "get" | "set">; warnings?: string[] } = {},
+  change: {
+    options?: Partial<ForecastOptions>;
+    meta?: Pick<MetaStore, "get" | "set">;
+    warnings?: string[];
+    uplink?: StagingUplink;
+  } = {},
 ): Promise<Forecast> {
   const { clock, registry: roster, model } = grid;
   const log = simLog(({ level, event }) => {
@@ -26,7 +33,11 @@ async function openOn(
   const meta = change.meta ?? grid.store.meta;
   const served = [model];
   const models = { list: () => served };
-  return grid.settled(Forecast.open({ clock, log, meta, roster, models }, change.options));
+  return grid.settled(Forecast.open({ clock, log, meta, roster, models, ...uplinkOf(change) }, change.options));
+}
+
+function uplinkOf({ uplink }: { uplink?: StagingUplink }): { uplink?: StagingUplink } {
+  return uplink === undefined ? {} : { uplink };
 }
 
 async function askedOften(grid: DispatchGrid, forecast: Forecast): Promise<void> {
@@ -124,6 +135,29 @@ describe("staging", () => {
     });
     await grid.run(100);
     expect([...(forecast.cachedWeights(nodeId) ?? [])]).toEqual([weightsSha256]);
+  });
+
+  test("nothing is staged while the source gives what somebody waits for, or a node loads that has nobody else to ask", async () => {
+    for (const { isUrgent, isPeer, orders } of [
+      { isUrgent: true, isPeer: true, orders: 0 },
+      { isUrgent: false, isPeer: false, orders: 0 },
+      { isUrgent: false, isPeer: true, orders: 1 },
+    ]) {
+      const grid = new DispatchGrid();
+      const uplink = { isSourceUrgent: () => isUrgent, isPeer: () => isPeer };
+      const forecast = await openOn(grid, { uplink });
+      await grid.start();
+      await grid.addAgent();
+      const { peer } = await grid.handDrivenNode({ state: "loading" });
+      const loading = replica({ state: "loading", weightsSha256: "ab".repeat(32), deviceId: "cpu" });
+      const beat = { type: "heartbeat", isYielding: false, memoryFreeBytes: 0, replicas: [loading] };
+      for (let seq = 0; seq < 120; seq++) {
+        await peer.say({ ...beat, seq, sentAtMs: 0 });
+        forecast.noteRequest({ modelId: grid.model.manifest.modelId });
+        await grid.run(1_000);
+      }
+      expect(forecast.stats().ordered).toBe(orders);
+    }
   });
 
   test("a node that never stays long enough gets nothing", async () => {
