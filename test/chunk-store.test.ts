@@ -1,7 +1,7 @@
 /** A store of chunks on a real disk: what it keeps, over lives and for several at once. */
 import { readdir, readFile, stat, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { ChunkSet } from "../src/domain/chunk-set.ts";
 import { type ChunkFolder, chunkFolder, expectWhole, fill, overwrite } from "./support/chunk-folder.ts";
 import { chunkedModel, KIB_64 } from "./support/chunked-model.ts";
@@ -144,16 +144,39 @@ describe("listing and removing", () => {
     for (const name of await readdir(on.path)) expect((await stat(join(on.path, name))).size, name).toBe(0);
   });
 
-  test("what is open is not removed, neither through this store nor through another; after the closing it is", async () => {
+  test("what is open here, or has its path told to an engine elsewhere, is not removed; afterwards it is", async () => {
     const model = chunkedModel([KIB_64]);
     const store = on.store();
     const weights = await on.open(model, store);
+    await fill(weights, model);
+    await weights.path();
     for (const other of [store, on.store()]) {
       await expect(other.remove(model.weightsSha256)).rejects.toMatchObject({ code: "weights-in-use" });
     }
     await weights.close();
     await store.remove(model.weightsSha256);
     expect(await store.list()).toEqual([]);
+  });
+
+  test("what another agent has open and does not use is removed all the same, and that agent sees that it is gone", async () => {
+    const model = chunkedModel([3 * KIB_64]);
+    const weights = await on.open(model);
+    await fill(weights, model);
+    await weights.unlock();
+    await weights.path();
+    await expect(on.store().remove(model.weightsSha256)).rejects.toMatchObject({ code: "weights-in-use" });
+    weights.rest();
+    await vi.waitFor(() => on.store().remove(model.weightsSha256), { timeout: 20_000 });
+    await expect(weights.read(1, 0, 10)).rejects.toMatchObject({ code: "chunk-damaged" });
+    expect(weights.have.size).toBe(0);
+    // A third one begins it anew; this one goes on from there.
+    const other = await on.open(model);
+    await fill(other, model, [2]);
+    await other.close();
+    await weights.refresh();
+    expect([...weights.have]).toEqual([2]);
+    await fill(weights, model);
+    await expectWhole(weights, model);
   });
 
   test("a file that an agent before chunks left is removed too", async () => {

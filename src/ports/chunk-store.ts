@@ -19,7 +19,10 @@ export interface ChunkStore {
   kept(weightsSha256: Sha256Hex): Promise<Pick<StoredContent, "digests" | "signedManifest"> | null>;
   /** The one used longest ago first. */
   list(): Promise<readonly StoredModel[]>;
-  /** Deletes all there is of a model; one that is not there is no fault. Rejects `weights-in-use` while anybody on the machine has it open. */
+  /**
+   * Deletes all there is of a model; one that is not there is no fault. Rejects `weights-in-use` while it is open
+   * here, and while another agent on the machine writes it, reads it or has told its path.
+   */
   remove(weightsSha256: Sha256Hex): Promise<void>;
   /** What its disk could still take, less the headroom; null when it cannot be told. */
   freeBytes(): Promise<number | null>;
@@ -65,11 +68,13 @@ export interface StoredWeights {
    * are enough; what is not here reads as zeros there. Rejects `weights-incomplete`.
    */
   path(needed?: ChunkSet, options?: { signal?: AbortSignal; onVerified?: (bytes: number) => void }): Promise<string>;
+  /** What `path` told is used no more: until it is told again another agent on the machine may remove the model, and then its chunks are gone. */
+  rest(): void;
   /** Reads every chunk that is here again, or those of a range; damaged ones are forgotten and told. */
   scrub(
     options: { signal: AbortSignal; onVerified?: (bytes: number) => void } & Partial<CheckedRange>,
   ): Promise<readonly number[]>;
-  /** May be called twice. While it is not called nobody can remove the model. */
+  /** May be called twice. */
   close(): Promise<void>;
 }
 

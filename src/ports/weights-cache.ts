@@ -10,6 +10,8 @@ export interface WeightsCache {
   ensure(want: WeightsWant, options: { signal: AbortSignal; onProgress: (doneBytes: number) => void }): Promise<string>;
   /** Bytes of what is wanted, as the model's manifest tells; where it is absent a share counts as the whole. Rejects as `ensure` does. */
   bytesOf?(want: WeightsWant, options: { signal: AbortSignal }): Promise<number>;
+  /** What `ensure` told the path of is used no more: another agent on the machine may make room of it. */
+  rest?(weightsSha256: Sha256Hex): void;
   has(weightsSha256: Sha256Hex): Promise<boolean>;
   /** Complete files, the one used longest ago first. */
   list(): Promise<readonly CachedWeights[]>;

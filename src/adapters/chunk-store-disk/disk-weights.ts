@@ -10,7 +10,6 @@
  * | found damaged                           | no        | forgotten in the journal as soon as the lock is free |
  */
 import { createHash } from "node:crypto";
-import { setTimeout as sleep } from "node:timers/promises";
 import { assert } from "../../domain/assert.ts";
 import { ChunkSet } from "../../domain/chunk-set.ts";
 import { FallowError } from "../../domain/fault.ts";
@@ -23,6 +22,7 @@ import { type DiskRoom, isFull } from "./disk-room.ts";
 import { JournalFile } from "./journal-file.ts";
 import { ModelFolder } from "./model-folder.ts";
 import type { OpenFiles } from "./open-files.ts";
+import { SharedUse } from "./shared-use.ts";
 import { takeWeightsLock, type WeightsLock } from "./weights-lock.ts";
 
 export interface CheckOptions {
@@ -37,9 +37,6 @@ export interface DiskWeightsParts {
   readonly bootId: Uint8Array;
 }
 
-/** How often a lock that another process holds for a moment is tried again. */
-const LOCK_LOOK_MS = 50;
-
 export class DiskWeights {
   readonly content: StoredContent;
   readonly layout: ChunkLayout;
@@ -53,8 +50,10 @@ export class DiskWeights {
   readonly #journal: JournalFile;
   /** First checks of chunks that are under way, by chunk. */
   readonly #checking = new Map<number, Promise<Uint8Array | null>>();
-  #use: WeightsLock | null = null;
-  #writer: { readonly lock: WeightsLock; readonly owner: object } | null = null;
+  readonly #use: SharedUse;
+  /** By whom: called when he needs what `path` told no more. */
+  readonly #paths = new Map<object, () => void>();
+  #writer: { readonly lock: WeightsLock; readonly owner: object; readonly over: () => void } | null = null;
   /** What may not run twice at once: opening, locking, refreshing, checking all. */
   #turn: Promise<unknown> = Promise.resolve();
   readonly #busy = new Set<Promise<unknown>>();
@@ -71,6 +70,7 @@ export class DiskWeights {
     const { path: folder } = this.#folder;
     this.#files = new ChunkFiles({ folder, layout: this.layout, digests: content.digests, files, room });
     this.#room = room;
+    this.#use = new SharedUse(this.#folder, () => this.#lost());
     const layoutId = createHash("sha256")
       .update(JSON.stringify({ chunkBytes, fileBytes }))
       .update(content.digests)
@@ -80,22 +80,13 @@ export class DiskWeights {
 
   open(options: CheckOptions): Promise<void> {
     return this.#inTurn(async () => {
-      await this.#folder.make();
-      this.#use = await this.#takeUse(options.signal);
+      const over = await this.#use.begin();
       try {
-        await this.#room.measure();
-        await this.#folder.save(this.content).catch(async (thrown: unknown) => {
-          throw await this.#room.fault(this.#folder.path, this.content.digests.length, thrown);
-        });
-        const lock = takeWeightsLock(this.#folder.lockPath, "write");
-        try {
-          await this.#look(options, lock !== null);
-        } finally {
-          lock?.release();
-        }
+        await this.#begin(options);
+        over();
       } catch (thrown) {
         await this.#files.close();
-        this.#use.release();
+        this.#use.close();
         throw thrown;
       }
     });
@@ -105,8 +96,12 @@ export class DiskWeights {
   tryLock(owner: object): Promise<boolean> {
     return this.#inTurn(async () => {
       if (this.#writer !== null) return this.#writer.owner === owner;
+      const over = await this.#use.begin();
       const lock = takeWeightsLock(this.#folder.lockPath, "write");
-      if (lock === null) return false;
+      if (lock === null) {
+        over();
+        return false;
+      }
       try {
         await this.#absorb(new AbortController().signal);
         if (!(await this.#journal.begin(this.have))) await this.#journal.rewrite(this.have);
@@ -114,9 +109,10 @@ export class DiskWeights {
         await this.#folder.touch();
       } catch (thrown) {
         lock.release();
+        over();
         throw await this.#room.fault(this.#folder.journalPath, this.content.digests.length, thrown);
       }
-      this.#writer = { lock, owner };
+      this.#writer = { lock, owner, over };
       return true;
     });
   }
@@ -125,14 +121,13 @@ export class DiskWeights {
     return this.#inTurn(async () => {
       if (this.#writer?.owner !== owner) return;
       await Promise.allSettled(this.#busy);
-      this.#writer.lock.release();
-      this.#writer = null;
+      this.#unlock();
     });
   }
 
   refresh(): Promise<void> {
     return this.#inTurn(async () => {
-      if (this.#writer === null) await this.#absorb(new AbortController().signal);
+      if (this.#writer === null) await this.#use.during(() => this.#absorb(new AbortController().signal));
     });
   }
 
@@ -158,7 +153,7 @@ export class DiskWeights {
       offset >= 0 && length >= 0 && offset + length <= place.bytes,
       `${length} bytes from ${offset} lie in a chunk of ${place.bytes}`,
     );
-    return this.#whileBusy(async () => {
+    return this.#whileNeeded(async () => {
       if (!this.have.has(chunk)) throw this.#damaged(chunk, "is not here");
       if (!this.#verified.has(chunk)) {
         const whole = await this.#checkedOnce(chunk);
@@ -176,35 +171,36 @@ export class DiskWeights {
     });
   }
 
-  /** For a share the rest of the files may be holes. */
-  path(needed: ChunkSet | null, options: CheckOptions): Promise<string> {
+  /** For a share the rest of the files may be holes. Nobody removes it until `rest` or `close`. */
+  path(owner: object, needed: ChunkSet | null, options: CheckOptions): Promise<string> {
     return this.#inTurn(async () => {
-      const { chunkCount } = this.layout;
-      const wanted = needed ?? ChunkSet.full(chunkCount);
-      const storedChunks = this.have.size;
-      const data = { chunkCount, storedChunks, damagedChunks: 0 };
-      if (!this.have.includes(wanted)) {
-        const message = `${storedChunks} of ${chunkCount} chunks are here, and not all that are needed`;
-        throw new FallowError("weights-incomplete", message, { data });
+      const over = await this.#use.begin();
+      try {
+        const path = await this.#checkedPath(needed ?? ChunkSet.full(this.layout.chunkCount), options);
+        this.rest(owner);
+        this.#paths.set(owner, over);
+        return path;
+      } catch (thrown) {
+        over();
+        throw thrown;
       }
-      const damagedChunks = (await this.#check([...wanted.minus(this.#verified)], options)).length;
-      if (damagedChunks > 0) {
-        const message = `${damagedChunks} of ${chunkCount} chunks were damaged on the disk and are forgotten`;
-        throw new FallowError("weights-incomplete", message, { data: { ...data, damagedChunks } });
-      }
-      await this.#files.setLengths();
-      await this.#folder.touch();
-      return this.#files.pathOf(0);
     });
+  }
+
+  rest(owner: object): void {
+    this.#paths.get(owner)?.();
+    this.#paths.delete(owner);
   }
 
   /** Reads what is here of so many chunks from one on; tells the damaged ones. */
   scrub(range: { readonly from: number; readonly count: number }, options: CheckOptions): Promise<readonly number[]> {
     const { from, count } = range;
     return this.#inTurn(() =>
-      this.#check(
-        [...this.have].filter((chunk) => chunk >= from && chunk < from + count),
-        options,
+      this.#use.during(() =>
+        this.#check(
+          [...this.have].filter((chunk) => chunk >= from && chunk < from + count),
+          options,
+        ),
       ),
     );
   }
@@ -213,24 +209,54 @@ export class DiskWeights {
     await this.#inTurn(async () => {
       await Promise.allSettled(this.#busy);
       await this.#files.close();
-      this.#writer?.lock.release();
-      this.#writer = null;
-      this.#use?.release();
-      this.#use = null;
+      this.#unlock();
+      this.#use.close();
     });
   }
 
-  async #takeUse(signal: AbortSignal): Promise<WeightsLock> {
-    for (;;) {
-      signal.throwIfAborted();
-      const lock = takeWeightsLock(this.#folder.lockPath, "use");
-      if (lock !== null) {
-        // Whoever held it may have removed the folder.
-        await this.#folder.make();
-        return lock;
-      }
-      await sleep(LOCK_LOOK_MS, undefined, { signal });
+  #unlock(): void {
+    this.#writer?.lock.release();
+    this.#writer?.over();
+    this.#writer = null;
+  }
+
+  async #begin(options: CheckOptions): Promise<void> {
+    await this.#room.measure();
+    await this.#folder.save(this.content).catch(async (thrown: unknown) => {
+      throw await this.#room.fault(this.#folder.path, this.content.digests.length, thrown);
+    });
+    const lock = takeWeightsLock(this.#folder.lockPath, "write");
+    try {
+      await this.#look(options, lock !== null);
+    } finally {
+      lock?.release();
     }
+  }
+
+  /** While nothing here needed it another agent removed it, and may have begun it anew. */
+  async #lost(): Promise<void> {
+    await this.#files.close();
+    for (const chunk of [...this.have]) this.#drop(chunk);
+    this.#forgetNoMore();
+    await this.#begin({ signal: new AbortController().signal });
+  }
+
+  async #checkedPath(wanted: ChunkSet, options: CheckOptions): Promise<string> {
+    const { chunkCount } = this.layout;
+    const storedChunks = this.have.size;
+    const data = { chunkCount, storedChunks, damagedChunks: 0 };
+    if (!this.have.includes(wanted)) {
+      const message = `${storedChunks} of ${chunkCount} chunks are here, and not all that are needed`;
+      throw new FallowError("weights-incomplete", message, { data });
+    }
+    const damagedChunks = (await this.#check([...wanted.minus(this.#verified)], options)).length;
+    if (damagedChunks > 0) {
+      const message = `${damagedChunks} of ${chunkCount} chunks were damaged on the disk and are forgotten`;
+      throw new FallowError("weights-incomplete", message, { data: { ...data, damagedChunks } });
+    }
+    await this.#files.setLengths();
+    await this.#folder.touch();
+    return this.#files.pathOf(0);
   }
 
   /** What an earlier life, or an agent before chunks, left. */
@@ -350,6 +376,10 @@ export class DiskWeights {
     const result = this.#turn.then(act);
     this.#turn = result.catch(() => undefined);
     return result;
+  }
+
+  #whileNeeded<T>(act: () => Promise<T>): Promise<T> {
+    return this.#whileBusy(() => this.#use.during(act));
   }
 
   async #whileBusy<T>(act: () => Promise<T>): Promise<T> {

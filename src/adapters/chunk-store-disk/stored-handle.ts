@@ -39,7 +39,11 @@ export class StoredHandle implements StoredWeights {
   }
 
   path(needed?: ChunkSet, options: Partial<CheckOptions> = {}): Promise<string> {
-    return this.#open().path(needed ?? null, { signal: new AbortController().signal, ...options });
+    return this.#open().path(this, needed ?? null, { signal: new AbortController().signal, ...options });
+  }
+
+  rest(): void {
+    this.#open().rest(this);
   }
 
   scrub(options: CheckOptions & Partial<CheckedRange>): Promise<readonly number[]> {
@@ -48,8 +52,14 @@ export class StoredHandle implements StoredWeights {
   }
 
   close(): Promise<void> {
-    this.#closed ??= this.#weights.unlock(this).then(this.#leave);
+    this.#closed ??= this.#end();
     return this.#closed;
+  }
+
+  async #end(): Promise<void> {
+    await this.#weights.unlock(this);
+    this.#weights.rest(this);
+    await this.#leave();
   }
 
   #open(): DiskWeights {

@@ -100,6 +100,11 @@ export class WeightsShelf implements Pick<WeightsCache, "ensure"> {
     } else this.#orders.add(order);
   }
 
+  /** A replica that ran from it is gone. */
+  rest(weightsSha256: string): void {
+    if (!this.#ports.pinned().has(weightsSha256)) this.#ports.cache.rest?.(sha256Hex(weightsSha256));
+  }
+
   /** Stops all staging but that of the model named: a load of it waits for the very same bytes. */
   giveWay(weightsSha256: string | null): void {
     this.#orders.giveWay(weightsSha256);
@@ -152,6 +157,7 @@ export class WeightsShelf implements Pick<WeightsCache, "ensure"> {
         await cache.ensure(want, { signal, onProgress: () => undefined });
         await this.#took(want, bytes);
         this.#orders.wants(weightsSha256);
+        this.rest(weightsSha256);
       } finally {
         await this.#ends(weightsSha256);
       }

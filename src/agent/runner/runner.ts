@@ -206,6 +206,7 @@ export class Runner implements WorkHandler {
     this.#closing.add(closed);
     await closed.finally(() => this.#closing.delete(closed));
     this.#replicas.delete(replicaId);
+    this.#shelf.rest(replica.load.weightsSha256);
     this.#ports.log.info({ replicaId, reason }, "replica unloaded");
   }
 
