@@ -63,7 +63,8 @@ export class UdpCarrier implements PeerCarrier {
     this.#dht = openGridDht(library, {
       bootstrap: options.bootstrap,
       keyPair,
-      host: options.bindHost,
+      // The library speaks IPv4 only.
+      host: options.bindHost === "::" ? "0.0.0.0" : options.bindHost,
       port: [options.port, options.port + 1],
       // A node that is reachable would else become part of the network after 20 minutes.
       ephemeral: true,

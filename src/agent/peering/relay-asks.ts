@@ -1,8 +1,8 @@
 /** The relay's messages on the agent's line: asks for connections through the coordinator, and hands on the offers that others asked for. */
 import { assert } from "../../domain/assert.ts";
 import { FallowError } from "../../domain/fault.ts";
+import { toHex } from "../../domain/hex.ts";
 import { nodeId as asNodeId, type NodeId } from "../../domain/ids.ts";
-import { toHex } from "../../market/hex.ts";
 import type { Clock, Timer } from "../../ports/clock.ts";
 import type { LinkTarget } from "../../ports/link.ts";
 import type { Random } from "../../ports/random.ts";

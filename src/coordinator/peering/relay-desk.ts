@@ -11,8 +11,9 @@
  * | piping      | an end closes; idle; too old    | over: both ends are closed                  |
  * | any         | a node's session ends           | over                                        |
  */
+
+import { toHex } from "../../domain/hex.ts";
 import type { NodeId } from "../../domain/ids.ts";
-import { toHex } from "../../market/hex.ts";
 import type { Clock } from "../../ports/clock.ts";
 import type { Log } from "../../ports/log.ts";
 import type { Random } from "../../ports/random.ts";
