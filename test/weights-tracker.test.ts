@@ -117,6 +117,16 @@ describe("claims", () => {
     );
   });
 
+  test("of nodes without peers stand in nobody's way: each takes all that it needs", async () => {
+    const { weights, agents } = await gridOf(2, { isPeer: false });
+    for (const agent of agents) {
+      expect(await weights.claim(agent, { chunksMax: 10 })).toEqual(Array.from({ length: 10 }, (_, chunk) => chunk));
+    }
+    const [peer] = await weights.nodes(1);
+    assert(peer !== undefined, "there is one");
+    expect(await weights.claim(peer)).toHaveLength(CHUNKS);
+  });
+
   test("of a node that is gone go to the next who asks", async () => {
     const { weights, agents } = await gridOf(2);
     const [ann, ben] = [pick(agents, 0), pick(agents, 1)];

@@ -17,11 +17,7 @@ import { createGateway, type Gateway, type RequestOrigin } from "./gateway/gatew
 import { GATEWAY_DEFAULTS, type GatewayModels } from "./gateway/gateway-options.ts";
 import { samplingSeedSecret } from "./grid-identity.ts";
 import { registerRelayMetrics } from "./peering/relay-metrics.ts";
-import { WeightsEndpoint } from "./registry/weights-endpoint.ts";
 import { registerWeightsMetrics } from "./weights/weights-metrics.ts";
-
-/** A model of one file, whole, for agents that fetch no chunks. */
-const WHOLE_FILE = /^\/grid\/v1\/weights\/[0-9a-f]{64}$/;
 
 export interface HttpSurface {
   readonly gateway: Gateway;
@@ -58,16 +54,11 @@ export function httpSurface(
   addAdminRoutes(gateway.app, adminSources(ports, options, parts, gate));
   const { registry: roster, links, distribution } = parts;
   addDistributionRoutes(gateway.app, { gate, clock: ports.clock, roster, links, weights: () => distribution.rows() });
-  const weights = new WeightsEndpoint({ ...ports, models: parts.models, sessions: parts.registry });
-  const answerWeights = (request: Request) =>
-    WHOLE_FILE.test(new URL(request.url).pathname)
-      ? weights.handle(request)
-      : parts.distribution.endpoint.handle(request);
   return {
     gateway,
     answer: async (request, origin) => {
       const page = options.statusPage === undefined ? null : statusPageResponse(options.statusPage, request);
-      return page ?? (await answerWeights(request)) ?? (await gateway.fetch(request, origin));
+      return page ?? (await parts.distribution.endpoint.handle(request)) ?? (await gateway.fetch(request, origin));
     },
   };
 }

@@ -13,6 +13,8 @@ const CLAIM_SHARE_MIN = 8;
 export const IDLE_CLAIM_MAX = 8;
 const RETRY_LATER_MS = 2_000;
 const UNREACHABLE_MS = 60_000;
+/** Of a claim that nobody else waits for. */
+const ALONE_TTL_MS = 600_000;
 
 export interface ClaimQuestion {
   readonly nodeId: NodeId;
@@ -35,6 +37,7 @@ export function answerClaim(question: ClaimQuestion, swarm: Swarm, ports: Naming
   if (isIdle && question.isSourceUrgent) return emptyClaim(weightsSha256, RETRY_LATER_MS);
   const have = swarm.holdings.get(nodeId)?.have;
   const need = have === undefined ? asked : asked.minus(have);
+  if (ports.endpointsOf(nodeId) === null) return withoutPeers(need, question.chunksMax, weightsSha256);
   const unreachable = new Set(question.unreachable);
   // Who is not named to this node cannot give it anything either.
   for (const holder of swarm.holdings.keys()) if (!isNameableTo(nodeId, holder, swarm, ports)) unreachable.add(holder);
@@ -51,6 +54,18 @@ export function answerClaim(question: ClaimQuestion, swarm: Swarm, ports: Naming
     ttlMs: Math.ceil(answer.ttlMs),
     retryAfterMs: answer.retryAfterMs,
   };
+}
+
+/** A node that nobody can fetch from brings nothing to others, so it keeps nothing from them: it takes what it needs. */
+function withoutPeers(need: ChunkSet, chunksMax: number, weightsSha256: string): ClaimAnswer {
+  const runs: [number, number][] = [];
+  let left = chunksMax;
+  for (const [from, count] of need.runs()) {
+    if (left === 0) break;
+    runs.push([from, Math.min(count, left)]);
+    left -= Math.min(count, left);
+  }
+  return { type: "weights.claimed", weightsSha256, runs, ttlMs: ALONE_TTL_MS, retryAfterMs: RETRY_LATER_MS };
 }
 
 export function emptyClaim(weightsSha256: string, retryAfterMs: number): ClaimAnswer {
