@@ -17,8 +17,11 @@ let labs = 0;
 
 /** The start of every namespace's name of a fresh lab of this process. */
 export function freshPrefix(): string {
-  labs++;
-  return `fl${process.pid}x${startTick(process.pid) ?? "0"}l${labs}-`;
+  const owner = `fl${process.pid}x${startTick(process.pid) ?? "0"}`;
+  // This module may be loaded again in a process whose earlier labs still stand.
+  do labs++;
+  while (namespacesWithPrefix(`${owner}l${labs}-`).length > 0);
+  return `${owner}l${labs}-`;
 }
 
 export function namespacesWithPrefix(prefix: string): readonly string[] {
