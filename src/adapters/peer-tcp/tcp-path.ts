@@ -13,7 +13,7 @@ const RTT_MICROS_AT = 68;
 const TOTAL_RETRANS_AT = 100;
 const DATA_SEGS_OUT_AT = 156;
 /** Fewer segments tell little of a loss of a percent. */
-const SEGMENTS_MIN = 400;
+const SEGMENTS_MIN = 150;
 /** Older figures count half with each look. */
 const KEPT_SHARE = 0.5;
 

@@ -1,7 +1,7 @@
 /**
  * How many bytes of bulk may be on their way at once, over all connections of a link. Small messages meet the queue that bulk leaves in the
- * network; so the asking node watches the round trip of its pings, which travel with the messages, and asks for less when it grows: by half
- * of the base round trip, or by what a busy machine adds by itself. Delay is the signal and loss is not, since a lossy way is not a full one.
+ * network; so the asking node watches the round trip of its pings, which travel with the messages, and asks for less when it grows: by a
+ * third of the base round trip, or by what a busy machine adds by itself. Delay is the signal and loss is not, since a lossy way is not a full one.
  *
  *   round trip   window used   window
  *   too long     either        x 0.8, at most once in a round trip and `SETTLE_MS`
@@ -29,8 +29,8 @@ export const WINDOW_BYTES_MIN = 64 * 1024;
 export const WINDOW_BYTES_MAX = 16 * 1024 * 1024;
 export const WINDOW_BYTES_START = 512 * 1024;
 /** A machine under load answers a ping this much later without any queue in the network. */
-const QUEUE_MS_MIN = 15;
-const QUEUE_SHARE_OF_BASE = 0.5;
+const QUEUE_MS_MIN = 25;
+const QUEUE_SHARE_OF_BASE = 0.3;
 const SHRINK = 0.8;
 const GROW = 1.1;
 const SETTLE_MS = 150;

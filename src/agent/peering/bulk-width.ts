@@ -3,12 +3,15 @@
  * congestion control gets a fixed small rate, and many get many times that. So the number is doubled while that pays, by measure:
  *
  *   state      look                                          next
+ *   any        the way is far                                at least 4; all 16 when loss holds each one down (`isLossBound`)
  *   steady     connections are the limit, no hold            try twice as many: growing (settle)
  *   settle     any                                           measure
  *   measure    rate >= 1.15 x the rate before                steady with the new number
  *   measure    rate below that                               steady with the old number, hold for `HOLD_LOOKS`
  *   any        nothing moved for `IDLE_LOOKS`                steady with one
  */
+
+import { LOSSY_SHARE } from "./link-bounds.ts";
 
 export interface WidthState {
   readonly count: number;
@@ -21,10 +24,15 @@ export interface WidthState {
 
 export interface WidthLook {
   readonly bytesPerSecond: number;
+  /** Bulk is wanted, whether it moves already or not. */
+  readonly isBusy: boolean;
   /** More was wanted than the connections took. */
   readonly isConnectionBound: boolean;
   /** Of the way: far ones start with more. */
   readonly isFar: boolean;
+  /** Of packets; null when not measured. */
+  readonly lossShare: number | null;
+  readonly rttMs: number | null;
 }
 
 export const CONNECTIONS_MAX = 16;
@@ -42,16 +50,27 @@ export const WIDTH_START: WidthState = {
   idleLooks: 0,
 };
 
+/** Mathis and others, "The macroscopic behavior of the TCP congestion avoidance algorithm" (1997): what loss leaves one connection. */
+const MATHIS = 1.22;
+const SEGMENT_BYTES = 1_400;
+/** Connections that bring more than this many times that are not driven by loss: more of them would only queue. */
+const LOSS_BOUND_TIMES = 3;
+
+function isLossBound(state: WidthState, { lossShare, rttMs, bytesPerSecond }: WidthLook): boolean {
+  if (lossShare === null || lossShare < LOSSY_SHARE || rttMs === null || bytesPerSecond === 0) return false;
+  const one = (SEGMENT_BYTES * MATHIS * 1_000) / (rttMs * Math.sqrt(lossShare));
+  return bytesPerSecond / state.count < one * LOSS_BOUND_TIMES;
+}
+
 /** Called at even intervals of about half a second, and of several round trips. */
 export function widen(state: WidthState, look: WidthLook): WidthState {
-  if (look.bytesPerSecond === 0) {
+  if (look.bytesPerSecond === 0 && !look.isBusy) {
     const idleLooks = state.idleLooks + 1;
     return idleLooks < IDLE_LOOKS ? { ...state, idleLooks } : { ...WIDTH_START, idleLooks };
   }
   const busy: WidthState = { ...state, idleLooks: 0, holdLooks: Math.max(0, state.holdLooks - 1) };
-  if (look.isFar && busy.count < FAR_COUNT && busy.holdLooks === 0) {
-    return { ...busy, count: FAR_COUNT, phase: "settle", countBefore: FAR_COUNT, rateBefore: 0 };
-  }
+  const least = look.isFar ? (isLossBound(busy, look) ? CONNECTIONS_MAX : FAR_COUNT) : 1;
+  if (busy.count < least) return { ...busy, count: least, phase: "steady", countBefore: least };
   switch (busy.phase) {
     case "steady": {
       if (!look.isConnectionBound || busy.holdLooks > 0 || busy.count >= CONNECTIONS_MAX) return busy;

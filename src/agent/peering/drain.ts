@@ -6,10 +6,13 @@ import {
   CONNECTION_ASKED_BYTES_MAX,
   CONNECTION_ASKED_BYTES_MIN,
   CONNECTION_ASKED_BYTES_START,
+  SEGMENT_BYTES_MIN,
 } from "./link-bounds.ts";
 import type { LinkConnection } from "./link-connection.ts";
 import type { Segment } from "./pull.ts";
 
+/** A connection owes at least so many segments when it may owe all that it brings. */
+const SEGMENTS_OWED = 4;
 /** Of the newest look in the rate. */
 const RATE_SHARE = 0.25;
 
@@ -25,6 +28,13 @@ export class Drain {
 
   constructor(connection: LinkConnection) {
     this.connection = connection;
+  }
+
+  /** What is asked for at once: a part of what it may owe, so that it is never idle between two segments. */
+  segmentBytes(most: number): number {
+    let size = SEGMENT_BYTES_MIN;
+    while (size * 2 <= most && size * 2 * SEGMENTS_OWED <= this.#capBytes) size *= 2;
+    return size;
   }
 
   mayOwe(bytes: number): boolean {

@@ -15,7 +15,7 @@ export const UNREACHABLE_MS = 15_000;
 export const GREETING_MS_MAX = 5_000;
 /** Connections whose greeting has not come. */
 export const GREETINGS_MAX = 128;
-/** Of one session: 16 TCP bulk, one UDP, two for messages, and as many again that are about to end. */
+/** Of one session: 16 TCP bulk, one UDP, three for messages, and as many again that are about to end. */
 export const CONNECTIONS_PER_LINK_MAX = 24;
 export const LINKS_MAX = 256;
 /** Carriers start one after the other, so that the best has a chance to be the first to answer. */
@@ -53,7 +53,7 @@ export const MESSAGE_WINDOW_BYTES = 4 * 1024 * 1024;
 export const MESSAGE_WINDOW_COUNT = 256;
 /** Callers that wait for room in it. */
 export const MESSAGES_WAITING_MAX = 256;
-/** From this share of lost packets on messages go over two connections at once. */
+/** From this share of lost packets on messages go over several connections at once. */
 export const LOSSY_SHARE = 0.002;
 /** From this round trip on UDP joins for bulk: below it TCP loses nothing to loss that matters. */
 export const FAR_RTT_MS = 10;

@@ -45,6 +45,7 @@ export class LinkOpener implements LinkKeeper {
   #width = WIDTH_START;
   #widthLookAtMs = 0;
   #wasConnectionBound = 0;
+  #wasBulkWanted = false;
   #looks = 0;
   #cutAtMs: number | null = null;
   #nextNumber = 1;
@@ -176,12 +177,14 @@ export class LinkOpener implements LinkKeeper {
     const [way] = [...link.connections].filter(({ role, isSuspect }) => role === "message" && !isSuspect);
     this.#cutAtMs = way !== undefined ? null : (this.#cutAtMs ?? nowMs);
     const rttMs = way?.rtt.baseMs() ?? null;
-    this.#lookAtWidth(look, rttMs);
+    const lossShare = link.lossShare();
+    this.#lookAtWidth(look, { rttMs, lossShare });
     const plan = planDials({
       nowMs,
       cutAtMs: this.#cutAtMs,
       isBusy: look.isBusy,
-      isLossy: isLossy(link.lossShare()),
+      isBulkWanted: look.isBulkWanted,
+      isLossy: isLossy(lossShare),
       rttMs,
       width: this.#width.count,
       carriers: this.#usable().map((record) => stateOf(record, link)),
@@ -190,15 +193,24 @@ export class LinkOpener implements LinkKeeper {
     for (const { kind, role, count } of plan.ends) endSome(link, { kind, role }, count);
   }
 
-  #lookAtWidth({ nowMs, isConnectionBound, bytesPerSecond }: KeeperLook, rttMs: number | null): void {
+  #lookAtWidth(
+    { nowMs, isBulkWanted, isConnectionBound, bytesPerSecond }: KeeperLook,
+    way: { readonly rttMs: number | null; readonly lossShare: number | null },
+  ): void {
+    const { rttMs } = way;
     this.#looks++;
     if (isConnectionBound) this.#wasConnectionBound++;
-    if (nowMs - this.#widthLookAtMs < Math.max(WIDTH_LOOK_MS, WIDTH_LOOK_ROUND_TRIPS * (rttMs ?? 0))) return;
+    const isFirst = isBulkWanted && !this.#wasBulkWanted;
+    this.#wasBulkWanted = isBulkWanted;
+    if (!isFirst && nowMs - this.#widthLookAtMs < Math.max(WIDTH_LOOK_MS, WIDTH_LOOK_ROUND_TRIPS * (rttMs ?? 0)))
+      return;
     const isBound = this.#wasConnectionBound * 2 > this.#looks;
     this.#width = widen(this.#width, {
       bytesPerSecond,
+      isBusy: isBulkWanted,
       isConnectionBound: isBound,
       isFar: (rttMs ?? 0) > FAR_RTT_MS,
+      ...way,
     });
     this.#widthLookAtMs = nowMs;
     this.#wasConnectionBound = 0;

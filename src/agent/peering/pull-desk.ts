@@ -99,14 +99,14 @@ export class PullDesk {
   pump(): void {
     const windowBytes = this.#ways.windowBytes();
     const sources = this.#ways.sources();
-    const size = segmentBytes(windowBytes);
+    const most = segmentBytes(windowBytes);
     while (this.#owedBytes < windowBytes) {
-      const drain = this.#quickest(sources, size);
+      const drain = this.#quickest(sources, most);
       if (drain === null) {
         this.#isConnectionBound ||= sources.length > 0 && this.#hasMore();
         return;
       }
-      const segment = this.#nextSegment(size);
+      const segment = this.#nextSegment(drain.segmentBytes(most));
       if (segment === null) return;
       this.#ask(segment, drain);
     }
@@ -235,7 +235,7 @@ export class PullDesk {
   }
 
   /** The connection that would bring another segment first, of those that may owe more; null when none may. */
-  #quickest(sources: readonly LinkConnection[], size: number): Drain | null {
+  #quickest(sources: readonly LinkConnection[], most: number): Drain | null {
     let best: Drain | null = null;
     let bestMs = Number.POSITIVE_INFINITY;
     for (const connection of sources) {
@@ -244,6 +244,7 @@ export class PullDesk {
         drain = new Drain(connection);
         this.#drains.set(connection, drain);
       }
+      const size = drain.segmentBytes(most);
       if (!drain.mayOwe(size)) continue;
       const ms = drain.msFor(size);
       if (ms < bestMs) {

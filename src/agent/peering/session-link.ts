@@ -7,7 +7,7 @@
  *   cut         none                      connected, when one attaches; ended after `UNREACHABLE_MS`
  *   ended       none                      nothing: `closed` says why
  *
- * Messages go over all message connections (two where packets are lost), bulk over bulk connections, and either over the other's when its own
+ * Messages go over all message connections (three where packets are lost), bulk over bulk connections, and either over the other's when its own
  * are missing: a connection's role steers the sender, and binds nobody.
  */
 
@@ -59,6 +59,7 @@ export interface LinkKeeper {
 export interface KeeperLook {
   readonly nowMs: number;
   readonly isBusy: boolean;
+  readonly isBulkWanted: boolean;
   readonly isConnectionBound: boolean;
   readonly bytesPerSecond: number;
 }
@@ -359,8 +360,9 @@ export class SessionLink implements PeerLink, ConnectionOwner {
     this.#lookAtCut(nowMs);
     if (this.isEnded) return;
     const isConnectionBound = demand.isConnectionBound || (this.#serves.isBusy && !this.#pulls.isBusy);
+    const isBulkWanted = this.#pulls.isBusy || this.#serves.isBusy;
     const bytesPerSecond = this.#moved.perSecond(nowMs);
-    this.#parts.opener?.keep(this, { nowMs, isBusy, isConnectionBound, bytesPerSecond });
+    this.#parts.opener?.keep(this, { nowMs, isBusy, isBulkWanted, isConnectionBound, bytesPerSecond });
     this.#tickMs = isBusy ? BUSY_TICK_MS : IDLE_TICK_MS;
   }
 

@@ -1,0 +1,159 @@
+/**
+ * One end of a link between nodes, for benches over the network lab.
+ *
+ *     peer-link-process.ts serve '{"congestion": "cubic"}'   serves bytes and echoes messages; prints its key and port
+ *     peer-link-process.ts ask '{"address": ...}'            measures, and prints the result as its last line
+ */
+import { setTimeout as sleep } from "node:timers/promises";
+import { SystemClock } from "../../src/adapters/clock-system/system-clock.ts";
+import { SystemRandom } from "../../src/adapters/clock-system/system-random.ts";
+import { NodeCrypto } from "../../src/adapters/crypto-node/node-crypto.ts";
+import { openTcpCarrier } from "../../src/adapters/peer-tcp/tcp-carrier.ts";
+import { openPeerNetwork } from "../../src/agent/peering/peer-network.ts";
+import { nodeId } from "../../src/domain/ids.ts";
+import { refuse } from "../../src/domain/refusal.ts";
+import { toHex } from "../../src/market/hex.ts";
+import type { Log } from "../../src/ports/log.ts";
+import type { PeerLink, PeerServer } from "../../src/ports/peer-link.ts";
+import { type PeerLinkQuestion, peerLinkQuestionSchema } from "./peer-link-run.ts";
+import { spreadOf } from "./quantiles.ts";
+
+const PIECE_BYTES = 1024 * 1024;
+const ECHO_BYTES = 8 * 1024;
+const ECHOES_WARM = 3;
+const MS_PER_S = 1_000;
+const CREDENTIAL = "bench";
+/** As the swarm does it: chunks of 1 MiB, several at once. */
+const CHUNK_BYTES = 1024 * 1024;
+const CHUNKS_AT_ONCE = 24;
+const NODE = nodeId(`node_${"0".repeat(32)}`);
+
+const silent: Log = {
+  debug: (fields, event) => {
+    if (process.env["FALLOW_BENCH_VERBOSE"] !== undefined) console.error(event, fields);
+  },
+  info: () => undefined,
+  warn: (fields, event) => console.error(event, fields),
+  error: (fields, event) => console.error(event, fields),
+  child: () => silent,
+};
+
+const [role, question] = process.argv.slice(2);
+if (role === "serve") await serve();
+else {
+  console.log(JSON.stringify(await measure(peerLinkQuestionSchema.parse(JSON.parse(question ?? "")))));
+  process.exit(0);
+}
+
+async function openNetwork() {
+  const crypto = new NodeCrypto();
+  const keyPair = crypto.generateKeyPair();
+  const carrier = await openTcpCarrier({ keyPair, host: "0.0.0.0", port: 0 });
+  const ports = { clock: new SystemClock(), random: new SystemRandom(), crypto, log: silent, carriers: [carrier] };
+  return { network: openPeerNetwork(ports), carrier, keyHex: toHex(keyPair.publicKey) };
+}
+
+async function serve(): Promise<void> {
+  const { network, carrier, keyHex } = await openNetwork();
+  const piece = Buffer.alloc(PIECE_BYTES, 7);
+  network.serve({
+    admit: (credential) =>
+      credential === CREDENTIAL
+        ? { ok: true, expiresAtMs: Date.now() + 3_600_000 }
+        : refuse("invalid-key", "not the bench's credential"),
+    // The request is the length that is wanted, as text.
+    onFetch: async (request) => ({
+      ok: true,
+      totalBytes: Number(Buffer.from(request).toString().split(" ")[0]),
+      read: async (_offset, length) => piece.subarray(0, length),
+      close: () => undefined,
+    }),
+    onMessage: (message, link) => void link.send(message),
+  });
+  console.log(JSON.stringify({ port: carrier.port, keyHex }));
+}
+
+async function measure(asked: PeerLinkQuestion): Promise<unknown> {
+  const { network } = await openNetwork();
+  let onEcho: () => void = () => undefined;
+  const nobody: PeerServer = {
+    admit: () => refuse("invalid-key", "this end only asks"),
+    onFetch: async () => refuse("not-found", "this end only asks"),
+    onMessage: () => onEcho(),
+  };
+  network.serve(nobody);
+  const endpoints = { tcp: [{ host: asked.address, port: asked.port }], hasUdp: false };
+  const startMs = performance.now();
+  const link = await network.connect(
+    { nodeId: NODE, publicKeyHex: asked.keyHex, endpoints },
+    CREDENTIAL,
+    AbortSignal.timeout(20_000),
+  );
+  const connectMs = performance.now() - startMs;
+  const ms = asked.seconds * MS_PER_S;
+  const bulk = asked.isBulk ? runBulk(link, ms) : null;
+  const echoMs = asked.isEchoing
+    ? spreadOf(
+        await echoes(link, ms, (settle) => {
+          onEcho = settle;
+        }),
+      )
+    : null;
+  const moved = (await bulk) ?? null;
+  return {
+    connectMs: round(connectMs),
+    echoMs,
+    ...moved,
+    quality: link.quality(),
+    rssMb: round(process.memoryUsage.rss() / 1e6),
+  };
+}
+
+/** Chunks one after the other in as many lanes as the swarm has; from the moment of asking. */
+async function runBulk(link: PeerLink, ms: number) {
+  const ending = new AbortController();
+  const { signal } = ending;
+  const startMs = performance.now();
+  let bytes = 0;
+  let chunks = 0;
+  const perSecond: number[] = Array(Math.ceil(ms / MS_PER_S) + 1).fill(0);
+  const totalBytes = CHUNK_BYTES;
+  const lane = async () => {
+    while (!signal.aborted) {
+      const request = Buffer.from(`${totalBytes} ${chunks++}`);
+      for await (const part of link.fetch(request, { signal, totalBytes, bytesPerSecondMin: 1 })) {
+        bytes += part.length;
+        const second = Math.floor((performance.now() - startMs) / MS_PER_S);
+        perSecond[second] = (perSecond[second] ?? 0) + part.length;
+      }
+    }
+  };
+  const lanes = Promise.allSettled(Array.from({ length: CHUNKS_AT_ONCE }, lane));
+  await sleep(ms);
+  const tookMs = performance.now() - startMs;
+  ending.abort(new Error("the measurement is over"));
+  await lanes;
+  return {
+    mbitPerS: Number(((bytes * 8) / MS_PER_S / tookMs).toFixed(2)),
+    mbitBySecond: perSecond.map((one) => round((one * 8) / 1e6)),
+  };
+}
+
+async function echoes(link: PeerLink, ms: number, expect: (settle: () => void) => void): Promise<readonly number[]> {
+  const message = Buffer.alloc(ECHO_BYTES, 3);
+  const times: number[] = [];
+  const endMs = performance.now() + ms;
+  for (let index = 0; performance.now() < endMs; index++) {
+    const startMs = performance.now();
+    const came = new Promise<void>((resolve) => expect(resolve));
+    await link.send(message);
+    await came;
+    if (index >= ECHOES_WARM) times.push(performance.now() - startMs);
+    await sleep(5);
+  }
+  return times;
+}
+
+function round(value: number): number {
+  return Number(value.toFixed(1));
+}
