@@ -81,7 +81,13 @@ describe.skipIf(absent !== null)(`a network lab${absent === null ? "" : ` (left 
     const link = lab.link("near");
     const before = await link.counters();
     await link.set({ lossShareDown: 0.2 });
-    const { replies } = await ask(lab.host("cleo"), { kind: "udp", to: [at("near")], count: 500, intervalMs: 1 });
+    const { replies } = await ask(lab.host("cleo"), {
+      kind: "udp",
+      to: [at("near")],
+      count: 500,
+      intervalMs: 1,
+      waitMs: 500,
+    });
     await link.set({ lossShareDown: 0 });
     const { up, down } = await link.counters();
     const lost = down.lostPackets - before.down.lostPackets;
@@ -96,7 +102,13 @@ describe.skipIf(absent !== null)(`a network lab${absent === null ? "" : ` (left 
     const link = lab.link("near");
     const before = await link.counters();
     await link.set({ burst: { enterShare: 0.02, leaveShare: 0.1, lossShare: 1 } });
-    const { replies } = await ask(lab.host("cleo"), { kind: "udp", to: [at("near")], count: 400, intervalMs: 1 });
+    const { replies } = await ask(lab.host("cleo"), {
+      kind: "udp",
+      to: [at("near")],
+      count: 400,
+      intervalMs: 1,
+      waitMs: 500,
+    });
     await link.set({ burst: null });
     const { up, down } = await link.counters();
     const lost = up.lostPackets + down.lostPackets - before.up.lostPackets - before.down.lostPackets;
@@ -177,7 +189,7 @@ describe.skipIf(absent !== null)(`a network lab${absent === null ? "" : ` (left 
     await lab.host("ben").unplug();
     expect((await ask(lab.host("ann"), { kind: "udp", to: [to], waitMs: 300 })).replies).toHaveLength(0);
     await lab.host("ben").plug();
-    expect((await ask(lab.host("ann"), { kind: "udp", to: [to], count: 20, intervalMs: 50 })).replies).not.toHaveLength(
+    expect((await ask(lab.host("ann"), { kind: "udp", to: [to], count: 20, intervalMs: 20 })).replies).not.toHaveLength(
       0,
     );
   });
@@ -220,7 +232,7 @@ describe.skipIf(absent !== null)(`a network lab${absent === null ? "" : ` (left 
     test("two hosts of one LAN that send from one port are told apart", async () => {
       const both = await Promise.all(
         (["ann", "ben"] as const).map((name) =>
-          ask(lab.host(name), { kind: "udp", to: [at("far")], localPort: 40_001, count: 10, intervalMs: 100 }),
+          ask(lab.host(name), { kind: "udp", to: [at("far")], localPort: 40_001, count: 10, intervalMs: 30 }),
         ),
       );
       const ports = both.map(({ replies }) => new Set(replies.map(({ seenPort }) => seenPort)));
