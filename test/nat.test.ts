@@ -15,12 +15,17 @@ test.skipIf(absent !== null)(
   "two NATs that keep ports are punched through, and not one packet goes to a public network",
   { timeout: LAB_MS_MAX },
   async () => {
-    await using grid = await startNatGrid({ a: { kind: "cone" }, b: { kind: "cone" } }, async (lab) => {
-      for (const name of ["coordinator", "a", "b"] as const) {
-        const rules = `table ip strangers { chain out { type filter hook output priority 0; ip daddr != ${LAB_NETWORKS} counter; }; }`;
-        expect((await lab.host(name).run("nft", [rules])).code).toBe(0);
-      }
-    });
+    await using grid = await startNatGrid(
+      { a: { kind: "cone" }, b: { kind: "cone" } },
+      {
+        prepare: async (lab) => {
+          for (const name of ["coordinator", "a", "b"] as const) {
+            const rules = `table ip strangers { chain out { type filter hook output priority 0; ip daddr != ${LAB_NETWORKS} counter; }; }`;
+            expect((await lab.host(name).run("nft", [rules])).code).toBe(0);
+          }
+        },
+      },
+    );
     const strangers = async (name: "coordinator" | "a" | "b") => {
       const { stdout } = await grid.lab.host(name).run("nft", ["list", "chain", "ip", "strangers", "out"]);
       return Number(/packets (\d+)/.exec(stdout)?.[1] ?? Number.NaN);

@@ -28,6 +28,7 @@ const onlineSchema = z.object({
   nodeId: z.string(),
   publicKeyHex: z.string(),
   hasUdp: z.boolean(),
+  tcp: z.array(z.object({ host: z.string(), port: z.number() })),
 });
 const dialledSchema = z.discriminatedUnion("ok", [
   z.object({
@@ -49,13 +50,20 @@ export interface NatGrid extends AsyncDisposable {
   readonly a: z.infer<typeof onlineSchema>;
   readonly b: z.infer<typeof onlineSchema>;
   /** Node b dials node a. */
-  dial(carrier: "udp" | "relay", bulkBytes: number): Promise<Dialled>;
+  dial(carrier: "udp" | "relay" | "link", bulkBytes: number): Promise<Dialled>;
 }
 
 /** `prepare` is done before a process of the grid starts. */
 export async function startNatGrid(
   nats: { readonly a: Omit<NatSpec, "lan">; readonly b: Omit<NatSpec, "lan"> },
-  prepare?: (lab: NatGrid["lab"]) => Promise<void>,
+  {
+    prepare,
+    hasLink = false,
+  }: {
+    readonly prepare?: (lab: NatGrid["lab"]) => Promise<void>;
+    /** Nodes have links over all carriers; without it, the carriers one by one. */
+    readonly hasLink?: boolean;
+  } = {},
 ): Promise<NatGrid> {
   const lab = await startNetlab<"coordinator" | "a" | "b", "na" | "nb">({
     hosts: { coordinator: {}, a: { lan: "home-a" }, b: { lan: "home-b" } },
@@ -83,7 +91,7 @@ export async function startNatGrid(
     const ready = readySchema.parse(await coordinator.next());
     const node = (name: "a" | "b") => {
       const { event: _event, ...settings } = ready;
-      return start(name, "node", { ...settings, name });
+      return start(name, "node", { ...settings, name, hasLink });
     };
     const talks = { a: node("a"), b: node("b") };
     const [a, b] = await Promise.all([talks.a.next(), talks.b.next()]);
@@ -92,8 +100,10 @@ export async function startNatGrid(
       lab,
       ...nodes,
       dial: async (carrier, bulkBytes) => {
-        const { nodeId, publicKeyHex } = nodes.a;
-        talks.b.tell({ carrier, nodeId, publicKeyHex, bulkBytes });
+        const { nodeId, publicKeyHex, tcp } = nodes.a;
+        const host = lab.host("a").publicAddress;
+        const outside = host === null ? [] : tcp.slice(0, 1).map(({ port }) => ({ host, port }));
+        talks.b.tell({ carrier, nodeId, publicKeyHex, tcp: [...tcp, ...outside], bulkBytes });
         return dialledSchema.parse(await talks.b.next());
       },
       [Symbol.asyncDispose]: stop,

@@ -9,12 +9,18 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { z } from "zod";
+import { SystemClock } from "../../src/adapters/clock-system/system-clock.ts";
+import { SystemRandom } from "../../src/adapters/clock-system/system-random.ts";
+import { NodeCrypto } from "../../src/adapters/crypto-node/node-crypto.ts";
 import { RelayCarrier } from "../../src/adapters/peer-relay/relay-carrier.ts";
+import { openTcpCarrier } from "../../src/adapters/peer-tcp/tcp-carrier.ts";
 import { openUdpCarrier } from "../../src/adapters/peer-udp/udp-carrier.ts";
+import { openPeerNetwork } from "../../src/agent/peering/peer-network.ts";
 import { describeFault } from "../../src/domain/fault.ts";
 import { nodeId } from "../../src/domain/ids.ts";
 import type { PeerCarrier, PeerConnection } from "../../src/ports/peer-carrier.ts";
-import { startRelayGrid } from "./relay-grid.ts";
+import type { PeerNetwork } from "../../src/ports/peer-link.ts";
+import { SILENT_LOG, startRelayGrid } from "./relay-grid.ts";
 import { startRelayNode } from "./relay-node.ts";
 
 const coordinatorSchema = z.object({ host: z.string(), port: z.number().int(), hasUdp: z.boolean() });
@@ -25,11 +31,14 @@ const nodeSchema = z.object({
   gridId: z.string(),
   joinToken: z.string(),
   bootstrap: z.array(z.object({ host: z.string(), port: z.number() })),
+  /** A link over all carriers, instead of the carriers one by one. */
+  hasLink: z.boolean(),
 });
 const orderSchema = z.object({
-  carrier: z.enum(["udp", "relay"]),
+  carrier: z.enum(["udp", "relay", "link"]),
   nodeId: z.string(),
   publicKeyHex: z.string(),
+  tcp: z.array(z.object({ host: z.string(), port: z.number() })),
   bulkBytes: z.number().int(),
 });
 
@@ -55,18 +64,89 @@ async function node(options: z.infer<typeof nodeSchema>): Promise<void> {
       ? null
       : await openUdpCarrier({ keyPair, bootstrap: options.bootstrap, port: 0, bindHost: "0.0.0.0" });
   await udp?.listening;
-  for (const carrier of [udp, relay]) carrier?.onConnection(answerAll);
+  const tcp = options.hasLink ? await openTcpCarrier({ keyPair, host: "0.0.0.0", port: 0 }) : null;
+  const network =
+    tcp === null
+      ? null
+      : servedNetwork(openPeerNetwork({ ...systemPorts(), carriers: [tcp, ...(udp === null ? [] : [udp]), relay] }));
+  if (network === null) for (const carrier of [udp, relay]) carrier?.onConnection(answerAll);
   say({
     event: "online",
     nodeId: id,
     publicKeyHex,
     hasUdp: udp?.endpoints().hasUdp ?? false,
+    tcp: tcp?.endpoints().tcp ?? [],
   });
   for await (const line of createInterface({ input: process.stdin })) {
     const order = orderSchema.parse(JSON.parse(line));
+    if (network !== null) {
+      await fetchOverLink(network, { ...order, hasUdp: udp?.endpoints().hasUdp ?? false });
+      continue;
+    }
     const carrier: PeerCarrier | null = order.carrier === "udp" ? udp : relay;
     if (carrier === null) say({ event: "dialled", carrier: order.carrier, ok: false, why: "no carrier", ms: 0 });
     else await dial(carrier, order);
+  }
+}
+
+function systemPorts() {
+  return { clock: new SystemClock(), random: new SystemRandom(), crypto: new NodeCrypto(), log: SILENT_LOG };
+}
+
+/** Admits everybody, and has as many bytes as are asked for. */
+function servedNetwork(network: PeerNetwork): PeerNetwork {
+  network.serve({
+    admit: () => ({ ok: true, expiresAtMs: Date.now() + 3_600_000 }),
+    onFetch: async (request) => ({
+      ok: true,
+      totalBytes: Number(Buffer.from(request).toString()),
+      read: async (_offset, length) => new Uint8Array(length),
+      close: () => undefined,
+    }),
+    onMessage: () => undefined,
+  });
+  return network;
+}
+
+async function fetchOverLink(
+  network: PeerNetwork,
+  order: z.infer<typeof orderSchema> & { readonly hasUdp: boolean },
+): Promise<void> {
+  const startedMs = performance.now();
+  const signal = AbortSignal.timeout(60_000);
+  const endpoints = { tcp: order.tcp, hasUdp: true };
+  try {
+    const target = { nodeId: nodeId(order.nodeId), publicKeyHex: order.publicKeyHex, endpoints };
+    const link = await network.connect(target, "a credential", signal);
+    const openMs = performance.now() - startedMs;
+    const began = link.carrier();
+    let firstByteMs: number | null = null;
+    const options = { signal, totalBytes: order.bulkBytes, bytesPerSecondMin: 1 };
+    let received = 0;
+    for await (const part of link.fetch(Buffer.from(String(order.bulkBytes)), options)) {
+      firstByteMs ??= performance.now() - startedMs;
+      received += part.length;
+    }
+    const seconds = (performance.now() - startedMs - (firstByteMs ?? 0)) / 1_000;
+    say({
+      event: "dialled",
+      carrier: "link",
+      ok: received === order.bulkBytes,
+      openMs,
+      firstByteMs,
+      bytesPerSecond: received / seconds,
+      remote: `${began} to ${link.carrier()}`,
+      peerKeyHex: link.peerKeyHex,
+    });
+    link.close("measured");
+  } catch (thrown) {
+    say({
+      event: "dialled",
+      carrier: "link",
+      ok: false,
+      ms: performance.now() - startedMs,
+      why: describeFault(thrown),
+    });
   }
 }
 
