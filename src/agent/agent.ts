@@ -58,6 +58,8 @@ export interface Agent {
   readonly nodeId: NodeId;
   state(): AgentState;
   replicas(): readonly ReplicaReport[];
+  /** Something other than the agent's own work changed what lies on the disk: the coordinator is told. Never rejects. */
+  lookAtWeights(): Promise<void>;
   /** Resolves at the first welcome; rejects with a `FallowError` when the coordinator refuses for good, or at the abort. */
   whenOnline(signal: AbortSignal): Promise<void>;
   /** The owner wants the machine: running attempts move, engines end, memory is free when it resolves. */
@@ -110,6 +112,7 @@ export function createAgent(ports: AgentPorts, options: AgentOptions): Agent {
     nodeId: membership.nodeId,
     state: () => stateOf(membership.status),
     replicas: () => runner.replicas(),
+    lookAtWeights: () => runner.lookAtWeights(),
     whenOnline: (signal) => whenOnline(membership, waiters, signal),
     yieldNow: async (reason) => {
       ports.peers?.onYield?.(true);

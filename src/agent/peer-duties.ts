@@ -14,10 +14,22 @@ export interface NewsDuty {
   onLineDown(): void;
 }
 
-export class PeerDuties implements PeerHandler {
-  readonly #parts: { readonly weights: PeerHandler; readonly relay: RelayDuty | null; readonly news: NewsDuty | null };
+/** Reads the disk while nobody needs it. */
+export interface IdleDuty {
+  giveWay(): void;
+}
 
-  constructor(parts: { weights: PeerHandler; relay: RelayDuty | null; news: NewsDuty | null }) {
+interface PeerParts {
+  readonly weights: PeerHandler;
+  readonly relay: RelayDuty | null;
+  readonly news: NewsDuty | null;
+  readonly idle?: () => IdleDuty;
+}
+
+export class PeerDuties implements PeerHandler {
+  readonly #parts: PeerParts;
+
+  constructor(parts: PeerParts) {
     this.#parts = parts;
   }
 
@@ -43,5 +55,6 @@ export class PeerDuties implements PeerHandler {
 
   onYield(isYielding: boolean): void {
     this.#parts.weights.onYield?.(isYielding);
+    if (isYielding) this.#parts.idle?.().giveWay();
   }
 }

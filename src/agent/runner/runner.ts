@@ -107,6 +107,11 @@ export class Runner implements WorkHandler {
     }
   }
 
+  /** Something other than a load or an order changed what lies on the disk. */
+  lookAtWeights(): Promise<void> {
+    return this.#shelf.lookAgain();
+  }
+
   replicas(): readonly ReplicaReport[] {
     return [...this.#replicas.values()].map((replica) => replica.report());
   }

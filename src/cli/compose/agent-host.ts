@@ -12,6 +12,7 @@ import { WebSocketDialer } from "../../adapters/link-websocket/websocket-dialer.
 import { keptNodeIdentity } from "../../adapters/node-identity/node-identity.ts";
 import { HttpWeightsSource } from "../../adapters/weights-http/http-weights-source.ts";
 import { type Agent, createAgent } from "../../agent/agent.ts";
+import { Scrubber, type ScrubberPorts } from "../../agent/cache/scrubber.ts";
 import { WeightsSwarm } from "../../agent/cache/swarm/weights-swarm.ts";
 import type { EngineWish } from "../../agent/devices/choose-variant.ts";
 import { PeerDuties } from "../../agent/peer-duties.ts";
@@ -64,6 +65,11 @@ export interface AgentHostOptions {
   readonly onEvent: (event: AgentEvent) => void;
 }
 
+type ScrubberParts = Pick<ScrubberPorts, "clock" | "random" | "log"> & {
+  readonly store: DiskChunkStore;
+  readonly weights: WeightsSwarm;
+};
+
 export interface AgentHost {
   readonly agent: Agent;
   /** Resolves when the agent ended: by the signal, or because the grid refused it for good. */
@@ -114,7 +120,8 @@ export async function startAgentHost(options: AgentHostOptions): Promise<AgentHo
       { keyPair, uploadLimits: limits.upload, downloadLimits: limits.download },
     );
     undo.push(() => weights.close());
-    const peers = new PeerDuties({ weights, relay: ways?.relay ?? null, news: ways?.news ?? null });
+    const { relay = null, news = null } = ways ?? {};
+    const peers = new PeerDuties({ weights, relay, news, idle: () => scrubber });
     const agent = createAgent(
       { ...ports, dialer: new WebSocketDialer(), engines, weights, peers },
       {
@@ -145,6 +152,8 @@ export async function startAgentHost(options: AgentHostOptions): Promise<AgentHo
         },
       },
     );
+    const scrubber = startScrubber(agent, { ...ports, store, weights });
+    undo.push(() => scrubber.stop());
     const watch = new ReplicaWatch(onEvent);
     const fetches = new FetchWatch(onEvent);
     const timer = setInterval(() => {
@@ -162,6 +171,22 @@ export async function startAgentHost(options: AgentHostOptions): Promise<AgentHo
     await stopAll();
     throw thrown;
   }
+}
+
+function startScrubber(agent: Agent, parts: ScrubberParts): Scrubber {
+  const { store, weights, ...ports } = parts;
+  const scrubber = new Scrubber({
+    ...ports,
+    models: () => store.list(),
+    open: (weightsSha256, signal) => weights.openKept(weightsSha256, signal),
+    isIdle: () => weights.isQuiet && agent.replicas().every(({ state }) => state !== "loading"),
+    onDamaged: (weightsSha256) => {
+      weights.onDamaged(weightsSha256);
+      void agent.lookAtWeights();
+    },
+  });
+  scrubber.start();
+  return scrubber;
 }
 
 /** Measuring ends between two runs only; whoever stops need not wait for it, since engines end with this process. */

@@ -6,7 +6,7 @@
 import { describeFault, FallowError } from "../../../domain/fault.ts";
 import { type Sha256Hex, sha256Hex } from "../../../domain/ids.ts";
 import { chunkPlace } from "../../../domain/weights.ts";
-import type { ChunkStore } from "../../../ports/chunk-store.ts";
+import type { ChunkStore, StoredWeights } from "../../../ports/chunk-store.ts";
 import type { Clock } from "../../../ports/clock.ts";
 import type { Crypto, KeyPair } from "../../../ports/crypto.ts";
 import type { Log } from "../../../ports/log.ts";
@@ -157,6 +157,10 @@ export class WeightsSwarm implements WeightsCache, PeerHandler {
     }
   }
 
+  rest(weightsSha256: Sha256Hex): void {
+    this.#models.get(weightsSha256)?.stored.rest();
+  }
+
   async has(weightsSha256: Sha256Hex): Promise<boolean> {
     const models = await this.#ports.store.list();
     return models.some((model) => model.weightsSha256 === weightsSha256 && model.isWhole);
@@ -185,6 +189,27 @@ export class WeightsSwarm implements WeightsCache, PeerHandler {
 
   freeBytes(): Promise<number | null> {
     return this.#ports.store.freeBytes();
+  }
+
+  /** Opens what lies in the store, for the caller to close; null when it is not there, or not this grid's. */
+  async openKept(weightsSha256: Sha256Hex, signal: AbortSignal): Promise<StoredWeights | null> {
+    const { store, source, crypto, log } = this.#ports;
+    const content = await keptContent({ store, source, crypto, log, line: this.#line }, weightsSha256);
+    return content === null ? null : await store.open(content, { signal });
+  }
+
+  /** The grid is known, nothing is being fetched, and the owner is not at the machine. */
+  get isQuiet(): boolean {
+    return (
+      this.#line.gridKeyHex !== null &&
+      !this.#isYielding &&
+      ![...this.#transfers.values()].some(({ transfer }) => transfer.isBusy)
+    );
+  }
+
+  /** Chunks turned out damaged: others are told that they are not here. */
+  onDamaged(weightsSha256: Sha256Hex): void {
+    this.#have.changed(weightsSha256);
   }
 
   // ------------------------------------------------------------ the line
