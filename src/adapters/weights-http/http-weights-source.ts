@@ -16,6 +16,8 @@ import { requestWeights } from "./range-request.ts";
 /** Requests in a row that brought nothing; with the waits between them about half a minute of no coordinator. */
 const FRUITLESS_TRIES_MAX = 6;
 const RETRY_BASE_MS = 250;
+/** Of what a busy coordinator asks for: a place is free as soon as another request ends, and the waits double anyway. */
+const TOLD_MS_MAX = 1_000;
 
 interface Wanted {
   readonly path: string;
@@ -121,7 +123,8 @@ export class HttpWeightsSource implements WeightsSource {
   async #pause(thrown: unknown, tries: number, signal: AbortSignal): Promise<void> {
     const told = thrown instanceof FallowError ? thrown.data["retryAfterMs"] : null;
     const ownMs = RETRY_BASE_MS * 2 ** tries * Math.random();
-    await sleep(Math.max(typeof told === "number" ? told : 0, ownMs), undefined, { signal });
+    const toldMs = typeof told === "number" ? Math.min(told, TOLD_MS_MAX) : 0;
+    await sleep(Math.max(toldMs, ownMs), undefined, { signal });
   }
 
   #unreachable(what: string, data: Readonly<Record<string, unknown>>, cause?: unknown): FallowError {

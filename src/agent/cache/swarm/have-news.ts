@@ -37,6 +37,13 @@ export class HaveNews {
     if (!this.#timers.has(weightsSha256)) this.#tell(weightsSha256);
   }
 
+  /** Tells what is untold, however soon after the last time: for who asks the coordinator for something that depends on it. */
+  flush(weightsSha256: string): void {
+    if (!this.#untold.has(weightsSha256)) return;
+    this.#timers.get(weightsSha256)?.cancel();
+    this.#tell(weightsSha256);
+  }
+
   /** A line came up, or the owner came or went. */
   changedAll(): void {
     for (const { weightsSha256 } of this.#ports.models.all()) this.changed(weightsSha256);

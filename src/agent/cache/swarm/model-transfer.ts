@@ -35,6 +35,8 @@ export interface TransferDuties {
   mayMove(): boolean;
   /** A chunk is here: others may have it too. */
   onKept(): void;
+  /** Others may have it at once: the coordinator must know before it is asked for more. */
+  tellHave(): void;
   /** Someone waits, or nobody does any more. */
   onBusy(): void;
 }
@@ -98,6 +100,7 @@ export class ModelTransfer {
         this.#movedAtMs = ports.clock.monoMs();
       },
       keep: (chunk, bytes, from) => this.#keep(chunk, bytes, from),
+      tellHave: () => duties.tellHave(),
       fail: (cause) => this.#fail(cause),
       changed: () => this.#pumpSoon(),
     };

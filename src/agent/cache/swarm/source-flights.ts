@@ -14,15 +14,17 @@ import { WIRE_BOUNDS } from "../../../wire/link-atoms.ts";
 import type { PeerOrder } from "../../session.ts";
 import type { TransferEnv } from "./transfer-env.ts";
 
-/** Requests at once: enough for a lossy line, and what the coordinator allows one node. */
-const READS_MAX = 4;
+/** Requests at once: more than one for a lossy line, and less than the four that the coordinator allows a node, since it ends one a moment later. */
+const READS_MAX = 3;
 /** Chunks of one request: each saves a round trip, and one that is cut costs a part of a chunk. */
 const CHUNKS_PER_READ = 4;
-/** Asked for at once: some seconds of a fast line. A slow node keeps few chunks from the others. */
-const CLAIM_CHUNKS = 24;
+/** Held at once, those on their way included: a slow node keeps few chunks from the others, and a fast one never waits for an answer. */
+const CLAIM_CHUNKS = 32;
 /** With fewer than this in hand more are asked for, so that the line does not stand still meanwhile. */
 const CLAIMS_LOW = 12;
 const ANSWER_MS_MAX = 10_000;
+/** Between two questions: each brings the news of all chunks that are here along. */
+const ASK_EVERY_MS = 200;
 /** After a read that failed: the coordinator is away or busy. */
 const FAILED_REST_MS = 1_000;
 /** How often the source may send a chunk of another digest before it is believed to have another file. */
@@ -35,7 +37,9 @@ export class SourceFlights {
   readonly #env: TransferEnv;
   /** Given to this node and not begun, ascending; until when it may be taken. */
   readonly #claims = new Map<number, number>();
+  readonly #reading = new Set<number>();
   #askedAtMs: number | null = null;
+  #lastAskMs = Number.NEGATIVE_INFINITY;
   /** Neither asked nor read before. */
   #askAgainAtMs = 0;
   #readAgainAtMs = 0;
@@ -62,7 +66,9 @@ export class SourceFlights {
     const nowMs = clock.monoMs();
     this.#askedAtMs = null;
     if (!areRunsValid(runs, model.chunkCount)) return;
-    for (const chunk of ChunkSet.of(model.chunkCount, runs)) this.#claims.set(chunk, nowMs + ttlMs);
+    for (const chunk of ChunkSet.of(model.chunkCount, runs)) {
+      if (!this.#reading.has(chunk) && !model.stored.have.has(chunk)) this.#claims.set(chunk, nowMs + ttlMs);
+    }
     // Nothing new: what there is, others bring, or it is on its way here.
     if (runs.length === 0) this.#askAgainAtMs = nowMs + retryAfterMs;
   }
@@ -93,15 +99,25 @@ export class SourceFlights {
   #ask(unreachable: readonly NodeId[], nowMs: number): void {
     const { line, model, next } = this.#env;
     const isAsked = this.#askedAtMs !== null && nowMs - this.#askedAtMs < ANSWER_MS_MAX;
-    if (isAsked || nowMs < this.#askAgainAtMs || this.#claims.size >= CLAIMS_LOW) return;
-    const free = next().orphans();
-    for (const chunk of this.#claims.keys()) free.delete(chunk);
-    if (free.size === 0) return;
+    if (
+      isAsked ||
+      nowMs < this.#askAgainAtMs ||
+      nowMs - this.#lastAskMs < ASK_EVERY_MS ||
+      this.#claims.size >= CLAIMS_LOW
+    )
+      return;
+    const need = next().orphans();
+    if ([...need].every((chunk) => this.#claims.has(chunk))) return;
+    // Those on their way count too: of what is left, the coordinator gives each node its share.
+    for (const chunk of this.#reading) need.add(chunk);
     this.#askedAtMs = nowMs;
+    this.#lastAskMs = nowMs;
+    // What was brought makes room for more.
+    this.#env.tellHave();
     line.send({
       type: "weights.claim",
       weightsSha256: model.weightsSha256,
-      need: free
+      need: need
         .runs()
         .slice(0, WIRE_BOUNDS.chunkRunsMax)
         .map(([from, count]) => [from, count]),
@@ -121,7 +137,10 @@ export class SourceFlights {
     this.#reads += 1;
     void this.#read(run, this.#stopping.signal).finally(() => {
       this.#reads -= 1;
-      for (const { chunk } of run) this.#env.next().release(chunk, "source");
+      for (const { chunk } of run) {
+        this.#reading.delete(chunk);
+        this.#env.next().release(chunk, "source");
+      }
       buffers.give(chunkBytes);
       this.#env.changed();
     });
@@ -139,7 +158,9 @@ export class SourceFlights {
       if (!follows || run.length >= CHUNKS_PER_READ) break;
       this.#claims.delete(chunk);
       // One that is here, or comes from a holder by now, is left to it.
-      if (next().takeFromSource(chunk, clock.monoMs())) run.push({ chunk, place });
+      if (!next().takeFromSource(chunk, clock.monoMs())) continue;
+      this.#reading.add(chunk);
+      run.push({ chunk, place });
     }
     return run;
   }

@@ -32,6 +32,8 @@ export interface TransferEnv extends SwarmPorts {
   moved(bytes: number): void;
   /** Verifies and keeps a whole chunk. Rejects when the disk does not take it. */
   keep(chunk: number, bytes: Uint8Array, from: Supplier): Promise<"kept" | "bad">;
+  /** Tells the coordinator at once what is here. */
+  tellHave(): void;
   /** The transfer cannot go on: its disk is full, or the source has something else. */
   fail(cause: unknown): void;
   /** Something ended or is new: there may be more to begin. */

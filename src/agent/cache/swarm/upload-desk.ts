@@ -98,12 +98,18 @@ export class UploadDesk {
           throw thrown;
         });
         this.#sentBytes += part.length;
+        // The link keeps the answer for a while, to read it again after a cut; its place is free.
+        if (offset + length >= bytes) this.#end(upload, weightsSha256);
         return part;
       },
       close: () => {
         upload.abort();
-        if (this.#running.delete(upload)) onChange(weightsSha256);
+        this.#end(upload, weightsSha256);
       },
     };
+  }
+
+  #end(upload: AbortController, weightsSha256: string): void {
+    if (this.#running.delete(upload)) this.#ports.onChange(weightsSha256);
   }
 }

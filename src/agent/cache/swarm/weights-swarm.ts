@@ -3,9 +3,11 @@
  * the machine's store, and served to others while the owner lets it. One transfer for each model; one that somebody waits for holds
  * those back that run ahead of need. docs/weights.md tells the whole.
  */
+
+import type { ChunkSet } from "../../../domain/chunk-set.ts";
 import { describeFault, FallowError } from "../../../domain/fault.ts";
 import { type Sha256Hex, sha256Hex } from "../../../domain/ids.ts";
-import { chunkPlace } from "../../../domain/weights.ts";
+import type { LayerShare, WeightsManifest } from "../../../domain/weights.ts";
 import type { ChunkStore, StoredWeights } from "../../../ports/chunk-store.ts";
 import type { Clock } from "../../../ports/clock.ts";
 import type { Crypto, KeyPair } from "../../../ports/crypto.ts";
@@ -15,7 +17,7 @@ import type { Random } from "../../../ports/random.ts";
 import type { CachedWeights, WeightsCache, WeightsWant } from "../../../ports/weights-cache.ts";
 import type { WeightsSource } from "../../../ports/weights-source.ts";
 import { NO_LIMITS, type TransferLimits } from "../../../scheduler/distribution/transfer-limits.ts";
-import { chunksOfLayers, isShareOf } from "../../../weights/chunks-of-layers.ts";
+import { bytesOfChunks, chunksOfLayers, isShareOf } from "../../../weights/chunks-of-layers.ts";
 import type { Line, PeerHandler, PeerOrder } from "../../session.ts";
 import { ByteBudget } from "./byte-budget.ts";
 import { CoordinatorLine } from "./coordinator-line.ts";
@@ -137,16 +139,12 @@ export class WeightsSwarm implements WeightsCache, PeerHandler {
     const { weightsSha256, layers = null } = want;
     const model = await this.#opened(weightsSha256, signal);
     const { manifest } = model.content;
-    if (layers !== null && !isShareOf(manifest, layers)) {
-      const what = `layers ${layers.first} to ${layers.first + layers.count - 1} of a model of ${manifest.layerCount}`;
-      throw new FallowError("weights-share-invalid", what, { data: { weightsSha256, ...layers } });
-    }
-    const need = chunksOfLayers(manifest, layers);
+    const need = neededChunks(manifest, layers);
     for (let tries = 1; ; tries++) {
       if (!model.stored.have.includes(need)) await this.#fetch(model, want, { need, signal, onProgress });
       try {
         const path = await model.stored.path(layers === null ? undefined : need, { signal });
-        onProgress([...need].reduce((sum, chunk) => sum + chunkPlace(manifest, chunk).bytes, 0));
+        onProgress(bytesOfChunks(manifest, need));
         return path;
       } catch (thrown) {
         const isIncomplete = thrown instanceof FallowError && thrown.code === "weights-incomplete";
@@ -155,6 +153,11 @@ export class WeightsSwarm implements WeightsCache, PeerHandler {
         this.#have.changed(weightsSha256);
       }
     }
+  }
+
+  async bytesOf({ weightsSha256, layers = null }: WeightsWant, { signal }: { signal: AbortSignal }): Promise<number> {
+    const { manifest } = (await this.#opened(weightsSha256, signal)).content;
+    return bytesOfChunks(manifest, neededChunks(manifest, layers));
   }
 
   rest(weightsSha256: Sha256Hex): void {
@@ -177,7 +180,7 @@ export class WeightsSwarm implements WeightsCache, PeerHandler {
     const models = await this.#ports.store.list();
     return models
       .filter(({ isWhole }) => !isWhole)
-      .map(({ weightsSha256, onDiskBytes }) => ({ weightsSha256, fileBytes: onDiskBytes }));
+      .map(({ weightsSha256, onDiskBytes, totalBytes }) => ({ weightsSha256, fileBytes: onDiskBytes, totalBytes }));
   }
 
   async remove(weightsSha256: Sha256Hex): Promise<void> {
@@ -290,18 +293,14 @@ export class WeightsSwarm implements WeightsCache, PeerHandler {
   async #fetch(
     model: OpenModel,
     want: WeightsWant,
-    {
-      need,
-      signal,
-      onProgress,
-    }: { need: ReturnType<typeof chunksOfLayers>; signal: AbortSignal; onProgress: (doneBytes: number) => void },
+    { need, signal, onProgress }: { need: ChunkSet; signal: AbortSignal; onProgress: (doneBytes: number) => void },
   ): Promise<void> {
     if (this.#shared.download.isShut) {
       const what = `the owner of this machine lets nothing be downloaded in these quiet hours: ${want.weightsSha256} is not here`;
       throw new FallowError("weights-unreachable", what, { data: { weightsSha256: want.weightsSha256 } });
     }
     const running = this.#running(model, want);
-    running.neededBytes = [...need].reduce((sum, chunk) => sum + chunkPlace(model.content.manifest, chunk).bytes, 0);
+    running.neededBytes = bytesOfChunks(model.content.manifest, need);
     await running.transfer.want({
       need,
       isIdle: want.isIdle ?? false,
@@ -320,6 +319,7 @@ export class WeightsSwarm implements WeightsCache, PeerHandler {
     const transfer: ModelTransfer = new ModelTransfer(model, this.#shared, {
       mayMove: () => this.#mayMove(transfer),
       onKept: () => this.#have.changed(weightsSha256),
+      tellHave: () => this.#have.flush(weightsSha256),
       onBusy: () => this.#lookAll(),
     });
     const running = { transfer, label: label ?? weightsSha256.slice(0, LABEL_CHARS), doneBytes: 0, neededBytes: 0 };
@@ -354,4 +354,10 @@ export class WeightsSwarm implements WeightsCache, PeerHandler {
       log.warn({ cause: describeFault(thrown) }, "stored weights cannot be served");
     }
   }
+}
+
+function neededChunks(manifest: WeightsManifest, layers: LayerShare | null): ChunkSet {
+  if (layers === null || isShareOf(manifest, layers)) return chunksOfLayers(manifest, layers);
+  const what = `layers ${layers.first} to ${layers.first + layers.count - 1} of a model of ${manifest.layerCount}`;
+  throw new FallowError("weights-share-invalid", what, { data: { weightsSha256: manifest.weightsSha256, ...layers } });
 }
