@@ -149,6 +149,7 @@ describe("parts of weights", () => {
     const tensors = fc.uniqueArray(fc.tuple(name, fc.integer({ min: 1, max: 5_000 })), {
       selector: ([text]) => text,
       maxLength: 40,
+      size: "max",
     });
     fc.assert(
       fc.property(
@@ -160,6 +161,22 @@ describe("parts of weights", () => {
         },
       ),
     );
+  });
+
+  test("leave out a hole between two tensors of one layer, and take padding along", () => {
+    const tensor = (name: string, offset: number, sizeBytes: number): GgufTensor => ({
+      name,
+      dimensions: [sizeBytes],
+      type: 24,
+      offset,
+      sizeBytes,
+    });
+    const tensors = [tensor("blk.0.a", 4096, 100), tensor("blk.0.b", 4224, 100), tensor("blk.0.c", 8192, 100)];
+    const parts = weightsParts([{ ...headerWith([]), tensors, fileBytes: 9000 }], 1);
+    expect(parts.find(({ kind }) => kind === "layer")?.ranges).toEqual([
+      { file: 0, offset: 4096, bytes: 228 },
+      { file: 0, offset: 8192, bytes: 100 },
+    ]);
   });
 
   test("of a model without an output matrix say that its end reads the embedding too", () => {
