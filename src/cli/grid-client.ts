@@ -36,6 +36,8 @@ export interface GridAnswer {
 export interface GridCall {
   readonly method?: "GET" | "POST" | "DELETE";
   readonly body?: unknown;
+  /** What kind of answer is wanted; events come as lines of JSON with `application/x-ndjson`. */
+  readonly accept?: string;
   readonly signal?: AbortSignal;
 }
 
@@ -119,6 +121,7 @@ function send(
   const body = call.body === undefined ? null : JSON.stringify(call.body);
   const headers = {
     ...(grid.key === null ? {} : { authorization: `Bearer ${grid.key}` }),
+    ...(call.accept === undefined ? {} : { accept: call.accept }),
     ...(body === null ? {} : { "content-type": "application/json", "content-length": Buffer.byteLength(body) }),
   };
   const pin = grid.certificateSha256;

@@ -1,6 +1,7 @@
 /** Commands that talk to a running grid. */
 import type { Command } from "commander";
 import { decimalNumber, wholeNumber, withCommonOptions } from "./command-options.ts";
+import { addModelCommands } from "./program-models.ts";
 
 const limit = wholeNumber({ min: 1, max: 1_000 });
 const client = { isClient: true } as const;
@@ -8,7 +9,7 @@ const client = { isClient: true } as const;
 export function addGridCommands(program: Command): void {
   addStatus(program);
   addNodes(program);
-  addModels(program);
+  addModelCommands(program);
   addKeys(program);
   addChat(program);
   addReceipts(program);
@@ -62,41 +63,6 @@ function addNodes(program: Command): void {
       await orderNode(action, node, options);
     });
   }
-}
-
-function addModels(program: Command): void {
-  const models = program.command("models").description("list, add or remove models");
-  withCommonOptions(models.command("list", { isDefault: true }).description("list models"), client).action(
-    async (options) => {
-      const { listModels } = await import("./commands/models.ts");
-      await listModels(options);
-    },
-  );
-  const add = models
-    .command("add")
-    .description("register a GGUF file of the coordinator's machine; all facts are read from the file")
-    .argument("<file.gguf>")
-    .option("--id <id>", "name that callers use (default: from the file)")
-    .option("--price-in <micro-usd>", "per million prompt tokens", wholeNumber({ min: 0, max: 1e9 }))
-    .option("--price-out <micro-usd>", "per million output tokens", wholeNumber({ min: 0, max: 1e9 }))
-    .option("--warm <replicas>", "replicas that are kept ready", wholeNumber({ min: 0, max: 1_000 }));
-  withCommonOptions(add, client).action(async (file: string, options) => {
-    const { addModel } = await import("./commands/models.ts");
-    await addModel(file, options);
-  });
-  withCommonOptions(models.command("show").description("show one model").argument("<model>"), client).action(
-    async (model: string, options) => {
-      const { showModel } = await import("./commands/models.ts");
-      await showModel(model, options);
-    },
-  );
-  withCommonOptions(
-    models.command("rm").description("remove a model from the grid; its file stays").argument("<model>"),
-    client,
-  ).action(async (model: string, options) => {
-    const { removeModel } = await import("./commands/models.ts");
-    await removeModel(model, options);
-  });
 }
 
 function addKeys(program: Command): void {

@@ -5,6 +5,9 @@
 import type { Context } from "hono";
 import { describeFault, FallowError } from "../../domain/fault.ts";
 
+/** The signal tells both ends of a stream: its last event was sent, or its reader left. */
+const OVER = new FallowError("aborted", "the events are over");
+
 export function eventStream(context: Context, start: (signal: AbortSignal) => AsyncIterable<unknown>): Response {
   const isLines = /application\/x-ndjson/.test(context.req.header("accept") ?? "");
   const left = new AbortController();
@@ -17,13 +20,18 @@ export function eventStream(context: Context, start: (signal: AbortSignal) => As
       pull: async (controller) => {
         try {
           const { done, value } = await events.next();
-          if (done === true) controller.close();
-          else controller.enqueue(framed(value));
+          if (done !== true) {
+            controller.enqueue(framed(value));
+            return;
+          }
+          controller.close();
+          left.abort(OVER);
         } catch (thrown) {
           if (left.signal.aborted) return;
           const code = thrown instanceof FallowError ? thrown.code : "internal";
           controller.enqueue(framed({ event: "error", code, message: describeFault(thrown) }));
           controller.close();
+          left.abort(OVER);
         }
       },
       cancel: async () => {

@@ -27,7 +27,7 @@ export interface IntakeRequest {
   readonly terms: ModelTerms;
 }
 
-/** Two downloads fill most lines; more would share them. */
+/** Two downloads fill most lines; more would share them. As many files of this machine are read beside them. */
 const RUNNING_MAX = 2;
 /** Jobs that wait, run or rest with partial files: each may hold a model's size of disk. */
 export const JOBS_MAX = 64;
@@ -78,12 +78,15 @@ export class ModelIntake {
 
   /** A job for the reference; the one that rests or runs when there is one with the same terms. */
   async add(request: IntakeRequest): Promise<Outcome<JobView>> {
-    const same = [...this.#jobs.values()].find(({ note, state }) => state !== "done" && isSame(note, request));
+    const terms = givenTerms(request.terms);
+    const same = [...this.#jobs.values()].find((job) => isSame(job, request.reference, terms));
     if (same !== undefined) {
-      if (isResting(same.state)) await this.#resume(same);
+      if (isResting(same.state)) await this.#resume(same, terms);
       return ok(this.#view(same));
     }
-    const open = [...this.#jobs.values()].filter(({ state }) => state !== "done").length;
+    const open = [...this.#jobs.values()].filter(
+      ({ state, note }) => !isResting(state) || note.resolved !== null,
+    ).length;
     if (open >= JOBS_MAX) {
       return refuse("queue-full", `${open} models are on their way, at most ${JOBS_MAX} may be: cancel one`, {});
     }
@@ -92,7 +95,7 @@ export class ModelIntake {
       version: 1,
       jobId: `job_${toHex(random.bytes(JOB_ID_BYTES))}`,
       reference: request.reference,
-      terms: givenTerms(request.terms),
+      terms,
       createdAtMs: Math.floor(clock.wallMs()),
       isWaiting: false,
       error: null,
@@ -180,9 +183,10 @@ export class ModelIntake {
 
   #next(): void {
     if (this.#isStopped) return;
-    const running = [...this.#jobs.values()].filter(({ run }) => run !== null).length;
-    const waiting = [...this.#jobs.values()].filter(({ state, run }) => state === "queued" && run === null);
-    for (const job of waiting.slice(0, Math.max(0, RUNNING_MAX - running))) {
+    for (const job of [...this.#jobs.values()]) {
+      if (job.state !== "queued" || job.run !== null) continue;
+      const running = [...this.#jobs.values()].filter((one) => one.run !== null && isLocal(one) === isLocal(job));
+      if (running.length >= RUNNING_MAX) continue;
       const stop = new AbortController();
       job.state = "running";
       job.run = { stop, ended: this.#run(job, stop.signal) };
@@ -219,11 +223,13 @@ export class ModelIntake {
     const { log } = this.#ports;
     const code = thrown instanceof FallowError ? thrown.code : "internal";
     const message = thrown instanceof FallowError ? thrown.message : describeFault(thrown);
+    // What was never resolved has no partial files.
+    const isFinal = FINAL.has(code) || job.note.resolved === null;
     log.warn(
       { jobId: job.note.jobId, reference: job.note.reference, code, cause: describeFault(thrown) },
       "model did not come",
     );
-    await this.#rest(job, "failed", { code, message }, FINAL.has(code) ? "throw away" : "keep");
+    await this.#rest(job, "failed", { code, message }, isFinal ? "throw away" : "keep");
   }
 
   #watch(job: Job, signal: AbortSignal): IntakeWatch {
@@ -263,8 +269,8 @@ export class ModelIntake {
     job.progress.changed();
   }
 
-  async #resume(job: Job): Promise<void> {
-    job.note = { ...job.note, isWaiting: false, error: null };
+  async #resume(job: Job, terms: JobNote["terms"]): Promise<void> {
+    job.note = { ...job.note, terms, isWaiting: false, error: null };
     job.progress.again();
     await this.#ports.incoming.note(job.note.jobId, JSON.stringify(job.note));
     job.state = "queued";
@@ -298,8 +304,15 @@ export interface SeenView {
   readonly view: JobView;
 }
 
-function isSame(note: JobNote, { reference, terms }: IntakeRequest): boolean {
-  return note.reference === reference && (terms.id === undefined || terms.id === note.terms.id);
+/** A job that rests is taken up with other terms too; one that runs has its own. */
+function isSame({ note, state }: Job, reference: string, terms: JobNote["terms"]): boolean {
+  if (state === "done" || note.reference !== reference || note.terms.id !== terms.id) return false;
+  return isResting(state) || JSON.stringify(note.terms) === JSON.stringify(terms);
+}
+
+/** Files of this machine wait for no download. */
+function isLocal({ note }: Job): boolean {
+  return /^(\/|[A-Za-z]:[\\/])/.test(note.reference);
 }
 
 /** Keys that are undefined are left out: a note is JSON. */
