@@ -156,7 +156,10 @@ describe("claims", () => {
     const ann = pick(agents, 0);
     await weights.have(ann, []);
     const given = await weights.claim(ann, { chunksMax: 8 });
+    await weights.have(ann, [[Math.min(...given), 4]]);
+    weights.say(ann, { type: "weights.done", weightsSha256: weights.sha256 });
     await weights.have(ann, [[Math.min(...given), 8]]);
+    expect(weights.tracker.swarms()[0]?.peerChunks).toBe(0);
     await weights.have(ann, [[0, CHUNKS]]);
     expect(weights.tracker.swarms()[0]?.peerChunks).toBe(CHUNKS - 8);
   });

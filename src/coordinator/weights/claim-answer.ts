@@ -43,9 +43,12 @@ export function answerClaim(question: ClaimQuestion, swarm: Swarm, ports: Naming
   for (const holder of swarm.holdings.keys()) if (!isNameableTo(nodeId, holder, swarm, ports)) unreachable.add(holder);
   const share = Math.max(CLAIM_SHARE_MIN, Math.ceil(need.size / Math.max(1, swarm.wants.size)));
   const chunksMax = Math.min(question.chunksMax, isIdle ? IDLE_CLAIM_MAX : share);
-  const before = swarm.claims.heldBy(nodeId).size;
+  const before = new Set(swarm.claims.heldBy(nodeId));
   const answer = swarm.claims.claim({ nodeId, need, chunksMax, unreachable, isIdle }, nowMs);
-  swarm.account(nodeId).claimedChunks += Math.max(0, swarm.claims.heldBy(nodeId).size - before);
+  swarm.countClaimed(
+    nodeId,
+    [...swarm.claims.heldBy(nodeId)].filter((chunk) => !before.has(chunk)),
+  );
   const runs = answer.runs.map(([from, count]): [number, number] => [from, count]);
   return {
     type: "weights.claimed",

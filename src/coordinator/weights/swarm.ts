@@ -39,6 +39,9 @@ export interface SourceAccount {
   sentBytes: number;
   /** Ever claimed; a chunk that was claimed twice counts twice. */
   claimedChunks: number;
+  readonly claimed: ChunkSet;
+  /** It takes all from the source, without claims. */
+  isAlone: boolean;
 }
 
 /** Nodes that are followed for one model; the others fetch and are not named to anybody. */
@@ -84,10 +87,8 @@ export class Swarm {
     const before = this.holdings.get(nodeId);
     if (before === undefined && this.holdings.size >= HOLDINGS_MAX) return false;
     const have = ChunkSet.of(this.chunkCount, told.runs);
-    let fromSource = 0;
-    for (const chunk of this.claims.heldBy(nodeId)) if (have.has(chunk)) fromSource += 1;
     const gained = before === undefined ? 0 : have.size - before.have.countCommon(have);
-    this.peerChunks += Math.max(0, gained - fromSource);
+    if (before !== undefined && gained > 0) this.peerChunks += this.#fromPeers(nodeId, have.minus(before.have));
     if (before?.network !== network) {
       this.#leaveNetwork(nodeId, before?.network ?? null);
       if (network !== null) this.#byNetwork.set(network, (this.#byNetwork.get(network) ?? new Set()).add(nodeId));
@@ -95,6 +96,22 @@ export class Swarm {
     this.holdings.set(nodeId, { have, uploads, uploadsMax, network });
     this.#count(nodeId, isNameable, nowMs);
     return before === undefined || gained > 0 || before.uploadsMax > 0 !== uploadsMax > 0;
+  }
+
+  /** What it never claimed came from other nodes: claims end with the download, and the news of the last chunks come later. */
+  #fromPeers(nodeId: NodeId, gained: ChunkSet): number {
+    const account = this.accounts.get(nodeId);
+    if (account?.isAlone === true) return 0;
+    return gained.size - (account === undefined ? 0 : gained.countCommon(account.claimed));
+  }
+
+  /** Chunks that it may take from the source from here on. */
+  countClaimed(nodeId: NodeId, chunks: Iterable<number>): void {
+    const account = this.account(nodeId);
+    for (const chunk of chunks) {
+      account.claimed.add(chunk);
+      account.claimedChunks += 1;
+    }
   }
 
   /** Whether it may be named to others changed. */
@@ -154,7 +171,12 @@ export class Swarm {
   }
 
   account(nodeId: NodeId): SourceAccount {
-    const account = this.accounts.get(nodeId) ?? { sentBytes: 0, claimedChunks: 0 };
+    const account = this.accounts.get(nodeId) ?? {
+      sentBytes: 0,
+      claimedChunks: 0,
+      claimed: new ChunkSet(this.chunkCount),
+      isAlone: false,
+    };
     this.accounts.set(nodeId, account);
     return account;
   }

@@ -168,7 +168,7 @@ export class WeightsEndpoint {
       const why = `the model's file has ${opened.fileBytes} bytes and was registered with ${fileBytes}`;
       return this.#refuse(500, "internal", why);
     }
-    swarm.account(by.nodeId);
+    swarm.account(by.nodeId).isAlone = !this.#ports.tracker.isPeer(by.nodeId);
     return new Response(this.#stream(opened, bytes, { by, swarm, leave }), { status, headers });
   }
 
