@@ -7,6 +7,7 @@ import { AgentMembership } from "../../src/agent/membership/agent-membership.ts"
 import { RelayAsks } from "../../src/agent/peering/relay-asks.ts";
 import { type NodeId, nodeId } from "../../src/domain/ids.ts";
 import type { KeyPair } from "../../src/ports/crypto.ts";
+import type { Welcome } from "../../src/wire/agent-link.ts";
 import { CAPABILITIES, RecordedWork } from "./membership-grid.ts";
 import { SILENT_LOG } from "./relay-grid.ts";
 
@@ -15,6 +16,8 @@ export interface RelayNode {
   readonly keyPair: KeyPair;
   readonly publicKeyHex: string;
   readonly asks: RelayAsks;
+  /** Of its first link. */
+  readonly welcome: Welcome;
   stop(): Promise<void>;
 }
 
@@ -31,6 +34,7 @@ export async function startRelayNode(join: {
   const target = { url: join.url, certificateSha256: join.certificateSha256 };
   const asks = new RelayAsks(target, ports);
   const online = Promise.withResolvers<NodeId>();
+  const welcomed = Promise.withResolvers<Welcome>();
   const membership = new AgentMembership(
     {
       name: join.name,
@@ -51,7 +55,10 @@ export async function startRelayNode(join: {
       capabilities: () => CAPABILITIES,
       work: new RecordedWork(),
       peers: {
-        onLineUp: (line) => asks.onLineUp(line),
+        onLineUp: (line) => {
+          asks.onLineUp(line);
+          welcomed.resolve(line.welcome);
+        },
         onLineDown: () => asks.onLineDown(),
         onPeerOrder: (order) => {
           if (order.type === "relay.offer" || order.type === "relay.refused") asks.onOrder(order);
@@ -65,6 +72,7 @@ export async function startRelayNode(join: {
     keyPair,
     publicKeyHex: Buffer.from(keyPair.publicKey).toString("hex"),
     asks,
+    welcome: await welcomed.promise,
     stop: async () => {
       await membership.stop({ drainMs: 0 });
     },
