@@ -13,7 +13,7 @@ import { exchange, parsed, readStream, readWhole } from "./support/exchange.ts";
 import { type Grid, makeHome, removeHome, startGrid } from "./support/grid.ts";
 import { askStream, expectBalanced, streamBody, until } from "./support/grid-console.ts";
 
-/** An agent keeps 64 MiB free beside the weights that it fetches. */
+/** Of a disk this small an agent leaves half to its owner. */
 const HOME_MIB = 112;
 const MOUNT = ["unshare", "--mount", "--propagation", "private"];
 const IN_SMALL_HOME = [
