@@ -136,7 +136,7 @@ describe("the table", () => {
         }
       }),
       // Two thousand reports take minutes to shrink.
-      { numRuns: 20, endOnFailure: true },
+      { numRuns: 8, endOnFailure: true },
     );
   });
 
