@@ -1,6 +1,7 @@
 /** The UDP carrier and the grid's bootstrap nodes over real sockets of this machine. */
 
 import { randomBytes } from "node:crypto";
+import type { EventEmitter } from "node:events";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { NodeCrypto } from "../src/adapters/crypto-node/node-crypto.ts";
 import { type BootstrapNodes, startBootstrapNodes } from "../src/adapters/peer-udp/bootstrap.ts";
@@ -151,6 +152,42 @@ describe("a connection over UDP", () => {
     await Promise.all([ended, closed]);
     expect(Buffer.concat(received).equals(bytes)).toBe(true);
     expect(closes).toHaveLength(2);
+  });
+});
+
+interface RawWriter {
+  write(bytes: Uint8Array): boolean;
+}
+
+describe("a peer that breaks the frames", () => {
+  /** A stream of the library's own, to a node that reads nothing. */
+  async function rawStream(): Promise<{ readonly stream: EventEmitter & RawWriter; readonly closed: Promise<string> }> {
+    const member = await startMember();
+    const met = new Promise<PeerConnection>((resolve) => member.carrier.onConnection(resolve));
+    const library = await loadHyperDht();
+    const dht = openGridDht(library, { bootstrap: bootstrap.addresses, host: HERE, port: [0, 1] });
+    toStop.push(() => dht.destroy({ force: true }));
+    const stream = dht.connect(Buffer.from(member.target.publicKeyHex, "hex"));
+    stream.on("error", () => undefined);
+    await new Promise((resolve) => stream.once("open", resolve));
+    const connection = await met;
+    connection.pause();
+    return { stream, closed: new Promise((resolve) => connection.listen({ ...ignore, onClose: resolve })) };
+  }
+
+  test.each([
+    ["a frame of no kind", () => [Buffer.from([7, 1, 2])], "a frame of no kind"],
+    ["credit that nobody needs", () => [Buffer.from([1, 255, 255, 255, 255])], "credit for more than it was sent"],
+    ["an empty message", () => [Buffer.alloc(0), Buffer.from([9])], "a frame of no kind"],
+    [
+      "more than it has credit for",
+      () => Array.from({ length: 70 }, () => Buffer.alloc(65_536)),
+      "more than it had credit for",
+    ],
+  ])("is cut: %s", async (_what, frames, cause) => {
+    const { stream, closed } = await rawStream();
+    for (const frame of frames()) stream.write(frame);
+    expect(await closed).toContain(cause);
   });
 });
 
