@@ -195,6 +195,20 @@ describe("a model from the hub", () => {
     expect(readdirSync(kept)).toEqual(["incoming"]);
   });
 
+  test("that this engine cannot run is refused after its head, while the rest has not come", async () => {
+    const foreign = Buffer.from(TINY);
+    foreign.write("lxama", foreign.indexOf("llama"));
+    hub.put("owner/foreign", { files: { "m-Q8_0.gguf": foreign } });
+    hub.plans.push({ kind: "hold", afterBytes: 2 * CHUNK + 500_000 });
+    const job = await bring(await opened(), "hf:owner/foreign");
+    expect(job).toMatchObject({
+      state: "failed",
+      error: { code: "model-source-refused", message: expect.stringMatching(/unknown-architecture/) },
+    });
+    expect(hub.bytesSent()).toBe(2 * CHUNK + 500_000);
+    expect(readdirSync(join(kept, "incoming"))).toEqual([]);
+  });
+
   test("that is no model of this engine is refused with the reason", async () => {
     hub.put("owner/broken", { files: { "m-Q8_0.gguf": TINY.subarray(0, 500_000) } });
     const job = await bring(await opened(), "hf:owner/broken");

@@ -1,11 +1,14 @@
-/** Where models come from: a hub, plain addresses and folders, over real HTTP; what leads elsewhere or lies is refused by name. */
-import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+/** Where models come from: a hub and plain addresses over real HTTP; what leads elsewhere or lies is refused by name. */
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createServer as createHttpServer, request as httpRequest } from "node:http";
+import { createServer } from "node:https";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { NetModelSources } from "../src/adapters/model-source/model-sources.ts";
 import type { ResolvedAddress } from "../src/adapters/model-source/safe-http.ts";
 import { sourceSettings } from "../src/adapters/model-source/source-settings.ts";
+import { keptTlsIdentity } from "../src/adapters/tls-identity/tls-identity.ts";
 import type { ResolvedSource, SourceFile } from "../src/ports/model-source.ts";
 import { type HubServer, startHubServer } from "./support/hub-server.ts";
 
@@ -306,60 +309,59 @@ describe("a plain address", () => {
   });
 });
 
-describe("references", () => {
-  test.each([
-    "hf:owner",
-    "hf:owner/repo/more",
-    "hf:../repo",
-    "hf:owner/..",
-    "hf:owner/repo@../x",
-    "hf:owner/repo:../../etc/passwd",
-    "hf:owner/repo:a\\b.gguf",
-    "https://user:secret@example.com/m.gguf",
-    "https://example.com/m.gguf#sha256=abc",
-    "relative/m.gguf",
-    "",
-  ])("%j is refused before anything is asked", async (reference) => {
-    await expect(resolve(reference)).rejects.toMatchObject({ code: "model-source-invalid" });
-    expect(hub.requests).toEqual([]);
-  });
-});
-
-describe("this machine", () => {
-  const write = (...parts: string[]) => {
-    const path = join(folder, ...parts);
-    mkdirSync(join(path, ".."), { recursive: true });
-    writeFileSync(path, weights(1, 100));
-    return path;
-  };
-
-  test("a file is one model, a folder holds one, a set is found from its first file", async () => {
-    const single = write("one", "A.Q8_0.gguf");
-    write("one", "mmproj-A.gguf");
-    const set = [write("set", "B-00001-of-00002.gguf"), write("set", "B-00002-of-00002.gguf")];
-    expect((await resolve(single)).files[0]).toMatchObject({ localPath: single, fileBytes: 100 });
-    expect(names(await resolve(join(folder, "one")))).toEqual(["A.Q8_0.gguf"]);
-    for (const reference of [join(folder, "set"), set[0] ?? ""]) {
-      const source = await resolve(reference);
-      expect(source.files.map(({ localPath }) => localPath)).toEqual(set);
-      expect(source.suggestedId).toBe("b");
+describe("the way there", () => {
+  test("is TLS whose certificate counts: one that nobody vouches for is refused, and no second try is made", async () => {
+    const identity = await keptTlsIdentity(join(folder, "tls"), ["localhost"]);
+    let requests = 0;
+    const secure = createServer(
+      { cert: identity.certificatePem, key: identity.privateKeyPem },
+      (_request, response) => {
+        requests++;
+        response.writeHead(200, { "content-length": 300_000, etag: '"1"' }).end(weights(1));
+      },
+    );
+    await new Promise<void>((ready) => secure.listen(0, "127.0.0.1", ready));
+    try {
+      const address = secure.address();
+      const reference = `https://localhost:${typeof address === "object" ? address?.port : 0}/m.gguf`;
+      const settings = sourceSettings({ HF_TOKEN_PATH: join(folder, "no-token") });
+      const trusting = new NetModelSources({ settings, patience: QUICK, ca: [identity.certificatePem] });
+      expect(await fetched((await trusting.resolve(reference, signal())).files[0])).toHaveLength(300_000);
+      const before = requests;
+      await expect(resolve(reference)).rejects.toMatchObject({
+        code: "model-source-unreachable",
+        message: expect.stringMatching(/certificate of localhost:\d+ is not trusted/),
+      });
+      expect(requests).toBe(before);
+    } finally {
+      secure.closeAllConnections();
+      await new Promise((done) => secure.close(done));
     }
-    await expect(resolve(set[1] ?? "")).rejects.toThrow(/name the first/);
-    await expect(resolve(join(folder, "missing.gguf"))).rejects.toThrow("there is no such file");
   });
 
-  test("a link inside a folder that leads outside is refused, one that stays inside is not", async () => {
-    const outside = write("outside", "C.gguf");
-    mkdirSync(join(folder, "in"));
-    symlinkSync(outside, join(folder, "in", "C.gguf"));
-    await expect(resolve(join(folder, "in"))).rejects.toMatchObject({
-      code: "model-source-unsafe",
-      message: expect.stringMatching(/leads outside/),
+  test("goes through the proxy of the environment, except to hosts that are exempt", async () => {
+    hub.put("owner/model", { files: { "m-Q8_0.gguf": weights(1) } });
+    const asked: string[] = [];
+    const proxy = createHttpServer((request, response) => {
+      asked.push(request.url ?? "");
+      const onward = httpRequest(request.url ?? "", { headers: request.headers }, (answer) => {
+        response.writeHead(answer.statusCode ?? 502, answer.headers);
+        answer.pipe(response);
+      });
+      onward.end();
     });
-    expect(names(await resolve(join(folder, "in", "C.gguf")))).toEqual(["C.gguf"]);
-    write("stays", "blobs", "D");
-    symlinkSync(join("blobs", "D"), join(folder, "stays", "D.gguf"));
-    expect(names(await resolve(join(folder, "stays")))).toEqual(["D.gguf"]);
+    await new Promise<void>((ready) => proxy.listen(0, "127.0.0.1", ready));
+    try {
+      const address = proxy.address();
+      const HTTP_PROXY = `http://127.0.0.1:${typeof address === "object" ? address?.port : 0}`;
+      const source = await resolve("hf:owner/model", { HTTP_PROXY, NO_PROXY: "localhost" });
+      expect(await fetched(source.files[0])).toHaveLength(300_000);
+      expect(asked.length).toBe(3);
+      expect(asked.every((url) => url.startsWith(hub.url))).toBe(true);
+    } finally {
+      proxy.closeAllConnections();
+      await new Promise((done) => proxy.close(done));
+    }
   });
 });
 

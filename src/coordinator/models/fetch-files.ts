@@ -20,6 +20,8 @@ export interface Fetching {
   /** All files together. */
   readonly onProgress: (progress: { doneBytes: number; cameBytes: number }) => void;
   readonly onWait: (why: string) => void;
+  /** After so many bytes of a file; what it throws ends the download. */
+  readonly look: (file: { index: number; path: string; doneBytes: number }) => Promise<void>;
 }
 
 /** Rejects as the source does, `disk-full`, `model-source-changed` when the digest is another than claimed. */
@@ -43,7 +45,7 @@ export async function fetchFiles(files: readonly SourceFile[], fetching: Fetchin
     for (const [index, source] of files.entries()) {
       const file = opened[index];
       if (file === undefined) continue;
-      const digests = await fetchOne(source, file, fetching, doneBytes);
+      const digests = await fetchOne({ source, file, index }, fetching, doneBytes);
       fetched.push({ path: file.path, name: source.name, digests });
     }
     return fetched;
@@ -53,9 +55,8 @@ export async function fetchFiles(files: readonly SourceFile[], fetching: Fetchin
 }
 
 async function fetchOne(
-  source: SourceFile,
-  file: IncomingFile,
-  { signal, onProgress, onWait }: Fetching,
+  { source, file, index }: { source: SourceFile; file: IncomingFile; index: number },
+  { signal, onProgress, onWait, look }: Fetching,
   doneBytes: () => number,
 ): Promise<FileDigests> {
   const fileBytes = lengthOf(source.fileBytes);
@@ -65,6 +66,7 @@ async function fetchOne(
       signal.throwIfAborted();
       await file.append(bytes);
       onProgress({ doneBytes: doneBytes(), cameBytes: bytes.length });
+      await look({ index, path: file.path, doneBytes: file.doneBytes });
     }
   }
   const digests = await file.finish();

@@ -11,6 +11,7 @@ import type { ModelSources, ResolvedSource, SourceFile } from "../../ports/model
 import type { ModelRecord } from "../../ports/store.ts";
 import { chunkBytesFor } from "../../weights/build-manifest.ts";
 import { parseSignedManifest } from "../../wire/weights-manifest.ts";
+import { earlyLook } from "./early-look.ts";
 import { fetchFiles } from "./fetch-files.ts";
 import type { JobNote, JobStep } from "./intake-job.ts";
 import type { ModelCatalogue, ModelTerms, ReadyWeights } from "./model-catalogue.ts";
@@ -84,6 +85,9 @@ async function fetchAll(
     files: source.files.map(({ name, fileBytes, version }) => ({ name, fileBytes: fileBytes ?? 0, version })),
   });
   watch.step("fetching");
+  const [only] = source.files;
+  const isSingle = source.files.length === 1 && only !== undefined;
+  const look = isSingle ? earlyLook({ fileBytes: only.fileBytes ?? 0, name: only.name }, ports) : null;
   return await fetchFiles(source.files, {
     incoming: ports.incoming,
     jobId: note.jobId,
@@ -92,6 +96,7 @@ async function fetchAll(
     knownVersions: before?.files.map(({ version }) => version) ?? [],
     onProgress: (progress) => watch.progress(progress),
     onWait: (why) => watch.waiting(why),
+    look: async (file) => await look?.(file),
   });
 }
 
