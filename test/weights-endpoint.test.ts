@@ -3,6 +3,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { z } from "zod";
 import { type HttpServer, startHttpServer } from "../src/adapters/http-server/http-server.ts";
 import { DiskModelFiles } from "../src/adapters/model-files-disk/disk-model-files.ts";
 import { DESCRIPTIONS_PER_MINUTE_MAX, DOWNLOADS_PER_NODE_MAX } from "../src/coordinator/weights/source-guard.ts";
@@ -68,7 +69,8 @@ const direct = async (...of: Parameters<typeof asked>) => {
   assert(response !== null, "the path is one of weights");
   return response;
 };
-const codeOf = async (response: Response) => [response.status, (await response.json()).error.code];
+const errorSchema = z.object({ error: z.object({ code: z.string() }) });
+const codeOf = async (response: Response) => [response.status, errorSchema.parse(await response.json()).error.code];
 const bytes = (from: number, count: number) => ({ range: `bytes=${from}-${from + count - 1}` });
 
 describe("the source", () => {

@@ -212,6 +212,24 @@ describe("a private model", () => {
     );
   });
 
+  test("may be fetched on after the coordinator started again, by those who were ordered to have it and nobody else", async () => {
+    const { weights, agents } = await gridOf(1);
+    const ann = pick(agents, 0);
+    const [stranger] = await weights.nodes(1, { isOrdered: false });
+    assert(stranger !== undefined, "there is a stranger");
+    await weights.want(ann);
+    expect(await weights.claim(ann, { chunksMax: 4 })).toHaveLength(4);
+    await weights.grid.run(3_000);
+    await weights.restart();
+    expect(weights.tracker.isOrdered(ann.nodeId, weights.sha256)).toBe(false);
+    for (const node of [ann, stranger]) {
+      weights.say(node, { type: "peer.endpoints", endpoints: { tcp: [], hasUdp: true } });
+      await weights.want(node);
+    }
+    expect(await weights.claim(ann, { chunksMax: 4 })).toHaveLength(4);
+    expect(await weights.claim(stranger)).toEqual([]);
+  });
+
   test("is nobody's when the operator removes it", async () => {
     const { weights, agents } = await gridOf(1);
     const ann = pick(agents, 0);

@@ -50,7 +50,10 @@ export async function createCoordinator(ports: CoordinatorPorts, options: Coordi
   const settlement = new Settlement({ gridId }, { ...ports, keyPair: options.gridKey });
   const links = new LinkBook({ clock, roster: registry });
   const link = (from: NodeId, to: NodeId) => links.estimate(from, to);
-  const distribution = new WeightsDistribution({ gridId, gridKey }, { ...ports, registry, models, link });
+  const distribution = new WeightsDistribution(
+    { gridId, gridKey },
+    { ...ports, meta: store.meta, registry, models, link },
+  );
   const forecast = await Forecast.open(
     { ...ports, meta: store.meta, roster: registry, models, uplink: distribution.tracker },
     options.forecast,

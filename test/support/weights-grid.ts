@@ -19,7 +19,7 @@ export class WeightsGrid {
   readonly grid: MembershipGrid;
   readonly model = chunkedModel([CHUNKS * KIB_64 - 1_000]);
   readonly gridKey;
-  readonly tracker: WeightsTracker;
+  tracker: WeightsTracker;
   readonly content: WeightsContent;
   isServed = true;
   reads = 0;
@@ -29,22 +29,15 @@ export class WeightsGrid {
     this.gridKey = this.grid.crypto.generateKeyPair();
     const { manifest, signedManifest, digests } = this.model;
     this.content = { manifest: { ...manifest, source }, signedManifest, digests, filePaths: ["/model.gguf"] };
-    const { clock, log, random, registry } = this.grid;
-    this.tracker = new WeightsTracker({
-      gridId: GRID_ID,
-      gridKey: this.gridKey,
-      clock,
-      log,
-      random: random.fork("grants"),
-      roster: registry,
-      contents: {
-        content: (weightsSha256) => {
-          this.reads += 1;
-          return Promise.resolve(weightsSha256 === this.sha256 ? this.content : null);
-        },
-      },
-      models: { byWeights: (weightsSha256) => (this.isServed && weightsSha256 === this.sha256 ? this.content : null) },
-    });
+    this.tracker = this.#makeTracker();
+  }
+
+  /** The coordinator is killed and starts again; the nodes come back by themselves. */
+  async restart(): Promise<void> {
+    this.tracker.stop();
+    await this.grid.restart({ downMs: 1_000 });
+    this.tracker = this.#makeTracker();
+    await this.grid.run(20_000);
   }
 
   get sha256(): Sha256Hex {
@@ -123,5 +116,25 @@ export class WeightsGrid {
     const isSigned = this.grid.crypto.verify({ publicKey: this.gridKey.publicKey, message, signature });
     assert(isSigned, "the grid signed it");
     return fetchGrantSchema.parse(JSON.parse(signed.grantJson));
+  }
+
+  #makeTracker(): WeightsTracker {
+    const { clock, log, random, registry, store } = this.grid;
+    return new WeightsTracker({
+      gridId: GRID_ID,
+      gridKey: this.gridKey,
+      clock,
+      log,
+      random: random.fork("grants"),
+      roster: registry,
+      meta: store.meta,
+      contents: {
+        content: (weightsSha256) => {
+          this.reads += 1;
+          return Promise.resolve(weightsSha256 === this.sha256 ? this.content : null);
+        },
+      },
+      models: { byWeights: (weightsSha256) => (this.isServed && weightsSha256 === this.sha256 ? this.content : null) },
+    });
   }
 }

@@ -5,6 +5,7 @@ import type { Crypto, KeyPair } from "../../ports/crypto.ts";
 import type { Log } from "../../ports/log.ts";
 import type { ModelFiles } from "../../ports/model-files.ts";
 import type { Random } from "../../ports/random.ts";
+import type { MetaStore } from "../../ports/store.ts";
 import type { LinkEstimate } from "../../scheduler/network/link-table.ts";
 import { weightsRows } from "../admin/weights-rows.ts";
 import type { WeightsRow } from "../admin/weights-schema.ts";
@@ -19,6 +20,7 @@ export interface DistributionPorts {
   readonly random: Random;
   readonly log: Log;
   readonly modelFiles: ModelFiles;
+  readonly meta: Pick<MetaStore, "get" | "set">;
   readonly registry: NodeRegistry;
   readonly models: {
     byWeights(weightsSha256: Sha256Hex): { readonly manifest: { readonly modelId: string } } | null;

@@ -5,7 +5,8 @@
  * | ------------------------------------------------- | ------------------------------------------------------------------ |
  * | `replica.load` or `weights.stage` is sent         | given; it outlasts the session, because a node that comes back goes on |
  * | the node reports a replica of public weights      | given: it may be from before the coordinator's restart             |
- * | the node reports a replica of private weights     | none, or to lie would be enough; its load is ordered again          |
+ * | the node reports a replica of private weights     | none, or to lie would be enough                                     |
+ * | the coordinator starts again                      | read from the store when the node says something (`rights-store.ts`) |
  * | the operator removes the node                     | all taken                                                          |
  * | the model is removed from the grid                | all taken                                                          |
  */
@@ -21,6 +22,11 @@ export class OrderBook {
 
   has(nodeId: NodeId, weightsSha256: Sha256Hex): boolean {
     return this.#rights.get(nodeId)?.has(weightsSha256) === true;
+  }
+
+  /** In the order in which they were given. */
+  of(nodeId: NodeId): readonly Sha256Hex[] {
+    return [...(this.#rights.get(nodeId) ?? [])];
   }
 
   give(nodeId: NodeId, weightsSha256: Sha256Hex): void {

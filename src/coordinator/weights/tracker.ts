@@ -13,7 +13,7 @@ import { answerClaim, emptyClaim } from "./claim-answer.ts";
 import { GrantBook, type GrantPorts } from "./grants.ts";
 import { holdersMessage, isNameable, type NamingPorts } from "./holder-list.ts";
 import { MessageBudget } from "./message-budget.ts";
-import { OrderBook } from "./order-book.ts";
+import { NodeRights, type NodeRightsPorts } from "./node-rights.ts";
 import { PeerReports } from "./peer-reports.ts";
 import { Swarm, type Want } from "./swarm.ts";
 import { isPublic, type WeightsContents } from "./weights-content.ts";
@@ -21,9 +21,8 @@ import { isPublic, type WeightsContents } from "./weights-content.ts";
 type WeightsMessage = Extract<PeerMessage, { type: `weights.${string}` }>;
 type Of<T extends PeerMessage["type"]> = Extract<PeerMessage, { type: T }>;
 
-export interface WeightsTrackerPorts extends GrantPorts, Pick<NamingPorts, "roster" | "link" | "log"> {
+export interface WeightsTrackerPorts extends GrantPorts, NodeRightsPorts, Pick<NamingPorts, "roster" | "link" | "log"> {
   readonly contents: WeightsContents;
-  readonly models: { byWeights(weightsSha256: Sha256Hex): object | null };
 }
 
 /** A node is told at most so often, and of many nodes each less often: their messages together stay bounded. */
@@ -49,8 +48,8 @@ export class WeightsTracker {
   readonly reports = new PeerReports();
   readonly #ports: WeightsTrackerPorts;
   readonly #naming: NamingPorts;
-  readonly #orders = new OrderBook();
   readonly #grants: GrantBook;
+  readonly #rights: NodeRights;
   readonly #budget = new MessageBudget();
   readonly #endpoints = new Map<NodeId, PeerEndpoints>();
   readonly #swarms = new Map<Sha256Hex, Swarm>();
@@ -62,6 +61,7 @@ export class WeightsTracker {
   constructor(ports: WeightsTrackerPorts) {
     this.#ports = ports;
     this.#grants = new GrantBook(ports);
+    this.#rights = new NodeRights(ports);
     this.#naming = {
       ...ports,
       grants: this.#grants,
@@ -76,7 +76,7 @@ export class WeightsTracker {
       onGone: (nodeId) => this.#gone(nodeId),
       onWork: () => undefined,
       onReplicas: (nodeId) => this.#reported(nodeId),
-      onOrdered: (nodeId, weightsSha256) => this.#orders.give(nodeId, weightsSha256),
+      onOrdered: (nodeId, weightsSha256) => this.#rights.give(nodeId, weightsSha256),
       onPeer: (nodeId, message) => this.#heard(nodeId, message),
     });
   }
@@ -84,6 +84,7 @@ export class WeightsTracker {
   stop(): void {
     this.#isStopped = true;
     this.#timer?.cancel();
+    this.#rights.stop();
   }
 
   stats(): TrackerStats {
@@ -99,7 +100,12 @@ export class WeightsTracker {
 
   /** The coordinator told the node to have these weights. */
   isOrdered(nodeId: NodeId, weightsSha256: Sha256Hex): boolean {
-    return this.#orders.has(nodeId, weightsSha256);
+    return this.#rights.has(nodeId, weightsSha256);
+  }
+
+  /** Resolves when what the node was ordered in earlier lives of the coordinator is known; null when it is already. */
+  rightsOf(nodeId: NodeId): Promise<void> | null {
+    return this.#rights.read(nodeId);
   }
 
   /** Other nodes reach it, so what it takes from the source it has to claim. */
@@ -133,7 +139,7 @@ export class WeightsTracker {
 
   /** Models were added or removed. */
   forgetModels(isServed: (weightsSha256: Sha256Hex) => boolean): void {
-    this.#orders.forget(isServed);
+    this.#rights.forgetModels(isServed);
     for (const weightsSha256 of this.#swarms.keys()) if (!isServed(weightsSha256)) this.#swarms.delete(weightsSha256);
   }
 
@@ -157,7 +163,7 @@ export class WeightsTracker {
     for (const waiting of this.#opening.values()) {
       for (const [key, { nodeId: sender }] of waiting) if (sender === nodeId) waiting.delete(key);
     }
-    if (this.#ports.roster.node(nodeId) === null) this.#orders.takeFrom(nodeId);
+    this.#rights.endSession(nodeId, this.#ports.roster.node(nodeId) === null);
   }
 
   /** Replicas of public weights are believed to be from an order that this life of the coordinator does not know. */
@@ -165,9 +171,9 @@ export class WeightsTracker {
     for (const { weightsSha256, state } of this.#ports.roster.node(nodeId)?.replicas ?? []) {
       if (weightsSha256 === undefined || (state !== "loading" && state !== "ready")) continue;
       const digest = sha256Hex(weightsSha256);
-      if (this.#orders.has(nodeId, digest) || this.#ports.models.byWeights(digest) === null) continue;
+      if (this.#rights.has(nodeId, digest) || this.#ports.models.byWeights(digest) === null) continue;
       void this.#opened(digest).then((swarm) => {
-        if (swarm?.isPublic === true && this.#ports.roster.node(nodeId) !== null) this.#orders.give(nodeId, digest);
+        if (swarm?.isPublic === true && this.#ports.roster.node(nodeId) !== null) this.#rights.give(nodeId, digest);
       });
     }
   }
@@ -204,6 +210,16 @@ export class WeightsTracker {
   }
 
   #aboutWeights(nodeId: NodeId, message: WeightsMessage): void {
+    const reading = this.#rights.read(nodeId);
+    if (reading === null) this.#dealWith(nodeId, message);
+    else void reading.then(() => this.#isHere(nodeId) && this.#dealWith(nodeId, message));
+  }
+
+  #isHere(nodeId: NodeId): boolean {
+    return (this.#ports.roster.node(nodeId)?.state ?? "offline") !== "offline";
+  }
+
+  #dealWith(nodeId: NodeId, message: WeightsMessage): void {
     const digest = sha256Hex(message.weightsSha256);
     const swarm = this.#swarms.get(digest);
     if (swarm !== undefined) this.#take(nodeId, message, swarm);
@@ -291,7 +307,7 @@ export class WeightsTracker {
       this.#breach(nodeId, "weights-runs", `chunks beyond the ${swarm.chunkCount} of ${swarm.weightsSha256}`);
       return null;
     }
-    if (!this.#orders.has(nodeId, swarm.weightsSha256)) {
+    if (!this.#rights.has(nodeId, swarm.weightsSha256)) {
       this.#refuse(nodeId, message);
       return null;
     }

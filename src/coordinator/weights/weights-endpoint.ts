@@ -30,7 +30,7 @@ const SESSION_OVER = "the node's session has ended, and its download with it";
 export interface WeightsEndpointPorts {
   readonly sessions: { nodeOfBearer(bearer: string): NodeId | null };
   readonly contents: WeightsContents;
-  readonly tracker: Pick<WeightsTracker, "open" | "isOrdered" | "isPeer">;
+  readonly tracker: Pick<WeightsTracker, "open" | "isOrdered" | "isPeer" | "rightsOf">;
   readonly modelFiles: Pick<ModelFiles, "open">;
   readonly clock: Clock;
   readonly log: Log;
@@ -101,6 +101,7 @@ export class WeightsEndpoint {
     }
     const described = await this.#described(place.weightsSha256);
     if (described === null) return this.#refuse(404, "not-found", "this grid has no manifest of these weights");
+    await this.#ports.tracker.rightsOf(by.nodeId);
     if (!this.#ports.tracker.isOrdered(by.nodeId, place.weightsSha256)) {
       return this.#refuse(
         403,
