@@ -2,7 +2,7 @@
  * A grid that distributes weights for real: the coordinator's registry, tracker and source behind a real server on loopback, and agents with
  * real memberships, stores on the disk and links to each other over TLS. Only engines and planning are left out: a test says who needs what.
  */
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DiskChunkStore } from "../../src/adapters/chunk-store-disk/disk-chunk-store.ts";
@@ -26,15 +26,17 @@ import { WeightsDistribution } from "../../src/coordinator/weights/distribution.
 import { assert } from "../../src/domain/assert.ts";
 import { toHex } from "../../src/domain/hex.ts";
 import type { NodeId, Sha256Hex } from "../../src/domain/ids.ts";
+import { CHUNK_BYTES_DEFAULT } from "../../src/domain/weights.ts";
 import { pause } from "../../src/ports/clock.ts";
 import type { KeyPair } from "../../src/ports/crypto.ts";
 import type { Log } from "../../src/ports/log.ts";
 import type { PeerCarrier } from "../../src/ports/peer-carrier.ts";
-import type { PeerNetwork } from "../../src/ports/peer-link.ts";
+import type { PeerFetchAnswer, PeerNetwork } from "../../src/ports/peer-link.ts";
 import type { WeightsSource } from "../../src/ports/weights-source.ts";
 import { simLog } from "../../src/sim/sim-log.ts";
 import { MemoryStore } from "../../src/sim/store/memory-store.ts";
 import { LINK_PATH } from "../../src/wire/agent-link.ts";
+import { decodeChunkRequest } from "../../src/wire/chunk-request.ts";
 import { CAPABILITIES, RecordedWork } from "./membership-grid.ts";
 
 export const SWARM_GRID_ID = "grid-swarm";
@@ -85,7 +87,7 @@ export class SwarmGrid {
   readonly logged: { readonly event: string; readonly fields: Readonly<Record<string, unknown>> }[] = [];
   readonly #store: MemoryStore;
   readonly #models = new Map<string, string>();
-  readonly #agents: SwarmAgent[] = [];
+  readonly #ends: (() => Promise<void>)[] = [];
   readonly #ordered: { readonly nodeId: NodeId; readonly model: SwarmModel }[] = [];
   #boot = 0;
   #port = 0;
@@ -224,8 +226,71 @@ export class SwarmGrid {
         await swarm.close();
       },
     };
-    this.#agents.push(agent);
+    this.#ends.push(() => agent.stop());
     return agent;
+  }
+
+  /** A node that tells of the whole model, lets everybody in, and answers with a lie made of the right chunk. */
+  async liar(
+    model: SwarmModel,
+    path: string,
+    lie: (chunk: Uint8Array) => PeerFetchAnswer,
+  ): Promise<{ readonly nodeId: NodeId; asked(): number }> {
+    const { clock, random, crypto, log } = this;
+    const keyPair = crypto.generateKeyPair();
+    const tcp = await openTcpCarrier({ keyPair, host: "127.0.0.1", port: 0 });
+    const network = openPeerNetwork({ clock, random, crypto, log, carriers: [tcp] });
+    const content = await readFile(path);
+    let asked = 0;
+    network.serve({
+      admit: () => ({ ok: true, expiresAtMs: clock.wallMs() + 600_000 }),
+      onFetch: async (request) => {
+        asked += 1;
+        const { chunk = 0 } = decodeChunkRequest(request) ?? {};
+        return lie(content.subarray(chunk * CHUNK_BYTES_DEFAULT, (chunk + 1) * CHUNK_BYTES_DEFAULT));
+      },
+      onMessage: () => undefined,
+    });
+    const { token } = await this.registry.issueJoinToken({ usesMax: 1, ttlMs: 60_000 });
+    const online = Promise.withResolvers<void>();
+    const membership = new AgentMembership(
+      {
+        name: "liar",
+        target: { url: this.url, certificateSha256: null },
+        gridId: SWARM_GRID_ID,
+        joinToken: token,
+        version: "0.0.0-test",
+      },
+      {
+        dialer: new WebSocketDialer(),
+        clock,
+        crypto,
+        random,
+        log,
+        keyPair,
+        capabilities: () => CAPABILITIES,
+        work: new RecordedWork(),
+        peers: {
+          onLineUp: (line) => {
+            line.send({ type: "peer.endpoints", endpoints: { tcp: [...tcp.endpoints().tcp], hasUdp: false } });
+            this.order(membership.nodeId, model);
+            const count = Math.ceil(model.fileBytes / CHUNK_BYTES_DEFAULT);
+            const { weightsSha256 } = model;
+            line.send({ type: "weights.have", weightsSha256, runs: [[0, count]], uploads: 0, uploadsMax: 16 });
+            online.resolve();
+          },
+          onLineDown: () => undefined,
+          onPeerOrder: () => undefined,
+        },
+      },
+    );
+    membership.start();
+    await online.promise;
+    this.#ends.push(async () => {
+      await membership.stop({ drainMs: 0 });
+      await network.close();
+    });
+    return { nodeId: membership.nodeId, asked: () => asked };
   }
 
   /** Resolves when the coordinator has heard that the node has so much of the model: it is told twice a second. */
@@ -274,7 +339,7 @@ export class SwarmGrid {
   }
 
   async close(): Promise<void> {
-    await Promise.all(this.#agents.map((agent) => agent.stop()));
+    await Promise.all(this.#ends.map((end) => end()));
     await this.stopCoordinator();
     await rm(this.folder, { recursive: true, force: true });
   }

@@ -77,8 +77,8 @@ export class ModelTransfer {
   #state: "idle" | "locking" | "moving" = "idle";
   #timer: Timer | null = null;
   #isPumpDue = false;
-  /** Writes that are under way: the lock is given back after them. */
-  readonly #writing = new Set<Promise<unknown>>();
+  /** Writes that are under way, by chunk: the lock is given back after them. */
+  readonly #writing = new Map<number, Promise<"kept" | "bad">>();
   #unlocked: Promise<void> = Promise.resolve();
   #movedAtMs = 0;
   #wantedAtMs = 0;
@@ -298,11 +298,15 @@ export class ModelTransfer {
 
   async #keep(chunk: number, bytes: Uint8Array, from: Supplier): Promise<"kept" | "bad"> {
     const { stored } = this.model;
+    // Two may bring the last chunks at once: the second is looked at only when the first was bad.
+    for (let first = this.#writing.get(chunk); first !== undefined; first = this.#writing.get(chunk)) {
+      if ((await first) === "kept") return "kept";
+    }
     // Nobody waits any more: the right to write is gone, or goes.
     if (stored.have.has(chunk) || this.#state !== "moving") return "kept";
     const writing = stored.write(chunk, bytes);
-    this.#writing.add(writing);
-    const outcome = await writing.finally(() => this.#writing.delete(writing));
+    this.#writing.set(chunk, writing);
+    const outcome = await writing.finally(() => this.#writing.delete(chunk));
     if (outcome === "bad") return outcome;
     for (const other of this.#next.done(chunk, from)) if (other !== "source") this.#peers.cancel(chunk, other);
     if (from === "source") this.#sourceBytes += bytes.length;
@@ -359,7 +363,7 @@ export class ModelTransfer {
 
   async #unlock(): Promise<void> {
     try {
-      await Promise.allSettled(this.#writing);
+      await Promise.allSettled(this.#writing.values());
       await this.model.stored.unlock();
     } catch (thrown) {
       this.#ports.log.warn({ cause: describeFault(thrown) }, "the lock of weights cannot be given back");
