@@ -14,6 +14,7 @@ import { nodeId } from "../../src/domain/ids.ts";
 import { refuse } from "../../src/domain/refusal.ts";
 import { toHex } from "../../src/market/hex.ts";
 import type { Log } from "../../src/ports/log.ts";
+import type { PeerConnection } from "../../src/ports/peer-carrier.ts";
 import type { PeerLink, PeerServer } from "../../src/ports/peer-link.ts";
 import { type PeerLinkQuestion, peerLinkQuestionSchema } from "./peer-link-run.ts";
 import { spreadOf } from "./quantiles.ts";
@@ -21,6 +22,9 @@ import { spreadOf } from "./quantiles.ts";
 const PIECE_BYTES = 1024 * 1024;
 const ECHO_BYTES = 8 * 1024;
 const ECHOES_WARM = 3;
+const RSS_LOOK_MS = 250;
+/** Of the transfer whose connections are all cut at once. */
+const CUT_AFTER_MS = 2_500;
 const MS_PER_S = 1_000;
 const CREDENTIAL = "bench";
 /** As the swarm does it: chunks of 1 MiB, several at once. */
@@ -49,8 +53,20 @@ async function openNetwork() {
   const crypto = new NodeCrypto();
   const keyPair = crypto.generateKeyPair();
   const carrier = await openTcpCarrier({ keyPair, host: "0.0.0.0", port: 0 });
+  // What a carrier that is cut does to a link: every connection ends at once, at both ends.
+  const open = new Set<PeerConnection>();
+  const cut = () => {
+    for (const connection of open) connection.destroy();
+    open.clear();
+  };
+  const dial = carrier.dial.bind(carrier);
+  carrier.dial = async (target, signal) => {
+    const connection = await dial(target, signal);
+    open.add(connection);
+    return connection;
+  };
   const ports = { clock: new SystemClock(), random: new SystemRandom(), crypto, log: silent, carriers: [carrier] };
-  return { network: openPeerNetwork(ports), carrier, keyHex: toHex(keyPair.publicKey) };
+  return { network: openPeerNetwork(ports), carrier, keyHex: toHex(keyPair.publicKey), cut };
 }
 
 async function serve(): Promise<void> {
@@ -74,7 +90,7 @@ async function serve(): Promise<void> {
 }
 
 async function measure(asked: PeerLinkQuestion): Promise<unknown> {
-  const { network } = await openNetwork();
+  const { network, cut } = await openNetwork();
   let onEcho: () => void = () => undefined;
   const nobody: PeerServer = {
     admit: () => refuse("invalid-key", "this end only asks"),
@@ -90,6 +106,9 @@ async function measure(asked: PeerLinkQuestion): Promise<unknown> {
     AbortSignal.timeout(20_000),
   );
   const connectMs = performance.now() - startMs;
+  if (asked.slowBytesPerS !== undefined)
+    return await readSlowly(link, { bytesPerS: asked.slowBytesPerS, seconds: asked.seconds });
+  if (asked.isCut === true) return await cutOnce(link, cut, asked.seconds * MS_PER_S);
   const ms = asked.seconds * MS_PER_S;
   const bulk = asked.isBulk ? runBulk(link, ms) : null;
   const echoMs = asked.isEchoing
@@ -110,7 +129,7 @@ async function measure(asked: PeerLinkQuestion): Promise<unknown> {
 }
 
 /** Chunks one after the other in as many lanes as the swarm has; from the moment of asking. */
-async function runBulk(link: PeerLink, ms: number) {
+async function runBulk(link: PeerLink, ms: number, onPart: () => void = () => undefined) {
   const ending = new AbortController();
   const { signal } = ending;
   const startMs = performance.now();
@@ -122,6 +141,7 @@ async function runBulk(link: PeerLink, ms: number) {
     while (!signal.aborted) {
       const request = Buffer.from(`${totalBytes} ${chunks++}`);
       for await (const part of link.fetch(request, { signal, totalBytes, bytesPerSecondMin: 1 })) {
+        onPart();
         bytes += part.length;
         const second = Math.floor((performance.now() - startMs) / MS_PER_S);
         perSecond[second] = (perSecond[second] ?? 0) + part.length;
@@ -137,6 +157,44 @@ async function runBulk(link: PeerLink, ms: number) {
     mbitPerS: Number(((bytes * 8) / MS_PER_S / tookMs).toFixed(2)),
     mbitBySecond: perSecond.map((one) => round((one * 8) / 1e6)),
   };
+}
+
+/** One fetch by a reader with a pace of its own: what both ends hold does not grow with what was moved. */
+async function readSlowly(link: PeerLink, asked: { readonly bytesPerS: number; readonly seconds: number }) {
+  const totalBytes = asked.bytesPerS * asked.seconds;
+  const baseMb = process.memoryUsage.rss() / 1e6;
+  let mostMb = baseMb;
+  const timer = setInterval(() => {
+    mostMb = Math.max(mostMb, process.memoryUsage.rss() / 1e6);
+  }, RSS_LOOK_MS);
+  const startMs = performance.now();
+  let bytes = 0;
+  const options = { signal: new AbortController().signal, totalBytes, bytesPerSecondMin: 1 };
+  for await (const part of link.fetch(Buffer.from(`${totalBytes} slow`), options)) {
+    bytes += part.length;
+    const aheadMs = (bytes / asked.bytesPerS) * MS_PER_S - (performance.now() - startMs);
+    if (aheadMs > 1) await sleep(aheadMs);
+  }
+  clearInterval(timer);
+  const mbitPerS = round((bytes * 8) / MS_PER_S / (performance.now() - startMs));
+  return { connectMs: 0, echoMs: null, mbitPerS, quality: null, bytes, rssMb: round(mostMb), rssBaseMb: round(baseMb) };
+}
+
+/** Bulk in lanes; in the middle all connections end. How long nothing came is what the cut cost. */
+async function cutOnce(link: PeerLink, cut: () => void, ms: number) {
+  let lastAtMs = performance.now();
+  let cutAtMs = 0;
+  let costMs = 0;
+  const moved = runBulk(link, ms, () => {
+    const nowMs = performance.now();
+    if (cutAtMs > 0 && costMs === 0 && nowMs - lastAtMs > 30) costMs = nowMs - cutAtMs;
+    lastAtMs = nowMs;
+  });
+  await sleep(CUT_AFTER_MS);
+  cutAtMs = performance.now();
+  cut();
+  const { mbitPerS } = await moved;
+  return { connectMs: 0, echoMs: null, mbitPerS, quality: null, rssMb: 0, cutCostMs: round(costMs) };
 }
 
 async function echoes(link: PeerLink, ms: number, expect: (settle: () => void) => void): Promise<readonly number[]> {

@@ -99,7 +99,9 @@ const KINDS: readonly FrameKind[] = [
 /** UTF-8 takes at most three bytes for a UTF-16 unit. */
 const CREDENTIAL_BYTES_MAX = 3 * 4_096;
 const TEXT_BYTES_MAX = 3 * TEXT_CHARS_MAX;
-const REFUSAL_BYTES_MAX = 1 + 5 + 2 + TEXT_BYTES_MAX;
+/** Code, pause, and a text with its length. */
+const REFUSAL_BYTES_MIN = 1 + 4 + 2;
+const REFUSAL_BYTES_MAX = REFUSAL_BYTES_MIN + TEXT_BYTES_MAX;
 export const REQUEST_BYTES_MAX = 1_024;
 export const MESSAGE_BYTES_MAX = 1024 * 1024;
 /** Of one `data` frame: what a serving node reads and writes at once. */
@@ -111,14 +113,14 @@ const BODY_BYTES: Readonly<Record<FrameKind, readonly [min: number, max: number]
   attach: [7 + SESSION_ID_BYTES + SESSION_SECRET_BYTES, 7 + SESSION_ID_BYTES + SESSION_SECRET_BYTES],
   accepted: [SESSION_ID_BYTES + SESSION_SECRET_BYTES, SESSION_ID_BYTES + SESSION_SECRET_BYTES],
   attached: [0, 0],
-  refused: [4 + 8, 4 + REFUSAL_BYTES_MAX],
+  refused: [4 + REFUSAL_BYTES_MIN, 4 + REFUSAL_BYTES_MAX],
   ping: [6, 6],
   pong: [4, 4],
   message: [6, 6 + MESSAGE_BYTES_MAX],
   ack: [6, 6],
   ask: [4 + 6 + 4 + 6, 4 + 6 + 4 + 6 + REQUEST_BYTES_MAX],
   data: [DATA_PREFIX_BYTES + 1, DATA_PREFIX_BYTES + DATA_BYTES_MAX],
-  fail: [4 + 8, 4 + REFUSAL_BYTES_MAX],
+  fail: [4 + REFUSAL_BYTES_MIN, 4 + REFUSAL_BYTES_MAX],
   stop: [4, 4],
   stopped: [4, 4],
   present: [4 + 2, 4 + 2 + CREDENTIAL_BYTES_MAX],

@@ -29,7 +29,7 @@ export const WINDOW_BYTES_MIN = 64 * 1024;
 export const WINDOW_BYTES_MAX = 16 * 1024 * 1024;
 export const WINDOW_BYTES_START = 512 * 1024;
 /** A machine under load answers a ping this much later without any queue in the network. */
-const QUEUE_MS_MIN = 25;
+const QUEUE_MS_MIN = 15;
 const QUEUE_SHARE_OF_BASE = 0.3;
 const SHRINK = 0.8;
 const GROW = 1.1;

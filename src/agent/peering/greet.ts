@@ -21,8 +21,9 @@ export function greet(
   return new Promise((resolve, reject) => {
     const fail = (fault: FallowError) => {
       timer.cancel();
-      connection.destroy();
+      // Destroying may end it at once, with a cause that says less.
       reject(fault);
+      connection.destroy();
     };
     const timer = clock.setTimer(GREETING_MS_MAX, () => fail(gone(`no answer within ${GREETING_MS_MAX} ms`)));
     connection.begin(

@@ -31,6 +31,8 @@ export class LinkConnection {
   /** Passed over: it has been silent, and what it owed was asked for elsewhere. */
   isSuspect = false;
   isClosed = false;
+  /** About to end by our own wish: nothing more is given to it. */
+  isClosing = false;
   /** Bytes of bulk that came. */
   receivedBytes = 0;
   sentBytes = 0;
@@ -100,6 +102,16 @@ export class LinkConnection {
     return this.#connection.measured().lossShare;
   }
 
+  /**
+   * The round trip of late. Pings wait when either machine is busy, and the kernel's own measurement does not; a queue in the network shows
+   * in both, so the lesser tells of the queue.
+   */
+  recentRttMs(): number | null {
+    const pingMs = this.rtt.recentMs();
+    const kernelMs = this.#connection.measured().rttMs;
+    return pingMs === null || kernelMs === null ? pingMs : Math.min(pingMs, kernelMs);
+  }
+
   /** Sends a ping when the last one is at least so old. */
   ping(everyMs: number): void {
     const nowMs = this.#clock.monoMs();
@@ -131,6 +143,7 @@ export class LinkConnection {
 
   /** After what is queued. */
   close(): void {
+    this.isClosing = true;
     this.#connection.close();
   }
 

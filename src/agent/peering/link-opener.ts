@@ -107,7 +107,7 @@ export class LinkOpener implements LinkKeeper {
         greet(connection, this.#parts.clock, frame, (answer) => {
           if (answer.kind !== "accepted") return;
           // What the reader holds is its own: the session outlives the frame.
-          link = this.#parts.begin({ id: answer.sessionId.slice(), secret: answer.secret.slice() });
+          link = this.#parts.begin({ id: Uint8Array.from(answer.sessionId), secret: Uint8Array.from(answer.secret) });
           link.adopt(connection);
           for (const one of early.splice(0)) this.#late(link, one.record, one.connection);
           resolve(link);
@@ -282,7 +282,7 @@ export class LinkOpener implements LinkKeeper {
 
 function stateOf(record: CarrierRecord, link: SessionLink): CarrierState {
   const { kind } = record.carrier;
-  const own = [...link.connections].filter(({ carrier }) => carrier === kind);
+  const own = [...link.connections].filter(({ carrier, isClosing }) => carrier === kind && !isClosing);
   const live = own.filter(({ isSuspect }) => !isSuspect);
   return {
     kind,
@@ -296,7 +296,9 @@ function stateOf(record: CarrierRecord, link: SessionLink): CarrierState {
 }
 
 function endSome(link: SessionLink, { kind, role }: Dial, count: number): void {
-  const ending = [...link.connections].filter((one) => one.carrier === kind && one.role === role).slice(-count);
+  const ending = [...link.connections]
+    .filter((one) => one.carrier === kind && one.role === role && !one.isClosing)
+    .slice(-count);
   for (const connection of ending) connection.close();
 }
 

@@ -6,7 +6,7 @@ import type { LinkConnection } from "./link-connection.ts";
 /** Live connections that are not passed over, the best carrier first, then the least queued. */
 export function usable(connections: Iterable<LinkConnection>): readonly LinkConnection[] {
   return [...connections]
-    .filter((connection) => !connection.isClosed && !connection.isSuspect)
+    .filter((connection) => !connection.isClosed && !connection.isClosing && !connection.isSuspect)
     .sort((a, b) => rankOf(a) - rankOf(b) || a.bufferedBytes() - b.bufferedBytes());
 }
 

@@ -71,7 +71,8 @@ export class MessageLane {
       return `message ${seq} goes beyond the window of ${MESSAGE_WINDOW_COUNT} from ${this.#expected}`;
     }
     if (seq >= this.#expected && !this.#early.has(seq)) {
-      this.#early.set(seq, bytes);
+      // One that waits must not hold the connection's whole read buffer.
+      this.#early.set(seq, seq === this.#expected ? bytes : Uint8Array.from(bytes));
       this.#earlyBytes += bytes.length;
       // The last message of a full window may be as long as any.
       if (this.#earlyBytes > MESSAGE_WINDOW_BYTES + PEER_MESSAGE_BYTES_MAX) {

@@ -72,7 +72,7 @@ export class ServeDesk {
     if (queue.owedBytes > LINK_BUFFER_BYTES)
       return `${queue.owedBytes} bytes asked for at once, at most ${LINK_BUFFER_BYTES}`;
     // The frame's bytes belong to the connection's read buffer.
-    queue.orders.push({ ask: { ...ask, request: ask.request.slice() }, isStopped: false });
+    queue.orders.push({ ask: { ...ask, request: Uint8Array.from(ask.request) }, isStopped: false });
     if (!queue.isRunning) {
       queue.isRunning = true;
       void this.#run(connection, queue);

@@ -249,6 +249,7 @@ export class SessionLink implements PeerLink, ConnectionOwner {
     );
     if (breach !== null) {
       this.#parts.onBreach(this, breach);
+      this.#pulls.fail(new FallowError("peer-breach", `the other node broke the protocol: ${breach}`));
       this.end(`breach: ${breach}`, { isPolite: false });
     }
     this.#serves.onClosed(connection);
@@ -381,7 +382,7 @@ export class SessionLink implements PeerLink, ConnectionOwner {
 
   #governNow(nowMs: number, isWindowUsed: boolean): void {
     const [way] = this.#messageWays();
-    const recentRttMs = way?.rtt.recentMs() ?? null;
+    const recentRttMs = way?.recentRttMs() ?? null;
     const baseRttMs = way?.rtt.baseMs() ?? null;
     this.#governor = govern(this.#governor, { nowMs, recentRttMs, baseRttMs, isWindowUsed });
   }
