@@ -118,6 +118,17 @@ describe("one port", () => {
     },
   );
 
+  test.skipIf(outside === undefined)(
+    "is at 127.0.0.1 too when it was given one address of the machine, until it is closed (needs a network interface)",
+    async () => {
+      const server = await start({ host: outside ?? "", tls: identity });
+      expect((await fetch(`${server.localUrl}/local`)).status).toBe(200);
+      expect(await answerTo(server.port, outside ?? "", "GET / HTTP/1.1\r\nHost: x\r\n\r\n")).toMatch(/^HTTP\/1.1 400/);
+      await server.close(0);
+      await expect(fetch(server.localUrl)).rejects.toThrow();
+    },
+  );
+
   test("refuses to listen beyond this machine without a certificate", async () => {
     await expect(start({ host: "0.0.0.0" })).rejects.toMatchObject({ code: "tls-required" });
   });

@@ -8,6 +8,8 @@
  * | anything else | any other      | this machine  | plain HTTP: local tools need no certificate        |
  * | anything else | any other      | other machine | 400 that says so; nothing secret crosses in clear  |
  *
+ * Where one address of the machine is listened on, so is 127.0.0.1 with the same port: the machine's own tools know no other.
+ *
  * Bounds are on what a stranger can hold without having said anything yet; what a request may contain is the handler's business.
  */
 import { createServer as createHttpServer, type IncomingMessage, type Server } from "node:http";
@@ -70,6 +72,8 @@ export const HTTP_BOUNDS = {
 /** How often a server that closes looks for connections that became idle. */
 const CLOSE_SWEEP_MS = 100;
 const TLS_HANDSHAKE_BYTE = 0x16;
+const LOCAL_HOST = "127.0.0.1";
+const WILDCARDS = new Set(["0.0.0.0", "::"]);
 const CLEARTEXT_ANSWER = "This address speaks HTTPS: use https:// instead of http://.\n";
 
 /** Rejects with a `FallowError`: `tls-required`, `port-taken`, `listen-failed`. */
@@ -88,19 +92,33 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
   const plain = withLimits(createHttpServer(limits()));
   serve(plain, options, () => "loopback");
   const secure = tls === null ? null : secureServer(options, tls);
-  const front = secure === null ? plain : createNetServer((socket) => sortByFirstByte(socket, { plain, secure }));
-  front.maxConnections = HTTP_BOUNDS.connectionsMax;
-  front.on("connection", (socket: Socket) => {
-    sockets.add(socket);
-    socket.once("close", () => sockets.delete(socket));
-  });
-  const port = await listen(front, options);
+  const sorter = () =>
+    secure === null ? plain : createNetServer((socket) => sortByFirstByte(socket, { plain, secure }));
+  const listening = async (front: NetServer, at: { host: string; port: number }) => {
+    front.maxConnections = HTTP_BOUNDS.connectionsMax;
+    front.on("connection", (socket: Socket) => {
+      sockets.add(socket);
+      socket.once("close", () => sockets.delete(socket));
+    });
+    return await listen(front, at);
+  };
+  const front = sorter();
+  const { port, address } = await listening(front, options);
+  const fronts = [front];
+  if (!isLoopback(address) && !WILDCARDS.has(address)) {
+    const local = sorter();
+    fronts.push(local);
+    await listening(local, { host: LOCAL_HOST, port }).catch((thrown: unknown) => {
+      front.close();
+      throw thrown;
+    });
+  }
   const servers = secure === null ? [plain] : [plain, secure];
   let closing: Promise<void> | null = null;
   return {
     port,
-    localUrl: `http://${isLoopback(host) && host.includes(":") ? "[::1]" : "127.0.0.1"}:${port}`,
-    close: (graceMs) => (closing ??= closeAll({ front, servers, sockets, graceMs })),
+    localUrl: `http://${isLoopback(host) && host.includes(":") ? "[::1]" : LOCAL_HOST}:${port}`,
+    close: (graceMs) => (closing ??= closeAll({ fronts, servers, sockets, graceMs })),
   };
 }
 
@@ -188,7 +206,7 @@ function sortByFirstByte(socket: Socket, servers: { plain: Server; secure: Serve
   });
 }
 
-function listen(front: NetServer, { host, port }: HttpServerOptions): Promise<number> {
+function listen(front: NetServer, { host, port }: { host: string; port: number }): Promise<AddressInfo> {
   return new Promise((resolve, reject) => {
     front.once("error", (cause: NodeJS.ErrnoException) => {
       const isTaken = cause.code === "EADDRINUSE";
@@ -200,21 +218,21 @@ function listen(front: NetServer, { host, port }: HttpServerOptions): Promise<nu
     front.listen({ host, port, exclusive: true }, () => {
       const address: AddressInfo | string | null = front.address();
       if (address === null || typeof address === "string") reject(new Error("a TCP server has an address with a port"));
-      else resolve(address.port);
+      else resolve(address);
     });
   });
 }
 
 async function closeAll(parts: {
-  front: NetServer;
+  fronts: readonly NetServer[];
   servers: readonly Server[];
   sockets: ReadonlySet<Socket>;
   graceMs: number;
 }): Promise<void> {
-  const ended = new Promise<void>((resolve) => parts.front.close(() => resolve()));
+  const ended = Promise.all(parts.fronts.map((front) => new Promise<void>((resolve) => front.close(() => resolve()))));
   for (const server of parts.servers) {
     // For those that never listened, `close` only ends idle connections and the watch over time limits.
-    if (server !== parts.front) server.close(() => undefined);
+    if (!parts.fronts.includes(server)) server.close(() => undefined);
     server.closeIdleConnections();
   }
   // A connection whose last request ends now is kept alive for the next one, which will not be taken: end it too.
