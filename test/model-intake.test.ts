@@ -2,6 +2,7 @@
 import {
   copyFileSync,
   existsSync,
+  mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
@@ -31,6 +32,7 @@ import { simLog } from "../src/sim/sim-log.ts";
 import { MemoryStore } from "../src/sim/store/memory-store.ts";
 import { TINY_PATH } from "./support/engine-fixture.ts";
 import { type HubServer, startHubServer } from "./support/hub-server.ts";
+import { splitModel } from "./support/split-model.ts";
 
 const clock = new SystemClock();
 const crypto = new NodeCrypto();
@@ -224,6 +226,40 @@ describe("a model from the hub", () => {
     const roomy = await opened();
     expect(roomy.intake.get(job.jobId)).toMatchObject({ state: "failed", error: { code: "disk-full" } });
     expect(await bring(roomy, "hf:owner/tiny")).toMatchObject({ jobId: job.jobId, state: "done" });
+  });
+});
+
+describe("a split set", () => {
+  const NAMES = [1, 2, 3].map((number) => `set-Q8_0-0000${number}-of-00003.gguf`);
+
+  test("from the hub is one model whose vocabulary opens, kept by the names that an engine looks for", async () => {
+    const parts = await splitModel(TINY, 3);
+    hub.put("owner/set", { files: Object.fromEntries(NAMES.map((name, at) => [name, parts[at] ?? TINY])) });
+    const grid = await opened();
+    hub.plans.push({ kind: "cut", afterBytes: 100_000 });
+    const job = await bring(grid, "hf:owner/set");
+    expect(job, JSON.stringify(job.error)).toMatchObject({ state: "done", files: 3, modelId: "set-q8_0" });
+    const entry = grid.catalogue.get(modelId("set-q8_0"));
+    expect(entry?.tokenizer.vocabSize).toBe(2048);
+    const { weightsSha256 = "" } = entry?.manifest ?? {};
+    expect(entry?.weightsPath).toBe(join(kept, weightsSha256, NAMES[0] ?? ""));
+    expect(readdirSync(join(kept, weightsSha256)).sort()).toEqual(NAMES);
+    const sent = hub.bytesSent();
+    expect(await bring(grid, "hf:owner/set", { id: "again" })).toMatchObject({ state: "done", fetchedBytes: 0 });
+    expect(hub.bytesSent()).toBe(sent);
+  });
+
+  test("from a folder is one model, and has the weights' digest that the hub's has", async () => {
+    const parts = await splitModel(TINY, 3);
+    const set = join(folder, "set");
+    mkdirSync(set);
+    for (const [at, name] of NAMES.entries()) writeFileSync(join(set, name), parts[at] ?? TINY);
+    hub.put("owner/set", { files: Object.fromEntries(NAMES.map((name, at) => [name, parts[at] ?? TINY])) });
+    const grid = await opened();
+    expect(await bring(grid, set, { id: "local" })).toMatchObject({ state: "done", files: 3 });
+    expect(await bring(grid, "hf:owner/set")).toMatchObject({ state: "done", fetchedBytes: 0 });
+    expect(byteRequests()).toEqual([]);
+    expect(existsSync(join(set, NAMES[0] ?? ""))).toBe(true);
   });
 });
 

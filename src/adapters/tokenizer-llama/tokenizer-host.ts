@@ -8,13 +8,15 @@
 import { createHash } from "node:crypto";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { FallowError } from "../../domain/fault.ts";
 import type { ModelId } from "../../domain/ids.ts";
+import { WEIGHTS_FILES_MAX } from "../../domain/weights.ts";
 import type { Tokenizer, TokenizerHost } from "../../ports/tokenizer.ts";
 import { readManifest } from "../../weights/model-reader.ts";
+import { splitFileName, splitNameOf } from "../../weights/split-gguf.ts";
 import { findLlamaLibrary, type LlamaLibraryFiles } from "../engine-llama/llama-library.ts";
-import { openFileByteSource } from "./file-byte-source.ts";
+import { type FileByteSource, openFileByteSource } from "./file-byte-source.ts";
 import { LlamaTokenizer } from "./llama-tokenizer.ts";
 import type { TextFragment } from "./text-fragments.ts";
 import { TokenizerProcess } from "./tokenizer-process.ts";
@@ -27,6 +29,15 @@ export interface LlamaTokenizerHostOptions {
 }
 
 const ATTEMPTS = 2;
+
+/** The file, or all of the split set whose first it is. */
+function filesOfModel(weightsPath: string): readonly string[] {
+  const split = splitNameOf(basename(weightsPath));
+  if (split === null || split.number !== 1 || split.count > WEIGHTS_FILES_MAX) return [weightsPath];
+  return Array.from({ length: split.count }, (_, at) =>
+    join(dirname(weightsPath), splitFileName({ ...split, number: at + 1 })),
+  );
+}
 
 export class LlamaTokenizerHost implements TokenizerHost {
   readonly #options: LlamaTokenizerHostOptions;
@@ -120,9 +131,10 @@ export class LlamaTokenizerHost implements TokenizerHost {
   }
 
   async #writeVocabulary(weightsPath: string): Promise<string> {
-    const source = await openFileByteSource(weightsPath);
+    const sources: FileByteSource[] = [];
     try {
-      const model = await readManifest(source, (data) => createHash("sha256").update(data).digest());
+      for (const path of filesOfModel(weightsPath)) sources.push(await openFileByteSource(path));
+      const model = await readManifest(sources, (data) => createHash("sha256").update(data).digest());
       if (!model.ok) {
         throw new FallowError("tokenizer-unusable", `${weightsPath}: ${model.reason.message}`, {
           data: { ...model.reason },
@@ -133,7 +145,7 @@ export class LlamaTokenizerHost implements TokenizerHost {
       await writeFile(path, model.value.tokenizer);
       return path;
     } finally {
-      await source.close();
+      for (const source of sources) await source.close();
     }
   }
 

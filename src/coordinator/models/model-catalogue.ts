@@ -156,7 +156,9 @@ export class ModelCatalogue {
   async #describeOlder({ modelId, weightsSha256, licence }: ModelManifest, weightsPath: string): Promise<void> {
     const { modelFiles, log } = this.#ports;
     if ((await modelFiles.content(weightsSha256)) !== null) return;
-    const read = await this.#read([{ path: weightsPath, name: `${modelId}.gguf`, digests: null }]);
+    const kept = (await modelFiles.kept(weightsSha256)) ?? [weightsPath];
+    const nameOf = (path: string) => (kept.length === 1 ? `${modelId}.gguf` : (path.split(/[/\\]/).at(-1) ?? ""));
+    const read = await this.#read(kept.map((path) => ({ path, name: nameOf(path), digests: null })));
     if (read.ok && read.value.weightsSha256 !== weightsSha256) {
       log.error({ modelId, weightsSha256, found: read.value.weightsSha256 }, "model's file is not the registered one");
       return;
