@@ -64,21 +64,8 @@ export interface KeeperLook {
   readonly bytesPerSecond: number;
 }
 
-const SESSION_KINDS: ReadonlySet<FrameKind> = new Set([
-  "ping",
-  "pong",
-  "refused",
-  "message",
-  "ack",
-  "ask",
-  "data",
-  "fail",
-  "stop",
-  "stopped",
-  "present",
-  "presented",
-  "goodbye",
-]);
+/** All others may come once a connection is greeted. */
+const GREETING_KINDS: ReadonlySet<FrameKind> = new Set(["hello", "attach", "accepted", "attached"]);
 /** After a message the pings stay quick for so long. */
 const MESSAGE_BUSY_MS = 2_000;
 /** A look that comes so late means that this machine stood still. */
@@ -193,7 +180,7 @@ export class SessionLink implements PeerLink, ConnectionOwner {
       connection.destroy();
       return;
     }
-    connection.handOver(this, (kind) => SESSION_KINDS.has(kind));
+    connection.handOver(this, (kind) => !GREETING_KINDS.has(kind));
     this.connections.add(connection);
     this.#cutAtMs = null;
     connection.ping(0);
