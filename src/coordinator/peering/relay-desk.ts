@@ -13,7 +13,7 @@
  */
 
 import { toHex } from "../../domain/hex.ts";
-import type { NodeId } from "../../domain/ids.ts";
+import { type NodeId, nodeId } from "../../domain/ids.ts";
 import type { Clock } from "../../ports/clock.ts";
 import type { Log } from "../../ports/log.ts";
 import type { Random } from "../../ports/random.ts";
@@ -132,8 +132,8 @@ export class RelayDesk {
 
   #ask(from: NodeId, { nodeId: to, askId }: Extract<PeerMessage, { type: "relay.ask" }>): void {
     const { roster, random, clock } = this.#ports;
-    const other = roster.nodes().find((node) => node.nodeId === to) ?? null;
-    const asking = roster.nodes().find((node) => node.nodeId === from) ?? null;
+    const other = roster.node(nodeId(to));
+    const asking = roster.node(from);
     const refusal = this.#refusal(from, to, other !== null && other.state !== "offline");
     if (refusal !== null || other === null || asking === null) {
       const { code, message } = refusal ?? UNKNOWN_NODE;
