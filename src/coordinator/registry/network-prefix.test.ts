@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { networkOf } from "./network-prefix.ts";
+import { hostOf, networkOf } from "./network-prefix.ts";
 
 test.each([
   ["192.168.1.77:5123", "192.168.1.0/24"],
@@ -14,4 +14,13 @@ test.each([
   ["", null],
 ])("the network of %s is %s", (remote, network) => {
   expect(networkOf(remote)).toBe(network);
+});
+
+test.each([
+  ["192.168.1.77:5123", "192.168.1.77"],
+  ["::ffff:10.0.3.4", "10.0.3.4"],
+  ["[2001:db8:12:34::7]:443", "2001:db8:12:34::7"],
+  ["agent-3:7", null],
+])("the address of %s, as others could dial it, is %s", (remote, host) => {
+  expect(hostOf(remote)).toBe(host);
 });
