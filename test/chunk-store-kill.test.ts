@@ -12,7 +12,11 @@ import { type ChunkedModel, chunkedModel } from "./support/chunked-model.ts";
 
 const MIB = 1024 * 1024;
 const KILLS = 20;
-const CHUNKS = 120;
+const CHUNKS = 64;
+/** Large enough that a kill often falls into the writing of one. */
+const CHUNK_BYTES = 2 * MIB;
+/** About as long as one takes to be hashed, written and noted. */
+const KILL_MICROSECONDS_MAX = 6_000;
 const TEST_MS_MAX = 180_000;
 const signal = new AbortController().signal;
 
@@ -74,17 +78,20 @@ describe("kill -9", () => {
   test(`${KILLS} times in the middle of writing costs at most the chunk that was being written each time, and damages none`, {
     timeout: TEST_MS_MAX,
   }, async () => {
-    const model = await makeModel(CHUNKS * MIB - 1_000, MIB);
+    const model = await makeModel(CHUNKS * CHUNK_BYTES - 1_000, CHUNK_BYTES);
     const tries = new Map<number, number>();
     const kept = new Set<number>();
     const reader = new DiskChunkStore({ folder, headroomBytes: 0 });
     for (let kill = 0; kill <= KILLS; kill++) {
-      // The kill falls while one of the next five chunks is hashed, written or noted; the last one lives.
-      let left = kill === KILLS ? Number.POSITIVE_INFINITY : randomInt(2, 7);
+      // The kill falls while one of the next three chunks is hashed, written or noted; the last one lives.
+      let left = kill === KILLS ? Number.POSITIVE_INFINITY : randomInt(1, 4);
       const onLine = (line: string, writer: Writer) => {
-        if (line.startsWith("try ") && --left === 0) writer.kill();
+        if (!line.startsWith("try ") || --left !== 0) return;
+        const atMs = performance.now() + randomInt(KILL_MICROSECONDS_MAX) / 1_000;
+        while (performance.now() < atMs); // a timer is not exact enough
+        writer.kill();
       };
-      const writer = startWriter({ chunkBytes: MIB, onLine });
+      const writer = startWriter({ chunkBytes: CHUNK_BYTES, onLine });
       await writer.ended;
       const [had = ""] = writer.lines.filter((line) => line.startsWith("have ")).map((line) => line.slice(5));
       const have = new Set(had.split(",").filter(Boolean).map(Number));

@@ -24,7 +24,9 @@ while (!(await weights.tryLock())) {
 }
 tell(`have ${[...weights.have].join(",")}`);
 try {
-  for (let chunk = 0; chunk < model.chunkCount; chunk++) {
+  // The last one first: the file has its length then, and what is not written is a hole that reads as zeros.
+  for (let turn = 0; turn < model.chunkCount; turn++) {
+    const chunk = turn === 0 ? model.chunkCount - 1 : turn - 1;
     if (weights.have.has(chunk)) continue;
     tell(`try ${chunk}`);
     await weights.write(chunk, model.chunk(chunk));
