@@ -155,6 +155,17 @@ describe("models", () => {
   });
 });
 
+test("up takes a reference for its model, and is ready when the model came", async () => {
+  hub.put("owner/up", { files: { "up-Q8_0.gguf": bytesOf(8) } });
+  const own = await startGrid({ env, args: ["--no-agent", "--model", "hf:owner/up"] });
+  try {
+    const models = list(field(await adminGet(own, "/models"), "models"));
+    expect(models.map((model) => field(model, "modelId"))).toContain("up-q8_0");
+  } finally {
+    await own.stop();
+  }
+});
+
 test("a coordinator that is killed in the middle goes on at its next start, and fetches no more than a chunk twice", async () => {
   const file = bytesOf(7);
   hub.put("owner/k", { files: { "k-Q8_0.gguf": file } });

@@ -64,7 +64,7 @@ function addUp(program: Command): void {
     )
     .option("--tls-key <file>", "private key of --tls-cert, PEM")
     .option("--database <where>", "SQLite file or postgres:// address (default: grid.sqlite in the home)")
-    .option("--model <file.gguf>", "serve this model too, and wait until it is ready")
+    .option("--model <reference>", "serve this model too, e.g. hf:owner/repo or a file, and wait until it is ready")
     .option(
       "--warm <replicas>",
       "replicas of the bundled model that are kept ready",

@@ -74,7 +74,7 @@ export async function followJob(grid: GridClient, job: ModelJob, options: Global
   await showEnd(grid, last, isJson);
 }
 
-function showJob(shown: ShownProgress, job: ModelJob): void {
+export function showJob(shown: Pick<ShownProgress, "show">, job: ModelJob): void {
   const what = { resolving: "looking up", fetching: "fetching", checking: "checking", registering: "registering" };
   const silent = { ...job, totalBytes: null };
   if (job.waiting !== null) shown.show(`waiting: ${job.waiting}`, silent);
@@ -97,7 +97,7 @@ async function showEnd(grid: GridClient, job: ModelJob, isJson: boolean): Promis
     );
     return printText(describeModel(model, null));
   }
-  if (job.error !== null) throw failureOf(job.error);
+  if (job.error !== null) throw bringFailure(job.error);
   const paused = job.state === "paused";
   throw new CliError(paused ? `${job.jobId} was paused` : "the grid stopped before the model was there", {
     code: paused ? "job-paused" : "grid-stopped",
@@ -105,7 +105,7 @@ async function showEnd(grid: GridClient, job: ModelJob, isJson: boolean): Promis
   });
 }
 
-function failureOf(error: { code: string; message: string }): CliError {
+export function bringFailure(error: { code: string; message: string }): CliError {
   const isRefused = /^(invalid-|model-source-(invalid|refused|unsafe|changed)|model-file-)/.test(error.code);
   const fix = isRefused
     ? "change what the message names; docs/models.md says how models are named and what they must be"

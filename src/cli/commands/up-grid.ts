@@ -8,6 +8,7 @@ import {
   type ReplicaRow,
   statusSchema,
 } from "../../coordinator/admin/admin-schemas.ts";
+import { jobAnswerSchema, jobSchema } from "../../coordinator/admin/model-schemas.ts";
 import type { Coordinator } from "../../coordinator/coordinator.ts";
 import { assert } from "../../domain/assert.ts";
 import { type ModelId, modelId } from "../../domain/ids.ts";
@@ -16,6 +17,8 @@ import { BUNDLED_MODEL } from "../bundled-model.ts";
 import type { CliError } from "../cli-error.ts";
 import type { GridClient } from "../grid-client.ts";
 import type { Progress } from "../terminal.ts";
+import { bringFailure, isReference, showJob } from "./model-jobs.ts";
+import { type BytesShown, eventsOf, progressText, readEvents } from "./model-progress.ts";
 
 /** How often the progress of loading is looked at: as fast as an eye sees a number change. */
 const PROGRESS_MS = 200;
@@ -29,12 +32,14 @@ const PLACE_MS = 10_000;
 export async function chooseModel(
   grid: GridClient,
   options: { model?: string; warm: number },
+  watch: { readonly progress: Progress; readonly signal: AbortSignal },
 ): Promise<ModelId | null> {
   const { models } = await grid.json("/admin/v1/models", modelListSchema);
   const bundled = models.find((model) => model.modelId === BUNDLED_MODEL.id);
   if (bundled !== undefined && bundled.warmReplicas !== options.warm) {
     await addModel(grid, { path: BUNDLED_MODEL.path, id: BUNDLED_MODEL.id, warmReplicas: options.warm });
   }
+  if (options.model !== undefined && isReference(options.model)) return fetchModel(grid, options.model, watch);
   if (options.model !== undefined) return addModel(grid, { path: resolve(options.model) });
   if (bundled !== undefined) return options.warm === 0 ? null : modelId(bundled.modelId);
   const kept = models.find(({ warmReplicas }) => warmReplicas > 0);
@@ -47,6 +52,29 @@ async function addModel(
 ): Promise<ModelId> {
   const { model } = await grid.json("/admin/v1/models", modelAnswerSchema, { body });
   return modelId(model.modelId);
+}
+
+/** Null when it was stopped meanwhile: the download goes on at the next start. */
+async function fetchModel(
+  grid: GridClient,
+  source: string,
+  { progress, signal }: { progress: Progress; signal: AbortSignal },
+): Promise<ModelId | null> {
+  const { job } = await grid.json("/admin/v1/models", jobAnswerSchema, { body: { source } });
+  const show = (what: string, bytes: BytesShown) => progress.step(progressText(what, bytes));
+  let last = job;
+  try {
+    const body = await eventsOf(grid, `/admin/v1/model-jobs/${job.jobId}/events`, { method: "GET", signal });
+    await readEvents(body, jobSchema, (view) => {
+      last = view;
+      showJob({ show }, view);
+    });
+  } catch (thrown) {
+    if (!signal.aborted) throw thrown;
+  }
+  if (last.modelId !== null) return modelId(last.modelId);
+  if (last.error !== null) throw bringFailure(last.error);
+  return null;
 }
 
 export async function makeJoinCode(grid: GridClient, terms: { usesMax: number; ttlMs: number }): Promise<string> {

@@ -94,7 +94,7 @@ export async function runUp(options: UpOptions): Promise<void> {
     opened.resolve(host);
     writeRunFile(home, { pid: process.pid, url: host.localUrl, certificateSha256: null, startedAtMs: Date.now() });
     const grid = gridOf(host);
-    const model = await chooseModel(grid, options);
+    const model = await chooseModel(grid, options, { progress, signal: stop.signal });
     const failure = () => agent?.failure() ?? null;
     const served =
       model === null || !options.agent
