@@ -162,6 +162,12 @@ describe("claims", () => {
     expect(weights.tracker.swarms()[0]?.peerChunks).toBe(0);
     await weights.have(ann, [[0, CHUNKS]]);
     expect(weights.tracker.swarms()[0]?.peerChunks).toBe(CHUNKS - 8);
+    const [ben, cat] = await weights.nodes(2);
+    assert(ben !== undefined && cat !== undefined, "there are two more");
+    await weights.want(ben, [[4, 20]]);
+    await weights.have(ben, [[0, 7]]);
+    await weights.have(cat, [[0, CHUNKS]]);
+    expect(weights.tracker.swarms()[0]?.peerChunks).toBe(CHUNKS - 8 + 3);
   });
 });
 

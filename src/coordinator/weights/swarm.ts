@@ -87,15 +87,21 @@ export class Swarm {
     const before = this.holdings.get(nodeId);
     if (before === undefined && this.holdings.size >= HOLDINGS_MAX) return false;
     const have = ChunkSet.of(this.chunkCount, told.runs);
-    const gained = before === undefined ? 0 : have.size - before.have.countCommon(have);
-    if (before !== undefined && gained > 0) this.peerChunks += this.#fromPeers(nodeId, have.minus(before.have));
+    const gained = have.minus(before?.have ?? this.#hadBefore(nodeId, have));
+    if (gained.size > 0) this.peerChunks += this.#fromPeers(nodeId, gained);
     if (before?.network !== network) {
       this.#leaveNetwork(nodeId, before?.network ?? null);
       if (network !== null) this.#byNetwork.set(network, (this.#byNetwork.get(network) ?? new Set()).add(nodeId));
     }
     this.holdings.set(nodeId, { have, uploads, uploadsMax, network });
     this.#count(nodeId, isNameable, nowMs);
-    return before === undefined || gained > 0 || before.uploadsMax > 0 !== uploadsMax > 0;
+    return before === undefined || gained.size > 0 || before.uploadsMax > 0 !== uploadsMax > 0;
+  }
+
+  /** Of a node's first news: what it does not want was there. A node that wants nothing had it all. */
+  #hadBefore(nodeId: NodeId, have: ChunkSet): ChunkSet {
+    const want = this.wants.get(nodeId);
+    return want === undefined ? have : have.minus(want.need);
   }
 
   /** What it never claimed came from other nodes: claims end with the download, and the news of the last chunks come later. */
