@@ -91,5 +91,7 @@ export const PANELS = [
   panel("fallow_relays_open", "Relayed connections between nodes", "count"),
   panel("fallow_relay_bytes_total", "Bytes relayed between nodes", "count"),
   panel("fallow_relays_refused", "Relayed connections refused", "count"),
+  panel("fallow_model_jobs", "Models on their way", "count"),
+  panel("fallow_model_fetched_bytes_total", "Bytes of models fetched from hubs", "count"),
   panel("fallow_plan_refusals", "Nodes kept out by a constraint", "count"),
 ];

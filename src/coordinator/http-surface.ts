@@ -16,6 +16,7 @@ import { observedDispatch } from "./forecast/observed-dispatch.ts";
 import { createGateway, type Gateway, type RequestOrigin } from "./gateway/gateway.ts";
 import { GATEWAY_DEFAULTS, type GatewayModels } from "./gateway/gateway-options.ts";
 import { samplingSeedSecret } from "./grid-identity.ts";
+import { registerIntakeMetrics } from "./models/intake-metrics.ts";
 import { registerRelayMetrics } from "./peering/relay-metrics.ts";
 import { registerWeightsMetrics } from "./weights/weights-metrics.ts";
 
@@ -35,6 +36,7 @@ export function httpSurface(
   registerForecastMetrics(metrics, parts.forecast);
   registerWeightsMetrics(metrics, parts.distribution, ports.clock);
   registerRelayMetrics(metrics, parts.relay);
+  if (parts.intake !== null) registerIntakeMetrics(metrics, parts.intake);
   const gateway = createGateway(
     {
       ...GATEWAY_DEFAULTS,

@@ -40,6 +40,8 @@ const VIEW_MS = 200;
 /** Faults after which the same request would end the same way: the partial files are of no use. */
 const FINAL = new Set(["model-source-invalid", "model-source-refused", "model-source-unsafe", "model-source-changed"]);
 
+const SHOWN_STATES: readonly JobState[] = ["queued", "running", "paused", "failed"];
+
 interface Job {
   note: JobNote;
   state: JobState;
@@ -52,6 +54,7 @@ export class ModelIntake {
   readonly #ports: ModelIntakePorts;
   readonly #jobs = new Map<string, Job>();
   #isStopped = false;
+  #fetchedBytes = 0;
 
   constructor(ports: ModelIntakePorts) {
     this.#ports = ports;
@@ -105,6 +108,13 @@ export class ModelIntake {
     const job = this.#put(note);
     this.#next();
     return ok(this.#view(job));
+  }
+
+  /** Jobs that are not done, by state, and the bytes that came from sources since the start. */
+  stats(): { readonly jobs: ReadonlyMap<JobState, number>; readonly fetchedBytes: number } {
+    const states = [...this.#jobs.values()].map(({ state }) => state);
+    const count = (state: JobState) => states.filter((one) => one === state).length;
+    return { jobs: new Map(SHOWN_STATES.map((state) => [state, count(state)])), fetchedBytes: this.#fetchedBytes };
   }
 
   /** Newest first. */
@@ -238,7 +248,10 @@ export class ModelIntake {
       signal,
       step: (step) => progress.step(step),
       resolved: (source, totalBytes) => progress.resolved(source, totalBytes),
-      progress: (told) => progress.bytes(told),
+      progress: (told) => {
+        this.#fetchedBytes += told.cameBytes;
+        progress.bytes(told);
+      },
       waiting: (why) => progress.waiting(why),
       keep: async (resolved) => {
         job.note = { ...job.note, resolved };
