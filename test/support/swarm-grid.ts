@@ -363,6 +363,7 @@ export class SwarmGrid {
         random,
         log,
         modelFiles: this.#modelFiles(),
+        meta: this.#store.meta,
         registry,
         models: {
           byWeights: (weightsSha256) => (this.#models.has(weightsSha256) ? { manifest: { modelId: "random" } } : null),
