@@ -28,9 +28,9 @@ export interface WeightsTrackerPorts extends GrantPorts, NodeRightsPorts, Pick<N
 /** A node is told at most so often, and of many nodes each less often: their messages together stay bounded. */
 export const TELL_MS = 500;
 export const TELL_MS_PER_WANT = 5;
-/** In one turn; a message is built in about a millisecond. */
-const TELLS_PER_TURN = 20;
-const NEXT_TURN_MS = 1;
+/** In one turn: a first answer with 32 grants takes four milliseconds, most of them for signatures, and streams must not wait for many. */
+const TELLS_PER_TURN = 4;
+const NEXT_TURN_MS = 20;
 /** Not ordered, or unknown: asking again soon changes nothing. */
 const RETRY_REFUSED_MS = 30_000;
 /** Messages that wait for a manifest to be read, the last of each node and kind. */
@@ -55,6 +55,7 @@ export class WeightsTracker {
   readonly #swarms = new Map<Sha256Hex, Swarm>();
   readonly #opening = new Map<Sha256Hex, Map<string, { readonly nodeId: NodeId; readonly message: WeightsMessage }>>();
   #notOrdered = 0;
+  #moment = { atMs: Number.NEGATIVE_INFINITY, tells: 0 };
   #timer: Timer | null = null;
   #isStopped = false;
 
@@ -289,7 +290,7 @@ export class WeightsTracker {
       unreachable: before?.unreachable ?? new Map<NodeId, number>(),
     };
     swarm.wants.set(nodeId, want);
-    if (nowMs - want.toldAtMs >= TELL_MS) this.#tell(nodeId, want, swarm);
+    if (nowMs - want.toldAtMs >= TELL_MS && this.#mayTellNow(nowMs)) this.#tell(nodeId, want, swarm);
   }
 
   #claim(nodeId: NodeId, message: Of<"weights.claim">, swarm: Swarm): void {
@@ -353,6 +354,13 @@ export class WeightsTracker {
   }
 
   // -------------------------------------------------------------- telling
+
+  /** Few were answered in this moment; of a crowd the others have their turn. */
+  #mayTellNow(nowMs: number): boolean {
+    if (nowMs - this.#moment.atMs >= NEXT_TURN_MS) this.#moment = { atMs: nowMs, tells: 0 };
+    this.#moment.tells += 1;
+    return this.#moment.tells <= TELLS_PER_TURN;
+  }
 
   #tell(nodeId: NodeId, want: Want, swarm: Swarm): void {
     const { message, dueAtMs } = holdersMessage(nodeId, swarm, this.#naming);
