@@ -223,6 +223,29 @@ describe("carriers", () => {
     expect(String(fault)).toMatch(/tcp.*relay/);
   });
 
+  test("a node that cannot be dialled is met over the link that it opened", async () => {
+    const { pair } = await started();
+    const nearTarget = { ...pair.target, publicKeyHex: pair.nearKeyHex };
+    pair.net.shut("tcp");
+    const fault = await pair.settled(pair.far.connect(nearTarget, "any", signal()).catch((caught: unknown) => caught));
+    // The near end lets nobody in, and it was asked: so the far end met it.
+    expect(fault).toMatchObject({ code: "peer-refused", data: { code: "invalid-key" } });
+  });
+
+  test("over the relay alone messages go ahead of bulk", async () => {
+    const { pair, link } = await started(["relay"]);
+    const ending = new AbortController();
+    const fetching = codeOf(fetchAll(link, `${500 * MIB} a`, { totalBytes: 500 * MIB, signal: ending.signal }));
+    await pair.pass(3_000);
+    const startMs = pair.nowMs();
+    await pair.settled(link.send(Buffer.from("now")));
+    await pair.until(() => pair.farMessages.length === 1);
+    expect(pair.nowMs() - startMs).toBeLessThan(60);
+    expect(pair.net.count("relay")).toBe(1);
+    ending.abort(new Error("enough"));
+    expect(await pair.settled(fetching)).toBe("cancelled");
+  });
+
   test("UDP joins for bulk on a far way", async () => {
     const { pair, link } = await started(["tcp", "udp"]);
     await pair.settled(fetchAll(link, `${20 * MIB} a`, { totalBytes: 20 * MIB }));

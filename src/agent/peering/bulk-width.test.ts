@@ -10,6 +10,8 @@ const NEAR: WidthLook = {
   rttMs: 1,
 };
 
+const FAR = { isFar: true, rttMs: 40 };
+
 /** Looks while the rate follows from the number of connections. */
 function run(looks: number, rateOf: (count: number) => number, change: Partial<WidthLook> = {}): readonly WidthState[] {
   const states: WidthState[] = [];
@@ -23,7 +25,8 @@ function run(looks: number, rateOf: (count: number) => number, change: Partial<W
 
 describe("the number of bulk connections", () => {
   test("doubles to its bound while each brings its own share", () => {
-    expect(run(40, (count) => count * 1e6).at(-1)?.count).toBe(CONNECTIONS_MAX);
+    expect(run(40, (count) => count * 1e6, FAR).at(-1)?.count).toBe(CONNECTIONS_MAX);
+    expect(run(40, (count) => count * 1e6).at(-1)?.count).toBe(2);
   });
 
   test("goes back to one, and rests, where more bring nothing", () => {
@@ -33,7 +36,7 @@ describe("the number of bulk connections", () => {
   });
 
   test("stops where growth stops to pay", () => {
-    expect(run(40, (count) => Math.min(count, 4) * 1e6).at(-1)?.count).toBe(4);
+    expect(run(40, (count) => Math.min(count, 4) * 1e6, FAR).at(-1)?.count).toBe(4);
   });
 
   test("does not grow for who does not ask for more", () => {

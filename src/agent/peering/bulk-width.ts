@@ -37,6 +37,8 @@ export interface WidthLook {
 
 export const CONNECTIONS_MAX = 16;
 const FAR_COUNT = 4;
+/** On a near way the processor is the limit, and one thread encrypts for all connections; chance makes more look better than they are. */
+const NEAR_COUNT_MAX = 2;
 const GROWTH_MIN = 1.15;
 const HOLD_LOOKS = 40;
 const IDLE_LOOKS = 20;
@@ -73,8 +75,9 @@ export function widen(state: WidthState, look: WidthLook): WidthState {
   if (busy.count < least) return { ...busy, count: least, phase: "steady", countBefore: least };
   switch (busy.phase) {
     case "steady": {
-      if (!look.isConnectionBound || busy.holdLooks > 0 || busy.count >= CONNECTIONS_MAX) return busy;
-      const count = Math.min(CONNECTIONS_MAX, busy.count * 2);
+      const most = look.isFar || isLossBound(busy, look) ? CONNECTIONS_MAX : NEAR_COUNT_MAX;
+      if (!look.isConnectionBound || busy.holdLooks > 0 || busy.count >= most) return busy;
+      const count = Math.min(most, busy.count * 2);
       return { ...busy, count, phase: "settle", countBefore: busy.count, rateBefore: look.bytesPerSecond };
     }
     case "settle":

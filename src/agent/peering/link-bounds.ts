@@ -44,9 +44,12 @@ export const ASKS_PER_CONNECTION_MAX = 512;
 export const ANSWERS_KEPT_MAX = 160;
 export const ANSWER_KEPT_MS = 2_000;
 /** Read and written at once by the serving node. */
-export const PIECE_BYTES = 64 * 1024;
+export const PIECE_BYTES = 128 * 1024;
 /** On a connection that messages share, so that they wait for little. */
 export const SHARED_PIECE_BYTES = 16 * 1024;
+/** There bulk waits while so much is queued: at 10 Mbit/s a message waits 25 ms for it. */
+export const SHARED_QUEUE_BYTES = 32 * 1024;
+export const SHARED_LOOK_MS = 5;
 
 /** Messages sent and not acknowledged. */
 export const MESSAGE_WINDOW_BYTES = 4 * 1024 * 1024;

@@ -72,7 +72,7 @@ export class MessageLane {
     }
     if (seq >= this.#expected && !this.#early.has(seq)) {
       // One that waits must not hold the connection's whole read buffer.
-      this.#early.set(seq, seq === this.#expected ? bytes : Uint8Array.from(bytes));
+      this.#early.set(seq, seq === this.#expected ? bytes : new Uint8Array(bytes));
       this.#earlyBytes += bytes.length;
       // The last message of a full window may be as long as any.
       if (this.#earlyBytes > MESSAGE_WINDOW_BYTES + PEER_MESSAGE_BYTES_MAX) {

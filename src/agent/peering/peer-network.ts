@@ -113,7 +113,17 @@ class CarriedNetwork implements LinkedPeerNetwork {
     );
     if (this.#isClosed) throw new FallowError("peer-unreachable", "the network was closed");
     const known = this.#opened.get(target.publicKeyHex);
-    if (known === undefined) return await this.#openLink(target, credential, signal);
+    if (known === undefined) {
+      try {
+        return await this.#openLink(target, credential, signal);
+      } catch (fault) {
+        // A node that nobody can dial may have dialled this one.
+        const accepted = this.#accepted.get(target.publicKeyHex);
+        if (accepted === undefined || signal.aborted || !isUnreachable(fault)) throw fault;
+        await accepted.present(credential, signal);
+        return accepted;
+      }
+    }
     known.opener.retarget(target);
     const link = await known.link;
     await link.present(credential, signal);
@@ -319,6 +329,10 @@ class CarriedNetwork implements LinkedPeerNetwork {
     const [oldest] = this.#qualities.keys();
     if (this.#qualities.size > QUALITIES_MAX && oldest !== undefined) this.#qualities.delete(oldest);
   }
+}
+
+function isUnreachable(fault: unknown): boolean {
+  return fault instanceof FallowError && (fault.code === "peer-unreachable" || fault.code === "peer-identity-mismatch");
 }
 
 function nameOf(bytes: Uint8Array): string {

@@ -4,7 +4,7 @@
  * connections. What the other may ask is bounded: asks for each connection, and the bytes of each.
  */
 import { type Refusal, refuse } from "../../domain/refusal.ts";
-import type { Clock, Timer } from "../../ports/clock.ts";
+import { type Clock, pause, type Timer } from "../../ports/clock.ts";
 import type { PeerFetchAnswer } from "../../ports/peer-link.ts";
 import type { WireRefusal } from "../../wire/peer-frame-bytes.ts";
 import type { PeerFrame } from "../../wire/peer-frames.ts";
@@ -14,7 +14,9 @@ import {
   ASKS_PER_CONNECTION_MAX,
   LINK_BUFFER_BYTES,
   PIECE_BYTES,
+  SHARED_LOOK_MS,
   SHARED_PIECE_BYTES,
+  SHARED_QUEUE_BYTES,
 } from "./link-bounds.ts";
 import type { LinkConnection } from "./link-connection.ts";
 
@@ -158,6 +160,9 @@ export class ServeDesk {
         await new Promise<void>((resolve) => {
           queue.wake = resolve;
         });
+      }
+      while (connection.role === "message" && !connection.isClosed && connection.bufferedBytes() > SHARED_QUEUE_BYTES) {
+        await pause(this.#ways.clock, SHARED_LOOK_MS);
       }
       if (connection.isClosed || this.#isClosed) return;
       if (order.isStopped) return connection.send({ kind: "stopped", stream: ask.stream });
