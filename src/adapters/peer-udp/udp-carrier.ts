@@ -97,7 +97,8 @@ export class UdpCarrier implements PeerCarrier {
     } catch (thrown) {
       const code = codeOf(thrown);
       if (!signal.aborted && code !== null) this.#pauses.note(publicKeyHex, code, performance.now());
-      throw fail(code ?? describeFault(thrown), thrown);
+      const isLate = thrown instanceof Error && thrown.name === "TimeoutError" && !signal.aborted;
+      throw fail(code ?? (isLate ? `not within ${DIAL_MS_MAX} ms` : describeFault(thrown)), thrown);
     }
     if (stream.remotePublicKey.toString("hex") !== publicKeyHex) {
       stream.destroy();
