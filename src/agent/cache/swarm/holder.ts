@@ -22,6 +22,8 @@ export class Holder {
   /** From asking to the last byte of a chunk, and what came since it was looked at last. */
   chunkMs: number | null = null;
   newBytes = 0;
+  /** Chunks in a row that it said to have and could not read. */
+  unreadable = 0;
   /** The nearest first, as the coordinator ranks them. */
   rank: number;
   #target: PeerTarget;

@@ -21,8 +21,10 @@ import type { TransferEnv } from "./transfer-env.ts";
 
 /** A drip: even sixteen chunks at once over a line of 64 kB/s are above it. */
 const BYTES_PER_SECOND_MIN = 2_048;
-/** A holder that is busy and does not say for how long. */
+/** A holder that is busy and does not say for how long, or that lost a chunk. */
 const BUSY_REST_MS = 500;
+/** Chunks in a row that a holder could not read: its owner may be back, or a block of its disk is bad; more, and it is of no use. */
+const UNREADABLE_MAX = 2;
 /**
  * The time that a chunk takes counts as the holder's round trip up to this: with it as many chunks are asked for at once as come in that
  * time and one more, so that a link always has one to open a further connection for, and a slow holder keeps few from the others.
@@ -197,6 +199,7 @@ export class PeerFlights {
     try {
       if ((await this.#env.keep(chunk, content, holder.nodeId)) === "kept") {
         this.#env.conduct.served(holder.nodeId);
+        holder.unreadable = 0;
         return;
       }
       const detail = `chunk ${chunk} has another digest than the manifest says`;
@@ -247,6 +250,15 @@ export class PeerFlights {
         // Evicted or damaged since it was told of; the coordinator tells anew when it changes.
         holder.have.delete(chunk);
         next().refuse(chunk, holder.nodeId);
+        return;
+      case "internal":
+        holder.unreadable += 1;
+        if (holder.unreadable > UNREADABLE_MAX) {
+          this.#report(holder, { offence: "unreachable", detail: thrown.message });
+          return;
+        }
+        next().refuse(chunk, holder.nodeId);
+        next().pause(holder.nodeId, clock.monoMs() + BUSY_REST_MS);
         return;
       case "insufficient-scope":
         holder.dropGrant();

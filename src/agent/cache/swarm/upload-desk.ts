@@ -29,7 +29,9 @@ export interface UploadPorts {
 
 export class UploadDesk {
   readonly #ports: UploadPorts;
-  /** Key of the peer of each that runs. */
+  /** Answers that may still be read, also again after a cut. */
+  readonly #open = new Set<AbortController>();
+  /** Those that take a place: key of the peer of each. */
   readonly #running = new Map<AbortController, string>();
   #isPaused = false;
   #sentBytes = 0;
@@ -54,7 +56,7 @@ export class UploadDesk {
   /** Cuts what runs: whoever reads it goes on at another holder, or here later. */
   pause(isPaused: boolean): void {
     this.#isPaused = isPaused;
-    if (isPaused) for (const upload of [...this.#running.keys()]) upload.abort();
+    if (isPaused) for (const upload of [...this.#open]) upload.abort();
   }
 
   async answer(request: Uint8Array, peerKeyHex: string): Promise<PeerFetchAnswer> {
@@ -85,6 +87,7 @@ export class UploadDesk {
     const { bytes } = chunkPlace(content.manifest, chunk);
     const upload = new AbortController();
     const { throttle, onChange } = this.#ports;
+    this.#open.add(upload);
     this.#running.set(upload, peerKeyHex);
     onChange(weightsSha256);
     return {
@@ -104,6 +107,7 @@ export class UploadDesk {
       },
       close: () => {
         upload.abort();
+        this.#open.delete(upload);
         this.#end(upload, weightsSha256);
       },
     };
