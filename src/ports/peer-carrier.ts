@@ -31,7 +31,12 @@ export interface PeerConnection {
   pause(): void;
   resume(): void;
   /** What the carrier itself measured, if it does. */
-  measured(): { readonly rttMs: number | null; readonly lossShare: number | null };
+  measured(): {
+    readonly rttMs: number | null;
+    /** The least so far, without what machines add that are busy. */
+    readonly rttLeastMs?: number | null;
+    readonly lossShare: number | null;
+  };
   /** After what is queued. */
   close(): void;
   /** At once. */

@@ -56,8 +56,8 @@ export class TcpConnection implements PeerConnection {
     this.#socket.resume();
   }
 
-  measured(): { readonly rttMs: number | null; readonly lossShare: number | null } {
-    return this.#cause === null ? this.#path.measured() : { rttMs: null, lossShare: null };
+  measured(): ReturnType<TcpPath["measured"]> {
+    return this.#cause === null ? this.#path.measured() : { rttMs: null, rttLeastMs: null, lossShare: null };
   }
 
   close(): void {

@@ -8,7 +8,7 @@ import type { PeerConnection } from "../../ports/peer-carrier.ts";
 import type { ConnectionRole } from "../../wire/peer-frame-bytes.ts";
 import { PeerFrameReader } from "../../wire/peer-frame-reader.ts";
 import { type DataPart, type FrameKind, type PeerFrame, writeDataHead, writeFrame } from "../../wire/peer-frames.ts";
-import { SILENT_MS, SILENT_ROUND_TRIPS } from "./link-bounds.ts";
+import { SILENT_MS, SILENT_ROUND_TRIPS, SMALL_FRAME_COST_BYTES, SMALL_UNREAD_BYTES_MAX } from "./link-bounds.ts";
 import { RttMeter } from "./rtt-meter.ts";
 
 export interface ConnectionOwner {
@@ -44,6 +44,8 @@ export class LinkConnection {
   readonly #pings = new Map<number, number>();
   #owner: ConnectionOwner | null = null;
   #hasRoom = true;
+  /** What small frames cost that were sent since the other end last read all there was. */
+  #smallUnreadBytes = 0;
   #breach: string | null = null;
   #nextPing = 1;
   #heardAtMs: number;
@@ -67,6 +69,7 @@ export class LinkConnection {
       onBytes: (bytes) => this.#onBytes(bytes),
       onDrain: () => {
         this.#hasRoom = true;
+        this.#smallUnreadBytes = 0;
         if (!this.isClosed) this.#owner?.onRoom(this);
       },
       onClose: (cause) => this.#end(cause),
@@ -78,8 +81,15 @@ export class LinkConnection {
     this.#reader.take(isTaken);
   }
 
+  /** Small frames are not held back by `hasRoom`; messages have a window of their own, and all others are counted here. */
   send(frame: Exclude<PeerFrame, DataPart>): void {
-    if (!this.isClosed) this.#hasRoom = this.#connection.write(writeFrame(frame));
+    if (this.isClosed || this.#breach !== null) return;
+    const bytes = writeFrame(frame);
+    if (this.#connection.bufferedBytes() === 0) this.#smallUnreadBytes = 0;
+    if (frame.kind !== "message") this.#smallUnreadBytes += bytes.length + SMALL_FRAME_COST_BYTES;
+    if (this.#smallUnreadBytes > SMALL_UNREAD_BYTES_MAX) {
+      this.breach(`it asks for answers and reads none: ${SMALL_UNREAD_BYTES_MAX} bytes wait for it`);
+    } else this.#hasRoom = this.#connection.write(bytes);
   }
 
   sendData(part: { readonly stream: number; readonly offset: number; readonly bytes: Uint8Array }): void {
@@ -109,6 +119,13 @@ export class LinkConnection {
   recentRttMs(): number | null {
     const pingMs = this.rtt.recentMs();
     const kernelMs = this.#connection.measured().rttMs;
+    return pingMs === null || kernelMs === null ? pingMs : Math.min(pingMs, kernelMs);
+  }
+
+  /** What the way takes when nothing waits: on busy machines no ping shows it, and the kernel's own measurement does. */
+  baseRttMs(): number | null {
+    const pingMs = this.rtt.baseMs();
+    const kernelMs = this.#connection.measured().rttLeastMs ?? null;
     return pingMs === null || kernelMs === null ? pingMs : Math.min(pingMs, kernelMs);
   }
 

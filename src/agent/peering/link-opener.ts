@@ -176,7 +176,7 @@ export class LinkOpener implements LinkKeeper {
     const { nowMs } = look;
     const [way] = [...link.connections].filter(({ role, isSuspect }) => role === "message" && !isSuspect);
     this.#cutAtMs = way !== undefined ? null : (this.#cutAtMs ?? nowMs);
-    const rttMs = way?.rtt.baseMs() ?? null;
+    const rttMs = way?.baseRttMs() ?? null;
     const lossShare = link.lossShare();
     this.#lookAtWidth(look, { rttMs, lossShare });
     const plan = planDials({
