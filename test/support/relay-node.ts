@@ -7,7 +7,7 @@ import { AgentMembership } from "../../src/agent/membership/agent-membership.ts"
 import { RelayAsks } from "../../src/agent/peering/relay-asks.ts";
 import { type NodeId, nodeId } from "../../src/domain/ids.ts";
 import type { KeyPair } from "../../src/ports/crypto.ts";
-import type { Welcome } from "../../src/wire/agent-link.ts";
+import type { AgentMessage, Welcome } from "../../src/wire/agent-link.ts";
 import { CAPABILITIES, RecordedWork } from "./membership-grid.ts";
 import { SILENT_LOG } from "./relay-grid.ts";
 
@@ -18,6 +18,8 @@ export interface RelayNode {
   readonly asks: RelayAsks;
   /** Of its first link. */
   readonly welcome: Welcome;
+  /** Over its link, as if its agent said it. */
+  say(message: AgentMessage): void;
   stop(): Promise<void>;
 }
 
@@ -35,6 +37,7 @@ export async function startRelayNode(join: {
   const asks = new RelayAsks(target, ports);
   const online = Promise.withResolvers<NodeId>();
   const welcomed = Promise.withResolvers<Welcome>();
+  let say: (message: AgentMessage) => void = () => undefined;
   const membership = new AgentMembership(
     {
       name: join.name,
@@ -58,6 +61,7 @@ export async function startRelayNode(join: {
         onLineUp: (line) => {
           asks.onLineUp(line);
           welcomed.resolve(line.welcome);
+          say = (message) => line.send(message);
         },
         onLineDown: () => asks.onLineDown(),
         onPeerOrder: (order) => {
@@ -73,6 +77,7 @@ export async function startRelayNode(join: {
     publicKeyHex: Buffer.from(keyPair.publicKey).toString("hex"),
     asks,
     welcome: await welcomed.promise,
+    say: (message) => say(message),
     stop: async () => {
       await membership.stop({ drainMs: 0 });
     },

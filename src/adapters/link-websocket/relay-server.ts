@@ -9,6 +9,7 @@ import {
   type RelayEndHandlers,
 } from "../../ports/relay.ts";
 import { RELAY_PATH } from "../../wire/agent-link.ts";
+import { closeReason } from "./close-reason.ts";
 import type { LinkUpgrade } from "./link-server.ts";
 import { refuseSocket } from "./refuse-socket.ts";
 
@@ -97,7 +98,7 @@ class WebSocketEnd implements RelayEnd {
   }
 
   close(reason: string): void {
-    this.#socket.close(1000, reason.slice(0, 100));
+    this.#socket.close(1000, closeReason(reason));
     this.#socket.resume(); // a paused socket would never read the answer
     const timer = setTimeout(() => this.#socket.terminate(), CLOSE_MS_MAX);
     timer.unref();

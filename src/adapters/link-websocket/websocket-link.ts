@@ -13,9 +13,8 @@ import {
   type LinkCloseCode,
   type LinkHandlers,
 } from "../../ports/link.ts";
+import { closeReason } from "./close-reason.ts";
 
-/** RFC 6455: a close frame carries 125 bytes, two of them the code. */
-const REASON_BYTES_MAX = 123;
 /** How long the other end may take to answer a close before the connection is cut: several round trips of a bad link. */
 const CLOSE_MS_MAX = 3_000;
 
@@ -93,7 +92,7 @@ export class WebSocketLink implements Link {
   close(code: LinkCloseCode, reason: string): void {
     if (this.#isClosing || this.#closed !== null) return;
     this.#isClosing = true;
-    this.#socket.close(code, cutUtf8(reason, REASON_BYTES_MAX));
+    this.#socket.close(code, closeReason(reason));
     // A paused socket would never read the answer.
     this.#socket.resume();
     const timer = setTimeout(() => this.#socket.terminate(), CLOSE_MS_MAX);
@@ -118,13 +117,4 @@ export class WebSocketLink implements Link {
     this.trust();
     this.#handlers?.onClose(code, reason);
   }
-}
-
-/** The longest beginning of the text whose UTF-8 form has at most so many bytes. */
-function cutUtf8(text: string, bytesMax: number): string {
-  const bytes = Buffer.from(text);
-  if (bytes.length <= bytesMax) return text;
-  let end = bytesMax;
-  while (end > 0 && ((bytes[end] ?? 0) & 0xc0) === 0x80) end--;
-  return bytes.subarray(0, end).toString();
 }
