@@ -61,5 +61,16 @@ export const LOSSY_SHARE = 0.002;
 /** From this round trip on UDP joins for bulk: below it TCP loses nothing to loss that matters. */
 export const FAR_RTT_MS = 10;
 
+/**
+ * Answers and other small frames that wait at one connection for an end that reads nothing. `ASKS_PER_CONNECTION_MAX` refusals, and the pongs
+ * of a stall of `UNREACHABLE_MS`, stay below it.
+ */
+export const SMALL_UNREAD_BYTES_MAX = 1024 * 1024;
+/** Of a queued frame beside its bytes: a few dozen of those take more memory in their envelope than in themselves. */
+export const SMALL_FRAME_COST_BYTES = 256;
+/** Credentials that a node may present over an open link, in a burst and each second after it: each costs a look at a signature. */
+export const PRESENTS_BURST_MAX = 256;
+export const PRESENTS_PER_SECOND_MAX = 8;
+
 /** Over which a fetch's least rate is looked at. */
 export const SLOW_LOOK_MS = 10_000;

@@ -1,8 +1,8 @@
-/** Credentials that were presented over an open link and wait for the other's answer. */
+/** Credentials over an open link: those presented that wait for the other's answer, and how many of the other's are looked at. */
 import { FallowError } from "../../domain/fault.ts";
 import type { Clock } from "../../ports/clock.ts";
 import type { WireRefusal } from "../../wire/peer-frame-bytes.ts";
-import { GREETING_MS_MAX } from "./link-bounds.ts";
+import { GREETING_MS_MAX, PRESENTS_BURST_MAX, PRESENTS_PER_SECOND_MAX } from "./link-bounds.ts";
 
 const OPEN_MAX = 64;
 
@@ -10,9 +10,21 @@ export class PresentDesk {
   readonly #clock: Clock;
   readonly #open = new Map<number, { resolve(): void; reject(fault: FallowError): void }>();
   #nextId = 1;
+  #mayCome = PRESENTS_BURST_MAX;
+  #cameAtMs: number;
 
   constructor(clock: Clock) {
     this.#clock = clock;
+    this.#cameAtMs = clock.monoMs();
+  }
+
+  /** False when the other presents more than it can need. */
+  mayCome(): boolean {
+    const nowMs = this.#clock.monoMs();
+    const gained = ((nowMs - this.#cameAtMs) / 1_000) * PRESENTS_PER_SECOND_MAX;
+    this.#cameAtMs = nowMs;
+    this.#mayCome = Math.min(PRESENTS_BURST_MAX, this.#mayCome + gained) - 1;
+    return this.#mayCome >= 0;
   }
 
   /** Resolves when the other takes it. Rejects: `peer-refused`, `peer-unreachable` without an answer in time, `peer-overloaded`, `cancelled`. */

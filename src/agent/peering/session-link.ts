@@ -299,7 +299,8 @@ export class SessionLink implements PeerLink, ConnectionOwner {
     return refuse("insufficient-scope", message).reason;
   }
 
-  #onPresent(connection: LinkConnection, id: number, credential: string): null {
+  #onPresent(connection: LinkConnection, id: number, credential: string): string | null {
+    if (!this.#presents.mayCome()) return "more credentials than a link takes";
     const admitted =
       this.#parts.server()?.admit(credential, this.peerKeyHex) ?? refuse("not-found", "this node serves nothing");
     if (admitted.ok) {
