@@ -32,7 +32,10 @@ export function answerClaim(question: ClaimQuestion, swarm: Swarm, ports: Naming
   const { weightsSha256 } = swarm;
   const nowMs = ports.clock.monoMs();
   const want = swarm.wants.get(nodeId);
-  for (const holder of question.unreachable) want?.unreachable.set(holder, nowMs + UNREACHABLE_MS);
+  // Only of holders there are: a node that names others without end must not be remembered without end.
+  for (const holder of question.unreachable) {
+    if (swarm.holdings.has(holder)) want?.unreachable.set(holder, nowMs + UNREACHABLE_MS);
+  }
   const isIdle = want?.isIdle ?? false;
   if (isIdle && question.isSourceUrgent) return emptyClaim(weightsSha256, RETRY_LATER_MS);
   const have = swarm.holdings.get(nodeId)?.have;

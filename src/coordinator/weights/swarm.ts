@@ -192,6 +192,7 @@ export class Swarm {
     const holding = this.holdings.get(nodeId);
     this.#leaveNetwork(nodeId, holding?.network ?? null);
     this.holdings.delete(nodeId);
+    for (const want of this.wants.values()) want.unreachable.delete(nodeId);
     this.endWant(nodeId);
     this.claims.dropNode(nodeId);
     this.accounts.delete(nodeId);

@@ -8,11 +8,11 @@
  * | `/files/{index}`                  | a file, or one byte range    | the same, and of those that have peers: what they claimed |
  *
  * Who is not told to have the weights is refused `not-ordered`, however he came by the digest; a range that was not claimed is refused
- * `not-claimed`. A download ends with the session that it was begun in: the next session fetches the rest.
+ * `not-claimed`. A download ends with the session that it was begun in, and when nobody reads it: the next one fetches the rest.
  */
 import { describeFault, FallowError } from "../../domain/fault.ts";
 import { ID_PATTERNS, type NodeId, type Sha256Hex, sha256Hex } from "../../domain/ids.ts";
-import type { Clock } from "../../ports/clock.ts";
+import type { Clock, Timer } from "../../ports/clock.ts";
 import type { Log } from "../../ports/log.ts";
 import type { ModelFile, ModelFiles } from "../../ports/model-files.ts";
 import { WEIGHTS_PATH } from "../../wire/agent-link.ts";
@@ -25,6 +25,8 @@ import { chunksOfRange, type WeightsContent, type WeightsContents } from "./weig
 /** One read: large enough for a disk's full speed, small enough that 64 downloads hold 64 MiB. */
 const READ_BYTES = 1024 * 1024;
 const BUSY_RETRY_SECONDS = 5;
+/** A reader that takes less than `READ_BYTES` in so long gives its place to others: on 100 kbit/s they come in time. */
+export const UNREAD_MS_MAX = 120_000;
 const SESSION_OVER = "the node's session has ended, and its download with it";
 
 export interface WeightsEndpointPorts {
@@ -189,7 +191,9 @@ export class WeightsEndpoint {
     { by, swarm, leave }: { by: Downloader; swarm: Swarm; leave: () => void },
   ): ReadableStream<Uint8Array> {
     let isOpen = true;
+    let unread: Timer | null = null;
     const end = async () => {
+      unread?.cancel();
       if (!isOpen) return;
       isOpen = false;
       leave();
@@ -199,6 +203,7 @@ export class WeightsEndpoint {
     return new ReadableStream<Uint8Array>(
       {
         pull: async (controller) => {
+          unread?.cancel();
           try {
             // Who is not of the grid any more gets no more of it.
             if (this.#ports.sessions.nodeOfBearer(by.bearer) !== by.nodeId)
@@ -207,7 +212,13 @@ export class WeightsEndpoint {
             at += bytes.length;
             swarm.countSent(by.nodeId, bytes.length);
             controller.enqueue(bytes);
-            if (at < range.to) return;
+            if (at < range.to) {
+              unread = this.#ports.clock.setTimer(UNREAD_MS_MAX, () => {
+                controller.error(new FallowError("weights-unread", `nothing was read for ${UNREAD_MS_MAX} ms`));
+                void end();
+              });
+              return;
+            }
             await end();
             controller.close();
           } catch (thrown) {
