@@ -11,18 +11,20 @@ import { FallowError } from "../../domain/fault.ts";
 import { DIGEST_BYTES } from "../../domain/weights.ts";
 import type { IncomingFile, IncomingModels, IncomingTerms } from "../../ports/incoming-models.ts";
 import type { FileDigests } from "../../ports/model-files.ts";
-import { ChunkHasher } from "./chunk-hasher.ts";
-import { codeOf } from "./open-model-file.ts";
+import { HASH_STEP_BYTES, type HashSession, HashThread } from "./hash-thread.ts";
+import { codeOf, unreadable } from "./open-model-file.ts";
 
 /** The disk must have so much left: the store writes there too, and a full disk ends a coordinator. */
 const HEADROOM_BYTES = 1024 ** 3;
-const READ_BYTES = 1024 * 1024;
+/** The thread hashes what was written while more comes, so that little is left to wait for at a chunk's end. */
+const HASH_AHEAD_BYTES = 256 * 1024;
 const NOTE = "job.json";
 const JOB_ID = /^[A-Za-z0-9_-]{1,64}$/;
 
 export class DiskIncomingModels implements IncomingModels {
   readonly #folder: string;
   readonly #headroomBytes: number;
+  readonly #hashing = new HashThread();
 
   constructor(options: { readonly folder: string; readonly headroomBytes?: number }) {
     this.#folder = options.folder;
@@ -77,8 +79,8 @@ export class DiskIncomingModels implements IncomingModels {
     try {
       const digests = await openFor(join(folder, `${terms.index}.digests`));
       try {
-        const hasher = await recovered(bytes, digests, terms);
-        return new DiskIncomingFile({ path, bytes, digests, hasher, chunkBytes: terms.chunkBytes });
+        const session = await recovered({ bytes, digests, hashing: this.#hashing }, terms);
+        return new DiskIncomingFile({ path, bytes, digests, session, terms, hashing: this.#hashing });
       } catch (thrown) {
         await digests.close();
         throw thrown;
@@ -104,97 +106,150 @@ class DiskIncomingFile implements IncomingFile {
   readonly #bytes: FileHandle;
   readonly #digests: FileHandle;
   readonly #chunkBytes: number;
-  #hasher: ChunkHasher;
-  #loggedDigests: number;
+  readonly #hashing: HashThread;
+  #session: HashSession;
+  #doneBytes: number;
+  /** Parts of the chunk under way that the thread was told to read. */
+  #ahead: Promise<unknown>[] = [];
   #closing: Promise<void> | null = null;
 
   constructor(parts: {
     path: string;
     bytes: FileHandle;
     digests: FileHandle;
-    hasher: ChunkHasher;
-    chunkBytes: number;
+    session: HashSession;
+    terms: IncomingTerms;
+    hashing: HashThread;
   }) {
     this.path = parts.path;
     this.#bytes = parts.bytes;
     this.#digests = parts.digests;
-    this.#hasher = parts.hasher;
-    this.#chunkBytes = parts.chunkBytes;
-    this.#loggedDigests = Math.floor(parts.hasher.bytes / parts.chunkBytes);
+    this.#chunkBytes = parts.terms.chunkBytes;
+    this.#hashing = parts.hashing;
+    this.#session = parts.session;
+    this.#doneBytes = parts.session.asked;
   }
 
   get doneBytes(): number {
-    return this.#hasher.bytes;
+    return this.#doneBytes;
   }
 
   async append(bytes: Uint8Array): Promise<void> {
     try {
-      await writeAll(this.#bytes, bytes, this.#hasher.bytes);
-      for (const digest of this.#hasher.update(bytes)) {
-        await writeAll(this.#digests, digest, this.#loggedDigests * DIGEST_BYTES);
-        this.#loggedDigests++;
-      }
+      await writeAll(this.#bytes, bytes, this.#doneBytes);
+      this.#doneBytes += bytes.length;
+      const wholeBytes = this.#doneBytes - (this.#doneBytes % this.#chunkBytes);
+      if (this.#session.asked < wholeBytes) await this.#log(wholeBytes);
+      if (this.#doneBytes - this.#session.asked >= HASH_AHEAD_BYTES) this.#readAhead();
     } catch (cause) {
       throw asFull(cause, this.path);
     }
   }
 
+  #readAhead(): void {
+    const reading = this.#read(this.#doneBytes);
+    reading.catch(() => undefined); // thrown at the chunk's end, where it is awaited
+    this.#ahead.push(reading);
+  }
+
+  /** Hashes up to a chunk's end, and keeps the digests of the chunks that are whole. */
+  async #log(wholeBytes: number): Promise<void> {
+    const first = Math.floor(this.#session.asked / this.#chunkBytes);
+    const reading = this.#read(wholeBytes);
+    const [chunkDigests] = await Promise.all([reading, ...this.#ahead.splice(0)]);
+    await writeAll(this.#digests, chunkDigests, first * DIGEST_BYTES);
+  }
+
+  /** Has the thread hash up to there what was written; resolves with the digests of the chunks that ended. */
+  async #read(to: number): Promise<Uint8Array> {
+    const wanted = to - this.#session.asked;
+    const { bytes, chunkDigests } = await this.#session.read(this.#bytes.fd, to);
+    if (bytes === wanted) return chunkDigests;
+    throw unreadable(this.path, new Error(`it has fewer than the ${to} bytes that were written to it`));
+  }
+
   async restart(): Promise<void> {
+    await this.#settled();
+    await this.#session.close();
     await this.#digests.truncate(0);
     await this.#bytes.truncate(0);
-    this.#hasher = new ChunkHasher(this.#chunkBytes);
-    this.#loggedDigests = 0;
+    this.#session = this.#hashing.open(this.#chunkBytes);
+    this.#doneBytes = 0;
   }
 
   async finish(): Promise<FileDigests> {
+    await Promise.all(this.#ahead.splice(0));
+    await this.#read(this.#doneBytes);
     await this.#bytes.sync();
-    return this.#hasher.finish();
+    return await this.#session.finish();
   }
 
   close(): Promise<void> {
-    this.#closing ??= Promise.all([this.#bytes.close(), this.#digests.close()]).then(() => undefined);
+    this.#closing ??= this.#end();
     return this.#closing;
+  }
+
+  /** The thread reads by the descriptor: it has to be done with it before it is closed. */
+  async #end(): Promise<void> {
+    await this.#settled();
+    await this.#session.close();
+    await Promise.all([this.#bytes.close(), this.#digests.close()]);
+  }
+
+  async #settled(): Promise<void> {
+    await Promise.allSettled(this.#ahead.splice(0));
   }
 }
 
+interface Recovering {
+  readonly bytes: FileHandle;
+  readonly digests: FileHandle;
+  readonly hashing: HashThread;
+}
+
 /** Hashes the chunks that are whole and have their digest, and cuts off the rest. */
-async function recovered(bytes: FileHandle, digests: FileHandle, terms: IncomingTerms): Promise<ChunkHasher> {
-  const { chunkBytes, fileBytes, signal } = terms;
+async function recovered({ bytes, digests, hashing }: Recovering, terms: IncomingTerms): Promise<HashSession> {
+  const { chunkBytes, fileBytes } = terms;
   const has = Math.min((await bytes.stat()).size, fileBytes);
   const logged = Math.floor((await digests.stat()).size / DIGEST_BYTES);
   let chunks = Math.min(Math.floor(has / chunkBytes), logged);
   for (;;) {
-    const { hasher, good } = await hashChunks(bytes, digests, { chunks, chunkBytes, signal });
-    if (good === chunks) {
-      await bytes.truncate(chunks * chunkBytes);
-      await digests.truncate(chunks * DIGEST_BYTES);
-      return hasher;
+    const session = hashing.open(chunkBytes);
+    try {
+      const good = await goodChunks(session, { bytes, digests, chunks, ...terms });
+      if (good === chunks) {
+        await bytes.truncate(chunks * chunkBytes);
+        await digests.truncate(chunks * DIGEST_BYTES);
+        return session;
+      }
+      chunks = good;
+    } catch (thrown) {
+      await session.close();
+      throw thrown;
     }
-    chunks = good;
+    await session.close();
   }
 }
 
-async function hashChunks(
-  bytes: FileHandle,
-  digests: FileHandle,
-  { chunks, chunkBytes, signal }: { chunks: number; chunkBytes: number; signal: AbortSignal },
-): Promise<{ hasher: ChunkHasher; good: number }> {
-  const hasher = new ChunkHasher(chunkBytes);
-  const expected = Buffer.alloc(DIGEST_BYTES);
-  const block = Buffer.alloc(Math.min(READ_BYTES, chunkBytes));
-  let good = 0;
-  for (let at = 0; at < chunks * chunkBytes; ) {
+/** How many of the first chunks have their digest. */
+async function goodChunks(
+  session: HashSession,
+  reading: { bytes: FileHandle; digests: FileHandle; chunks: number; chunkBytes: number; signal: AbortSignal },
+): Promise<number> {
+  const { bytes, digests, chunks, chunkBytes, signal } = reading;
+  const expected = new Uint8Array(chunks * DIGEST_BYTES);
+  await digests.read(expected, 0, expected.length, 0);
+  for (let good = 0; good < chunks; ) {
     signal.throwIfAborted();
-    const { bytesRead } = await bytes.read(block, 0, Math.min(block.length, chunks * chunkBytes - at), at);
-    if (bytesRead === 0) break;
-    at += bytesRead;
-    for (const digest of hasher.update(block.subarray(0, bytesRead))) {
-      await digests.read(expected, 0, DIGEST_BYTES, good * DIGEST_BYTES);
-      if (!expected.equals(digest)) return { hasher, good };
-      good++;
+    const step = Math.min(chunks - good, Math.max(1, Math.floor(HASH_STEP_BYTES / chunkBytes)));
+    const { chunkDigests } = await session.read(bytes.fd, (good + step) * chunkBytes);
+    for (let at = 0; at < step; at++, good++) {
+      const digest = chunkDigests.subarray(at * DIGEST_BYTES, (at + 1) * DIGEST_BYTES);
+      const place = good * DIGEST_BYTES;
+      if (Buffer.compare(digest, expected.subarray(place, place + DIGEST_BYTES)) !== 0) return good;
     }
   }
-  return { hasher, good };
+  return chunks;
 }
 
 function openFor(path: string): Promise<FileHandle> {

@@ -26,6 +26,7 @@ import type {
   ModelFile,
   ModelFiles,
 } from "../../ports/model-files.ts";
+import { HashThread } from "./hash-thread.ts";
 import { codeOf, openModelFile, unreadable } from "./open-model-file.ts";
 
 export interface DiskModelFilesOptions {
@@ -42,6 +43,7 @@ const HEADROOM_BYTES = 64 * 1024 * 1024;
 
 export class DiskModelFiles implements ModelFiles {
   readonly #options: DiskModelFilesOptions;
+  readonly #hashing = new HashThread();
   #isSwept = false;
 
   constructor(options: DiskModelFilesOptions) {
@@ -49,7 +51,7 @@ export class DiskModelFiles implements ModelFiles {
   }
 
   open(path: string): Promise<ModelFile> {
-    return openModelFile(path);
+    return openModelFile(path, this.#hashing);
   }
 
   async keep(files: readonly FileToKeep[], weightsSha256: Sha256Hex): Promise<readonly string[]> {

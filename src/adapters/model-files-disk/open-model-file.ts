@@ -1,18 +1,16 @@
-/** A model's file that is open: reads any part of it, and digests it in one pass. */
+/** A model's file that is open: reads any part of it, and has it digested in one pass, in a thread of its own. */
 import { constants } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import { describeFault, FallowError } from "../../domain/fault.ts";
 import type { Sha256Hex } from "../../domain/ids.ts";
 import type { DigestOptions, FileDigests, ModelFile } from "../../ports/model-files.ts";
-import { ChunkHasher } from "./chunk-hasher.ts";
+import { HASH_STEP_BYTES, type HashThread } from "./hash-thread.ts";
 
-/** Large enough that reading costs no more than hashing, small enough to be nothing in memory. */
-const HASH_READ_BYTES = 1024 * 1024;
 /** A pipe that nobody writes to would keep the opening thread for ever; a regular file does not notice. Absent on Windows. */
 const OPEN_WITHOUT_WAITING = constants.O_RDONLY | (constants.O_NONBLOCK ?? 0);
 
 /** Rejects with `model-file-unreadable`. */
-export async function openModelFile(path: string): Promise<ModelFile> {
+export async function openModelFile(path: string, hashing: HashThread): Promise<ModelFile> {
   let handle: FileHandle;
   try {
     handle = await open(path, OPEN_WITHOUT_WAITING);
@@ -22,7 +20,7 @@ export async function openModelFile(path: string): Promise<ModelFile> {
   try {
     const facts = await handle.stat();
     if (!facts.isFile()) throw new Error("it is no regular file");
-    return new OpenModelFile(path, facts.size, handle);
+    return new OpenModelFile({ path, fileBytes: facts.size, handle, hashing });
   } catch (cause) {
     await handle.close();
     throw unreadable(path, cause);
@@ -33,12 +31,14 @@ class OpenModelFile implements ModelFile {
   readonly path: string;
   readonly fileBytes: number;
   readonly #handle: FileHandle;
+  readonly #hashing: HashThread;
   #closing: Promise<void> | null = null;
 
-  constructor(path: string, fileBytes: number, handle: FileHandle) {
-    this.path = path;
-    this.fileBytes = fileBytes;
-    this.#handle = handle;
+  constructor(parts: { path: string; fileBytes: number; handle: FileHandle; hashing: HashThread }) {
+    this.path = parts.path;
+    this.fileBytes = parts.fileBytes;
+    this.#handle = parts.handle;
+    this.#hashing = parts.hashing;
   }
 
   async read(offset: number, length: number): Promise<Uint8Array> {
@@ -64,27 +64,26 @@ class OpenModelFile implements ModelFile {
   }
 
   async sha256(signal: AbortSignal): Promise<Sha256Hex> {
-    return (await this.digest({ chunkBytes: HASH_READ_BYTES, signal })).sha256;
+    return (await this.digest({ chunkBytes: HASH_STEP_BYTES, signal })).sha256;
   }
 
   async digest({ chunkBytes, signal, onBytes }: DigestOptions): Promise<FileDigests> {
-    const hasher = new ChunkHasher(chunkBytes);
-    const stream = this.#handle.createReadStream({
-      start: 0,
-      highWaterMark: HASH_READ_BYTES,
-      autoClose: false,
-      signal,
-    });
+    const session = this.#hashing.open(chunkBytes);
     try {
-      for await (const part of stream) {
-        hasher.update(part);
-        onBytes?.(hasher.bytes);
+      for (let at = 0; ; at += HASH_STEP_BYTES) {
+        signal.throwIfAborted();
+        // To where the file ends, which may be elsewhere than when it was opened.
+        const { bytes } = await session.read(this.#handle.fd, at + HASH_STEP_BYTES);
+        if (bytes > 0) onBytes?.(at + bytes);
+        if (bytes < HASH_STEP_BYTES) break;
       }
+      return await session.finish();
     } catch (cause) {
       signal.throwIfAborted();
       throw unreadable(this.path, cause);
+    } finally {
+      await session.close();
     }
-    return hasher.finish();
   }
 
   close(): Promise<void> {
