@@ -1,5 +1,6 @@
 /** Nodes and strangers that want others' memory, time or connections: over real sockets, each is held to a bound, and the rest goes on. */
 import { once } from "node:events";
+import { createServer } from "node:net";
 import { afterEach, describe, expect, test } from "vitest";
 import { WebSocket } from "ws";
 import { SystemClock } from "../src/adapters/clock-system/system-clock.ts";
@@ -156,5 +157,48 @@ describe("a node with a relayed connection", () => {
     await Promise.all(closed);
     expect(grid.relay.stats()).toMatchObject({ piping: 0, offered: 0 });
     expect(heard).toEqual([other.nodeId]);
+  });
+});
+
+describe("a node that names others' addresses as its own", () => {
+  test("has each of them met a few times by each node, whoever else names them too", { timeout: 30_000 }, async () => {
+    let knocks = 0;
+    const victim = createServer((socket) => {
+      knocks += 1;
+      socket.on("error", () => undefined);
+      socket.resume().end("SSH-2.0-victim\r\n");
+    });
+    victim.listen(0, "127.0.0.1");
+    await once(victim, "listening");
+    toStop.push(() => new Promise((resolve) => void victim.close(resolve)));
+    const listening = victim.address();
+    const port = typeof listening === "object" ? (listening?.port ?? 0) : 0;
+    const fetcher = await openTcpCarrier({ keyPair: crypto.generateKeyPair(), host: "127.0.0.1", port: 0 });
+    toStop.push(() => fetcher.close());
+    const endpoints = { tcp: [{ host: "127.0.0.1", port }], hasUdp: false };
+    const why: string[] = [];
+    for (let liar = 0; liar < 40; liar++) {
+      const publicKeyHex = toHex(crypto.generateKeyPair().publicKey);
+      const id = nodeId(`node_${liar.toString(16).padStart(32, "0")}`);
+      const dial = fetcher.dial({ nodeId: id, publicKeyHex, endpoints }, FOREVER);
+      await dial.catch((fault: unknown) => why.push(String(fault)));
+    }
+    expect(why).toHaveLength(40);
+    expect(knocks).toBeLessThanOrEqual(4);
+    expect(why.at(-1)).toMatch(/failed a moment ago/);
+  });
+
+  test("does not keep a node from one that it met before at that address", async () => {
+    const node = await serving();
+    const fetcher = await openTcpCarrier({ keyPair: crypto.generateKeyPair(), host: "127.0.0.1", port: 0 });
+    toStop.push(() => fetcher.close());
+    const endpoints = { tcp: [{ host: "127.0.0.1", port: node.tcp.port }], hasUdp: false };
+    const right = { nodeId: nodeId(`node_${"1".repeat(32)}`), publicKeyHex: node.publicKeyHex, endpoints };
+    const wrong = { ...right, publicKeyHex: toHex(crypto.generateKeyPair().publicKey) };
+    (await fetcher.dial(right, FOREVER)).destroy();
+    for (let round = 0; round < 3; round++) {
+      await expect(fetcher.dial(wrong, FOREVER)).rejects.toMatchObject({ code: /peer-/ });
+    }
+    (await fetcher.dial(right, FOREVER)).destroy();
   });
 });

@@ -11,6 +11,7 @@ import type { HostPort, PeerEndpoints, PeerTarget } from "../../domain/peer.ts";
 import type { KeyPair } from "../../ports/crypto.ts";
 import type { PeerCarrier, PeerConnection } from "../../ports/peer-carrier.ts";
 import { addressOrder, isPrivateAddress, name } from "./address-order.ts";
+import { AddressPauses } from "./address-pauses.ts";
 import { identityCertificate } from "./identity-certificate.ts";
 import { TcpConnection } from "./tcp-connection.ts";
 import { acceptTls, dialTls, type Proved, secureContextOf } from "./tls-ends.ts";
@@ -41,6 +42,8 @@ const CONNECTIONS_MAX = 1_024;
 const CONNECTIONS_PER_PEER_MAX = 64;
 /** RFC 8305: the next address is tried after so long without an answer. */
 const STAGGER_MS = 250;
+/** An address that was silent for so long when another answered counts as one that failed: who answers late on purpose hides none. */
+const SILENT_MS = 1_000;
 /** Of a whole dial: a lost SYN is sent again after 1 and 3 s. */
 const DIAL_MS_MAX = 8_000;
 /** Addresses that answered, of the peers met last. */
@@ -61,6 +64,7 @@ class TlsCarrier implements TcpCarrier {
   readonly #open = new Set<Socket>();
   readonly #countByKey = new Map<string, number>();
   readonly #knownAddress = new Map<string, HostPort>();
+  readonly #pauses = new AddressPauses(performance.now());
   readonly #refused: Record<TcpRefusal, number> = {
     rate: 0,
     handshakes: 0,
@@ -117,11 +121,18 @@ class TlsCarrier implements TcpCarrier {
 
   async dial(target: PeerTarget, signal: AbortSignal): Promise<PeerConnection> {
     const known = this.#knownAddress.get(target.publicKeyHex) ?? null;
-    const addresses = addressOrder(target.endpoints.tcp, known);
+    const named = addressOrder(target.endpoints.tcp, known);
+    const knownName = known === null ? null : name(known);
+    const addresses = named.filter((one) => name(one) === knownName || this.#mayDial(one));
     const whole = AbortSignal.any([signal, this.#closing.signal, AbortSignal.timeout(DIAL_MS_MAX)]);
     const failures: { readonly address: HostPort; readonly cause: unknown }[] = [];
     const winner = await this.#race({ target, addresses, signal: whole, failures });
+    // A dial that was given up says nothing of the addresses.
+    if (!signal.aborted && !this.#closing.signal.aborted) {
+      for (const { address } of failures) this.#pauses.failed(name(address), performance.now());
+    }
     if (winner !== null) {
+      this.#pauses.answered(name(winner.address));
       this.#remember(target.publicKeyHex, winner.address);
       return this.#adopt(winner.proved);
     }
@@ -130,7 +141,9 @@ class TlsCarrier implements TcpCarrier {
     if (failures.some(({ cause }) => cause instanceof FallowError && cause.code === "peer-identity-mismatch")) {
       throw new FallowError("peer-identity-mismatch", `${target.nodeId} is not at its addresses: ${tried}`, { data });
     }
-    const why = addresses.length === 0 ? "it named no address" : tried === "" ? "no answer in time" : tried;
+    const resting = `all of its ${named.length} addresses failed a moment ago`;
+    const nothing = named.length === 0 ? "it named no address" : addresses.length === 0 ? resting : "no answer in time";
+    const why = tried === "" ? nothing : tried;
     throw new FallowError("peer-unreachable", `${target.nodeId} cannot be reached over TCP: ${why}`, { data });
   }
 
@@ -142,6 +155,10 @@ class TlsCarrier implements TcpCarrier {
     });
     for (const socket of this.#open) socket.destroy();
     await ended;
+  }
+
+  #mayDial(address: HostPort): boolean {
+    return this.#pauses.mayDial(name(address), performance.now());
   }
 
   /** The first address that answers with the right key; the next one is tried when the last failed, or is slow. */
@@ -156,12 +173,16 @@ class TlsCarrier implements TcpCarrier {
     const signal = AbortSignal.any([race.signal, losers.signal]);
     return new Promise((resolve) => {
       let next = 0;
-      let running = 0;
+      const running = new Map<HostPort, number>();
       let timer: NodeJS.Timeout | undefined;
       let isOver = false;
       const finish = (winner: { readonly address: HostPort; readonly proved: Proved } | null) => {
         isOver = true;
         clearTimeout(timer);
+        const cause = new Error("silent until another answered");
+        for (const [address, sinceMs] of running) {
+          if (performance.now() - sinceMs >= SILENT_MS) failures.push({ address, cause });
+        }
         resolve(winner);
         losers.abort(new Error("another address answered first"));
       };
@@ -169,19 +190,20 @@ class TlsCarrier implements TcpCarrier {
         clearTimeout(timer);
         const address = addresses[next];
         if (address === undefined || signal.aborted) {
-          if (running === 0) finish(null);
+          if (running.size === 0) finish(null);
           return;
         }
         next++;
-        running++;
+        running.set(address, performance.now());
         timer = setTimeout(startNext, STAGGER_MS);
         this.#dialOne(target, address, signal).then(
           (proved) => {
+            running.delete(address);
             if (isOver) return proved.socket.destroy();
             finish({ address, proved });
           },
           (cause: unknown) => {
-            running--;
+            running.delete(address);
             if (isOver) return;
             failures.push({ address, cause });
             startNext();
