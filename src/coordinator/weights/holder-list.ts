@@ -9,6 +9,7 @@ import type { LinkEstimate } from "../../scheduler/network/link-table.ts";
 import type { CoordinatorMessage } from "../../wire/agent-link.ts";
 import type { Roster } from "../roster.ts";
 import type { GrantBook } from "./grants.ts";
+import { namedAddresses } from "./named-addresses.ts";
 import type { PeerReports } from "./peer-reports.ts";
 import type { Swarm } from "./swarm.ts";
 
@@ -80,7 +81,8 @@ export function holdersMessage(
     const grant = ports.grants.grant({ weightsSha256, fetcher, holder: view }, want.askedAtMs);
     dueAtMs = Math.min(dueAtMs, ports.grants.dueAtMs(asker, nodeId, weightsSha256, want.askedAtMs));
     const { publicKeyHex: publicKey } = view;
-    return [{ nodeId, publicKey, endpoints: wireEndpoints(endpoints), runs: commonRuns(need, holding.have), grant }];
+    const reached = { tcp: namedAddresses(endpoints.tcp, network), hasUdp: endpoints.hasUdp };
+    return [{ nodeId, publicKey, endpoints: reached, runs: commonRuns(need, holding.have), grant }];
   });
   return { message: { type: "weights.holders", weightsSha256, holders }, dueAtMs };
 }
@@ -95,8 +97,4 @@ function commonRuns(need: ChunkSet, have: ChunkSet): [number, number][] {
     else runs.push([chunk, 1]);
   }
   return runs;
-}
-
-function wireEndpoints({ tcp, hasUdp }: PeerEndpoints): { tcp: { host: string; port: number }[]; hasUdp: boolean } {
-  return { tcp: tcp.map(({ host, port }) => ({ host, port })), hasUdp };
 }
