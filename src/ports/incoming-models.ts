@@ -26,7 +26,7 @@ export interface IncomingFile {
   readonly path: string;
   /** Where the next bytes belong. */
   readonly doneBytes: number;
-  /** Rejects `disk-full`. */
+  /** The bytes are the file's from here on: they may be written later. Rejects `disk-full`. */
   append(bytes: Uint8Array): Promise<void>;
   /** Begins anew: the source has another file. */
   restart(): Promise<void>;

@@ -16,8 +16,8 @@ import { codeOf, unreadable } from "./open-model-file.ts";
 
 /** The disk must have so much left: the store writes there too, and a full disk ends a coordinator. */
 const HEADROOM_BYTES = 1024 ** 3;
-/** The thread hashes what was written while more comes, so that little is left to wait for at a chunk's end. */
-const HASH_AHEAD_BYTES = 256 * 1024;
+/** What comes in pieces of some kilobytes is written together, and hashed while more comes: little is left to wait for at a chunk's end. */
+const WRITE_BYTES = 256 * 1024;
 const NOTE = "job.json";
 const JOB_ID = /^[A-Za-z0-9_-]{1,64}$/;
 
@@ -108,7 +108,10 @@ class DiskIncomingFile implements IncomingFile {
   readonly #chunkBytes: number;
   readonly #hashing: HashThread;
   #session: HashSession;
-  #doneBytes: number;
+  /** Came and not written yet: of the chunk under way only. */
+  #gathered: Uint8Array[] = [];
+  #gatheredBytes = 0;
+  #writtenBytes: number;
   /** Parts of the chunk under way that the thread was told to read. */
   #ahead: Promise<unknown>[] = [];
   #closing: Promise<void> | null = null;
@@ -127,27 +130,43 @@ class DiskIncomingFile implements IncomingFile {
     this.#chunkBytes = parts.terms.chunkBytes;
     this.#hashing = parts.hashing;
     this.#session = parts.session;
-    this.#doneBytes = parts.session.asked;
+    this.#writtenBytes = parts.session.asked;
   }
 
   get doneBytes(): number {
-    return this.#doneBytes;
+    return this.#writtenBytes + this.#gatheredBytes;
   }
 
   async append(bytes: Uint8Array): Promise<void> {
+    this.#gathered.push(bytes);
+    this.#gatheredBytes += bytes.length;
+    const { doneBytes } = this;
+    const wholeBytes = doneBytes - (doneBytes % this.#chunkBytes);
+    const isChunkOver = this.#session.asked < wholeBytes;
+    if (!isChunkOver && this.#gatheredBytes < WRITE_BYTES) return;
     try {
-      await writeAll(this.#bytes, bytes, this.#doneBytes);
-      this.#doneBytes += bytes.length;
-      const wholeBytes = this.#doneBytes - (this.#doneBytes % this.#chunkBytes);
-      if (this.#session.asked < wholeBytes) await this.#log(wholeBytes);
-      if (this.#doneBytes - this.#session.asked >= HASH_AHEAD_BYTES) this.#readAhead();
+      await this.#write();
+      if (isChunkOver) await this.#log(wholeBytes);
+      else this.#readAhead();
     } catch (cause) {
       throw asFull(cause, this.path);
     }
   }
 
+  async #write(): Promise<void> {
+    const pieces = this.#gathered.splice(0);
+    const bytes = this.#gatheredBytes;
+    this.#gatheredBytes = 0;
+    if (bytes === 0) return;
+    const { bytesWritten } = await this.#bytes.writev(pieces, this.#writtenBytes);
+    if (bytesWritten < bytes) {
+      await writeAll(this.#bytes, Buffer.concat(pieces).subarray(bytesWritten), this.#writtenBytes + bytesWritten);
+    }
+    this.#writtenBytes += bytes;
+  }
+
   #readAhead(): void {
-    const reading = this.#read(this.#doneBytes);
+    const reading = this.#read(this.#writtenBytes);
     reading.catch(() => undefined); // thrown at the chunk's end, where it is awaited
     this.#ahead.push(reading);
   }
@@ -174,14 +193,24 @@ class DiskIncomingFile implements IncomingFile {
     await this.#digests.truncate(0);
     await this.#bytes.truncate(0);
     this.#session = this.#hashing.open(this.#chunkBytes);
-    this.#doneBytes = 0;
+    this.#gathered = [];
+    this.#gatheredBytes = 0;
+    this.#writtenBytes = 0;
   }
 
   async finish(): Promise<FileDigests> {
-    await Promise.all(this.#ahead.splice(0));
-    await this.#read(this.#doneBytes);
+    await this.#flush();
     await this.#bytes.sync();
     return await this.#session.finish();
+  }
+
+  async #flush(): Promise<void> {
+    try {
+      await this.#write();
+      await Promise.all([this.#read(this.#writtenBytes), ...this.#ahead.splice(0)]);
+    } catch (cause) {
+      throw asFull(cause, this.path);
+    }
   }
 
   close(): Promise<void> {

@@ -168,8 +168,8 @@ async function nextPiece(
   response: IncomingMessage,
   { silentMs, url, signal }: { silentMs: number; url: URL; signal: AbortSignal },
 ): Promise<Buffer | null> {
-  const silence = new PassingFault(`${url.host} sent nothing for ${silentMs / 1_000} s`);
-  const timer = setTimeout(() => response.destroy(silence), silentMs);
+  const silence = () => new PassingFault(`${url.host} sent nothing for ${silentMs / 1_000} s`);
+  const timer = setTimeout(() => response.destroy(silence()), silentMs);
   try {
     const { done, value } = await pieces.next();
     if (done === true) return null;
