@@ -8,6 +8,7 @@ export class CoordinatorLine {
   #line: Line | null = null;
   /** Of the last welcome: goes on counting while the coordinator is away, for grants that it gave before. */
   #time: { readonly coordinatorMs: number; readonly monoMs: number } | null = null;
+  #firstUpMs: number | null = null;
   #gridKeyHex: string | null = null;
   #gridId: string | null = null;
 
@@ -18,6 +19,7 @@ export class CoordinatorLine {
   up(line: Line): void {
     this.#line = line;
     this.#time = { coordinatorMs: line.welcome.coordinatorTimeMs, monoMs: this.#clock.monoMs() };
+    this.#firstUpMs ??= line.welcome.coordinatorTimeMs;
     this.#gridKeyHex = line.welcome.gridPublicKey ?? null;
     this.#gridId = line.gridId;
   }
@@ -53,6 +55,11 @@ export class CoordinatorLine {
   /** The coordinator's time, as this machine's monotonic clock counts on from the welcome; null before the first one. */
   nowMs(): number | null {
     return this.#time === null ? null : this.#time.coordinatorMs + (this.#clock.monoMs() - this.#time.monoMs);
+  }
+
+  /** The coordinator's time at this process's first welcome: what it remembers of grants begins there. Null before. */
+  get firstUpMs(): number | null {
+    return this.#firstUpMs;
   }
 
   /** Does nothing without a line. False then. */

@@ -29,9 +29,19 @@ let count = 0;
 beforeEach(() => {
   timeline = new Timeline();
   clock = new SimClock(new Host("holder", timeline));
+  start();
+});
+
+/** The holder's process begins, and is let into its grid. */
+function start(): void {
   line = new CoordinatorLine(clock);
   if (holder === undefined) throw new Error("four keys were made");
   desk = new GrantDesk({ crypto, line, gridId: () => line.gridId }, holder);
+  welcomed();
+}
+
+function welcomed(): void {
+  if (holder === undefined) throw new Error("four keys were made");
   const welcome: Welcome = {
     type: "welcome",
     nodeId: "node_00000000000000000000000000000000",
@@ -49,7 +59,7 @@ beforeEach(() => {
     send: () => undefined,
     bufferedBytes: () => 0,
   });
-});
+}
 
 function credential(change: Partial<FetchGrant> = {}, signer = grid): string {
   const nowMs = clock.wallMs() + AHEAD_MS;
@@ -86,6 +96,24 @@ describe("a grant", () => {
     const text = credential();
     expect(messageOf(text)).toBe("admitted");
     expect(messageOf(text)).toMatch(/was taken before/);
+  });
+
+  test("is taken once over a restart of its holder too: one from before it is refused, and a fresh one is not", async () => {
+    const [taken, unused] = [credential(), credential()];
+    expect(messageOf(taken)).toBe("admitted");
+    await timeline.run(timeline.nowMs + 1_000, () => true);
+    start();
+    expect(messageOf(taken)).toMatch(/before this node's start/);
+    expect(messageOf(unused)).toMatch(/before this node's start/);
+    expect(messageOf(credential())).toBe("admitted");
+  });
+
+  test("from before another link of the same process is taken: the coordinator may have been away", async () => {
+    const early = credential();
+    await timeline.run(timeline.nowMs + 1_000, () => true);
+    welcomed();
+    expect(messageOf(early)).toBe("admitted");
+    expect(messageOf(early)).toMatch(/was taken before/);
   });
 
   test("of another signer, changed, or no grant at all is refused", () => {

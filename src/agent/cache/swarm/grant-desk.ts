@@ -1,7 +1,8 @@
 /**
  * Who may read which weights here, and until when. A grant is taken when all of it fits: the grid signed it, the peer that presents it
  * is the one it names (the carrier proved its key), this node is the holder, it is in time by the coordinator's clock, and it was not
- * taken before.
+ * taken before. What was taken is known of this process only, so a grant from before its first welcome is refused too; the coordinator gives
+ * fresh ones for a node that came back.
  */
 
 import { type FetchGrant, GRANT_CLOCK_SLACK_MS, GRANT_TTL_MS } from "../../../domain/peer.ts";
@@ -94,6 +95,9 @@ export class GrantDesk {
     }
     if (grant.issuedAtMs > nowMs + GRANT_CLOCK_SLACK_MS) {
       return `the grant begins in ${Math.round(grant.issuedAtMs - nowMs)} ms: a clock is off`;
+    }
+    if (grant.issuedAtMs < Math.floor(this.#ports.line.firstUpMs ?? 0)) {
+      return "the grant is from before this node's start, and may have been taken then: ask for another";
     }
     // One that lasts for ever would have to be remembered for ever.
     const longest = GRANT_TTL_MS + GRANT_CLOCK_SLACK_MS;
