@@ -22,6 +22,7 @@ export interface KnownLink extends LinkEstimate {
   readonly to: NodeId;
   /** Of the newest report. */
   readonly carrier: CarrierKind | null;
+  readonly isBandwidthMeasured: boolean;
 }
 
 /** Round trips, regions and networks of nodes are read again after this: a grid of thousands takes some milliseconds. */
@@ -82,7 +83,11 @@ export class LinkBook {
 
   /** From one node to others, in their order. */
   linksOf(from: NodeId, others: readonly NodeId[]): readonly KnownLink[] {
-    return others.map((to) => ({ from, to, carrier: this.#table.carrierOf(from, to), ...this.estimate(from, to) }));
+    return others.map((to) => ({
+      ...{ from, to, carrier: this.#table.carrierOf(from, to) },
+      isBandwidthMeasured: this.#table.isBandwidthMeasured(from, to),
+      ...this.estimate(from, to),
+    }));
   }
 
   /** What a plan knows of a node's links: those measured, then its neighbours in one network and in one region. */

@@ -141,7 +141,8 @@ export class LinkTable {
     const sender = this.#nodes.get(from);
     const receiver = this.#nodes.get(to);
     const pair = sender?.pairs.get(to);
-    const isSameNetwork = areSame(sender?.self.network, receiver?.self.network);
+    // Who meets over the relay only is on no network with the other, whatever the addresses look like.
+    const isSameNetwork = pair?.carrier !== "relay" && areSame(sender?.self.network, receiver?.self.network);
     const direction = pair?.from.get(from);
     const bytesPerSecond = direction?.bytesPerSecond ?? guessBandwidth(sender, receiver, isSameNetwork);
     const lossShare = pair?.lossShare ?? 0;
@@ -159,6 +160,11 @@ export class LinkTable {
   /** The carrier that the pair's newest report named; null when nobody met. */
   carrierOf(one: NodeId, other: NodeId): CarrierKind | null {
     return this.#nodes.get(one)?.pairs.get(other)?.carrier ?? null;
+  }
+
+  /** Bytes were counted on this way; else its bandwidth is an estimate, also where its round trip was measured. */
+  isBandwidthMeasured(from: NodeId, to: NodeId): boolean {
+    return this.#nodes.get(from)?.pairs.get(to)?.from.has(from) ?? false;
   }
 
   /** Pairs measured from or to a node, the one measured longest ago first. */
