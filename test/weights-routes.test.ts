@@ -1,12 +1,16 @@
 /** What an operator is told of the weights and of the ways between nodes: the real gateway, and a registry with real memberships. */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { weightsTable } from "../src/cli/commands/tables.ts";
 import { addDistributionRoutes, WEIGHTS_STREAMS_MAX } from "../src/coordinator/admin/weights-routes.ts";
 import { weightsRows } from "../src/coordinator/admin/weights-rows.ts";
 import { linkListSchema, weightsListSchema } from "../src/coordinator/admin/weights-schema.ts";
 import { LinkBook } from "../src/coordinator/network/link-book.ts";
+import { Swarm } from "../src/coordinator/weights/swarm.ts";
 import { assert } from "../src/domain/assert.ts";
+import { type Sha256Hex, sha256Hex } from "../src/domain/ids.ts";
 import { KEY_SCOPES } from "../src/ports/store.ts";
 import type { Tokenizer } from "../src/ports/tokenizer.ts";
+import { KIB_64 } from "./support/chunked-model.ts";
 import { GatewayFixture } from "./support/gateway-fixture.ts";
 import type { AgentUnderTest } from "./support/membership-grid.ts";
 import { openTiny } from "./support/tokenizer-fixture.ts";
@@ -19,6 +23,7 @@ let closeTokenizer: () => Promise<void>;
 let gateway: GatewayFixture;
 let weights: WeightsGrid;
 let nodes: readonly AgentUnderTest[];
+let registered: { readonly weightsSha256: Sha256Hex; readonly fileBytes: number }[];
 
 beforeAll(async () => {
   ({ tokenizer, close: closeTokenizer } = await openTiny());
@@ -31,6 +36,7 @@ beforeEach(async () => {
   await gateway.addKey(2, ADMIN, { scopes: [...KEY_SCOPES] });
   await gateway.addKey(3, TENANT, { scopes: ["inference"] });
   weights = new WeightsGrid();
+  registered = [];
   const { clock, registry: roster } = weights.grid;
   const links = new LinkBook({ roster, clock });
   const { app, gate } = gateway.gateway;
@@ -41,7 +47,7 @@ beforeEach(async () => {
     clock,
     roster,
     links,
-    weights: () => weightsRows({ roster, swarms, modelOf }),
+    weights: () => weightsRows({ roster, swarms, modelOf, registered: () => registered }),
   });
   await weights.grid.start();
   nodes = await weights.nodes(3);
@@ -71,6 +77,41 @@ describe("an operator sees", () => {
     expect(byId.get(node(0).nodeId)).toMatchObject({ share: 1, state: "serving", progress: null, uploads: 1 });
     expect(byId.get(node(1).nodeId)).toMatchObject({ share: 0.25, state: "fetching", progress: 0.5 });
     expect(byId.get(node(2).nodeId)).toMatchObject({ share: 0, state: "staging", progress: 0 });
+  });
+
+  test("models of which no node has told anything, beside those of which one has", async () => {
+    const untold = sha256Hex("f".repeat(64));
+    registered = [
+      { weightsSha256: weights.sha256, fileBytes: 1 },
+      { weightsSha256: untold, fileBytes: 7_000 },
+    ];
+    await weights.have(node(1), [[0, 3]]);
+    const { weights: rows } = weightsListSchema.parse(await (await get("/grid/v1/weights")).json());
+    expect(rows.map(({ weightsSha256, nodeCount }) => [weightsSha256, nodeCount])).toEqual(
+      [weights.sha256, untold].sort().map((digest) => [digest, digest === untold ? 0 : 1]),
+    );
+    expect(rows.find(({ weightsSha256 }) => weightsSha256 === untold)).toMatchObject({ totalBytes: 7_000, nodes: [] });
+  });
+
+  test("which layers a node has of a model, where it has whole ones", async () => {
+    const layers = [0, 1, 2, 3].map((layer) => ({
+      kind: "layer" as const,
+      layer,
+      ranges: [{ file: 0, offset: layer * 6 * KIB_64, bytes: 5 * KIB_64 }],
+    }));
+    const swarm = new Swarm(weights.sha256, { ...weights.model.manifest, layerCount: 4, parts: layers }, false);
+    const told = { uploads: 0, uploadsMax: 4, network: null, isNameable: true, nowMs: 0 };
+    swarm.tell(node(0).nodeId, { ...told, runs: [[5, 14]] });
+    swarm.tell(node(1).nodeId, { ...told, runs: [[0, 4]] });
+    const { registry: roster } = weights.grid;
+    const rows = weightsRows({ roster, swarms: () => [swarm], modelOf: () => "tiny", registered: () => [] });
+    expect(new Map(rows[0]?.nodes.map(({ nodeId, layers: whole }) => [nodeId, whole]))).toEqual(
+      new Map([
+        [node(0).nodeId, [[1, 2]]],
+        [node(1).nodeId, []],
+      ]),
+    );
+    expect(weightsTable(rows)).toContain("layers 1-2, 58 %");
   });
 
   test("progress as it comes, and a reader that leaves makes room for another", async () => {

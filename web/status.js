@@ -178,7 +178,7 @@ function showWeights(weights) {
         name(row.modelId ?? row.weightsSha256.slice(0, 12)),
         name(node.nodeName),
         state(node.state),
-        number(`${Math.floor(node.share * 100)} %`),
+        number(hasText(node)),
         number(node.progress === null ? "–" : `${Math.floor(node.progress * 100)} %`),
         number(`${node.uploads}/${node.uploadsMax}`),
         number(gib(node.sourceBytes)),
@@ -186,6 +186,14 @@ function showWeights(weights) {
     ),
     "No node has told which weights it has.",
   );
+}
+
+/** Of a share of the layers which, not only how much. */
+function hasText({ share, layers = [] }) {
+  const percent = `${Math.floor(share * 100)} %`;
+  if (share >= 1 || layers.length === 0 || layers.length > 3) return percent;
+  const runs = layers.map(([first, count]) => (count === 1 ? `${first}` : `${first}-${first + count - 1}`));
+  return `layers ${runs.join(", ")}, ${percent}`;
 }
 
 function element(tag, text, className, title) {

@@ -3,7 +3,7 @@
  * at each end of a run of bytes up to one chunk more comes along.
  */
 import { assert } from "../domain/assert.ts";
-import { ChunkSet } from "../domain/chunk-set.ts";
+import { type ChunkRun, ChunkSet } from "../domain/chunk-set.ts";
 import {
   chunkCountOf,
   chunksOfFile,
@@ -25,6 +25,35 @@ export function chunksOfLayers(
     manifest,
     manifest.parts.filter((part) => isNeeded(part, share)),
   );
+}
+
+/** Of each layer the chunks that it touches. */
+export function chunksOfEachLayer(
+  manifest: Chunked & Pick<WeightsManifest, "parts" | "layerCount">,
+): readonly (readonly ChunkRun[])[] {
+  const parts = Array.from({ length: manifest.layerCount }, (): WeightsPart[] => []);
+  for (const part of manifest.parts) if (part.kind === "layer") parts[part.layer ?? -1]?.push(part);
+  return parts.map((own) => chunksOfParts(manifest, own).runs());
+}
+
+/** Layers of which all chunks are there, as runs of first and count, ascending. `layers` is of `chunksOfEachLayer`. */
+export function layersIn(
+  layers: readonly (readonly ChunkRun[])[],
+  have: ChunkSet,
+): readonly (readonly [first: number, count: number])[] {
+  const runs: [number, number][] = [];
+  for (const [layer, chunks] of layers.entries()) {
+    if (chunks.length === 0 || !chunks.every((run) => hasRun(have, run))) continue;
+    const last = runs.at(-1);
+    if (last !== undefined && last[0] + last[1] === layer) last[1]++;
+    else runs.push([layer, 1]);
+  }
+  return runs;
+}
+
+function hasRun(have: ChunkSet, [from, count]: ChunkRun): boolean {
+  for (let chunk = from; chunk < from + count; chunk++) if (!have.has(chunk)) return false;
+  return true;
 }
 
 export function isShareOf({ layerCount }: Pick<WeightsManifest, "layerCount">, { first, count }: LayerShare): boolean {

@@ -15,7 +15,7 @@ import {
 import { buildManifest, chunkBytesFor } from "./build-manifest.ts";
 import { byteSourceOf } from "./byte-source.ts";
 import { ChunkDigester, checkDigests, chunkRootOf, digestOfChunk, joinDigests } from "./chunk-digests.ts";
-import { bytesOfChunks, chunksOfLayers, chunksOfParts } from "./chunks-of-layers.ts";
+import { bytesOfChunks, chunksOfEachLayer, chunksOfLayers, chunksOfParts, layersIn } from "./chunks-of-layers.ts";
 import type { GgufHeader, GgufTensor } from "./gguf-header.ts";
 import { readGgufHeader } from "./gguf-reader.ts";
 import { bytesOfParts, weightsParts } from "./weights-parts.ts";
@@ -230,6 +230,12 @@ describe("chunks of layers", () => {
     expect(fetched).toBeLessThanOrEqual(own + 2 * chunkBytes + chunkBytes);
     expect(needed.runs()).toHaveLength(2);
     expect(fetched / model.fileBytes).toBeLessThan(0.21);
+    // Who has them has layers 8 to 15 and no others, and who lacks one chunk of them lacks a layer.
+    const eachLayer = chunksOfEachLayer(manifest);
+    expect(layersIn(eachLayer, needed)).toEqual([[8, 8]]);
+    const [, [from, count] = [0, 0]] = needed.runs();
+    needed.delete(from + count - 1);
+    expect(layersIn(eachLayer, needed)).toEqual([[8, 7]]);
   });
 
   test("of all shares of a chain together are all chunks of the model that hold something", () => {

@@ -5,6 +5,9 @@ import type { LinkRow, WeightsRow } from "../../coordinator/admin/weights-schema
 import { formatUsd, microUsd } from "../../domain/money.ts";
 import { formatBytes, formatCount, plain, table } from "../format.ts";
 
+/** Of a node that fetches, layers are whole here and there; more runs tell nobody anything. */
+const LAYER_RUNS_SHOWN_MAX = 3;
+
 export function usd(amount: number): string {
   return formatUsd(microUsd(amount));
 }
@@ -57,7 +60,7 @@ export function linkTable(links: readonly LinkRow[]): string {
       link.fromName,
       link.toName,
       `${link.rttMs.toFixed(1)} ms`,
-      `${formatBytes(link.bytesPerSecond)}/s`,
+      `${link.isBandwidthMeasured === false ? "~" : ""}${formatBytes(link.bytesPerSecond)}/s`,
       `${(link.lossShare * 100).toFixed(1)} %`,
       link.carrier ?? "-",
       link.basis,
@@ -82,13 +85,21 @@ export function weightsTable(weights: readonly WeightsRow[]): string {
         row.modelId ?? row.weightsSha256.slice(0, 12),
         node.nodeName,
         node.progress === null ? node.state : `${node.state} ${Math.floor(node.progress * 100)} %`,
-        `${Math.floor(node.share * 100)} %`,
+        hasText(node),
         `${node.uploads}/${node.uploadsMax}`,
         formatBytes(node.sourceBytes),
       ]),
     ),
     "no node has told which weights it has",
   );
+}
+
+/** Of a share of the layers which, not only how much: two halves are a whole, or the same half twice. */
+function hasText({ share, layers }: WeightsRow["nodes"][number]): string {
+  const percent = `${Math.floor(share * 100)} %`;
+  if (share >= 1 || layers.length === 0 || layers.length > LAYER_RUNS_SHOWN_MAX) return percent;
+  const runs = layers.map(([first, count]) => (count === 1 ? `${first}` : `${first}-${first + count - 1}`));
+  return `layers ${runs.join(", ")}, ${percent}`;
 }
 
 export function replicaTable(replicas: readonly ReplicaRow[]): string {

@@ -8,6 +8,8 @@ export const weightsNodeSchema = z.object({
   nodeName: z.string(),
   /** 0 to 1 of the whole model's chunks. */
   share: z.number(),
+  /** Layers that are there in whole, as runs of first and count, ascending. */
+  layers: z.array(z.tuple([count, count])),
   /** `serving`: it has some and wants no more; `fetching` and `staging` (ahead of need) until it has what it wants; `listed`: it says so and serves nobody. */
   state: z.enum(["serving", "fetching", "staging", "listed"]),
   /** 0 to 1 of what it wants; null when it wants nothing. */
@@ -23,6 +25,7 @@ export const weightsRowSchema = z.object({
   /** Null when the model was removed. */
   modelId: z.string().nullable(),
   totalBytes: count,
+  /** These two are 0, and `isPublic` false, until a node asks for the model: its manifest was not read yet. */
   chunkBytes: count,
   chunkCount: count,
   isPublic: z.boolean(),
@@ -45,6 +48,8 @@ export const linkRowSchema = z.object({
   toName: z.string(),
   rttMs: z.number(),
   bytesPerSecond: z.number(),
+  /** False: an estimate, also where the round trip was measured. */
+  isBandwidthMeasured: z.boolean().optional(),
   lossShare: z.number(),
   /** 0 to 1. */
   confidence: z.number(),

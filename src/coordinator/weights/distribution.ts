@@ -1,5 +1,6 @@
 /** The coordinator's half of the distribution of weights: contents, tracker and endpoint, put together. */
 import type { NodeId, Sha256Hex } from "../../domain/ids.ts";
+import type { ModelManifest } from "../../domain/model.ts";
 import type { Clock } from "../../ports/clock.ts";
 import type { Crypto, KeyPair } from "../../ports/crypto.ts";
 import type { Log } from "../../ports/log.ts";
@@ -24,6 +25,7 @@ export interface DistributionPorts {
   readonly registry: NodeRegistry;
   readonly models: {
     byWeights(weightsSha256: Sha256Hex): { readonly manifest: { readonly modelId: string } } | null;
+    list(): readonly { readonly manifest: Pick<ModelManifest, "weightsSha256" | "fileBytes"> }[];
     onChange(listener: () => void): void;
   };
   /** From one node to the other, measured or estimated. */
@@ -61,6 +63,7 @@ export class WeightsDistribution {
       roster: registry,
       swarms: () => this.tracker.swarms(),
       modelOf: (weightsSha256) => models.byWeights(weightsSha256)?.manifest.modelId ?? null,
+      registered: () => models.list().map(({ manifest }) => manifest),
     });
   }
 

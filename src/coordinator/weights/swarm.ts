@@ -1,8 +1,15 @@
 /** One model's weights in the grid: who has which chunks, who wants them, who brings them from the source, and what has moved. */
 import { type ChunkRun, ChunkSet } from "../../domain/chunk-set.ts";
 import type { NodeId, Sha256Hex } from "../../domain/ids.ts";
-import { chunkCountOf, totalBytesOf, type WeightsManifest } from "../../domain/weights.ts";
+import { chunkCountOf, type LayerShare, totalBytesOf, type WeightsManifest } from "../../domain/weights.ts";
 import { SourceClaims } from "../../scheduler/distribution/source-claims.ts";
+import {
+  bytesOfChunks,
+  chunksOfEachLayer,
+  chunksOfLayers,
+  isShareOf,
+  layersIn,
+} from "../../weights/chunks-of-layers.ts";
 
 export interface Holding {
   readonly have: ChunkSet;
@@ -63,10 +70,16 @@ export class Swarm {
   /** Chunks that came to nodes from other nodes, as they tell. */
   peerChunks = 0;
   sourceBytes = 0;
+  readonly #manifest: WeightsManifest;
+  /** Made when it is first asked for. */
+  #eachLayer: readonly (readonly ChunkRun[])[] | null = null;
+  /** By what a node told, which stays as it is until it tells again. */
+  readonly #layers = new WeakMap<ChunkSet, readonly ChunkRun[]>();
   readonly #byNetwork = new Map<string, Set<NodeId>>();
 
   constructor(weightsSha256: Sha256Hex, manifest: WeightsManifest, isPublic: boolean) {
     this.weightsSha256 = weightsSha256;
+    this.#manifest = manifest;
     this.chunkCount = chunkCountOf(manifest);
     this.chunkBytes = manifest.chunkBytes;
     this.totalBytes = totalBytesOf(manifest);
@@ -151,6 +164,20 @@ export class Swarm {
       left -= 1;
       yield [nodeId, holding];
     }
+  }
+
+  /** Layers of which all chunks are in the set, as runs. */
+  layersIn(have: ChunkSet): readonly (readonly [first: number, count: number])[] {
+    this.#eachLayer ??= chunksOfEachLayer(this.#manifest);
+    const layers = this.#layers.get(have) ?? layersIn(this.#eachLayer, have);
+    this.#layers.set(have, layers);
+    return layers;
+  }
+
+  /** Bytes that a node fetches for its share; null when the model has no such layers. */
+  shareBytes(share: LayerShare): number | null {
+    if (!isShareOf(this.#manifest, share)) return null;
+    return bytesOfChunks(this.#manifest, chunksOfLayers(this.#manifest, share));
   }
 
   /** What the node wants and does not have. */
