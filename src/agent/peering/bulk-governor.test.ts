@@ -32,6 +32,19 @@ describe("the governor of bulk", () => {
     expect(state).toBe(GOVERNOR_START);
   });
 
+  test("does not starve a link for what others make it wait", () => {
+    // A busy machine answers every ping 80 ms late, whatever is asked for.
+    let state = { ...GOVERNOR_START, windowBytes: 4 * 1024 * 1024, isStarting: false };
+    let asked = 0;
+    let looks = 0;
+    for (let nowMs = 1_000; nowMs < 60_000; nowMs += 50) {
+      state = govern(state, { nowMs, recentRttMs: 81, baseRttMs: 1, isWindowUsed: true });
+      asked += state.windowBytes;
+      looks++;
+    }
+    expect(asked / looks).toBeGreaterThan(2 * 1024 * 1024);
+  });
+
   test("stays within its bounds whatever it sees", () => {
     const look = fc.record({
       recentRttMs: fc.option(fc.double({ min: 0, max: 1e5, noNaN: true })),
