@@ -45,8 +45,10 @@ const SEGMENTS_PER_WINDOW = 16;
 export class PullDesk {
   readonly #ways: PullWays;
   readonly #pulls = new Set<Pull>();
-  /** Segments whose connection was cut; they go first. */
-  readonly #again: Segment[] = [];
+  /** Segments whose connection was cut; they go first, in the order in which they were first asked for. */
+  #again: Segment[] = [];
+  /** What is missing of those: owed by nobody at the time, so that it is not on its way. */
+  #againBytes = 0;
   readonly #drains = new Map<LinkConnection, Drain>();
   #nextStream = 1;
   #owedBytes = 0;
@@ -100,7 +102,7 @@ export class PullDesk {
     const windowBytes = this.#ways.windowBytes();
     const sources = this.#ways.sources();
     const most = segmentBytes(windowBytes);
-    while (this.#owedBytes < windowBytes) {
+    while (this.#owedBytes - this.#againBytes < windowBytes) {
       const drain = this.#quickest(sources, most);
       if (drain === null) {
         this.#isConnectionBound ||= sources.length > 0 && this.#hasMore();
@@ -133,8 +135,7 @@ export class PullDesk {
     const segment = this.#drains.get(connection)?.end(stream);
     if (segment === undefined) return `the failure of stream ${stream}, which is not open`;
     if (segment === null) return null;
-    segment.connection = null;
-    this.#again.push(segment);
+    this.#askAgain([segment]);
     segment.pull.fail(
       new FallowError("peer-refused", `the other node refused: ${refusal.message}`, {
         data: { code: refusal.code, retryAfterMs: refusal.retryAfterMs },
@@ -151,11 +152,9 @@ export class PullDesk {
   /** What it owed is asked for elsewhere; what still comes from it is dropped. */
   passOver(connection: LinkConnection): void {
     const drain = this.#drains.get(connection);
-    for (const segment of drain?.abandonAll() ?? []) {
-      connection.send({ kind: "stop", stream: segment.stream });
-      segment.connection = null;
-      this.#again.push(segment);
-    }
+    const segments = drain?.abandonAll() ?? [];
+    for (const { stream } of segments) connection.send({ kind: "stop", stream });
+    this.#askAgain(segments);
     this.pump();
   }
 
@@ -191,14 +190,26 @@ export class PullDesk {
       segment.connection.send({ kind: "stop", stream: segment.stream });
     }
     const kept = this.#again.filter((segment) => segment.pull !== pull);
-    this.#again.splice(0, this.#again.length, ...kept);
+    this.#again = [];
+    this.#againBytes = 0;
+    this.#askAgain(kept);
     this.pump();
+  }
+
+  #askAgain(segments: readonly Segment[]): void {
+    for (const segment of segments) {
+      segment.connection = null;
+      this.#again.push(segment);
+      this.#againBytes += segment.length - segment.received;
+    }
+    if (segments.length > 0) this.#again.sort((a, b) => a.firstStream - b.firstStream);
   }
 
   #ask(segment: Segment, drain: Drain): void {
     const { pull } = segment;
     segment.stream = this.#nextStream;
     this.#nextStream = (this.#nextStream % (2 ** 32 - 1)) + 1;
+    if (segment.firstStream === 0) segment.firstStream = segment.stream;
     segment.connection = drain.connection;
     drain.open(segment);
     drain.connection.send({
@@ -218,7 +229,10 @@ export class PullDesk {
   /** Those that wait again are owed already; a fresh one adds to what is owed. */
   #nextSegment(size: number): Segment | null {
     const again = this.#again.shift();
-    if (again !== undefined) return again;
+    if (again !== undefined) {
+      this.#againBytes -= again.length - again.received;
+      return again;
+    }
     for (const pull of this.#pulls) {
       if (pull.restBytes === 0 || pull.failure !== null) continue;
       const room = Math.min(

@@ -18,6 +18,8 @@ export interface Segment {
   /** Null: it waits for a connection. */
   connection: LinkConnection | null;
   stream: number;
+  /** As which it was asked for the first time; 0: it was not. */
+  firstStream: number;
 }
 
 export class Pull {
@@ -82,6 +84,7 @@ export class Pull {
       parts: [],
       connection: null,
       stream: 0,
+      firstStream: 0,
     };
     this.#segments.push(segment);
     this.#askedTo += length;
