@@ -33,7 +33,7 @@ peerCarrierContract("tcp", async () => {
 });
 
 peerCarrierContract("in memory", async () => {
-  const net = new MemoryNet({ after: (delayMs, fire) => setTimeout(fire, delayMs), delayMs: 0 });
+  const net = new MemoryNet({ after: (delayMs, fire) => setTimeout(fire, delayMs), delayMs: () => 0 });
   const [nearKeyHex, farKeyHex] = ["01".repeat(32), "02".repeat(32)];
   const far = net.carrier("tcp", farKeyHex);
   return {

@@ -4,14 +4,18 @@ import { LINK_BUFFER_BYTES, UNREACHABLE_MS } from "../src/agent/peering/link-bou
 import { FallowError } from "../src/domain/fault.ts";
 import type { CarrierKind } from "../src/domain/peer.ts";
 import type { PeerLink } from "../src/ports/peer-link.ts";
+import { HOLD_MS } from "../src/scheduler/network/choose-carrier.ts";
 import { contents, fetchAll, GOOD, type PeerPair, peerPair } from "./support/peer-pair.ts";
 
 const MIB = 1024 * 1024;
 const signal = () => new AbortController().signal;
 const open: PeerPair[] = [];
 
-async function started(kinds?: readonly CarrierKind[]): Promise<{ pair: PeerPair; link: PeerLink }> {
-  const pair = await peerPair(kinds);
+async function started(
+  kinds?: readonly CarrierKind[],
+  delayMs: Partial<Record<CarrierKind, number>> = {},
+): Promise<{ pair: PeerPair; link: PeerLink }> {
+  const pair = await peerPair(kinds, delayMs);
   open.push(pair);
   return { pair, link: await pair.settled(pair.near.connect(pair.target, GOOD, signal())) };
 }
@@ -250,6 +254,39 @@ describe("carriers", () => {
     const { pair, link } = await started(["tcp", "udp"]);
     await pair.settled(fetchAll(link, `${20 * MIB} a`, { totalBytes: 20 * MIB }));
     expect(pair.net.dialled.udp).toBeGreaterThan(0);
+  });
+
+  test("a carrier that falls silent is left for the spare, within the bound on silence", async () => {
+    const { pair, link } = await started(["tcp", "udp", "relay"]);
+    let silencedAtMs = 0;
+    let nextAtMs = 0;
+    await pair.settled(
+      fetchAll(link, `${24 * MIB} a`, { totalBytes: 24 * MIB }, (received) => {
+        if (silencedAtMs === 0 && received > 8 * MIB) {
+          silencedAtMs = pair.nowMs();
+          pair.net.silence("tcp");
+        } else if (silencedAtMs > 0 && nextAtMs === 0 && pair.nowMs() > silencedAtMs + 400) nextAtMs = pair.nowMs();
+      }),
+    );
+    expect(nextAtMs - silencedAtMs).toBeLessThan(1_300);
+    expect(link.carrier()).toBe("udp");
+    expect(pair.net.dialled.relay).toBe(0);
+  });
+
+  test("messages move to the carrier with the shorter round trip, and not back", async () => {
+    const { pair, link } = await started(["tcp", "udp"], { tcp: 60 });
+    expect(link.carrier()).toBe("tcp");
+    const ending = new AbortController();
+    const busy = codeOf(fetchAll(link, `${9_000 * MIB} a`, { totalBytes: 9_000 * MIB, signal: ending.signal }));
+    await pair.pass(HOLD_MS / 2);
+    expect(link.carrier()).toBe("tcp");
+    await pair.until(() => link.carrier() === "udp");
+    for (let second = 0; second < 20; second++) {
+      await pair.pass(1_000);
+      expect(link.carrier()).toBe("udp");
+    }
+    ending.abort(new Error("enough"));
+    await pair.settled(busy);
   });
 
   test("bulk connections end when nothing moves", async () => {

@@ -5,7 +5,9 @@ export const FRAME_HEAD_BYTES = 5;
 /** Of any text but a credential; longer ones are cut. */
 export const TEXT_CHARS_MAX = 500;
 
-export type ConnectionRole = "message" | "bulk";
+/** `spare`: for measuring another carrier, and used when nothing else is left. */
+export type ConnectionRole = "message" | "bulk" | "spare";
+const ROLES: readonly ConnectionRole[] = ["message", "bulk", "spare"];
 
 export interface WireRefusal {
   readonly code: RefusalCode;
@@ -63,9 +65,9 @@ export class Cursor {
   }
 
   role(): ConnectionRole {
-    const code = this.u8();
-    if (code > 1) this.isBroken = true;
-    return code === 0 ? "message" : "bulk";
+    const role = ROLES[this.u8()];
+    if (role === undefined) this.isBroken = true;
+    return role ?? "message";
   }
 
   share(): number | null {
@@ -123,7 +125,7 @@ export class Writer {
   }
 
   role(role: ConnectionRole): this {
-    return this.u8(role === "message" ? 0 : 1);
+    return this.u8(ROLES.indexOf(role));
   }
 
   share(share: number | null): this {

@@ -8,7 +8,7 @@ import { DATA_BYTES_MAX, MESSAGE_BYTES_MAX, type PeerFrame, writeDataHead, write
 const u32 = fc.integer({ min: 0, max: 2 ** 32 - 1 });
 const u48 = fc.integer({ min: 0, max: 2 ** 48 - 1 });
 const bytes = (minLength: number, maxLength: number) => fc.uint8Array({ minLength, maxLength });
-const role = fc.constantFrom("message" as const, "bulk" as const);
+const role = fc.constantFrom("message" as const, "bulk" as const, "spare" as const);
 const refusal = fc.record({
   code: fc.constantFrom(...REFUSAL_CODES),
   message: fc.string({ maxLength: 500, unit: "binary" }).map((text) => text.slice(0, 500).toWellFormed()),

@@ -16,7 +16,7 @@ export interface MemoryNetOptions {
   /** When things happen: a timeline's or the event loop's. */
   after(delayMs: number, fire: () => void): void;
   /** One way. */
-  readonly delayMs: number;
+  delayMs(kind: CarrierKind): number;
 }
 
 export class MemoryNet {
@@ -109,7 +109,7 @@ class MemoryCarrier implements PeerCarrier {
       if (signal.aborted) return onAbort();
       signal.addEventListener("abort", onAbort, { once: true });
       const { after, delayMs } = this.#net.options;
-      after(2 * delayMs, () => {
+      after(2 * delayMs(this.kind), () => {
         signal.removeEventListener("abort", onAbort);
         if (signal.aborted) return;
         // One that is silent is never answered: the caller's bound ends it.
@@ -168,7 +168,7 @@ class MemoryConnection implements PeerConnection {
     if (this.#cause !== null || this.#isClosing) return true;
     this.#queued += bytes.length;
     this.#isFull = this.#queued >= CONNECTION_BUFFER_BYTES;
-    this.#net.options.after(this.#net.options.delayMs, () => {
+    this.#net.options.after(this.#net.options.delayMs(this.carrier), () => {
       if (!this.#net.isSilent(this.carrier)) this.peer?.take(bytes);
     });
     return !this.#isFull;
@@ -194,7 +194,7 @@ class MemoryConnection implements PeerConnection {
   close(): void {
     if (this.#isClosing || this.#cause !== null) return;
     this.#isClosing = true;
-    this.#net.options.after(this.#net.options.delayMs, () => {
+    this.#net.options.after(this.#net.options.delayMs(this.carrier), () => {
       this.peer?.fall("the connection ended");
       this.fall("the connection ended");
     });
@@ -203,7 +203,7 @@ class MemoryConnection implements PeerConnection {
   destroy(): void {
     const { peer } = this;
     this.fall("the connection ended");
-    this.#net.options.after(this.#net.options.delayMs, () => peer?.fall("the connection ended"));
+    this.#net.options.after(this.#net.options.delayMs(this.carrier), () => peer?.fall("the connection ended"));
   }
 
   take(bytes: Uint8Array): void {

@@ -40,12 +40,19 @@ export interface PeerPair {
   stop(): Promise<void>;
 }
 
-export async function peerPair(kinds: readonly CarrierKind[] = ["tcp"]): Promise<PeerPair> {
+/** `delayMs`: of carriers that take another time than the rest. */
+export async function peerPair(
+  kinds: readonly CarrierKind[] = ["tcp"],
+  delayMs: Partial<Record<CarrierKind, number>> = {},
+): Promise<PeerPair> {
   const timeline = new Timeline();
   const host = new Host("both", timeline);
   const clock = new SimClock(host);
   const random = new SeededRandom("peers");
-  const net = new MemoryNet({ delayMs: DELAY_MS, after: (delayMs, fire) => void host.after(delayMs, fire) });
+  const net = new MemoryNet({
+    delayMs: (kind) => delayMs[kind] ?? DELAY_MS,
+    after: (delayMs, fire) => void host.after(delayMs, fire),
+  });
   const [nearKeyHex, farKeyHex] = ["0a".repeat(32), "0b".repeat(32)];
   const log = simLog(() => undefined);
   const networkOf = (keyHex: string) =>

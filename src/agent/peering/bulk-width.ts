@@ -11,7 +11,7 @@
  *   any        nothing moved for `IDLE_LOOKS`                steady with one
  */
 
-import { LOSSY_SHARE } from "./link-bounds.ts";
+import { LOSSY_SHARE } from "../../scheduler/network/choose-carrier.ts";
 
 export interface WidthState {
   readonly count: number;

@@ -6,7 +6,9 @@ export const IDLE_TICK_MS = 1_000;
 /** Pings of an idle connection: they keep mappings of NATs open (30 s is the shortest seen) and notice the dead. */
 export const IDLE_PING_MS = 10_000;
 /** A connection that answers nothing for so long, or four round trips, is passed over; after five times that it is cut. */
-export const SILENT_MS = 1_000;
+export const SILENT_MS = 800;
+/** A connection of bulk from which nothing comes for so long is asked whether it is there. */
+export const QUIET_MS = 200;
 export const SILENT_ROUND_TRIPS = 4;
 export const SILENT_CUTS_TIMES = 5;
 /** Without any connection for so long a link ends as unreachable, on either side. */
@@ -20,6 +22,7 @@ export const CONNECTIONS_PER_LINK_MAX = 24;
 export const LINKS_MAX = 256;
 /** Carriers start one after the other, so that the best has a chance to be the first to answer. */
 export const CARRIER_STAGGER_MS = 300;
+/** While no connection answers. */
 export const REDIAL_MS_MIN = 500;
 export const REDIAL_MS_MAX = 30_000;
 
@@ -56,10 +59,10 @@ export const MESSAGE_WINDOW_BYTES = 4 * 1024 * 1024;
 export const MESSAGE_WINDOW_COUNT = 256;
 /** Callers that wait for room in it. */
 export const MESSAGES_WAITING_MAX = 256;
-/** From this share of lost packets on messages go over several connections at once. */
-export const LOSSY_SHARE = 0.002;
-/** From this round trip on UDP joins for bulk: below it TCP loses nothing to loss that matters. */
-export const FAR_RTT_MS = 10;
+/** A carrier that is not in use is measured for so long: some ten pings. Its connection stays as a spare while the link is busy, the relay's does not. */
+export const PROBE_MS = 2_000;
+/** What a carrier brings counts after so long: by then its start is over. */
+export const RATE_TRIAL_MS = 4_000;
 
 /**
  * Answers and other small frames that wait at one connection for an end that reads nothing. `ASKS_PER_CONNECTION_MAX` refusals, and the pongs

@@ -38,6 +38,7 @@ export class LinkConnection {
   sentBytes = 0;
   /** What the other end measured of its sending direction. */
   peerLossShare: number | null = null;
+  readonly openedAtMs: number;
   readonly #connection: PeerConnection;
   readonly #clock: Clock;
   readonly #reader: PeerFrameReader;
@@ -58,7 +59,8 @@ export class LinkConnection {
     this.peerKeyHex = connection.peerKeyHex;
     this.remote = connection.remote;
     this.#reader = new PeerFrameReader(() => false);
-    this.#heardAtMs = clock.monoMs();
+    this.openedAtMs = clock.monoMs();
+    this.#heardAtMs = this.openedAtMs;
   }
 
   /** Starts to read; only frames of these kinds may come until `handOver`. */
@@ -140,6 +142,10 @@ export class LinkConnection {
     const [oldest] = this.#pings.keys();
     if (this.#pings.size > PINGS_OPEN_MAX && oldest !== undefined) this.#pings.delete(oldest);
     this.send({ kind: "ping", id, lossShare: this.lossShare() });
+  }
+
+  unheardMs(): number {
+    return this.#clock.monoMs() - this.#heardAtMs;
   }
 
   /** How long an answer has been owed without anything coming. */

@@ -7,12 +7,14 @@ import type { CarrierKind, PeerTarget } from "../../domain/peer.ts";
 import type { Clock, Timer } from "../../ports/clock.ts";
 import type { Log } from "../../ports/log.ts";
 import type { PeerCarrier, PeerConnection } from "../../ports/peer-carrier.ts";
+import { FAR_RTT_MS } from "../../scheduler/network/choose-carrier.ts";
 import type { ConnectionRole } from "../../wire/peer-frame-bytes.ts";
 import { PEER_PROTOCOL_VERSION } from "../../wire/peer-frames.ts";
 import { WIDTH_START, widen } from "./bulk-width.ts";
-import { type CarrierState, type Dial, planDials } from "./dial-plan.ts";
+import { CarrierChooser, CarrierWatch } from "./carrier-watch.ts";
+import { type CarrierLook, type Dial, planDials } from "./dial-plan.ts";
 import { greet } from "./greet.ts";
-import { CARRIER_STAGGER_MS, FAR_RTT_MS, REDIAL_MS_MAX, REDIAL_MS_MIN } from "./link-bounds.ts";
+import { CARRIER_STAGGER_MS, PROBE_MS } from "./link-bounds.ts";
 import { LinkConnection } from "./link-connection.ts";
 import { isLossy } from "./link-state.ts";
 import type { KeeperLook, LinkKeeper, SessionLink } from "./session-link.ts";
@@ -30,17 +32,11 @@ export interface OpenerParts {
 const WIDTH_LOOK_MS = 500;
 const WIDTH_LOOK_ROUND_TRIPS = 5;
 
-interface CarrierRecord {
-  readonly carrier: PeerCarrier;
-  readonly dialled: Record<ConnectionRole, number>;
-  failures: number;
-  retryAtMs: number;
-}
-
 export class LinkOpener implements LinkKeeper {
   readonly #parts: OpenerParts;
   readonly #life = new AbortController();
-  readonly #records: readonly CarrierRecord[];
+  readonly #watches: readonly CarrierWatch[];
+  readonly #chooser = new CarrierChooser();
   #target: PeerTarget;
   #width = WIDTH_START;
   #widthLookAtMs = 0;
@@ -48,17 +44,13 @@ export class LinkOpener implements LinkKeeper {
   #wasBulkWanted = false;
   #looks = 0;
   #cutAtMs: number | null = null;
+  #busySinceMs: number | null = null;
   #nextNumber = 1;
 
   constructor(parts: OpenerParts) {
     this.#parts = parts;
     this.#target = parts.target;
-    this.#records = parts.carriers.map((carrier) => ({
-      carrier,
-      dialled: { message: 0, bulk: 0 },
-      failures: 0,
-      retryAtMs: 0,
-    }));
+    this.#watches = parts.carriers.map((carrier) => new CarrierWatch(carrier));
   }
 
   /** What the coordinator says of the node now. */
@@ -88,7 +80,7 @@ export class LinkOpener implements LinkKeeper {
   // ---------------------------------------------------------------- the first connection
 
   #race(credential: string): Promise<SessionLink> {
-    const records = this.#usable();
+    const watches = this.#usable();
     const faults: unknown[] = [];
     return new Promise((resolve, reject) => {
       let link: SessionLink | null = null;
@@ -96,9 +88,9 @@ export class LinkOpener implements LinkKeeper {
       let next = 0;
       let running = 0;
       let timer: Timer | null = null;
-      const early: { readonly record: CarrierRecord; readonly connection: LinkConnection }[] = [];
+      const early: { readonly watch: CarrierWatch; readonly connection: LinkConnection }[] = [];
       const giveUp = () => {
-        if (running > 0 || next < records.length || early.length > 0 || isGreeting || link !== null) return;
+        if (running > 0 || next < watches.length || early.length > 0 || isGreeting || link !== null) return;
         reject(this.#failure(faults));
       };
       const hello = (connection: LinkConnection) => {
@@ -109,7 +101,7 @@ export class LinkOpener implements LinkKeeper {
           // What the reader holds is its own: the session outlives the frame.
           link = this.#parts.begin({ id: Uint8Array.from(answer.sessionId), secret: Uint8Array.from(answer.secret) });
           link.adopt(connection);
-          for (const one of early.splice(0)) this.#late(link, one.record, one.connection);
+          for (const one of early.splice(0)) this.#late(link, one.watch, one.connection);
           resolve(link);
         }).catch((fault: unknown) => {
           isGreeting = false;
@@ -122,21 +114,22 @@ export class LinkOpener implements LinkKeeper {
       };
       const startNext = () => {
         timer?.cancel();
-        const record = records[next];
-        if (record === undefined || link !== null || this.#life.signal.aborted) return giveUp();
+        const watch = watches[next];
+        if (watch === undefined || link !== null || this.#life.signal.aborted) return giveUp();
         next++;
         running++;
         timer = this.#parts.clock.setTimer(CARRIER_STAGGER_MS, startNext);
-        this.#dialCarrier(record).then(
+        this.#dialCarrier(watch).then(
           (dialled) => {
             running--;
             const connection = new LinkConnection(dialled, this.#parts.clock);
-            if (link !== null) this.#late(link, record, connection);
-            else if (isGreeting) early.push({ record, connection });
+            if (link !== null) this.#late(link, watch, connection);
+            else if (isGreeting) early.push({ watch, connection });
             else hello(connection);
           },
           (fault: unknown) => {
             running--;
+            watch.onFailed(this.#parts.clock.monoMs());
             faults.push(fault);
             if (link === null) startNext();
           },
@@ -162,11 +155,12 @@ export class LinkOpener implements LinkKeeper {
   }
 
   /** A carrier answered when the session had begun over another. */
-  #late(link: SessionLink, record: CarrierRecord, connection: LinkConnection): void {
+  #late(link: SessionLink, watch: CarrierWatch, connection: LinkConnection): void {
     const current = link.carrier();
-    const isBetter = current === null || this.#rank(record.carrier.kind) < this.#rank(current);
-    if (isBetter) this.#attach(link, record, { connection, role: "message" }).catch(() => connection.destroy());
-    else connection.destroy();
+    const isBetter = current === null || this.#rank(watch.carrier.kind) < this.#rank(current);
+    // A worse one says how it is, and stands by.
+    const role = isBetter ? "message" : "spare";
+    this.#attach(link, watch, { connection, role }).catch(() => connection.destroy());
   }
 
   // ---------------------------------------------------------------- further connections
@@ -176,18 +170,26 @@ export class LinkOpener implements LinkKeeper {
     const { nowMs } = look;
     const [way] = [...link.connections].filter(({ role, isSuspect }) => role === "message" && !isSuspect);
     this.#cutAtMs = way !== undefined ? null : (this.#cutAtMs ?? nowMs);
+    this.#busySinceMs = look.isBusy ? (this.#busySinceMs ?? nowMs) : null;
     const rttMs = way?.baseRttMs() ?? null;
     const lossShare = link.lossShare();
     this.#lookAtWidth(look, { rttMs, lossShare });
+    const usable = this.#usable();
+    const carriers = usable.map((watch) => lookAt(watch, link, look));
+    const choices = this.#chooser.choose(
+      usable.map((watch) => watch.state(true)),
+      nowMs,
+    );
     const plan = planDials({
       nowMs,
       cutAtMs: this.#cutAtMs,
-      isBusy: look.isBusy,
+      busySinceMs: this.#busySinceMs,
       isBulkWanted: look.isBulkWanted,
       isLossy: isLossy(lossShare),
       rttMs,
       width: this.#width.count,
-      carriers: this.#usable().map((record) => stateOf(record, link)),
+      choices,
+      carriers,
     });
     for (const dial of plan.dials) this.#dial(link, dial);
     for (const { kind, role, count } of plan.ends) endSome(link, { kind, role }, count);
@@ -218,35 +220,34 @@ export class LinkOpener implements LinkKeeper {
   }
 
   #dial(link: SessionLink, { kind, role }: Dial): void {
-    const record = this.#records.find(({ carrier }) => carrier.kind === kind);
-    if (record === undefined) return;
-    record.dialled[role]++;
-    this.#dialCarrier(record)
+    const watch = this.#watches.find(({ carrier }) => carrier.kind === kind);
+    if (watch === undefined) return;
+    watch.dialled[role]++;
+    this.#dialCarrier(watch)
       .then((dialled) =>
-        this.#attach(link, record, { connection: new LinkConnection(dialled, this.#parts.clock), role }),
+        this.#attach(link, watch, { connection: new LinkConnection(dialled, this.#parts.clock), role }),
       )
-      .catch((fault: unknown) => this.#onDialFailed(link, record, fault))
+      .catch((fault: unknown) => this.#onDialFailed(link, watch, fault))
       .finally(() => {
-        record.dialled[role]--;
+        watch.dialled[role]--;
       });
   }
 
-  #onDialFailed(link: SessionLink, record: CarrierRecord, fault: unknown): void {
-    record.failures++;
-    const pauseMs = Math.min(REDIAL_MS_MAX, REDIAL_MS_MIN * 2 ** record.failures);
-    record.retryAtMs = this.#parts.clock.monoMs() + pauseMs;
-    const { kind } = record.carrier;
+  #onDialFailed(link: SessionLink, watch: CarrierWatch, fault: unknown): void {
+    watch.onFailed(this.#parts.clock.monoMs());
+    const { kind } = watch.carrier;
     this.#parts.log.debug(
       { peerKeyHex: link.peerKeyHex, carrier: kind, fault: describeFault(fault) },
       "a carrier did not open",
     );
-    if (codeOf(fault) === "peer-refused")
+    // Any other refusal, for want of room, may end.
+    if (fault instanceof FallowError && fault.code === "peer-refused" && fault.data?.["code"] === "not-found")
       link.end(`the other node no longer knows the session: ${describeFault(fault)}`, { isPolite: false });
   }
 
   async #attach(
     link: SessionLink,
-    record: CarrierRecord,
+    watch: CarrierWatch,
     { connection, role }: { readonly connection: LinkConnection; readonly role: ConnectionRole },
   ): Promise<void> {
     if (link.isEnded) return connection.destroy();
@@ -254,10 +255,10 @@ export class LinkOpener implements LinkKeeper {
     const { sessionId, secret } = link;
     const frame = { kind: "attach", version: PEER_PROTOCOL_VERSION, role, number, sessionId, secret } as const;
     await greet(connection, this.#parts.clock, frame, () => link.adopt(connection));
-    record.failures = 0;
+    watch.onOpened(this.#parts.clock.monoMs());
   }
 
-  async #dialCarrier({ carrier }: CarrierRecord): Promise<PeerConnection> {
+  async #dialCarrier({ carrier }: CarrierWatch): Promise<PeerConnection> {
     const connection = await carrier.dial(this.#target, this.#life.signal);
     if (connection.peerKeyHex === this.#target.publicKeyHex && !this.#life.signal.aborted) return connection;
     connection.destroy();
@@ -267,31 +268,36 @@ export class LinkOpener implements LinkKeeper {
     );
   }
 
-  #usable(): readonly CarrierRecord[] {
+  #usable(): readonly CarrierWatch[] {
     const { endpoints } = this.#target;
-    return this.#records.filter(({ carrier }) => {
+    return this.#watches.filter(({ carrier }) => {
       if (carrier.kind === "tcp") return endpoints.tcp.length > 0;
       return carrier.kind === "udp" ? endpoints.hasUdp : true;
     });
   }
 
   #rank(kind: CarrierKind): number {
-    return this.#records.findIndex(({ carrier }) => carrier.kind === kind);
+    return this.#watches.findIndex(({ carrier }) => carrier.kind === kind);
   }
 }
 
-function stateOf(record: CarrierRecord, link: SessionLink): CarrierState {
-  const { kind } = record.carrier;
+/** Takes in what was measured since the last look, and says what there is. */
+function lookAt(watch: CarrierWatch, link: SessionLink, look: KeeperLook): CarrierLook {
+  const { kind, dialled, retryAtMs } = watch;
+  const { nowMs, isBulkWanted, movedBytes } = look;
   const own = [...link.connections].filter(({ carrier, isClosing }) => carrier === kind && !isClosing);
   const live = own.filter(({ isSuspect }) => !isSuspect);
+  const hasSilent = live.length < own.length;
+  watch.look(live, { nowMs, moved: movedBytes[kind], isBulkWanted, hasSilent });
+  const count = (wanted: ConnectionRole): number => live.filter(({ role }) => role === wanted).length;
   return {
     kind,
-    messages: live.filter(({ role }) => role === "message").length,
-    bulks: live.filter(({ role }) => role === "bulk").length,
-    messagesDialled: record.dialled.message,
-    bulksDialled: record.dialled.bulk,
-    hasSilent: live.length < own.length,
-    retryAtMs: record.retryAtMs,
+    live: { message: count("message"), bulk: count("bulk"), spare: count("spare") },
+    dialled,
+    hasSilent,
+    hasFailed: watch.state(true).reach === "failed",
+    retryAtMs,
+    isMeasured: live.some(({ role, openedAtMs }) => role === "spare" && nowMs - openedAtMs > PROBE_MS),
   };
 }
 

@@ -6,7 +6,7 @@
  *   the bound              passed over: what it owed is asked for elsewhere; a byte from it, and it is used again
  *   five bounds            cut
  */
-import { BUSY_TICK_MS, IDLE_PING_MS, IDLE_TICK_MS, SILENT_CUTS_TIMES } from "./link-bounds.ts";
+import { BUSY_TICK_MS, IDLE_PING_MS, IDLE_TICK_MS, QUIET_MS, SILENT_CUTS_TIMES } from "./link-bounds.ts";
 import type { LinkConnection } from "./link-connection.ts";
 
 /** Pings all, and answers those that are passed over from here on. `isStalled`: this machine stood still, so nobody was silent. */
@@ -29,8 +29,9 @@ export function watchConnections(
   return passedOver;
 }
 
-/** The governor looks at the pings of messages; those of bulk only show that somebody is there. */
-function pingEveryMs({ role }: LinkConnection, isBusy: boolean): number {
+/** The governor looks at the pings of messages; those of bulk only show that somebody is there, and go out soon when nothing comes. */
+function pingEveryMs(connection: LinkConnection, isBusy: boolean): number {
   if (!isBusy) return IDLE_PING_MS;
-  return role === "message" ? BUSY_TICK_MS : IDLE_TICK_MS / 2;
+  if (connection.role === "message") return BUSY_TICK_MS;
+  return connection.unheardMs() > QUIET_MS ? QUIET_MS : IDLE_TICK_MS / 2;
 }

@@ -268,6 +268,10 @@ class CarriedNetwork implements LinkedPeerNetwork {
       this.#turnAway(connection, "attach-replayed", refuse("invalid-request", message).reason);
       return;
     }
+    // One that the other end lost without a word stays here for a while, and makes room.
+    if (link.connections.size >= CONNECTIONS_PER_LINK_MAX) {
+      for (const one of [...link.connections].filter(({ isSuspect }) => isSuspect)) one.destroy();
+    }
     if (link.connections.size >= CONNECTIONS_PER_LINK_MAX) {
       const message = `a session has at most ${CONNECTIONS_PER_LINK_MAX} connections`;
       this.#turnAway(connection, "connections-full", refuse("queue-full", message).reason);

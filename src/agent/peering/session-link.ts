@@ -7,8 +7,8 @@
  *   cut         none                      connected, when one attaches; ended after `UNREACHABLE_MS`
  *   ended       none                      nothing: `closed` says why
  *
- * Messages go over all message connections (three where packets are lost), bulk over bulk connections, and either over the other's when its own
- * are missing: a connection's role steers the sender, and binds nobody.
+ * Messages go over all message connections (three where packets are lost), bulk over bulk connections, and either over a spare or the other's when
+ * its own are missing: a connection's role steers the sender, and binds nobody.
  */
 
 import { assert } from "../../domain/assert.ts";
@@ -28,7 +28,7 @@ import { AttachNumbers } from "./attach-numbers.ts";
 import { GOVERNOR_START, govern } from "./bulk-governor.ts";
 import { BUSY_TICK_MS, IDLE_TICK_MS, UNREACHABLE_MS } from "./link-bounds.ts";
 import type { ConnectionOwner, LinkConnection } from "./link-connection.ts";
-import { lossOf, qualityOf, usable } from "./link-state.ts";
+import { bulkWays, lossOf, messageWays, qualityOf } from "./link-state.ts";
 import { watchConnections } from "./link-watch.ts";
 import { MessageLane } from "./message-lane.ts";
 import { PresentDesk } from "./present-desk.ts";
@@ -62,6 +62,8 @@ export interface KeeperLook {
   readonly isBulkWanted: boolean;
   readonly isConnectionBound: boolean;
   readonly bytesPerSecond: number;
+  /** Of bulk, both ways, since the last look. */
+  readonly movedBytes: Readonly<Record<CarrierKind, number>>;
 }
 
 /** All others may come once a connection is greeted. */
@@ -108,11 +110,11 @@ export class SessionLink implements PeerLink, ConnectionOwner {
     });
     this.#lane = new MessageLane({
       transmit: (seq, bytes) => this.#transmit(seq, bytes),
-      acknowledge: (seq) => this.#messageWays()[0]?.send({ kind: "ack", seq }),
+      acknowledge: (seq) => messageWays(this.connections)[0]?.send({ kind: "ack", seq }),
       deliver: (bytes) => this.#parts.server()?.onMessage(bytes, this),
     });
     this.#pulls = new PullDesk({
-      sources: () => this.#bulkWays(),
+      sources: () => bulkWays(this.connections),
       windowBytes: () => this.#governor.windowBytes,
       onDemand: () => this.#hurry(),
     });
@@ -129,7 +131,7 @@ export class SessionLink implements PeerLink, ConnectionOwner {
   // ---------------------------------------------------------------- the port
 
   carrier(): CarrierKind | null {
-    return usable(this.connections)[0]?.carrier ?? null;
+    return messageWays(this.connections)[0]?.carrier ?? null;
   }
 
   quality(): LinkQuality | null {
@@ -139,7 +141,7 @@ export class SessionLink implements PeerLink, ConnectionOwner {
 
   async present(credential: string, signal: AbortSignal): Promise<void> {
     this.#assertOpen();
-    const [way] = this.#messageWays();
+    const [way] = messageWays(this.connections);
     if (way === undefined) throw this.#unreachable("no connection at the time");
     await this.#presents.present((id) => way.send({ kind: "present", id, credential }), signal);
   }
@@ -159,7 +161,7 @@ export class SessionLink implements PeerLink, ConnectionOwner {
 
   close(reason: string): void {
     if (this.#endReason !== null) return;
-    for (const connection of this.#messageWays()) connection.send({ kind: "goodbye", reason });
+    for (const connection of messageWays(this.connections)) connection.send({ kind: "goodbye", reason });
     this.end(reason, { isPolite: true });
   }
 
@@ -266,23 +268,9 @@ export class SessionLink implements PeerLink, ConnectionOwner {
 
   // ---------------------------------------------------------------- what goes where
 
-  #messageWays(): readonly LinkConnection[] {
-    const all = usable(this.connections);
-    const [best] = all;
-    const own = all.filter(({ role, carrier }) => role === "message" && carrier === best?.carrier);
-    return own.length > 0 ? own : all.slice(0, 1);
-  }
-
-  /** Those for bulk; before there are any, those for messages. */
-  #bulkWays(): readonly LinkConnection[] {
-    const all = usable(this.connections);
-    const own = all.filter(({ role }) => role === "bulk");
-    return own.length > 0 ? own : all.slice(0, 1);
-  }
-
   #transmit(seq: number, bytes: Uint8Array): void {
     this.#messagedAtMs = this.#parts.clock.monoMs();
-    for (const connection of this.#messageWays()) connection.send({ kind: "message", seq, bytes });
+    for (const connection of messageWays(this.connections)) connection.send({ kind: "message", seq, bytes });
     this.#hurry();
   }
 
@@ -343,7 +331,7 @@ export class SessionLink implements PeerLink, ConnectionOwner {
     const passedOver = watchConnections(this.connections, { isBusy, isStalled });
     for (const connection of passedOver) this.#pulls.passOver(connection);
     if (passedOver.length > 0) this.#lane.resend();
-    this.#count(nowMs);
+    const movedBytes = this.#count(nowMs);
     const demand = this.#pulls.look(passedMs);
     this.#governNow(nowMs, demand.isWindowUsed);
     this.#lookAtCut(nowMs);
@@ -351,14 +339,16 @@ export class SessionLink implements PeerLink, ConnectionOwner {
     const isConnectionBound = demand.isConnectionBound || (this.#serves.isBusy && !this.#pulls.isBusy);
     const isBulkWanted = this.#pulls.isBusy || this.#serves.isBusy;
     const bytesPerSecond = this.#moved.perSecond(nowMs);
-    this.#parts.opener?.keep(this, { nowMs, isBusy, isBulkWanted, isConnectionBound, bytesPerSecond });
+    this.#parts.opener?.keep(this, { nowMs, isBusy, isBulkWanted, isConnectionBound, bytesPerSecond, movedBytes });
     this.#tickMs = isBusy ? BUSY_TICK_MS : IDLE_TICK_MS;
   }
 
-  #count(nowMs: number): void {
+  #count(nowMs: number): Readonly<Record<CarrierKind, number>> {
     let received = 0;
     let sent = 0;
+    const moved: Record<CarrierKind, number> = { tcp: 0, udp: 0, relay: 0 };
     for (const connection of this.connections) {
+      moved[connection.carrier] += connection.receivedBytes + connection.sentBytes;
       received += connection.receivedBytes;
       sent += connection.sentBytes;
       connection.receivedBytes = 0;
@@ -366,10 +356,11 @@ export class SessionLink implements PeerLink, ConnectionOwner {
     }
     this.#received.add(received, nowMs);
     this.#moved.add(received + sent, nowMs);
+    return moved;
   }
 
   #governNow(nowMs: number, isWindowUsed: boolean): void {
-    const [way] = this.#messageWays();
+    const [way] = messageWays(this.connections);
     const recentRttMs = way?.recentRttMs() ?? null;
     const baseRttMs = way?.rtt.baseMs() ?? null;
     this.#governor = govern(this.#governor, { nowMs, recentRttMs, baseRttMs, isWindowUsed });

@@ -2,6 +2,7 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { CARRIER_KINDS, type CarrierKind } from "../../domain/peer.ts";
 import {
+  bulkCarriers,
   type CarrierChoice,
   type CarrierState,
   chooseCarrier,
@@ -94,6 +95,31 @@ describe("a choice in use", () => {
   });
 });
 
+describe("what bulk uses", () => {
+  const kinds = (carriers: readonly CarrierState[], main: CarrierKind) => bulkCarriers(carriers, main);
+
+  test("is one carrier on a near way that loses nothing", () => {
+    expect(kinds([up("tcp", { rttMs: 1, rate: 5e7 }), up("udp", { rttMs: 1 })], "tcp")).toEqual(["tcp"]);
+  });
+
+  test("is TCP and UDP on a far or lossy way, before anything was measured", () => {
+    expect(kinds([up("tcp", { rttMs: 40 }), up("udp", { rttMs: 40 })], "tcp")).toEqual(["tcp", "udp"]);
+    expect(kinds([up("tcp", { rttMs: 2, loss: 0.01 }), up("udp", { rttMs: 2 })], "udp")).toEqual(["tcp", "udp"]);
+  });
+
+  test("is not what was measured to bring next to nothing, nor what does not answer, nor the relay beside another", () => {
+    const far = up("tcp", { rttMs: 40, rate: 1e7 });
+    expect(kinds([far, up("udp", { rttMs: 40, rate: 1e5 }), up("relay")], "tcp")).toEqual(["tcp"]);
+    expect(kinds([far, failed("udp")], "tcp")).toEqual(["tcp"]);
+    expect(kinds([failed("tcp"), up("relay")], "relay")).toEqual(["relay"]);
+  });
+
+  test("does not move to UDP on a near way because TCP brings less than UDP might", () => {
+    const carriers = [up("tcp", { rttMs: 2, loss: 0, rate: 1e6 }), up("udp", { rttMs: 2 })];
+    expect(kindOf("bulk", carriers, { carrier: "tcp", sinceMs: 0 }, HOLD_MS)).toBe("tcp");
+  });
+});
+
 describe("what to measure next", () => {
   test("is what was never tried, at once, then what failed, with waits that double", () => {
     const { measure } = choose(
@@ -109,11 +135,18 @@ describe("what to measure next", () => {
     ]);
   });
 
-  test("keeps hole punching 20 s apart, and any wait at 10 min", () => {
+  test("keeps hole punching 20 s apart, and any wait at a minute", () => {
     const at = (kind: CarrierKind, failures: number) => choose("bulk", [failed(kind, failures)]).measure[0]?.atMs;
     expect([at("udp", 1), at("udp", 2), at("tcp", 1), at("tcp", 50), at("udp", 50)]).toEqual([
-      20_000, 40_000, 5_000, 600_000, 600_000,
+      20_000, 40_000, 5_000, 60_000, 60_000,
     ]);
+  });
+
+  test("is the relay only where no direct way is short", () => {
+    const measured = (rttMs: number) =>
+      choose("message", [up("tcp", { rttMs }), untried("relay")], null, 5).measure.filter(({ atMs }) => atMs <= 5);
+    expect(measured(40)).toEqual([]);
+    expect(measured(200)).toEqual([{ carrier: "relay", what: "dial", atMs: 5 }]);
   });
 
   test("is nothing that the pair cannot have", () => {

@@ -14,7 +14,10 @@
  *
  * Bulk that was never measured on a carrier is guessed: over TCP from round trip and loss (Mathis and others, "The macroscopic behavior of
  * the TCP congestion avoidance algorithm", 1997) times the connections that a link may open; over UDP, which paces by rate and bears
- * loss, a share of the best TCP seen or a constant. A guess is never better than a measurement of the same carrier: it only says what to try.
+ * loss, a constant, and no more than TCP brings where nothing holds TCP down. A guess is never better than a measurement of the same
+ * carrier: it only says what to try.
+ *
+ * On a far or lossy way bulk uses several carriers at once: all direct ones that bring, or promise, at least `JOIN_SHARE` of what the best one does.
  */
 import { CARRIER_KINDS, type CarrierKind, type LinkQuality } from "../../domain/peer.ts";
 
@@ -67,7 +70,10 @@ export const REMEASURE_MS = 5 * 60_000;
 const REDIAL_FIRST_MS = 5_000;
 /** Punching through one kind of NAT is throttled to one try in 20 s (hyperdht). */
 const REDIAL_FIRST_UDP_MS = 20_000;
-const REDIAL_MOST_MS = 10 * 60_000;
+/** The relay costs the coordinator; attempts cost little (what is hopeless is not punched again: adapters/peer-udp/dial-pauses.ts). */
+const REDIAL_MOST_MS = 60_000;
+/** A direct way shorter than this is never left for the relay, so the relay is not measured beside it. */
+const RELAY_LOOK_MS = 100;
 
 const SEGMENT_BYTES = 1_448;
 const MATHIS = 1.22;
@@ -75,6 +81,12 @@ const MATHIS = 1.22;
 const LOSS_LEAST = 1e-5;
 /** `LinkOptions` opens up to so many connections for bulk. */
 const TCP_CONNECTIONS_MAX = 16;
+/** Below it TCP loses nothing to loss that matters. */
+export const FAR_RTT_MS = 10;
+/** Of packets: from here on a way is lossy. */
+export const LOSSY_SHARE = 0.002;
+/** A carrier that brings less beside another costs more than it is worth. */
+const JOIN_SHARE = 0.08;
 const GUESS_MOST_BYTES_PER_SECOND = 100_000_000;
 /** What one core carries by encrypted UDP here (shared/reference/transport-and-store.md: 21 MB/s). */
 const UDP_BYTES_PER_SECOND = 12_000_000;
@@ -89,7 +101,8 @@ export function chooseCarrier(
   const { nowMs, choice } = now;
   const measure = measurements(carriers, nowMs);
   const up = CARRIER_KINDS.flatMap((kind) => carriers.filter((one) => one.kind === kind && one.reach === "up"));
-  const costOf = (state: CarrierState): number => (traffic === "message" ? roundTripOf(state) : 1 / bulkRateOf(state));
+  const costOf = (state: CarrierState): number =>
+    traffic === "message" ? roundTripOf(state) : 1 / bulkRateOf(state, carriers);
   let best: CarrierState | null = null;
   const forfeit = choice?.carrier === "relay" ? RELAY_RETURN : RELAY_FORFEIT;
   const weighed = (state: CarrierState): number => costOf(state) * (state.kind === "relay" ? forfeit : 1);
@@ -108,8 +121,26 @@ export function chooseCarrier(
   return { choice: isWorthIt ? fresh : choice, measure };
 }
 
+/** What bulk uses when `main` was chosen for it: that one, and on a far or lossy way what is worth having beside it. */
+export function bulkCarriers(carriers: readonly CarrierState[], main: CarrierKind): readonly CarrierKind[] {
+  const up = carriers.filter(({ kind, reach }) => reach === "up" && kind !== "relay");
+  if (main === "relay" || !up.some(isHeldDown)) return [main];
+  const best = Math.max(...up.map((state) => bulkRateOf(state, carriers)));
+  return up
+    .filter((state) => state.kind === main || bulkRateOf(state, carriers) >= best * JOIN_SHARE)
+    .map(({ kind }) => kind);
+}
+
+/** The way is far or lossy, so that one carrier may be held down by what does not hold another. */
+function isHeldDown({ quality }: CarrierState): boolean {
+  return (quality?.rttMs ?? 0) > FAR_RTT_MS || (quality?.lossShare ?? 0) >= LOSSY_SHARE;
+}
+
 /** Bytes a second that bulk is expected to reach: as measured, or guessed. */
-export function bulkRateOf({ kind, quality }: Pick<CarrierState, "kind" | "quality">): number {
+export function bulkRateOf(
+  { kind, quality }: Pick<CarrierState, "kind" | "quality">,
+  beside: readonly CarrierState[] = [],
+): number {
   const measured = quality?.bytesPerSecond ?? null;
   if (measured !== null && measured > 0) return measured;
   const rttMs = Math.max(0.1, quality?.rttMs ?? UNKNOWN_RTT_MS[kind]);
@@ -119,8 +150,10 @@ export function bulkRateOf({ kind, quality }: Pick<CarrierState, "kind" | "quali
       const one = (SEGMENT_BYTES * MATHIS) / ((rttMs / 1_000) * Math.sqrt(loss));
       return Math.min(GUESS_MOST_BYTES_PER_SECOND, one * TCP_CONNECTIONS_MAX);
     }
-    case "udp":
-      return UDP_BYTES_PER_SECOND;
+    case "udp": {
+      const tcp = beside.find((state) => state.kind === "tcp" && state.reach === "up" && !isHeldDown(state));
+      return Math.min(UDP_BYTES_PER_SECOND, tcp?.quality?.bytesPerSecond ?? UDP_BYTES_PER_SECOND);
+    }
     case "relay":
       return RELAY_BYTES_PER_SECOND;
   }
@@ -134,8 +167,11 @@ function roundTripOf({ kind, quality }: CarrierState): number {
 
 function measurements(carriers: readonly CarrierState[], nowMs: number): readonly CarrierMeasure[] {
   const rank = (kind: CarrierKind): number => CARRIER_KINDS.indexOf(kind);
+  const isDirectGood = carriers.some(
+    (state) => state.kind !== "relay" && state.reach === "up" && roundTripOf(state) < RELAY_LOOK_MS,
+  );
   return carriers
-    .filter(({ isPossible }) => isPossible)
+    .filter(({ kind, isPossible }) => isPossible && !(kind === "relay" && isDirectGood))
     .map((state) => measurementOf(state, nowMs))
     .sort((a, b) => a.atMs - b.atMs || rank(a.carrier) - rank(b.carrier));
 }
