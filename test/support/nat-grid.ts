@@ -6,7 +6,8 @@ import { z } from "zod";
 import type { NatSpec } from "../netlab/nat-rules.ts";
 import { type Netlab, startNetlab } from "../netlab/netlab.ts";
 
-const PROCESS = fileURLToPath(new URL("nat-process.ts", import.meta.url));
+/** The process of a coordinator or a node. */
+export const NAT_PROCESS = fileURLToPath(new URL("nat-process.ts", import.meta.url));
 /** One way, of each NAT's line and of the coordinator's: 40 ms between the nodes, 25 ms to the coordinator. */
 const NODE_DELAY_MS = 10;
 const COORDINATOR_DELAY_MS = 2.5;
@@ -15,7 +16,7 @@ const ANSWER_MS_MAX = 60_000;
 const COORDINATOR_ADDRESS = "203.0.113.1";
 const PORT = 443;
 
-const readySchema = z.object({
+export const readySchema = z.object({
   event: z.literal("ready"),
   url: z.string(),
   certificateSha256: z.string().nullable(),
@@ -23,14 +24,14 @@ const readySchema = z.object({
   joinToken: z.string(),
   bootstrap: z.array(z.object({ host: z.string(), port: z.number() })),
 });
-const onlineSchema = z.object({
+export const onlineSchema = z.object({
   event: z.literal("online"),
   nodeId: z.string(),
   publicKeyHex: z.string(),
   hasUdp: z.boolean(),
   tcp: z.array(z.object({ host: z.string(), port: z.number() })),
 });
-const dialledSchema = z.discriminatedUnion("ok", [
+export const dialledSchema = z.discriminatedUnion("ok", [
   z.object({
     event: z.literal("dialled"),
     ok: z.literal(true),
@@ -40,6 +41,8 @@ const dialledSchema = z.discriminatedUnion("ok", [
     bytesPerSecond: z.number().nullable(),
     remote: z.string(),
     peerKeyHex: z.string(),
+    /** Of a link: the longest time without a byte after each mark. */
+    pausesMs: z.array(z.number()).optional(),
   }),
   z.object({ event: z.literal("dialled"), ok: z.literal(false), carrier: z.string(), ms: z.number(), why: z.string() }),
 ]);
@@ -83,7 +86,7 @@ export async function startNatGrid(
   try {
     await prepare?.(lab);
     const start = (host: "coordinator" | "a" | "b", role: string, settings: unknown) => {
-      const child = lab.host(host).spawn(process.execPath, [PROCESS, role, JSON.stringify(settings)]);
+      const child = lab.host(host).spawn(process.execPath, [NAT_PROCESS, role, JSON.stringify(settings)]);
       children.push(child);
       return talk(child, host);
     };
@@ -114,7 +117,13 @@ export async function startNatGrid(
   }
 }
 
-function talk(child: ChildProcess, name: string): { next(): Promise<unknown>; tell(order: unknown): void } {
+export interface Talk {
+  next(): Promise<unknown>;
+  tell(order: unknown): void;
+}
+
+/** With a process that takes and gives lines of JSON. */
+export function talk(child: ChildProcess, name: string): Talk {
   const { stdin, stdout } = child;
   if (stdin === null || stdout === null) throw new Error(`${name} has no pipes`);
   let stderr = "";

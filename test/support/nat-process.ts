@@ -16,6 +16,7 @@ import { RelayCarrier } from "../../src/adapters/peer-relay/relay-carrier.ts";
 import { openTcpCarrier } from "../../src/adapters/peer-tcp/tcp-carrier.ts";
 import { openUdpCarrier } from "../../src/adapters/peer-udp/udp-carrier.ts";
 import { openPeerNetwork } from "../../src/agent/peering/peer-network.ts";
+import { assert } from "../../src/domain/assert.ts";
 import { describeFault } from "../../src/domain/fault.ts";
 import { nodeId } from "../../src/domain/ids.ts";
 import type { PeerCarrier, PeerConnection } from "../../src/ports/peer-carrier.ts";
@@ -40,7 +41,20 @@ const orderSchema = z.object({
   publicKeyHex: z.string(),
   tcp: z.array(z.object({ host: z.string(), port: z.number() })),
   bulkBytes: z.number().int(),
+  /** Of a link: when so many bytes came it says so, and from there on measures anew how long nothing came. */
+  marks: z.array(z.number().int()).default([]),
 });
+
+/** Repeats of a prime length, so that bytes that came to a wrong place do not fit; twice, so that any part of it is at hand. */
+const PATTERN_BYTES = 65_537;
+const PATTERN = Buffer.alloc(PATTERN_BYTES * 6);
+for (let at = 0; at < PATTERN.length; at++) PATTERN[at] = ((at % PATTERN_BYTES) * 2_654_435_761) >>> 13;
+
+function contents(offset: number, length: number): Uint8Array {
+  const from = offset % PATTERN_BYTES;
+  assert(from + length <= PATTERN.length, `at most ${PATTERN.length - PATTERN_BYTES} bytes are read at once`);
+  return PATTERN.subarray(from, from + length);
+}
 
 const say = (line: Readonly<Record<string, unknown>>): void => void process.stdout.write(`${JSON.stringify(line)}\n`);
 
@@ -100,7 +114,7 @@ function servedNetwork(network: PeerNetwork): PeerNetwork {
     onFetch: async (request) => ({
       ok: true,
       totalBytes: Number(Buffer.from(request).toString()),
-      read: async (_offset, length) => new Uint8Array(length),
+      read: async (offset, length) => contents(offset, length),
       close: () => undefined,
     }),
     onMessage: () => undefined,
@@ -123,15 +137,26 @@ async function fetchOverLink(
     let firstByteMs: number | null = null;
     const options = { signal, totalBytes: order.bulkBytes, bytesPerSecondMin: 1 };
     let received = 0;
+    let isIntact = true;
+    let lastMs = startedMs;
+    const pauses: number[] = [];
     for await (const part of link.fetch(Buffer.from(String(order.bulkBytes)), options)) {
-      firstByteMs ??= performance.now() - startedMs;
+      const nowMs = performance.now();
+      firstByteMs ??= nowMs - startedMs;
+      if (pauses.length > 0) pauses.push(Math.max(pauses.pop() ?? 0, nowMs - lastMs));
+      lastMs = nowMs;
+      isIntact &&= Buffer.compare(part, contents(received, part.length)) === 0;
       received += part.length;
+      if (received < (order.marks[pauses.length] ?? Number.POSITIVE_INFINITY)) continue;
+      pauses.push(0);
+      say({ event: "mark", received, carrier: link.carrier() });
     }
     const seconds = (performance.now() - startedMs - (firstByteMs ?? 0)) / 1_000;
     say({
       event: "dialled",
       carrier: "link",
-      ok: received === order.bulkBytes,
+      ok: received === order.bulkBytes && isIntact,
+      pausesMs: pauses.map(Math.round),
       openMs,
       firstByteMs,
       bytesPerSecond: received / seconds,
