@@ -1,11 +1,13 @@
 /** Nodes and strangers that want others' memory, time or connections: over real sockets, each is held to a bound, and the rest goes on. */
 import { once } from "node:events";
-import { createServer } from "node:net";
+import { connect, createServer } from "node:net";
+import { connect as connectTls, type TLSSocket } from "node:tls";
 import { afterEach, describe, expect, test } from "vitest";
 import { WebSocket } from "ws";
 import { SystemClock } from "../src/adapters/clock-system/system-clock.ts";
 import { SystemRandom } from "../src/adapters/clock-system/system-random.ts";
 import { NodeCrypto } from "../src/adapters/crypto-node/node-crypto.ts";
+import { identityCertificate } from "../src/adapters/peer-tcp/identity-certificate.ts";
 import { openTcpCarrier, type TcpCarrier } from "../src/adapters/peer-tcp/tcp-carrier.ts";
 import { type LinkedPeerNetwork, openPeerNetwork } from "../src/agent/peering/peer-network.ts";
 import { toHex } from "../src/domain/hex.ts";
@@ -35,9 +37,9 @@ interface Served {
 }
 
 /** A node on loopback that admits who knows the credential, and serves nothing. */
-async function serving(): Promise<Served> {
+async function serving({ host = "127.0.0.1" } = {}): Promise<Served> {
   const keyPair = crypto.generateKeyPair();
-  const tcp = await openTcpCarrier({ keyPair, host: "127.0.0.1", port: 0 });
+  const tcp = await openTcpCarrier({ keyPair, host, port: 0 });
   const network = openPeerNetwork({
     clock: new SystemClock(),
     random: new SystemRandom(),
@@ -200,5 +202,51 @@ describe("a node that names others' addresses as its own", () => {
       await expect(fetcher.dial(wrong, FOREVER)).rejects.toMatchObject({ code: /peer-/ });
     }
     (await fetcher.dial(right, FOREVER)).destroy();
+  });
+});
+
+describe("a stranger at the peer port", () => {
+  test("that holds as many handshakes open as he can keeps nobody from another address out", async () => {
+    const node = await serving({ host: "0.0.0.0" });
+    const sockets = Array.from({ length: 300 }, () => {
+      const socket = connect({ port: node.tcp.port, host: "127.0.0.1", localAddress: "127.0.0.66" });
+      socket.on("error", () => undefined);
+      return socket;
+    });
+    toStop.push(async () => {
+      for (const socket of sockets) socket.destroy();
+    });
+    const turnedAway = () => node.tcp.refused().rate + node.tcp.refused().handshakes;
+    await expect.poll(turnedAway, { timeout: 10_000 }).toBeGreaterThanOrEqual(252);
+    const guest = await admitted(node);
+    expect(guest.isCut()).toBe(false);
+  });
+
+  test("that proves a key and greets nobody keeps nobody from another address out", { timeout: 30_000 }, async () => {
+    const node = await serving({ host: "0.0.0.0" });
+    const { certificatePem, privateKeyPem } = identityCertificate(crypto.generateKeyPair());
+    const identities = [{ certificatePem, privateKeyPem }, identityCertificate(crypto.generateKeyPair())];
+    const silent: TLSSocket[] = [];
+    toStop.push(async () => {
+      for (const socket of silent) socket.destroy();
+    });
+    for (let index = 0; index < 60; index++) {
+      const { certificatePem: cert, privateKeyPem: key } =
+        identities[index % 2] ?? identityCertificate(crypto.generateKeyPair());
+      const transport = connect({ port: node.tcp.port, host: "127.0.0.1", localAddress: "127.0.0.66" });
+      const socket = connectTls({
+        socket: transport,
+        cert,
+        key,
+        rejectUnauthorized: false,
+        ALPNProtocols: ["fallow-peer/1"],
+      });
+      socket.on("error", () => undefined);
+      silent.push(socket);
+      await Promise.race([once(socket, "secureConnect"), once(socket, "close")]);
+    }
+    await expect.poll(() => node.network.breaches()["greetings-full"], { timeout: 5_000 }).toBeGreaterThanOrEqual(1);
+    const guest = await admitted(node);
+    expect(guest.isCut()).toBe(false);
   });
 });

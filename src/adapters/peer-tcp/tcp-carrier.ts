@@ -34,9 +34,12 @@ export interface TcpCarrier extends PeerCarrier {
 
 export type TcpRefusal = "rate" | "handshakes" | "connections" | "connections-of-peer" | "handshake-failed";
 
-/** New connections in a second: more than a node's peers open together, far less than a flood. */
+/** New connections in a second: more than a node's peers open together, far less than a flood. From one address fewer, or it keeps others out. */
 const ACCEPTS_PER_SECOND_MAX = 100;
-const HANDSHAKES_MAX = 64;
+const ACCEPTS_PER_SECOND_OF_ADDRESS_MAX = 64;
+/** Each holds some 50 KB and lasts at most `HANDSHAKE_MS_MAX`; a node opens 20 at once. */
+const HANDSHAKES_MAX = 128;
+const HANDSHAKES_OF_ADDRESS_MAX = 48;
 const CONNECTIONS_MAX = 1_024;
 /** Both directions' links with all their bulk connections, and those that just end. */
 const CONNECTIONS_PER_PEER_MAX = 64;
@@ -77,6 +80,10 @@ class TlsCarrier implements TcpCarrier {
   #handshakes = 0;
   #second = 0;
   #acceptsInSecond = 0;
+  /** By address, in this second. */
+  readonly #acceptsFrom = new Map<string, number>();
+  /** By address, of the handshakes that run. */
+  readonly #handshakesFrom = new Map<string, number>();
 
   constructor(options: TcpCarrierOptions) {
     this.#options = options;
@@ -225,22 +232,23 @@ class TlsCarrier implements TcpCarrier {
   }
 
   #onSocket(transport: Socket): void {
-    const why = this.#whyNotNow();
+    const from = addressOf(transport);
+    const why = this.#whyNotNow(from);
     if (why !== null) {
       this.#refused[why]++;
       transport.destroy();
       return;
     }
-    this.#handshakes++;
+    this.#countHandshake(from, 1);
     this.#open.add(transport);
     transport.once("close", () => this.#open.delete(transport));
     acceptTls(transport, this.#context).then(
       (proved) => {
-        this.#handshakes--;
+        this.#countHandshake(from, -1);
         this.#onProved(proved);
       },
       () => {
-        this.#handshakes--;
+        this.#countHandshake(from, -1);
         this.#refused["handshake-failed"]++;
       },
     );
@@ -254,15 +262,28 @@ class TlsCarrier implements TcpCarrier {
     else this.#accept(this.#adopt(proved));
   }
 
-  #whyNotNow(): TcpRefusal | null {
+  #whyNotNow(from: string): TcpRefusal | null {
     const second = Math.floor(performance.now() / 1_000);
     if (second !== this.#second) {
       this.#second = second;
       this.#acceptsInSecond = 0;
+      this.#acceptsFrom.clear();
     }
-    if (++this.#acceptsInSecond > ACCEPTS_PER_SECOND_MAX) return "rate";
-    if (this.#handshakes >= HANDSHAKES_MAX) return "handshakes";
+    const ofAddress = this.#acceptsFrom.get(from) ?? 0;
+    if (ofAddress >= ACCEPTS_PER_SECOND_OF_ADDRESS_MAX || this.#acceptsInSecond >= ACCEPTS_PER_SECOND_MAX)
+      return "rate";
+    this.#acceptsInSecond++;
+    this.#acceptsFrom.set(from, ofAddress + 1);
+    const handshakesOfAddress = this.#handshakesFrom.get(from) ?? 0;
+    if (handshakesOfAddress >= HANDSHAKES_OF_ADDRESS_MAX || this.#handshakes >= HANDSHAKES_MAX) return "handshakes";
     return this.#open.size >= CONNECTIONS_MAX ? "connections" : null;
+  }
+
+  #countHandshake(from: string, change: 1 | -1): void {
+    this.#handshakes += change;
+    const count = (this.#handshakesFrom.get(from) ?? 0) + change;
+    if (count > 0) this.#handshakesFrom.set(from, count);
+    else this.#handshakesFrom.delete(from);
   }
 
   #adopt(proved: Proved): PeerConnection {
@@ -284,6 +305,11 @@ class TlsCarrier implements TcpCarrier {
     const [oldest] = this.#knownAddress.keys();
     if (this.#knownAddress.size > KNOWN_ADDRESSES_MAX && oldest !== undefined) this.#knownAddress.delete(oldest);
   }
+}
+
+/** Who counts as one: an address of IPv4, and the /64 of IPv6 that a machine mostly has to itself. */
+function addressOf({ remoteAddress = "" }: Socket): string {
+  return remoteAddress.includes(".") ? remoteAddress : remoteAddress.split(":").slice(0, 4).join(":");
 }
 
 /** Addresses that others may reach, those of the local network first; link-local IPv6 ones name an interface and are of no use elsewhere. */

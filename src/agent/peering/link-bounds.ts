@@ -17,6 +17,8 @@ export const UNREACHABLE_MS = 15_000;
 export const GREETING_MS_MAX = 5_000;
 /** Connections whose greeting has not come. */
 export const GREETINGS_MAX = 128;
+/** Of these, from one address: who opens connections and says nothing keeps no others out. */
+export const GREETINGS_OF_ADDRESS_MAX = 48;
 /** Of one session: 16 TCP bulk, one UDP, three for messages, and as many again that are about to end. */
 export const CONNECTIONS_PER_LINK_MAX = 24;
 export const LINKS_MAX = 256;

@@ -20,7 +20,13 @@ import {
   SESSION_ID_BYTES,
   SESSION_SECRET_BYTES,
 } from "../../wire/peer-frames.ts";
-import { CONNECTIONS_PER_LINK_MAX, GREETING_MS_MAX, GREETINGS_MAX, LINKS_MAX } from "./link-bounds.ts";
+import {
+  CONNECTIONS_PER_LINK_MAX,
+  GREETING_MS_MAX,
+  GREETINGS_MAX,
+  GREETINGS_OF_ADDRESS_MAX,
+  LINKS_MAX,
+} from "./link-bounds.ts";
 import { LinkConnection } from "./link-connection.ts";
 import { LinkOpener } from "./link-opener.ts";
 import { wireRefusal } from "./serve-desk.ts";
@@ -185,7 +191,9 @@ class CarriedNetwork implements LinkedPeerNetwork {
       connection.destroy();
       return;
     }
-    if (this.#greetings.size >= GREETINGS_MAX) {
+    const address = addressOf(connection);
+    const ofAddress = [...this.#greetings].filter((waiting) => addressOf(waiting) === address).length;
+    if (this.#greetings.size >= GREETINGS_MAX || ofAddress >= GREETINGS_OF_ADDRESS_MAX) {
       this.#breaches["greetings-full"]++;
       connection.destroy();
       return;
@@ -337,6 +345,11 @@ class CarriedNetwork implements LinkedPeerNetwork {
 
 function isUnreachable(fault: unknown): boolean {
   return fault instanceof FallowError && (fault.code === "peer-unreachable" || fault.code === "peer-identity-mismatch");
+}
+
+/** Without the port, which is new for each connection. */
+function addressOf({ remote }: { readonly remote: string }): string {
+  return remote.replace(/:\d+$/, "");
 }
 
 function nameOf(bytes: Uint8Array): string {
