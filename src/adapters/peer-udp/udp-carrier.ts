@@ -134,8 +134,11 @@ export class UdpCarrier implements PeerCarrier {
 
   async #close(): Promise<void> {
     for (const connection of this.#connections) connection.destroy();
-    // Telling the bootstrap nodes that it leaves would wait for those that are gone; what they keep of it ends by itself.
+    // Telling the bootstrap nodes that it leaves would wait for those that are gone; what they keep of it ends by itself. Without being closed the
+    // server would go on announcing, for ever where no bootstrap node ever answered, and keep the process.
+    const closed = this.#server.close().catch(() => undefined);
     await this.#dht.destroy({ force: true });
+    void closed;
   }
 
   #admits(keyHex: string, options: UdpCarrierOptions): boolean {
