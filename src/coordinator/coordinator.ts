@@ -55,13 +55,14 @@ export async function createCoordinator(ports: CoordinatorPorts, options: Coordi
     { ...ports, meta: store.meta, registry, models, link },
   );
   const forecast = await Forecast.open(
-    { ...ports, meta: store.meta, roster: registry, models, uplink: distribution.tracker },
+    { ...ports, meta: store.meta, roster: registry, models, uplink: distribution },
     options.forecast,
   );
   const dispatcher = new Dispatcher(
     { ...ports, gridId, boot, roster: registry, models, outlook: outlookOf(forecast, links) },
     options.dispatch,
   );
+  forecast.followPlan(() => dispatcher.pool.plan()?.plan ?? null);
   const relay = new RelayDesk({ ...ports, roster: registry, sessions: registry }, options.relay);
   models.onChange(() => dispatcher.pool.planSoon());
   await settlement.start();

@@ -17,14 +17,20 @@ import { HOUR_MS } from "../../scheduler/forecast/life-table.ts";
 import { ReuseForecast } from "../../scheduler/forecast/reuse-forecast.ts";
 import { SurvivalModel } from "../../scheduler/forecast/survival-model.ts";
 import { type Reliability, SurvivalScore } from "../../scheduler/forecast/survival-score.ts";
-import type { DemandClass } from "../../scheduler/placement/plan-question.ts";
+import type { DemandClass, PlacementPlan } from "../../scheduler/placement/plan-question.ts";
 import type { ServedModel, ServedModels } from "../dispatch/served-models.ts";
 import type { Roster } from "../roster.ts";
 import { FORECAST_OPTIONS, type ForecastOptions } from "./forecast-options.ts";
 import { readForecast, writeForecast } from "./forecast-records.ts";
 import type { KeptForecast } from "./forecast-state.ts";
 import { NodeWatch, RETURN_MS } from "./node-watch.ts";
-import { StagingDesk, type StagingStats, type StagingUplink, type WantedModel } from "./staging-desk.ts";
+import {
+  type PlannedShare,
+  StagingDesk,
+  type StagingStats,
+  type StagingUplink,
+  type WantedModel,
+} from "./staging-desk.ts";
 
 export interface ForecastPorts {
   readonly clock: Clock;
@@ -71,6 +77,7 @@ export class Forecast {
   readonly #watch: NodeWatch;
   readonly #staging: StagingDesk;
   readonly #originMs: number;
+  #plan: () => PlacementPlan | null = () => null;
   readonly #timers = new Map<string, Timer>();
   /** The planner asks for all nodes after every change of the roster. */
   readonly #chances = new Map<NodeId, { sinceMs: number; untilMs: number; chance: number }>();
@@ -96,6 +103,7 @@ export class Forecast {
         nowMs,
         models: () => this.#wanted(),
         servedWeights: () => this.#servedWeights(),
+        shares: () => plannedShares(this.#plan()),
         stayChance: (nodeId, horizonMs) => this.#survival.stayChance(nodeId, nowMs(), horizonMs),
         ...(ports.uplink === undefined ? {} : { uplink: ports.uplink }),
       },
@@ -162,6 +170,11 @@ export class Forecast {
       });
     }
     return expected;
+  }
+
+  /** Where the newest plan is: the layers of its chains are brought to their nodes ahead of need. */
+  followPlan(newest: () => PlacementPlan | null): void {
+    this.#plan = newest;
   }
 
   /** A request came in. */
@@ -282,6 +295,20 @@ export class Forecast {
   #after(name: string, delayMs: number, run: () => void): void {
     this.#timers.set(name, this.#ports.clock.setTimer(delayMs, run));
   }
+}
+
+/** Stages of chains that were planned for models which no node can hold. */
+function plannedShares(plan: PlacementPlan | null): readonly PlannedShare[] {
+  return (plan?.models ?? []).flatMap(({ modelId, replicas }) =>
+    replicas.flatMap(({ stages = [] }) => {
+      const layerCount = Math.max(0, ...stages.map(({ first, count }) => first + count));
+      const chain = stages.map(({ nodeId }) => nodeId);
+      return stages.map(({ nodeId, first, count }) => {
+        const share = { first, count, hasEmbedding: first === 0, hasOutput: first + count === layerCount };
+        return { modelId, nodeId, share, chain };
+      });
+    }),
+  );
 }
 
 async function keptState({ meta, log }: ForecastPorts): Promise<KeptForecast | null> {

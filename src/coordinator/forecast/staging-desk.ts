@@ -7,7 +7,8 @@
  * | event                                         | what happens                                                    |
  * | --------------------------------------------- | --------------------------------------------------------------- |
  * | planned                                       | `weights.stage` goes to the node                                |
- * | node tells that it has the file               | its bytes count as staged                                       |
+ * | a chain is planned                            | the same, for each of its nodes with the layers of its stage    |
+ * | node tells that it has the file, or the share | its bytes count as staged                                       |
  * | node does not, for longer than it may take    | failed: the node is given none for `stagingBackoffMs`           |
  * | node is gone                                  | the order is void; what it has it tells again when it is back   |
  * | a replica loads from a staged copy            | a cold start avoided, once for each copy                        |
@@ -15,15 +16,27 @@
  */
 
 import { usableBytes } from "../../domain/hardware.ts";
-import type { NodeId, Sha256Hex } from "../../domain/ids.ts";
+import type { ModelId, NodeId, Sha256Hex } from "../../domain/ids.ts";
+import type { LayerShare } from "../../domain/weights.ts";
 import type { Log } from "../../ports/log.ts";
+import { planShares, type WantedShare } from "../../scheduler/forecast/share-plan.ts";
 import { planStaging, type StagingModel, type StagingNode } from "../../scheduler/forecast/staging-plan.ts";
 import type { WeightsState } from "../../wire/agent-link.ts";
 import type { NodeView, Roster } from "../roster.ts";
+import type { ShareFacts } from "../weights/swarm.ts";
 import type { ForecastOptions } from "./forecast-options.ts";
 
 /** A model as staging sees it; who holds it is looked up here. */
 export type WantedModel = Omit<StagingModel, "heldBy" | "holdersStayChance" | "spareCopies">;
+
+/** A stage of a planned chain. */
+export interface PlannedShare {
+  readonly modelId: ModelId;
+  readonly nodeId: NodeId;
+  readonly share: LayerShare;
+  /** All nodes of the chain. */
+  readonly chain: readonly NodeId[];
+}
 
 /** Nodes looked at in one plan; the others have their turn in the next ones. */
 const NODES_LOOKED_AT_MAX = 500;
@@ -34,6 +47,8 @@ export interface StagingUplink {
   isSourceUrgent(): boolean;
   /** The node fetches from other nodes. */
   isPeer(nodeId: NodeId): boolean;
+  /** Null when nobody knows the share yet; without it no shares are staged. */
+  shareOn?(nodeId: NodeId, weightsSha256: Sha256Hex, share: LayerShare): ShareFacts | null;
 }
 
 export interface StagingDeskPorts {
@@ -45,6 +60,8 @@ export interface StagingDeskPorts {
   models(): readonly WantedModel[];
   /** Of all models of this grid; the same set until they change. */
   servedWeights(): ReadonlySet<Sha256Hex>;
+  /** Of chains of the newest plan. */
+  shares?(): readonly PlannedShare[];
   stayChance(nodeId: NodeId, horizonMs: number): number;
   /** Without it every load is taken to need the coordinator's uplink. */
   readonly uplink?: StagingUplink;
@@ -62,13 +79,18 @@ export interface StagingStats {
 interface OpenOrder {
   readonly nodeId: NodeId;
   readonly weightsSha256: Sha256Hex;
-  readonly fileBytes: number;
+  /** Null: the whole model. */
+  readonly share: LayerShare | null;
+  /** That are to come, of the share or the model. */
+  readonly bytes: number;
   readonly orderedAtMs: number;
   readonly patienceMs: number;
 }
 
 interface Shelf {
   readonly files: ReadonlyMap<string, number>;
+  /** Models of which a part is there. */
+  readonly parts: ReadonlySet<string>;
   readonly freeBytes: number | null;
   /** Made when it is first asked for. */
   served: { readonly of: ReadonlySet<Sha256Hex>; readonly digests: ReadonlySet<Sha256Hex> } | null;
@@ -77,6 +99,8 @@ interface Shelf {
 type Holders = ReadonlyMap<string, ReadonlySet<NodeId>>;
 type Copies = ReadonlyMap<string, readonly NodeId[]>;
 
+/** Stages of planned chains; a plan looks for chains of few models. */
+const SHARES_LOOKED_AT_MAX = 200;
 /** Of all holders together: less is as good as none. */
 const STAY_CHANCE_MIN = 1e-9;
 /** Nodes whose copies are remembered; of more, the one that got its first copy longest ago is forgotten. */
@@ -139,6 +163,7 @@ export class StagingDesk {
 
   plan(): void {
     const nowMs = this.#ports.nowMs();
+    for (const order of [...this.#orders.values()]) this.#settle(order);
     this.#expire(nowMs);
     const views = this.#ports.roster.nodes();
     const transfersFree = this.#isUplinkBusy(views) ? 0 : this.#options.stagingsMax - this.#orders.size;
@@ -146,13 +171,42 @@ export class StagingDesk {
     const { horizonMs, prices } = this.#options;
     const holders = holdersOf(views);
     const copies = this.#copies();
-    const models = this.#ports.models().map((model) => this.#stagingModel(model, { holders, copies }));
+    const wanted = this.#ports.models();
+    const models = wanted.map((model) => this.#stagingModel(model, { holders, copies }));
     const nodes = this.#inTurn(views).flatMap((view) => this.#stagingNode(view, nowMs));
     const { orders } = planStaging({ models, nodes, horizonMs, prices, transfersFree });
     for (const order of orders) {
       const model = models.find(({ modelId }) => modelId === order.modelId);
-      if (model !== undefined) this.#order(order.nodeId, model, nowMs);
+      if (model !== undefined)
+        this.#order({ ...model, nodeId: order.nodeId, share: null, bytes: model.fileBytes }, nowMs);
     }
+    const sharesFree = transfersFree - orders.length;
+    if (sharesFree <= 0) return;
+    for (const { node, shareBytes, ...share } of planShares({
+      shares: this.#wantedShares(wanted, nowMs),
+      prices,
+      transfersFree: sharesFree,
+    })) {
+      const fileBytes = wanted.find(({ modelId }) => modelId === share.modelId)?.fileBytes ?? shareBytes;
+      this.#order({ ...share, nodeId: node.nodeId, bytes: shareBytes, fileBytes }, nowMs);
+    }
+  }
+
+  /** The stages of planned chains whose nodes can be told to fetch. */
+  #wantedShares(models: readonly WantedModel[], nowMs: number): readonly WantedShare[] {
+    const { shares, uplink, roster, stayChance } = this.#ports;
+    const { horizonMs } = this.#options;
+    return (shares?.() ?? []).slice(0, SHARES_LOOKED_AT_MAX).flatMap(({ modelId, nodeId, share, chain }) => {
+      const model = models.find((one) => one.modelId === modelId);
+      const view = roster.node(nodeId);
+      const [node] = view === null ? [] : this.#stagingNode(view, nowMs);
+      const facts = model === undefined ? null : (uplink?.shareOn?.(nodeId, model.weightsSha256, share) ?? null);
+      if (model === undefined || node === undefined || facts === null) return [];
+      const { weightsSha256, expectedRequests } = model;
+      const chainStayChance = chain.reduce((chance, one) => chance * stayChance(one, horizonMs), 1);
+      const { bytes: shareBytes, isThere } = facts;
+      return [{ modelId, weightsSha256, share, shareBytes, isThere, node, chainStayChance, expectedRequests }];
+    });
   }
 
   #isUplinkBusy(views: readonly NodeView[]): boolean {
@@ -195,19 +249,19 @@ export class StagingDesk {
     return [...views.slice(from, from + NODES_LOOKED_AT_MAX)];
   }
 
-  #order(nodeId: NodeId, { modelId, weightsSha256, fileBytes }: StagingModel, nowMs: number): void {
-    if (!this.#ports.roster.send(nodeId, { type: "weights.stage", weightsSha256, fileBytes })) return;
-    const expectedMs = (fileBytes / this.#options.fetchBytesPerSecond) * 1_000;
+  #order(
+    to: Pick<OpenOrder, "nodeId" | "weightsSha256" | "share" | "bytes"> & { modelId: ModelId; fileBytes: number },
+    nowMs: number,
+  ): void {
+    const { nodeId, modelId, weightsSha256, fileBytes, share, bytes } = to;
+    const layers = share === null ? {} : { layers: share };
+    if (!this.#ports.roster.send(nodeId, { type: "weights.stage", weightsSha256, fileBytes, ...layers })) return;
+    const expectedMs = (bytes / this.#options.fetchBytesPerSecond) * 1_000;
     const patienceMs = this.#options.stagingPatience * expectedMs + this.#options.stageMs;
-    this.#orders.set(pairKey(nodeId, weightsSha256), {
-      nodeId,
-      weightsSha256,
-      fileBytes,
-      orderedAtMs: nowMs,
-      patienceMs,
-    });
+    const order = { nodeId, weightsSha256, share, bytes, orderedAtMs: nowMs, patienceMs };
+    this.#orders.set(pairKey(nodeId, weightsSha256), order);
     this.#ordered += 1;
-    this.#ports.log.info({ nodeId, modelId, fileBytes }, "weights ordered ahead of need");
+    this.#ports.log.info({ nodeId, modelId, bytes, ...layers }, "weights ordered ahead of need");
   }
 
   /** Nodes that told what lies on their disks: others would not know the order. */
@@ -230,32 +284,43 @@ export class StagingDesk {
     ];
   }
 
-  #heard(nodeId: NodeId, { weights, freeBytes }: WeightsState): void {
+  #heard(nodeId: NodeId, { weights, parts = [], freeBytes }: WeightsState): void {
     const files = new Map(
       weights.flatMap(({ weightsSha256, fileBytes, state }) =>
         state === "cached" ? [[weightsSha256, fileBytes]] : [],
       ),
     );
-    this.#shelves.set(nodeId, { files, freeBytes, served: null });
-    this.#settleUnused(nodeId, files);
-    for (const [key, order] of this.#orders) {
-      if (order.nodeId !== nodeId || !files.has(order.weightsSha256)) continue;
-      this.#orders.delete(key);
-      this.#stagedBytes += order.fileBytes;
-      const unused = this.#unused.get(nodeId) ?? new Map<string, number>();
-      unused.set(order.weightsSha256, order.fileBytes);
-      this.#unused.set(nodeId, unused);
-    }
+    const shelf = { files, parts: new Set(parts.map(({ weightsSha256 }) => weightsSha256)), freeBytes, served: null };
+    this.#shelves.set(nodeId, shelf);
+    this.#settleUnused(nodeId, shelf);
+    for (const order of [...this.#orders.values()]) if (order.nodeId === nodeId) this.#settle(order);
     for (const oldest of this.#unused.keys()) {
       if (this.#unused.size <= NODES_MAX) break;
       this.#unused.delete(oldest);
     }
   }
 
-  #settleUnused(nodeId: NodeId, files: ReadonlyMap<string, number>): void {
+  /** Counts what is there. A share's last chunks are told after the state of the disk: the next plan sees them. */
+  #settle(order: OpenOrder): void {
+    const { nodeId, weightsSha256, share, bytes } = order;
+    const isWhole = this.#shelves.get(nodeId)?.files.has(weightsSha256) === true;
+    const isThere = isWhole || (share !== null && this.#isShareThere(nodeId, weightsSha256, share));
+    if (!isThere) return;
+    this.#orders.delete(pairKey(nodeId, weightsSha256));
+    this.#stagedBytes += bytes;
+    const unused = this.#unused.get(nodeId) ?? new Map<string, number>();
+    unused.set(weightsSha256, bytes);
+    this.#unused.set(nodeId, unused);
+  }
+
+  #isShareThere(nodeId: NodeId, weightsSha256: Sha256Hex, share: LayerShare): boolean {
+    return this.#ports.uplink?.shareOn?.(nodeId, weightsSha256, share)?.isThere === true;
+  }
+
+  #settleUnused(nodeId: NodeId, { files, parts }: Shelf): void {
     const unused = this.#unused.get(nodeId);
     for (const [digest, bytes] of unused ?? []) {
-      if (files.has(digest)) continue;
+      if (files.has(digest) || parts.has(digest)) continue;
       this.#wastedBytes += bytes;
       unused?.delete(digest);
     }

@@ -1,6 +1,8 @@
 /** The coordinator's half of the distribution of weights: contents, tracker and endpoint, put together. */
+import { describeFault, FallowError } from "../../domain/fault.ts";
 import type { NodeId, Sha256Hex } from "../../domain/ids.ts";
 import type { ModelManifest } from "../../domain/model.ts";
+import type { LayerShare } from "../../domain/weights.ts";
 import type { Clock } from "../../ports/clock.ts";
 import type { Crypto, KeyPair } from "../../ports/crypto.ts";
 import type { Log } from "../../ports/log.ts";
@@ -11,6 +13,7 @@ import type { LinkEstimate } from "../../scheduler/network/link-table.ts";
 import { weightsRows } from "../admin/weights-rows.ts";
 import type { WeightsRow } from "../admin/weights-schema.ts";
 import type { NodeRegistry } from "../registry/node-registry.ts";
+import type { ShareFacts } from "./swarm.ts";
 import { WeightsTracker } from "./tracker.ts";
 import { contentsOf, KeptContents } from "./weights-content.ts";
 import { WeightsEndpoint } from "./weights-endpoint.ts";
@@ -65,6 +68,31 @@ export class WeightsDistribution {
       modelOf: (weightsSha256) => models.byWeights(weightsSha256)?.manifest.modelId ?? null,
       registered: () => models.list().map(({ manifest }) => manifest),
     });
+  }
+
+  /** Somebody takes from the source what is waited for. */
+  isSourceUrgent(): boolean {
+    return this.tracker.isSourceUrgent();
+  }
+
+  isPeer(nodeId: NodeId): boolean {
+    return this.tracker.isPeer(nodeId);
+  }
+
+  /** A share of the layers on a node. Null while the manifest is still to be read, which this begins: ask again later. */
+  shareOn(nodeId: NodeId, weightsSha256: Sha256Hex, share: LayerShare): ShareFacts | null {
+    const swarm = this.tracker.swarms().find((one) => one.weightsSha256 === weightsSha256);
+    if (swarm === undefined) void this.#read(weightsSha256);
+    return swarm?.shareOn(nodeId, share) ?? null;
+  }
+
+  async #read(weightsSha256: Sha256Hex): Promise<void> {
+    try {
+      await this.tracker.open(weightsSha256);
+    } catch (thrown) {
+      if (!(thrown instanceof FallowError)) throw thrown;
+      this.#ports.log.error({ weightsSha256, cause: describeFault(thrown) }, "manifest cannot be read");
+    }
   }
 
   /** What other nodes reported of it, as sentences for the operator. */

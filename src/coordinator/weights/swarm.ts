@@ -51,6 +51,12 @@ export interface SourceAccount {
   isAlone: boolean;
 }
 
+export interface ShareFacts {
+  /** Of whole chunks, as they are fetched. */
+  readonly bytes: number;
+  readonly isThere: boolean;
+}
+
 /** Nodes that are followed for one model; the others fetch and are not named to anybody. */
 export const HOLDINGS_MAX = 10_000;
 /** Of what a node claimed, it may take this many times as much, and some chunks more: connections break. */
@@ -174,10 +180,12 @@ export class Swarm {
     return layers;
   }
 
-  /** Bytes that a node fetches for its share; null when the model has no such layers. */
-  shareBytes(share: LayerShare): number | null {
+  /** A share's bytes, and whether the node has told that it has all of them; null when the model has no such layers. */
+  shareOn(nodeId: NodeId, share: LayerShare): ShareFacts | null {
     if (!isShareOf(this.#manifest, share)) return null;
-    return bytesOfChunks(this.#manifest, chunksOfLayers(this.#manifest, share));
+    const chunks = chunksOfLayers(this.#manifest, share);
+    const bytes = bytesOfChunks(this.#manifest, chunks);
+    return { bytes, isThere: this.holdings.get(nodeId)?.have.includes(chunks) === true };
   }
 
   /** What the node wants and does not have. */

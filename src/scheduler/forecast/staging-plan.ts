@@ -9,7 +9,7 @@
  *
  * A load is needed when a replica's node leaves while the model is in demand, or when demand outgrows the replicas. The k-th spare
  * copy falls to be used only when k loads are needed: its chance is the k-th power.
- * Not handled: layers of a model (a file is staged whole); the copy's later upkeep on the disk, which eviction ends.
+ * Not handled: layers of a model that no node can hold (share-plan.ts); the copy's later upkeep on the disk, which eviction ends.
  */
 import type { ModelId, NodeId, Sha256Hex } from "../../domain/ids.ts";
 

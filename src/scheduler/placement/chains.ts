@@ -6,7 +6,7 @@
 import type { ModelId, NodeId } from "../../domain/ids.ts";
 import { planLayout } from "../layout/plan-layout.ts";
 import type { ModelState, PlacementState } from "./placement-state.ts";
-import type { ModelVariant, PlacedReplica, PlacementKind } from "./plan-question.ts";
+import type { ModelVariant, PlacedReplica, PlacementKind, StagePlace } from "./plan-question.ts";
 import { CONTEXT_TOKENS_MIN, sizeReplica } from "./slots.ts";
 import { countLoser, type LoserReason } from "./snapshot.ts";
 import { ruleAllows } from "./spots.ts";
@@ -72,10 +72,14 @@ function layoutOver(
   if (!planned.ok) return null;
   const stages = [...planned.value.layout].sort(([a, x], [b, y]) => x.first - y.first || (a < b ? -1 : 1));
   const byId = new Map<string, NodeId>(question.grid.nodes.ids.map((nodeId) => [nodeId, nodeId]));
-  const nodeIds = stages.flatMap(([id]) => byId.get(id) ?? []);
-  if (nodeIds.length === 0) return null;
+  const places = stages.flatMap(([id, { first, end }]): StagePlace[] => {
+    const nodeId = byId.get(id);
+    return nodeId === undefined ? [] : [{ nodeId, first, count: end - first }];
+  });
+  if (places.length === 0) return null;
   return {
-    nodeIds,
+    nodeIds: places.map(({ nodeId }) => nodeId),
+    stages: places,
     deviceId: "",
     kind: over.kind,
     quantisation: over.variant.quantisation,

@@ -116,9 +116,18 @@ export type UnloadOrder = Extract<ReplicaOrder, { kind: "unload" }>;
 
 export type PlacementKind = "whole" | "lan-group" | "chain";
 
+/** The layers that one node of a chain would run. */
+export interface StagePlace {
+  readonly nodeId: NodeId;
+  readonly first: number;
+  readonly count: number;
+}
+
 export interface PlacedReplica {
   /** In the order of the chain; one node for a whole model. */
   readonly nodeIds: readonly NodeId[];
+  /** Of a chain, in the order of their layers; several nodes may run the same. */
+  readonly stages?: readonly StagePlace[];
   readonly deviceId: string;
   readonly kind: PlacementKind;
   readonly quantisation: string;
