@@ -86,6 +86,26 @@ describe("join tokens", () => {
     expect(grid.registry.nodes()).toEqual([]);
   });
 
+  test("an agent stops when its grid signs with another key than before, in this life or an earlier one", async () => {
+    const [key, other] = ["aa".repeat(32), "bb".repeat(32)];
+    grid.gridPublicKeyHex = key;
+    await grid.restart({ downMs: 100 });
+    const agent = grid.agent({ joinToken: await grid.token() });
+    agent.membership.start();
+    await grid.run(1_000);
+    expect(agent.statuses.at(-1)).toMatchObject({ kind: "online", gridPublicKeyHex: key });
+    await grid.restart({ downMs: 100 });
+    await grid.run(15_000);
+    expect(agent.statuses.at(-1)).toMatchObject({ kind: "online", gridPublicKeyHex: key });
+    grid.gridPublicKeyHex = other;
+    await grid.restart({ downMs: 100 });
+    await grid.run(15_000);
+    expect(agent.statuses.at(-1)).toMatchObject({ kind: "refused", code: "grid-key-changed" });
+    expect(agent.peers.line?.welcome.gridPublicKey ?? null).not.toBe(other);
+    const again = grid.agent({ keyPair: agent.keyPair, gridPublicKeyHex: key });
+    expect(await refusedAgent(again)).toMatchObject({ kind: "refused", code: "grid-key-changed" });
+  });
+
   test("what is stored of a token is not the token", async () => {
     const token = await grid.token();
     expect(JSON.stringify([...grid.store.disk.joinTokens.values()])).not.toContain(token.split("-")[1]);

@@ -45,6 +45,8 @@ export interface AgentOptions {
   readonly threads: number;
   /** The grid that the join code names; without it the one that answers is taken. */
   readonly gridId?: string | null;
+  /** What that grid signs with, as this node knows it from before. */
+  readonly gridPublicKeyHex?: string | null;
   /** Bytes that all files of weights may take; without it they may fill the disk. */
   readonly weightsBudgetBytes?: number | null;
   /** Measures memory for the heartbeat; without it the figure is estimated from `capabilities`. */
@@ -98,6 +100,7 @@ export function createAgent(ports: AgentPorts, options: AgentOptions): Agent {
       priceMicroUsdPerHour: options.priceMicroUsdPerHour ?? null,
       target: options.target,
       gridId: options.gridId ?? null,
+      gridPublicKeyHex: options.gridPublicKeyHex ?? null,
       joinToken: options.joinToken,
       version: options.agentVersion,
       onStatus: (status) => {

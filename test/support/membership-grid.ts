@@ -140,6 +140,8 @@ export class MembershipGrid {
   readonly events: { readonly atMs: number; readonly text: string }[] = [];
   store: MemoryStore;
   registry: NodeRegistry;
+  /** What the coordinator says from its next start on that it signs with. */
+  gridPublicKeyHex: string | null = null;
   #hosts = 0;
   #receivedBytes = 0;
   #boot = 0;
@@ -248,7 +250,13 @@ export class MembershipGrid {
   }
 
   agent(
-    options: { joinToken?: string | null; keyPair?: KeyPair; gridId?: string | null; host?: Host } = {},
+    options: {
+      joinToken?: string | null;
+      keyPair?: KeyPair;
+      gridId?: string | null;
+      gridPublicKeyHex?: string;
+      host?: Host;
+    } = {},
   ): AgentUnderTest {
     const host = options.host ?? this.host();
     const clock = new SimClock(host);
@@ -261,6 +269,7 @@ export class MembershipGrid {
         name: host.name,
         target: TARGET,
         gridId: options.gridId === undefined ? GRID_ID : options.gridId,
+        gridPublicKeyHex: options.gridPublicKeyHex ?? null,
         joinToken: options.joinToken ?? null,
         version: "0.0.0-test",
         onStatus: (status) => statuses.push(status),
@@ -316,7 +325,9 @@ export class MembershipGrid {
     const { store, clock, crypto, log } = this;
     const boot = ++this.#boot;
     const random = this.random.fork(`coordinator-${boot}`);
-    return new NodeRegistry({ gridId: GRID_ID, boot }, { store, clock, crypto, random, log });
+    const key = this.gridPublicKeyHex;
+    const told = { gridId: GRID_ID, boot, ...(key === null ? {} : { gridPublicKeyHex: key }) };
+    return new NodeRegistry(told, { store, clock, crypto, random, log });
   }
 
   #note(text: string): void {

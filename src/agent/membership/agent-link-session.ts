@@ -48,6 +48,8 @@ export const WELCOME_MS_MAX = 8_000;
 export interface AgentLinkDuties {
   /** The grid that the join code named; null when the agent was told an address only. */
   readonly gridId: string | null;
+  /** What the grid signed with when this node met it first; null before that. */
+  readonly gridPublicKeyHex: string | null;
   readonly name: string;
   readonly region: string | null;
   readonly priceMicroUsdPerHour: number | null;
@@ -206,6 +208,13 @@ export class AgentLinkSession {
     const nodeId = nodeIdOf(crypto.sha256(keyPair.publicKey));
     if (welcome.nodeId !== nodeId) {
       this.#onMalformed("a welcome for another node");
+      return;
+    }
+    const { gridPublicKeyHex: knownKey } = this.#duties;
+    if (knownKey !== null && welcome.gridPublicKey !== undefined && welcome.gridPublicKey !== knownKey) {
+      // Weights and grants are believed by this key: whoever changes it could have this node run what he likes.
+      const message = `this grid signed with ${knownKey} so far, and now with ${welcome.gridPublicKey}: somebody sits in between, or the grid was set up anew`;
+      this.#fail({ kind: "refused", code: "grid-key-changed", message });
       return;
     }
     this.#phase = "online";

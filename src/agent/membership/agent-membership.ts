@@ -33,6 +33,8 @@ export interface MembershipOptions {
   readonly target: LinkTarget;
   /** The grid that the join code names; null to take the one that answers. */
   readonly gridId: string | null;
+  /** What that grid signs with, from an earlier life of this node in it; another key is refused. */
+  readonly gridPublicKeyHex?: string | null;
   /** Secret of a join code; not used any more once the node is known. */
   readonly joinToken: string | null;
   /** Of this program. */
@@ -56,7 +58,13 @@ export interface MembershipPorts {
 
 export type MembershipStatus =
   | { readonly kind: "connecting" }
-  | { readonly kind: "online"; readonly nodeId: NodeId; readonly gridId: string }
+  | {
+      readonly kind: "online";
+      readonly nodeId: NodeId;
+      readonly gridId: string;
+      /** What the grid signs with; absent where it signs nothing. */
+      readonly gridPublicKeyHex?: string;
+    }
   | { readonly kind: "waiting"; readonly retryInMs: number; readonly cause: string }
   /** For good: the code is stable, the message is for the owner. */
   | { readonly kind: "refused"; readonly code: string; readonly message: string }
@@ -75,6 +83,7 @@ export class AgentMembership {
   readonly #ports: MembershipPorts;
   readonly #stopping = new AbortController();
   #status: MembershipStatus = { kind: "connecting" };
+  #gridPublicKeyHex: string | null;
   #session: AgentLinkSession | null = null;
   #isLeaving = false;
   #running: Promise<void> | null = null;
@@ -82,6 +91,7 @@ export class AgentMembership {
   constructor(options: MembershipOptions, ports: MembershipPorts) {
     this.#options = options;
     this.#ports = ports;
+    this.#gridPublicKeyHex = options.gridPublicKeyHex ?? null;
     this.nodeId = nodeIdOf(ports.crypto.sha256(ports.keyPair.publicKey));
   }
 
@@ -159,6 +169,7 @@ export class AgentMembership {
         ...this.#ports,
         peers: this.#ports.peers ?? null,
         gridId,
+        gridPublicKeyHex: this.#gridPublicKeyHex,
         name,
         region: region ?? null,
         priceMicroUsdPerHour: priceMicroUsdPerHour ?? null,
@@ -166,7 +177,11 @@ export class AgentMembership {
         joinToken,
         capabilities,
         isLeaving: () => this.#isLeaving,
-        onOnline: (line) => this.#tell({ kind: "online", nodeId: line.nodeId, gridId: line.gridId }),
+        onOnline: ({ nodeId, gridId: joined, welcome }) => {
+          this.#gridPublicKeyHex ??= welcome.gridPublicKey ?? null;
+          const key = this.#gridPublicKeyHex;
+          this.#tell({ kind: "online", nodeId, gridId: joined, ...(key === null ? {} : { gridPublicKeyHex: key }) });
+        },
         onOver: (end, onlineMs) => {
           this.#session = null;
           resolve({ end, onlineMs });

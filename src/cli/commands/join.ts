@@ -75,6 +75,7 @@ export async function runJoin(code: string | null, options: JoinOptions): Promis
       homeWaitMs: NO_WAIT_MS,
       target,
       gridId: invitation.grid.gridId,
+      gridPublicKeyHex: invitation.grid.gridPublicKeyHex,
       joinToken: invitation.token,
       name: options.name ?? null,
       region: options.region ?? null,
@@ -88,7 +89,9 @@ export async function runJoin(code: string | null, options: JoinOptions): Promis
       signal: stop.signal,
       drainMs: DRAIN_MS,
       onEvent: (event) => {
-        if (event.event === "online") writeJoinedGrid(home, invitation.grid);
+        if (event.event === "online") {
+          writeJoinedGrid(home, { ...invitation.grid, gridPublicKeyHex: event.gridPublicKeyHex });
+        }
         if (event.event === "refused") refusal = refused(event);
         tell(event);
       },
@@ -124,7 +127,10 @@ interface Invitation {
 
 function readCode(code: string): Invitation {
   const decoded = decodeJoinCode(code);
-  if (decoded.ok) return { grid: { ...decoded.value, urls: [...decoded.value.urls] }, token: decoded.value.token };
+  if (decoded.ok) {
+    const { gridId, urls, certificateSha256, token } = decoded.value;
+    return { grid: { gridId, urls: [...urls], certificateSha256, gridPublicKeyHex: null }, token };
+  }
   const { code: problem, message } = decoded.reason;
   throw new CliError(message, {
     exitCode: EXIT.refused,

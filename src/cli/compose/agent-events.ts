@@ -20,7 +20,13 @@ export type AgentEvent =
       readonly fix: string;
     }
   | { readonly event: "connecting"; readonly url: string }
-  | { readonly event: "online"; readonly nodeId: string; readonly gridId: string; readonly name: string }
+  | {
+      readonly event: "online";
+      readonly nodeId: string;
+      readonly gridId: string;
+      readonly gridPublicKeyHex: string | null;
+      readonly name: string;
+    }
   | { readonly event: "waiting"; readonly retryInMs: number; readonly cause: string }
   | { readonly event: "loading"; readonly replicaId: string; readonly progress: number }
   | {

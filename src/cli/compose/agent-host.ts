@@ -40,6 +40,8 @@ export interface AgentHostOptions {
   readonly target: LinkTarget;
   /** The grid that the join code names; null to take the one that answers. */
   readonly gridId: string | null;
+  /** What that grid signs with, as this home knows it from before; absent or null where it does not. */
+  readonly gridPublicKeyHex?: string | null;
   readonly joinToken: string | null;
   /** Null: the machine's host name. */
   readonly name: string | null;
@@ -128,6 +130,7 @@ export async function startAgentHost(options: AgentHostOptions): Promise<AgentHo
         keyPair,
         target,
         gridId: options.gridId,
+        gridPublicKeyHex: options.gridPublicKeyHex ?? null,
         joinToken: options.joinToken,
         name,
         region: options.region,
@@ -138,8 +141,10 @@ export async function startAgentHost(options: AgentHostOptions): Promise<AgentHo
         weightsBudgetBytes: options.weightsBytesMax,
         onStatus: (status) => {
           switch (status.kind) {
-            case "online":
-              return onEvent({ event: "online", nodeId: status.nodeId, gridId: status.gridId, name });
+            case "online": {
+              const { nodeId, gridId, gridPublicKeyHex = null } = status;
+              return onEvent({ event: "online", nodeId, gridId, gridPublicKeyHex, name });
+            }
             case "waiting":
               return onEvent({ event: "waiting", retryInMs: Math.round(status.retryInMs), cause: status.cause });
             case "refused":

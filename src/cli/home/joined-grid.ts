@@ -1,12 +1,18 @@
 /** grid.json in an agent's home: which grid this machine belongs to, so that `fallow join` needs its code once only. */
 import { z } from "zod";
-import { GRID_ID_PATTERN, type JoinCode } from "../../wire/join-code.ts";
+import { GRID_ID_PATTERN } from "../../wire/join-code.ts";
 import { type HomeFolder, readJsonFile, writeFileSafely } from "./home-folder.ts";
 
 const joinedGridSchema = z.object({
   gridId: z.string().regex(GRID_ID_PATTERN),
   urls: z.array(z.string()).min(1).max(4),
   certificateSha256: z.string().nullable(),
+  /** What the grid signs with, as the node met it first. */
+  gridPublicKeyHex: z
+    .string()
+    .regex(/^[0-9a-f]{64}$/)
+    .nullable()
+    .default(null),
 });
 export type JoinedGrid = z.infer<typeof joinedGridSchema>;
 
@@ -17,7 +23,7 @@ export function readJoinedGrid(home: HomeFolder): JoinedGrid | null {
 }
 
 /** The token is left out: it was used, and the node's key is what the grid knows from here on. */
-export function writeJoinedGrid(home: HomeFolder, grid: Omit<JoinCode, "token">): void {
-  const { gridId, urls, certificateSha256 } = grid;
-  writeFileSafely(home.at(GRID_FILE), `${JSON.stringify({ gridId, urls, certificateSha256 })}\n`);
+export function writeJoinedGrid(home: HomeFolder, grid: JoinedGrid): void {
+  const { gridId, urls, certificateSha256, gridPublicKeyHex } = grid;
+  writeFileSafely(home.at(GRID_FILE), `${JSON.stringify({ gridId, urls, certificateSha256, gridPublicKeyHex })}\n`);
 }
