@@ -1,6 +1,6 @@
 /** Nodes that break the protocol of links: each is cut or turned away, counted, and named; nobody else notices. */
 import { afterEach, expect, test } from "vitest";
-import { GREETING_MS_MAX } from "../src/agent/peering/link-bounds.ts";
+import { GREETING_MS_MAX, UNREAD_MS } from "../src/agent/peering/link-bounds.ts";
 import type { PeerConnection } from "../src/ports/peer-carrier.ts";
 import { PeerFrameReader } from "../src/wire/peer-frame-reader.ts";
 import { PEER_PROTOCOL_VERSION, type PeerFrame, writeDataHead, writeFrame } from "../src/wire/peer-frames.ts";
@@ -14,6 +14,8 @@ interface Stranger {
   sendRaw(bytes: Uint8Array): void;
   readonly came: PeerFrame[];
   isCut(): boolean;
+  /** From here on it reads nothing. */
+  pause(): void;
 }
 
 let pair: PeerPair;
@@ -42,6 +44,7 @@ async function stranger(keyHex = MALLORY): Promise<Stranger> {
   return {
     came,
     isCut: () => isCut,
+    pause: () => connection.pause(),
     send: (...frames) => {
       for (const frame of frames) connection.write(writeFrame(frame));
     },
@@ -126,6 +129,20 @@ test("asking for more at once than the window holds ends the link", async () => 
   for (let stream = 1; stream <= 3; stream++) ask(guest, { stream, length: 8_000_000, totalBytes, request });
   await pair.until(guest.isCut);
   expect(pair.far.breaches().frame).toBe(1);
+});
+
+test("an asker that reads nothing of what it asked for is cut, though it gives signs of life", async () => {
+  await start();
+  const { guest } = await admitted();
+  guest.pause();
+  ask(guest, { length: 1_000_000 });
+  for (let passedMs = 0; passedMs < UNREAD_MS + 5_000; passedMs += 500) {
+    if (passedMs === UNREAD_MS - 10_000) expect(guest.isCut()).toBe(false);
+    guest.send({ kind: "stop", stream: 9 });
+    await pair.pass(500);
+  }
+  expect(pair.far.open(MALLORY)?.carrier() ?? null).toBeNull();
+  expect(pair.answersClosed()).toBe(1);
 });
 
 test("too many asks at once end the link", async () => {

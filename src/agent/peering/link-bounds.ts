@@ -56,6 +56,12 @@ export const SHARED_PIECE_BYTES = 16 * 1024;
 export const SHARED_QUEUE_BYTES = 32 * 1024;
 export const SHARED_LOOK_MS = 5;
 
+/**
+ * An asker that takes nothing of what it asked for in so long is cut: what is queued for one comes in time at 4 KB/s. It may seem alive, since
+ * bytes of its own do come, and would hold an upload's place for ever.
+ */
+export const UNREAD_MS = 120_000;
+
 /** Messages sent and not acknowledged. */
 export const MESSAGE_WINDOW_BYTES = 4 * 1024 * 1024;
 export const MESSAGE_WINDOW_COUNT = 256;

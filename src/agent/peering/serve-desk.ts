@@ -17,6 +17,7 @@ import {
   SHARED_LOOK_MS,
   SHARED_PIECE_BYTES,
   SHARED_QUEUE_BYTES,
+  UNREAD_MS,
 } from "./link-bounds.ts";
 import type { LinkConnection } from "./link-connection.ts";
 
@@ -156,6 +157,18 @@ export class ServeDesk {
       const length = Math.min(pieceBytes, end - offset);
       const bytes = await answer.read(offset, length);
       if (bytes.length !== length) throw new Error(`read ${bytes.length} bytes of ${length} at ${offset}`);
+      if (!connection.hasRoom || connection.role === "message") await this.#room(connection, queue);
+      if (connection.isClosed || this.#isClosed) return;
+      if (order.isStopped) return connection.send({ kind: "stopped", stream: ask.stream });
+      connection.sendData({ stream: ask.stream, offset, bytes });
+      offset += length;
+    }
+  }
+
+  /** Until the connection takes the next piece, or is closed. */
+  async #room(connection: LinkConnection, queue: Queue): Promise<void> {
+    const unread = this.#ways.clock.setTimer(UNREAD_MS, () => connection.destroy());
+    try {
       if (!connection.hasRoom && !connection.isClosed) {
         await new Promise<void>((resolve) => {
           queue.wake = resolve;
@@ -164,10 +177,8 @@ export class ServeDesk {
       while (connection.role === "message" && !connection.isClosed && connection.bufferedBytes() > SHARED_QUEUE_BYTES) {
         await pause(this.#ways.clock, SHARED_LOOK_MS);
       }
-      if (connection.isClosed || this.#isClosed) return;
-      if (order.isStopped) return connection.send({ kind: "stopped", stream: ask.stream });
-      connection.sendData({ stream: ask.stream, offset, bytes });
-      offset += length;
+    } finally {
+      unread.cancel();
     }
   }
 
