@@ -58,9 +58,22 @@ export interface StoredWeights {
   refresh(): Promise<void>;
   /**
    * Keeps a chunk if its bytes have the digest of the manifest; `bad` otherwise, and nothing is kept. Needs the lock.
-   * Rejects `disk-full` when the disk or its headroom does not take it.
+   * Rejects `disk-full` when the disk or its headroom does not take it. The first `savedBytes` the caller has from `part`, or gave to
+   * `writePart`: these are not written again.
    */
-  write(chunk: number, bytes: Uint8Array): Promise<"kept" | "bad">;
+  write(chunk: number, bytes: Uint8Array, savedBytes?: number): Promise<"kept" | "bad">;
+  /**
+   * What an earlier life, or an earlier try, left of a chunk that is not whole: bytes from its beginning, which nobody checked. Null when there are
+   * none. Needs the lock, as `writePart` and `dropPart` do.
+   */
+  part(chunk: number): Promise<Uint8Array | null>;
+  /**
+   * Keeps bytes of a chunk that is on its way, so that a killed process goes on behind them: from its beginning, or where the part ends. One
+   * at a time for a chunk; `write` ends it. Rejects `disk-full`.
+   */
+  writePart(chunk: number, offset: number, bytes: Uint8Array): Promise<void>;
+  /** It is fetched from its beginning again. */
+  dropPart(chunk: number): Promise<void>;
   /** Bytes of a chunk that is here. Rejects `chunk-damaged` (and forgets the chunk) when the disk cannot give them. */
   read(chunk: number, offset: number, length: number): Promise<Uint8Array>;
   /**

@@ -230,7 +230,7 @@ export class SwarmGrid {
     return agent;
   }
 
-  /** A node that tells of the whole model, lets everybody in, and answers with a lie made of the right chunk. */
+  /** A node that tells of the whole model, lets everybody in, and answers with a lie made of the right bytes. */
   async liar(
     model: SwarmModel,
     path: string,
@@ -246,8 +246,9 @@ export class SwarmGrid {
       admit: () => ({ ok: true, expiresAtMs: clock.wallMs() + 600_000 }),
       onFetch: async (request) => {
         asked += 1;
-        const { chunk = 0 } = decodeChunkRequest(request) ?? {};
-        return lie(content.subarray(chunk * CHUNK_BYTES_DEFAULT, (chunk + 1) * CHUNK_BYTES_DEFAULT));
+        const { chunk = 0, part = null } = decodeChunkRequest(request) ?? {};
+        const whole = content.subarray(chunk * CHUNK_BYTES_DEFAULT, (chunk + 1) * CHUNK_BYTES_DEFAULT);
+        return lie(part === null ? whole : whole.subarray(part.offset, part.offset + part.length));
       },
       onMessage: () => undefined,
     });

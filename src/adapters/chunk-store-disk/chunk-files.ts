@@ -14,6 +14,11 @@ export interface ChunkFilesParts {
   readonly room: DiskRoom;
 }
 
+export interface WriteHow {
+  readonly offset: number;
+  note(): Promise<void>;
+}
+
 export class ChunkFiles {
   readonly #parts: ChunkFilesParts;
 
@@ -29,19 +34,23 @@ export class ChunkFiles {
     return hasDigest(bytes, this.#parts.digests, chunk);
   }
 
-  /** Writes the bytes, and then does `note`, which needs room too. Rejects `disk-full`. */
-  async write(chunk: number, bytes: Uint8Array, note: () => Promise<void>): Promise<void> {
+  /**
+   * Writes bytes of a chunk from `offset` on, and then does `note`, which needs room too. Rejects `disk-full`. The headroom is looked at for the
+   * first part of a chunk and for the last; those between are on their way already.
+   */
+  async write(chunk: number, bytes: Uint8Array, how: WriteHow): Promise<void> {
     const { layout, files, room } = this.#parts;
-    const { file, offset } = layout.place(chunk);
-    const path = this.pathOf(file);
-    const held = await room.hold(path, bytes.length);
+    const place = layout.place(chunk);
+    const path = this.pathOf(place.file);
+    const isBetween = how.offset > 0 && how.offset + bytes.length < place.bytes;
+    const held = isBetween ? null : await room.hold(path, bytes.length);
     try {
-      await files.use(path, "write", (open) => writeAt(open, bytes, offset));
-      await note();
+      if (bytes.length > 0) await files.use(path, "write", (open) => writeAt(open, bytes, place.offset + how.offset));
+      await how.note();
     } catch (thrown) {
       throw await room.fault(path, bytes.length, thrown);
     } finally {
-      held.done();
+      held?.done();
     }
   }
 

@@ -18,10 +18,12 @@ import type { StoredContent } from "../../ports/chunk-store.ts";
 import { checkAll, ReusedBuffer } from "./chunk-check.ts";
 import { ChunkFiles } from "./chunk-files.ts";
 import { type ChunkLayout, layoutOf } from "./chunk-layout.ts";
+import { ChunkParts } from "./chunk-parts.ts";
 import { type DiskRoom, isFull } from "./disk-room.ts";
 import { JournalFile } from "./journal-file.ts";
 import { ModelFolder } from "./model-folder.ts";
 import type { OpenFiles } from "./open-files.ts";
+import { PartsFile } from "./parts-file.ts";
 import { SharedUse } from "./shared-use.ts";
 import { takeWeightsLock, type WeightsLock } from "./weights-lock.ts";
 
@@ -48,6 +50,7 @@ export class DiskWeights {
   readonly #files: ChunkFiles;
   readonly #room: DiskRoom;
   readonly #journal: JournalFile;
+  readonly #parts: ChunkParts;
   /** First checks of chunks that are under way, by chunk. */
   readonly #checking = new Map<number, Promise<Uint8Array | null>>();
   readonly #use: SharedUse;
@@ -76,6 +79,8 @@ export class DiskWeights {
       .update(content.digests)
       .digest();
     this.#journal = new JournalFile(this.#folder.journalPath, { bootId, layoutId, chunkBytes, fileBytes }, files);
+    const records = new PartsFile(this.#folder.partsPath, { bootId, layoutId }, files);
+    this.#parts = new ChunkParts({ layout: this.layout, files: this.#files, records, have: this.have });
   }
 
   open(options: CheckOptions): Promise<void> {
@@ -105,6 +110,7 @@ export class DiskWeights {
       try {
         await this.#absorb(new AbortController().signal);
         if (!(await this.#journal.begin(this.have))) await this.#journal.rewrite(this.have);
+        await this.#parts.begin();
         this.#forgetNoMore();
         await this.#folder.touch();
       } catch (thrown) {
@@ -131,19 +137,29 @@ export class DiskWeights {
     });
   }
 
-  async write(owner: object, chunk: number, bytes: Uint8Array): Promise<"kept" | "bad"> {
+  async write(owner: object, chunk: number, bytes: Uint8Array, savedBytes: number): Promise<"kept" | "bad"> {
     assert(this.#writer?.owner === owner, "chunks are written under the lock");
     return this.#whileBusy(async () => {
       if (bytes.length !== this.layout.place(chunk).bytes || !(await this.#files.isGood(chunk, bytes))) return "bad";
       if (this.have.has(chunk) && this.#verified.has(chunk)) return "kept";
       // First the bytes, then the record of them.
-      await this.#files.write(chunk, bytes, () => this.#journal.append(chunk, "kept"));
-      this.have.add(chunk);
-      this.#verified.add(chunk);
-      this.#forgotten.delete(chunk);
+      await this.#parts.replace(chunk, async (partBytes) => {
+        const offset = partBytes === savedBytes ? savedBytes : 0;
+        const note = () => this.#journal.append(chunk, "kept");
+        await this.#files.write(chunk, bytes.subarray(offset), { offset, note });
+        this.have.add(chunk);
+        this.#verified.add(chunk);
+        this.#forgotten.delete(chunk);
+      });
       if (this.have.isFull) await this.#files.sync();
       return "kept";
     });
+  }
+
+  /** With what came of chunks that are not whole. */
+  withParts<T>(owner: object, act: (parts: ChunkParts) => Promise<T>): Promise<T> {
+    assert(this.#writer?.owner === owner, "parts of chunks are used under the lock");
+    return this.#whileBusy(() => act(this.#parts));
   }
 
   /** The first reading of a chunk here reads all of it, and checks it. */

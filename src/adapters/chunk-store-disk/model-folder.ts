@@ -6,6 +6,7 @@
  * | `manifest.json`                         | the grid's signed text; its time of change is the last use    |
  * | `digests`                               | 32 bytes for each chunk                                       |
  * | `journal`                               | which chunks are here (`chunk-journal.ts`)                    |
+ * | `parts`                                 | how far others came (`parts-file.ts`)                         |
  * | `<digest>.gguf`, `<digest>-00001-of-…`  | the weights, sparse until they are whole                      |
  *
  * Beside it lies `<digest>.lock`, and what agents before chunks left: `<digest>.gguf` and `<digest>.partial`, which are moved into the folder
@@ -26,6 +27,7 @@ export class ModelFolder {
   readonly path: string;
   readonly lockPath: string;
   readonly journalPath: string;
+  readonly partsPath: string;
   readonly #manifestPath: string;
   readonly #digestsPath: string;
   /** Of agents before chunks; the whole one counts more. */
@@ -37,6 +39,7 @@ export class ModelFolder {
     this.lockPath = join(storeFolder, `${name}.lock`);
     this.oldPaths = [join(storeFolder, `${name}.gguf`), join(storeFolder, `${name}.partial`)];
     this.journalPath = join(this.path, "journal");
+    this.partsPath = join(this.path, "parts");
     this.#manifestPath = join(this.path, "manifest.json");
     this.#digestsPath = join(this.path, "digests");
   }

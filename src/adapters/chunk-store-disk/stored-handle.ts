@@ -30,8 +30,20 @@ export class StoredHandle implements StoredWeights {
     return this.#open().refresh();
   }
 
-  write(chunk: number, bytes: Uint8Array): Promise<"kept" | "bad"> {
-    return this.#open().write(this, chunk, bytes);
+  write(chunk: number, bytes: Uint8Array, savedBytes = 0): Promise<"kept" | "bad"> {
+    return this.#open().write(this, chunk, bytes, savedBytes);
+  }
+
+  part(chunk: number): Promise<Uint8Array | null> {
+    return this.#open().withParts(this, (parts) => parts.read(chunk));
+  }
+
+  writePart(chunk: number, offset: number, bytes: Uint8Array): Promise<void> {
+    return this.#open().withParts(this, (parts) => parts.write(chunk, offset, bytes));
+  }
+
+  dropPart(chunk: number): Promise<void> {
+    return this.#open().withParts(this, (parts) => parts.drop(chunk));
   }
 
   read(chunk: number, offset: number, length: number): Promise<Uint8Array> {

@@ -9,8 +9,17 @@ import type { PeerTarget } from "../../../domain/peer.ts";
 import type { PeerLink, PeerNetwork } from "../../../ports/peer-link.ts";
 import type { SignedGrant } from "../../../wire/fetch-grant.ts";
 import type { PeerOrder } from "../../session.ts";
+import { FAR_RTT_MS } from "./asked-bytes.ts";
 
 export type HolderNews = Extract<PeerOrder, { type: "weights.holders" }>["holders"][number];
+
+/** Asked for at once of one chunk: little of one whose pace is not known, so that many slow ones keep nothing from a fast one. */
+const SLICE_BYTES_START = 64 * 1024;
+const SLICE_BYTES_MIN = 16 * 1024;
+const SLICE_BYTES_MAX = 256 * 1024;
+/** What it brings in so long. */
+const SLICE_SECONDS = 0.025;
+const NEWEST_WEIGHT = 0.3;
 
 export class Holder {
   readonly nodeId: NodeId;
@@ -22,6 +31,9 @@ export class Holder {
   /** From asking to the last byte of a chunk, and what came since it was looked at last. */
   chunkMs: number | null = null;
   newBytes = 0;
+  #bytesPerSecond: number | null = null;
+  /** The least: when it is busy its answers wait. */
+  #rttMs: number | null = null;
   /** Chunks in a row that it said to have and could not read. */
   unreadable = 0;
   /** The nearest first, as the coordinator ranks them. */
@@ -46,6 +58,22 @@ export class Holder {
     this.#target = targetOf(news);
     this.have = ChunkSet.of(chunkCount, news.runs);
     this.#grant = news.grant ?? this.#grant;
+  }
+
+  /** What is on its line is more than may be lost of a near one: it is asked for whole chunks, and its link bounds what is on the way. */
+  get isFar(): boolean {
+    return this.#rttMs !== null && this.#rttMs >= FAR_RTT_MS;
+  }
+
+  get sliceBytes(): number {
+    if (this.isFar) return Number.POSITIVE_INFINITY;
+    const wanted = this.#bytesPerSecond === null ? SLICE_BYTES_START : this.#bytesPerSecond * SLICE_SECONDS;
+    return Math.round(Math.min(SLICE_BYTES_MAX, Math.max(SLICE_BYTES_MIN, wanted)));
+  }
+
+  measure(bytesPerSecond: number): void {
+    const old = this.#bytesPerSecond;
+    this.#bytesPerSecond = old === null ? bytesPerSecond : old + NEWEST_WEIGHT * (bytesPerSecond - old);
   }
 
   get publicKeyHex(): string {
@@ -78,6 +106,12 @@ export class Holder {
       this.#opening = null;
     });
     return await this.#opening;
+  }
+
+  /** Called with each piece that is asked for. */
+  lookAtWay(): void {
+    const rttMs = this.#link?.quality()?.rttMs ?? null;
+    if (rttMs !== null) this.#rttMs = Math.min(this.#rttMs ?? rttMs, rttMs);
   }
 
   close(reason: string): void {

@@ -17,6 +17,7 @@ import { pause, type Timer } from "../../../ports/clock.ts";
 import { NextChunks, type Supplier } from "../../../scheduler/distribution/next-chunks.ts";
 import { WIRE_BOUNDS } from "../../../wire/link-atoms.ts";
 import type { PeerOrder } from "../../session.ts";
+import { type ArrivingChunk, ChunkArrivals } from "./arriving-chunk.ts";
 import type { OpenModel } from "./open-models.ts";
 import { PeerFlights } from "./peer-flights.ts";
 import { SourceFlights } from "./source-flights.ts";
@@ -94,12 +95,17 @@ export class ModelTransfer {
     const env: TransferEnv = {
       ...ports,
       model,
+      arrivals: new ChunkArrivals({
+        model,
+        mayWrite: () => this.#state === "moving",
+        fail: (cause) => this.#fail(cause),
+      }),
       next: () => this.#next,
       moved: (bytes) => {
         this.#movedBytes += bytes;
         this.#movedAtMs = ports.clock.monoMs();
       },
-      keep: (chunk, bytes, from) => this.#keep(chunk, bytes, from),
+      keep: (arriving, from) => this.#keep(arriving, from),
       tellHave: () => duties.tellHave(),
       fail: (cause) => this.#fail(cause),
       changed: () => this.#pumpSoon(),
@@ -296,7 +302,7 @@ export class ModelTransfer {
     return need.minus(this.model.stored.have);
   }
 
-  async #keep(chunk: number, bytes: Uint8Array, from: Supplier): Promise<"kept" | "bad"> {
+  async #keep({ chunk, bytes, savedBytes }: ArrivingChunk, from: Supplier): Promise<"kept" | "bad"> {
     const { stored } = this.model;
     // Two may bring the last chunks at once: the second is looked at only when the first was bad.
     for (let first = this.#writing.get(chunk); first !== undefined; first = this.#writing.get(chunk)) {
@@ -304,7 +310,7 @@ export class ModelTransfer {
     }
     // Nobody waits any more: the right to write is gone, or goes.
     if (stored.have.has(chunk) || this.#state !== "moving") return "kept";
-    const writing = stored.write(chunk, bytes);
+    const writing = stored.write(chunk, bytes, savedBytes);
     this.#writing.set(chunk, writing);
     const outcome = await writing.finally(() => this.#writing.delete(chunk));
     if (outcome === "bad") return outcome;

@@ -5,6 +5,7 @@
  * | what a holder does                         | what happens                                                       |
  * | ------------------------------------------ | ------------------------------------------------------------------ |
  * | sends bytes of another digest              | thrown away, banned, reported                                       |
+ * | the same, and somebody else began the chunk | thrown away, and fetched from its beginning                         |
  * | sends more or fewer, breaks the protocol   | the same                                                            |
  * | drips                                      | left alone for a while, reported                                    |
  * | cannot be reached, or ends                 | left alone, longer with each time; the source is asked for its chunks |
@@ -13,9 +14,10 @@
  */
 import { describeFault, FallowError } from "../../../domain/fault.ts";
 import type { NodeId } from "../../../domain/ids.ts";
-import { chunkPlace } from "../../../domain/weights.ts";
+import type { PeerLink } from "../../../ports/peer-link.ts";
 import type { PeerOffence } from "../../../scheduler/distribution/peer-bans.ts";
 import { encodeChunkRequest } from "../../../wire/chunk-request.ts";
+import type { ArrivingChunk } from "./arriving-chunk.ts";
 import { Holder, type HolderNews } from "./holder.ts";
 import type { TransferEnv } from "./transfer-env.ts";
 
@@ -101,11 +103,11 @@ export class PeerFlights {
 
   /** Begins what may begin, with so many in flight at most. */
   begin(flightsMax: number): void {
-    const { network, clock, model, buffers } = this.#env;
+    const { network, clock, model, buffers, asked } = this.#env;
     if (network === null) return;
     this.#offer();
     const { chunkBytes } = model.content.manifest;
-    while (this.#flightCount < flightsMax && buffers.has(chunkBytes)) {
+    while (this.#flightCount < flightsMax && buffers.has(chunkBytes) && !asked.isCrowded) {
       const pick = this.#env.next().next(clock.monoMs());
       if (pick === null) return;
       const holder = this.#holders.get(pick.nodeId);
@@ -146,6 +148,7 @@ export class PeerFlights {
       const bytesPerSecond = holder.newBytes / Math.max(0.001, seconds);
       holder.newBytes = 0;
       if (holder.flights.size === 0 || bytesPerSecond === 0) continue;
+      holder.measure(bytesPerSecond);
       const rttMs = holder.chunkMs === null ? {} : { rttMs: Math.min(CHUNK_MS_MAX, holder.chunkMs) };
       this.#env.next().measure(holder.nodeId, { bytesPerSecond, ...rttMs });
     }
@@ -188,50 +191,91 @@ export class PeerFlights {
     }
   }
 
+  /** Never rejects. */
   async #bring(holder: Holder, chunk: number, signal: AbortSignal): Promise<void> {
-    let content: Uint8Array;
+    const { arrivals, fail } = this.#env;
+    let arriving: ArrivingChunk;
     try {
-      content = await this.#fetch(holder, chunk, signal);
+      arriving = await arrivals.open(chunk);
     } catch (thrown) {
-      if (!signal.aborted) this.#onFailure(holder, chunk, thrown);
-      return;
+      return fail(thrown);
     }
     try {
-      if ((await this.#env.keep(chunk, content, holder.nodeId)) === "kept") {
-        this.#env.conduct.served(holder.nodeId);
+      await this.#fetch(holder, arriving, signal);
+      await this.#keep(holder, arriving);
+    } catch (thrown) {
+      // Of one that broke rules elsewhere meanwhile nothing is kept.
+      const isKept = (signal.aborted || isRefusal(thrown)) && !this.#env.conduct.isBanned(holder.nodeId);
+      await (isKept ? arriving.save() : arriving.drop());
+      if (!signal.aborted) this.#onFailure(holder, chunk, thrown);
+    } finally {
+      arriving.end();
+    }
+  }
+
+  /** Never rejects. */
+  async #keep(holder: Holder, arriving: ArrivingChunk): Promise<void> {
+    const { keep, conduct, fail, log, model } = this.#env;
+    const { chunk, isContinued } = arriving;
+    try {
+      if ((await keep(arriving, holder.nodeId)) === "kept") {
+        conduct.served(holder.nodeId);
         holder.unreadable = 0;
+        return;
+      }
+      await arriving.drop();
+      if (isContinued) {
+        const { weightsSha256 } = model;
+        log.info({ weightsSha256, chunk, peer: holder.nodeId }, "chunk of two suppliers is wrong, and fetched anew");
         return;
       }
       const detail = `chunk ${chunk} has another digest than the manifest says`;
       this.#drop(holder, { offence: "bad-chunk", detail });
     } catch (thrown) {
-      this.#env.fail(thrown);
+      fail(thrown);
     }
   }
 
-  async #fetch(holder: Holder, chunk: number, signal: AbortSignal): Promise<Uint8Array> {
-    const { network, model, download, moved, clock } = this.#env;
+  async #fetch(holder: Holder, arriving: ArrivingChunk, signal: AbortSignal): Promise<void> {
+    const { network, clock } = this.#env;
     if (network === null) throw new FallowError("peer-unreachable", "this node has no peer network");
     const link = await holder.link(network, signal);
-    const request = encodeChunkRequest({ weightsSha256: model.weightsSha256, chunk });
-    const content = new Uint8Array(chunkPlace(model.content.manifest, chunk).bytes);
-    const startedMs = clock.monoMs();
-    let at = 0;
-    const options = { signal, totalBytes: content.length, bytesPerSecondMin: BYTES_PER_SECOND_MIN };
-    for await (const part of link.fetch(request, options)) {
-      if (at + part.length > content.length) throw new FallowError("peer-wrong-length", "more came than the chunk has");
-      content.set(part, at);
-      at += part.length;
-      holder.newBytes += part.length;
-      moved(part.length);
-      await download.take(part.length, signal);
+    let tookMs = 0;
+    while (!arriving.isWhole) {
+      holder.lookAtWay();
+      const length = Math.min(arriving.restBytes, holder.sliceBytes);
+      if (!holder.isFar) arriving.owes(await this.#env.asked.take(length, signal));
+      const startedMs = clock.monoMs();
+      await this.#slice({ holder, link, arriving, length }, signal);
+      tookMs += clock.monoMs() - startedMs;
+      await arriving.save();
+      signal.throwIfAborted();
     }
-    if (at < content.length) {
-      throw new FallowError("peer-wrong-length", `${at} bytes came of a chunk of ${content.length}`);
-    }
-    const tookMs = clock.monoMs() - startedMs;
+    if (arriving.isContinued) return;
     holder.chunkMs = holder.chunkMs === null ? tookMs : holder.chunkMs + NEWEST_WEIGHT * (tookMs - holder.chunkMs);
-    return content;
+  }
+
+  /** The next bytes of a chunk. */
+  async #slice(
+    { holder, link, arriving, length }: { holder: Holder; link: PeerLink; arriving: ArrivingChunk; length: number },
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { model, download, moved } = this.#env;
+    const { chunk, filledBytes: offset, place } = arriving;
+    const part = length === place.bytes ? null : { offset, length };
+    const request = encodeChunkRequest({ weightsSha256: model.weightsSha256, chunk, part });
+    const options = { signal, totalBytes: length, bytesPerSecondMin: BYTES_PER_SECOND_MIN };
+    let came = 0;
+    for await (const bytes of link.fetch(request, options)) {
+      came += bytes.length;
+      if (came > length) throw new FallowError("peer-wrong-length", "more came than was asked for");
+      arriving.push(bytes);
+      holder.newBytes += bytes.length;
+      moved(bytes.length);
+      await arriving.saveSome();
+      await download.take(bytes.length, signal);
+    }
+    if (came < length) throw new FallowError("peer-wrong-length", `${came} bytes came of ${length}`);
   }
 
   #onFailure(holder: Holder, chunk: number, thrown: unknown): void {
@@ -283,4 +327,9 @@ export class PeerFlights {
   #report(holder: Holder, fault: { offence: PeerOffence; detail: string }): void {
     this.#env.conduct.report(holder.nodeId, { ...fault, weightsSha256: this.#env.model.weightsSha256 });
   }
+}
+
+/** What came before it is as good as ever. */
+function isRefusal(thrown: unknown): boolean {
+  return thrown instanceof FallowError && thrown.code === "peer-refused";
 }

@@ -6,18 +6,29 @@
  * | idle    | asks; asked                               | taken              | ignored          | –              | idle      |
  * | asked   | –                                         | taken; idle        | idle, after a wait | asks again   | idle      |
  */
+import { assert } from "../../../domain/assert.ts";
 import { areRunsValid, ChunkSet } from "../../../domain/chunk-set.ts";
 import { describeFault, FallowError } from "../../../domain/fault.ts";
 import type { NodeId } from "../../../domain/ids.ts";
 import { type ChunkPlace, chunkPlace } from "../../../domain/weights.ts";
 import { WIRE_BOUNDS } from "../../../wire/link-atoms.ts";
 import type { PeerOrder } from "../../session.ts";
+import type { ArrivingChunk } from "./arriving-chunk.ts";
+import { FAR_RTT_MS } from "./asked-bytes.ts";
 import type { TransferEnv } from "./transfer-env.ts";
 
 /** Requests at once: more than one for a lossy line, and less than the four that the coordinator allows a node, since it ends one a moment later. */
 const READS_MAX = 3;
-/** Chunks of one request: each saves a round trip, and one that is cut costs a part of a chunk. */
+/** Chunks that one reads after the other. */
 const CHUNKS_PER_READ = 4;
+/** Bytes of a request; with three of them on their way about one chunk is lost when the agent is killed. */
+const SLICE_BYTES_MIN = 320 * 1024;
+/** A far source gets longer requests while the way to it takes more of their time than the bytes do. */
+const SLICE_BYTES_MAX = 4 * 1024 * 1024;
+const LONG_WAIT_SHARE = 1 / 2;
+const SHORT_WAIT_SHARE = 1 / 8;
+/** The least of so many waits for a first byte is the way; what is above, a busy machine. */
+const WAITS_KEPT = 16;
 /** Held at once, those on their way included: a slow node keeps few chunks from the others, and a fast one never waits for an answer. */
 const CLAIM_CHUNKS = 32;
 /** With fewer than this in hand more are asked for, so that the line does not stand still meanwhile. */
@@ -45,6 +56,8 @@ export class SourceFlights {
   #readAgainAtMs = 0;
   #reads = 0;
   #badChunks = 0;
+  #sliceBytes = SLICE_BYTES_MIN;
+  readonly #waitsMs: number[] = [];
   #problem: FallowError | null = null;
   #stopping = new AbortController();
 
@@ -165,38 +178,84 @@ export class SourceFlights {
     return run;
   }
 
+  get #isFar(): boolean {
+    return this.#waitsMs.length > 0 && Math.min(...this.#waitsMs) >= FAR_RTT_MS;
+  }
+
   /** Never rejects. */
   async #read(run: Run, signal: AbortSignal): Promise<void> {
-    const { model, source, line, download, moved, clock } = this.#env;
-    const { bearer } = line;
-    const [first] = run;
-    if (bearer === null || first === undefined) return;
-    const bytes = run.reduce((sum, { place }) => sum + place.bytes, 0);
-    const range = { file: first.place.file, offset: first.place.offset, bytes };
-    const filling = new ChunkFiller(run);
+    const { model, arrivals, log, clock, fail } = this.#env;
+    const arriving: ArrivingChunk[] = [];
     try {
-      for await (const part of source.read(model.weightsSha256, range, { bearer, signal })) {
-        moved(part.length);
-        for (const whole of filling.push(part)) await this.#keep(whole);
-        await download.take(part.length, signal);
-      }
+      for (const { chunk } of run) arriving.push(await arrivals.open(chunk));
+      for (let at = 0; at < arriving.length; ) at += await this.#slice(arriving.slice(at), signal);
       this.#problem = null;
     } catch (thrown) {
+      for (const one of arriving) await one.save();
       if (signal.aborted) return;
       const isOfSource =
         thrown instanceof FallowError && (thrown.code === "weights-unreachable" || thrown.code.startsWith("link-"));
-      if (!isOfSource) return this.#env.fail(thrown);
+      if (!isOfSource) return fail(thrown);
       this.#problem = thrown;
       this.#readAgainAtMs = clock.monoMs() + FAILED_REST_MS;
-      this.#env.log.info(
-        { weightsSha256: model.weightsSha256, cause: describeFault(thrown) },
-        "source gives no weights",
-      );
+      log.info({ weightsSha256: model.weightsSha256, cause: describeFault(thrown) }, "source gives no weights");
+    } finally {
+      for (const one of arriving) one.end();
     }
   }
 
-  async #keep({ chunk, bytes }: { chunk: number; bytes: Uint8Array }): Promise<void> {
-    if ((await this.#env.keep(chunk, bytes, "source")) === "kept") return;
+  /** One request of chunks that lie one after the other; answers with how many of them are whole and kept. */
+  async #slice(arriving: readonly ArrivingChunk[], signal: AbortSignal): Promise<number> {
+    const { model, source, line, download, moved, clock, asked } = this.#env;
+    const [first] = arriving;
+    const { bearer } = line;
+    if (first === undefined || bearer === null) return arriving.length;
+    const range = {
+      file: first.place.file,
+      offset: first.place.offset + first.filledBytes,
+      bytes: spanOf(arriving, this.#sliceBytes),
+    };
+    const over = this.#isFar ? () => undefined : await asked.take(range.bytes, signal);
+    const askedAtMs = clock.monoMs();
+    let waitMs: number | null = null;
+    let done = 0;
+    try {
+      for await (const part of source.read(model.weightsSha256, range, { bearer, signal })) {
+        waitMs ??= clock.monoMs() - askedAtMs;
+        moved(part.length);
+        for (let rest = part; rest.length > 0; ) {
+          const one = arriving[done];
+          assert(one !== undefined, "no more comes than was asked for");
+          rest = one.push(rest);
+          await one.saveSome();
+          if (!one.isWhole) continue;
+          await this.#keep(one);
+          done += 1;
+        }
+        await download.take(part.length, signal);
+      }
+      await arriving[done]?.save();
+      signal.throwIfAborted();
+      this.#learn(waitMs ?? 0, clock.monoMs() - askedAtMs);
+      return done;
+    } finally {
+      over();
+    }
+  }
+
+  #learn(waitMs: number, tookMs: number): void {
+    this.#waitsMs.push(waitMs);
+    if (this.#waitsMs.length > WAITS_KEPT) this.#waitsMs.shift();
+    if (!this.#isFar) this.#sliceBytes = SLICE_BYTES_MIN;
+    else if (waitMs > tookMs * LONG_WAIT_SHARE) this.#sliceBytes = Math.min(SLICE_BYTES_MAX, this.#sliceBytes * 2);
+    else if (waitMs < tookMs * SHORT_WAIT_SHARE) this.#sliceBytes = Math.max(SLICE_BYTES_MIN, this.#sliceBytes / 2);
+  }
+
+  async #keep(arriving: ArrivingChunk): Promise<void> {
+    const { chunk, isContinued } = arriving;
+    if ((await this.#env.keep(arriving, "source")) === "kept") return;
+    await arriving.drop();
+    if (isContinued) return; // fetched anew: what was wrong may be the beginning
     this.#badChunks += 1;
     if (this.#badChunks < BAD_CHUNKS_MAX) return;
     const { weightsSha256 } = this.#env.model;
@@ -205,30 +264,12 @@ export class SourceFlights {
   }
 }
 
-/** Cuts a stream of bytes into the chunks of a run; holds one chunk at a time. */
-class ChunkFiller {
-  readonly #run: Run;
-  #at = 0;
-  #bytes: Uint8Array | null = null;
-  #filled = 0;
-
-  constructor(run: Run) {
-    this.#run = run;
+/** Bytes from the first one's end on, up to where one begins that has a part already. */
+function spanOf(arriving: readonly ArrivingChunk[], bytesMax: number): number {
+  let bytes = 0;
+  for (const [at, one] of arriving.entries()) {
+    if ((at > 0 && one.filledBytes > 0) || bytes >= bytesMax) break;
+    bytes += one.restBytes;
   }
-
-  *push(part: Uint8Array): Iterable<{ readonly chunk: number; readonly bytes: Uint8Array }> {
-    let rest = part;
-    for (let next = this.#run[this.#at]; next !== undefined && rest.length > 0; next = this.#run[this.#at]) {
-      this.#bytes ??= new Uint8Array(next.place.bytes);
-      const taken = rest.subarray(0, next.place.bytes - this.#filled);
-      this.#bytes.set(taken, this.#filled);
-      this.#filled += taken.length;
-      rest = rest.subarray(taken.length);
-      if (this.#filled < next.place.bytes) return;
-      yield { chunk: next.chunk, bytes: this.#bytes };
-      this.#at += 1;
-      this.#bytes = null;
-      this.#filled = 0;
-    }
-  }
+  return Math.min(bytes, bytesMax);
 }

@@ -6,7 +6,7 @@ import { FallowError } from "../../../domain/fault.ts";
 import { type Refusal, refuse } from "../../../domain/refusal.ts";
 import { chunkPlace } from "../../../domain/weights.ts";
 import type { PeerFetchAnswer } from "../../../ports/peer-link.ts";
-import { decodeChunkRequest } from "../../../wire/chunk-request.ts";
+import { type ChunkPart, decodeChunkRequest } from "../../../wire/chunk-request.ts";
 import type { GrantDesk } from "./grant-desk.ts";
 import type { OpenModel, OpenModels } from "./open-models.ts";
 import type { Throttle } from "./throttle.ts";
@@ -70,7 +70,13 @@ export class UploadDesk {
     if (model === null || chunk >= model.chunkCount || !model.stored.have.has(chunk)) {
       return refuse("not-found", `chunk ${chunk} of ${weightsSha256} is not here`);
     }
-    return this.#busy(peerKeyHex) ?? this.#serve(model, chunk, peerKeyHex);
+    const { bytes } = chunkPlace(model.content.manifest, chunk);
+    const part = asked.part ?? { offset: 0, length: bytes };
+    if (part.offset + part.length > bytes) {
+      const what = `${part.length} bytes from ${part.offset} are beyond chunk ${chunk}, which has ${bytes}`;
+      return refuse("invalid-request", what);
+    }
+    return this.#busy(peerKeyHex) ?? this.#serve(model, { chunk, ...part }, peerKeyHex);
   }
 
   #busy(peerKeyHex: string): { readonly ok: false; readonly reason: Refusal } | null {
@@ -83,8 +89,11 @@ export class UploadDesk {
     return refuse("no-capacity", `${this.#running.size} chunks are being sent`, { retryAfterMs: BUSY_RETRY_MS });
   }
 
-  #serve({ weightsSha256, content, stored }: OpenModel, chunk: number, peerKeyHex: string): PeerFetchAnswer {
-    const { bytes } = chunkPlace(content.manifest, chunk);
+  #serve(
+    { weightsSha256, stored }: OpenModel,
+    { chunk, offset: from, length: totalBytes }: ChunkPart & { readonly chunk: number },
+    peerKeyHex: string,
+  ): PeerFetchAnswer {
     const upload = new AbortController();
     const { throttle, onChange } = this.#ports;
     this.#open.add(upload);
@@ -92,17 +101,17 @@ export class UploadDesk {
     onChange(weightsSha256);
     return {
       ok: true,
-      totalBytes: bytes,
+      totalBytes,
       read: async (offset, length) => {
         if (upload.signal.aborted) throw new FallowError("peer-paused", "the owner lets nothing be sent now");
         await throttle.take(length, upload.signal);
-        const part = await stored.read(chunk, offset, length).catch((thrown: unknown) => {
+        const part = await stored.read(chunk, from + offset, length).catch((thrown: unknown) => {
           onChange(weightsSha256);
           throw thrown;
         });
         this.#sentBytes += part.length;
         // The link keeps the answer for a while, to read it again after a cut; its place is free.
-        if (offset + length >= bytes) this.#end(upload, weightsSha256);
+        if (offset + length >= totalBytes) this.#end(upload, weightsSha256);
         return part;
       },
       close: () => {

@@ -19,6 +19,7 @@ import type { WeightsSource } from "../../../ports/weights-source.ts";
 import { NO_LIMITS, type TransferLimits } from "../../../scheduler/distribution/transfer-limits.ts";
 import { bytesOfChunks, chunksOfLayers, isShareOf } from "../../../weights/chunks-of-layers.ts";
 import type { Line, PeerHandler, PeerOrder } from "../../session.ts";
+import { AskedBytes } from "./asked-bytes.ts";
 import { ByteBudget } from "./byte-budget.ts";
 import { CoordinatorLine } from "./coordinator-line.ts";
 import { GrantDesk } from "./grant-desk.ts";
@@ -111,6 +112,7 @@ export class WeightsSwarm implements WeightsCache, PeerHandler {
       network,
       source,
       buffers: new ByteBudget(BUFFER_BYTES_MAX, () => this.#lookAll()),
+      asked: new AskedBytes(clock),
       download: new Throttle(clock, options.downloadLimits ?? (() => NO_LIMITS)),
       conduct: new PeerConduct({ clock, random, log, line }),
     };
