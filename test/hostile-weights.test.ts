@@ -54,6 +54,36 @@ describe("a node", () => {
     expect(weights.tracker.stats().grants).toBe(1);
   });
 
+  test("that asks for weights that are not its own costs few readings, and learns nothing of what there is", async () => {
+    const weights = await started();
+    let reads = 0;
+    const endpoint = new WeightsEndpoint({
+      sessions: weights.grid.registry,
+      contents: {
+        content: (sha256) => {
+          reads += 1;
+          return Promise.resolve(sha256 === weights.sha256 ? weights.content : null);
+        },
+      },
+      tracker: weights.tracker,
+      modelFiles: new DiskModelFiles({ folder: join(tmpdir(), "fallow-none"), bundled: [] }),
+      clock: weights.grid.clock,
+      log: weights.grid.log,
+    });
+    const [foreign] = await weights.nodes(1, { isOrdered: false });
+    const authorization = `Bearer ${foreign?.peers.line?.welcome.sessionToken}`;
+    const ask = async (sha256: string, what: string) => {
+      const url = `http://127.0.0.1${WEIGHTS_PATH}${sha256}/${what}`;
+      const response = await endpoint.handle(new Request(url, { headers: { authorization } }));
+      return [response?.status, await response?.text()];
+    };
+    expect(await ask(weights.sha256, "manifest")).toEqual(await ask("ab".repeat(32), "manifest"));
+    expect((await ask(weights.sha256, "files/0"))[0]).toBe(403);
+    for (let round = 0; round < 300; round++) await ask(weights.sha256, "digests");
+    expect((await ask(weights.sha256, "digests"))[0]).toBe(429);
+    expect(reads).toBeLessThan(100);
+  });
+
   test("that begins downloads and reads none of them gives their places back", async () => {
     const weights = await started();
     const folder = await mkdtemp(join(tmpdir(), "fallow-unread-"));

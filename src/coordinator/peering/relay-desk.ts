@@ -61,6 +61,8 @@ interface Relay {
 }
 
 const RELAY_ID_BYTES = 16;
+/** Nodes whose bytes of the day are known, those that were relayed for last. */
+const DAYS_MAX = 10_000;
 /** How often relays are looked at for their bounds on time. */
 const SWEEP_MS = 2_000;
 
@@ -208,7 +210,10 @@ export class RelayDesk {
     relay.lastBytesMs = nowMs;
     this.#bytes += bytes;
     const day = this.#days.get(relay.nodes[0]) ?? new DayBytes();
+    this.#days.delete(relay.nodes[0]);
     this.#days.set(relay.nodes[0], day);
+    const [oldest] = this.#days.keys();
+    if (this.#days.size > DAYS_MAX && oldest !== undefined) this.#days.delete(oldest);
     day.add(bytes, clock.wallMs());
     if (day.sum(clock.wallMs()) > this.#options.bytesPerDayOfNode) return null;
     const sender = relay.nodes[from];

@@ -101,18 +101,25 @@ export class WeightsEndpoint {
       const why = `below ${WEIGHTS_PATH} there is {sha256}/manifest, {sha256}/digests and {sha256}/files/{index}`;
       return this.#refuse(404, "not-found", why);
     }
+    const { tracker, clock } = this.#ports;
+    await tracker.rightsOf(by.nodeId);
+    // Who has no right yet may get it by the manifest that is read here (`order-book.ts`), and costs few readings.
+    const isOrdered = () => tracker.isOrdered(by.nodeId, place.weightsSha256);
+    if (!isOrdered() && !this.#guard.mayDescribe(by.nodeId, clock.monoMs())) {
+      return this.#refuse(429, "rate-limited", "these weights are not this node's to have", { "retry-after": "60" });
+    }
     const described = await this.#described(place.weightsSha256);
-    if (described === null) return this.#refuse(404, "not-found", "this grid has no manifest of these weights");
-    await this.#ports.tracker.rightsOf(by.nodeId);
-    if (!this.#ports.tracker.isOrdered(by.nodeId, place.weightsSha256)) {
+    // Before it shows whether the grid has such weights.
+    if (!isOrdered()) {
       return this.#refuse(
         403,
         "not-ordered",
         "the coordinator did not tell this node to load or to stage these weights",
       );
     }
+    if (described === null) return this.#refuse(404, "not-found", "this grid has no manifest of these weights");
     if (typeof place.what === "number") return await this.#file(request, by, described, place.what);
-    if (!this.#guard.mayDescribe(by.nodeId, this.#ports.clock.monoMs())) {
+    if (!this.#guard.mayDescribe(by.nodeId, clock.monoMs())) {
       return this.#refuse(429, "rate-limited", "a node needs a manifest and its digests once", { "retry-after": "60" });
     }
     const bytes = place.what === "manifest" ? described.content.signedManifest : described.content.digests;
