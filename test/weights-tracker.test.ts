@@ -7,6 +7,7 @@ import { assert } from "../src/domain/assert.ts";
 import { toHex } from "../src/domain/hex.ts";
 import { sha256Hex } from "../src/domain/ids.ts";
 import { GRANT_TTL_MS } from "../src/domain/peer.ts";
+import { RELAYED_MS } from "../src/scheduler/network/link-table.ts";
 import { type AgentUnderTest, replica } from "./support/membership-grid.ts";
 import { CHUNKS, WeightsGrid } from "./support/weights-grid.ts";
 
@@ -63,6 +64,29 @@ describe("holders", () => {
     await weights.have(ann, [[0, 24]]);
     await weights.grid.run(2_000);
     expect(weights.told(ben, "weights.holders")).toHaveLength(times);
+  });
+
+  test("that were met over the relay only are not named for a while: the source gives what they have", async () => {
+    const { weights, agents } = await gridOf(2);
+    const [ann, ben] = [pick(agents, 0), pick(agents, 1)];
+    await weights.have(ann, [[0, CHUNKS]]);
+    await weights.want(ben);
+    expect(weights.holders(ben).size).toBe(1);
+    expect(await weights.claim(ben)).toEqual([]);
+    const link = {
+      nodeId: ann.nodeId,
+      carrier: "relay" as const,
+      rttMs: 80,
+      lossShare: null,
+      bytesPerSecond: 1_000_000,
+    };
+    weights.say(ben, { type: "peer.links", links: [link] });
+    await weights.grid.run(1_000);
+    expect(weights.holders(ben).size).toBe(0);
+    expect(await weights.claim(ben)).toHaveLength(CHUNKS);
+    await weights.grid.run(RELAYED_MS);
+    await weights.want(ben);
+    expect(weights.holders(ben).size).toBe(1);
   });
 
   test("that yield, drain, serve nobody or are gone are not named any more", async () => {

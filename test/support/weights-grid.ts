@@ -1,6 +1,7 @@
 /** A registry with real agents' memberships, and the coordinator's half of the distribution of one model over it. */
 
 import type { PeerOrder } from "../../src/agent/session.ts";
+import { LinkBook } from "../../src/coordinator/network/link-book.ts";
 import { WeightsTracker } from "../../src/coordinator/weights/tracker.ts";
 import type { WeightsContent } from "../../src/coordinator/weights/weights-content.ts";
 import { assert } from "../../src/domain/assert.ts";
@@ -120,7 +121,9 @@ export class WeightsGrid {
 
   #makeTracker(): WeightsTracker {
     const { clock, log, random, registry, store } = this.grid;
+    const links = new LinkBook({ clock, roster: registry });
     return new WeightsTracker({
+      link: (from, to) => links.estimate(from, to),
       gridId: GRID_ID,
       gridKey: this.gridKey,
       clock,

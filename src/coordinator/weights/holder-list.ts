@@ -39,9 +39,13 @@ export function isNameable(holder: NodeId, ports: NamingPorts): boolean {
   return view !== null && view.state === "online" && !view.isYielding;
 }
 
-/** Nothing stands between these two; whether the holder serves at all is another question. */
+/**
+ * Nothing stands between these two; whether the holder serves at all is another question. A relayed way goes through the coordinator twice, so
+ * the source serves such a pair sooner and with less.
+ */
 export function isNameableTo(asker: NodeId, holder: NodeId, swarm: Swarm, ports: NamingPorts): boolean {
   const nowMs = ports.clock.monoMs();
+  if (ports.link?.(holder, asker).isRelayed === true) return false;
   if (ports.endpointsOf(asker) === null || ports.reports.isShunned(asker, holder, nowMs)) return false;
   return (swarm.wants.get(asker)?.unreachable.get(holder) ?? Number.NEGATIVE_INFINITY) <= nowMs;
 }

@@ -182,3 +182,11 @@ function dropOldest<K>(
     return;
   }
 }
+
+/** Who is likely one and the same behind several nodes. */
+export function groupOf(
+  view: { readonly owner?: string | null; readonly network?: string | null } | null,
+): readonly string[] {
+  const { owner = null, network = null } = view ?? {};
+  return [...(owner === null ? [] : [`owner ${owner}`]), ...(network === null ? [] : [`network ${network}`])];
+}

@@ -251,3 +251,8 @@ export class Swarm {
     if (members?.size === 0) this.#byNetwork.delete(network);
   }
 }
+
+/** What it was told of holders is out of date. */
+export function tellAgain(want: Want | undefined): void {
+  if (want !== undefined) want.isStale = true;
+}

@@ -14,8 +14,8 @@ import { GrantBook, type GrantPorts } from "./grants.ts";
 import { holdersMessage, isNameable, type NamingPorts } from "./holder-list.ts";
 import { MessageBudget } from "./message-budget.ts";
 import { NodeRights, type NodeRightsPorts } from "./node-rights.ts";
-import { PeerReports } from "./peer-reports.ts";
-import { Swarm, type Want } from "./swarm.ts";
+import { groupOf, PeerReports } from "./peer-reports.ts";
+import { Swarm, tellAgain, type Want } from "./swarm.ts";
 import { isPublic, type WeightsContents } from "./weights-content.ts";
 
 type WeightsMessage = Extract<PeerMessage, { type: `weights.${string}` }>;
@@ -193,6 +193,10 @@ export class WeightsTracker {
   // -------------------------------------------------------------- messages
 
   #heard(nodeId: NodeId, message: PeerMessage): void {
+    if (message.type === "peer.links" && message.links.some(({ carrier }) => carrier === "relay")) {
+      for (const { wants } of this.#swarms.values()) tellAgain(wants.get(nodeId));
+      this.#watch();
+    }
     if (message.type === "peer.links" || message.type === "relay.ask") return;
     const taken = this.#budget.take(nodeId, this.#ports.clock.monoMs());
     if (taken === "flood") this.#breach(nodeId, "peer-flood", "more messages about weights than a node may send");
@@ -343,8 +347,7 @@ export class WeightsTracker {
       nowMs: clock.monoMs(),
     });
     log.warn({ reporter, accused, weightsSha256: digest, code, detail, isQuarantined }, "node reported by another");
-    const want = this.#swarms.get(digest)?.wants.get(reporter);
-    if (want !== undefined) want.isStale = true;
+    tellAgain(this.#swarms.get(digest)?.wants.get(reporter));
     if (isQuarantined) this.#changed(accused);
     this.#watch();
   }
@@ -396,9 +399,4 @@ export class WeightsTracker {
     }
     if (wants > 0) this.#watch();
   }
-}
-
-function groupOf(view: { readonly owner?: string | null; readonly network?: string | null } | null): readonly string[] {
-  const { owner = null, network = null } = view ?? {};
-  return [...(owner === null ? [] : [`owner ${owner}`]), ...(network === null ? [] : [`network ${network}`])];
 }

@@ -2,7 +2,14 @@ import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { type NodeId, nodeId } from "../../domain/ids.ts";
 import type { LinkQuality } from "../../domain/peer.ts";
-import { HALF_LIFE_MS, LINKS_PER_NODE_MAX, LinkTable, SAME_NETWORK_RTT_MS, UNKNOWN_RTT_MS } from "./link-table.ts";
+import {
+  HALF_LIFE_MS,
+  LINKS_PER_NODE_MAX,
+  LinkTable,
+  RELAYED_MS,
+  SAME_NETWORK_RTT_MS,
+  UNKNOWN_RTT_MS,
+} from "./link-table.ts";
 
 const node = (number: number): NodeId => nodeId(`node_${number.toString(16).padStart(32, "0")}`);
 const [A, B, C] = [node(1), node(2), node(3)];
@@ -45,6 +52,18 @@ describe("a measured pair", () => {
     expect(confidence(0)).toBe(1);
     expect(confidence(HALF_LIFE_MS)).toBeCloseTo(0.5);
     expect(confidence(100 * HALF_LIFE_MS)).toBe(0.3);
+  });
+});
+
+describe("a pair that met over the relay", () => {
+  test("counts as relayed until it may have found a direct way, or has one", () => {
+    const links = table([{ id: A }, { id: B }]);
+    links.report(A, B, quality({ carrier: "relay", rttMs: 80 }));
+    expect(links.estimate(A, B, 0).isRelayed).toBe(true);
+    expect(links.estimate(B, A, RELAYED_MS - 1).isRelayed).toBe(true);
+    expect(links.estimate(A, B, RELAYED_MS).isRelayed).toBeUndefined();
+    links.report(B, A, quality({ carrier: "udp", rttMs: 40, measuredAtMs: 10 }));
+    expect(links.estimate(A, B, 11).isRelayed).toBeUndefined();
   });
 });
 

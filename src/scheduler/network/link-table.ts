@@ -31,6 +31,8 @@ export interface LinkEstimate {
   /** 0 to 1. */
   readonly confidence: number;
   readonly basis: "measured" | "same-network" | "regions" | "triangle" | "unknown";
+  /** They met over the relay only, not long ago. */
+  readonly isRelayed?: true;
 }
 
 /** What is known of a node itself. */
@@ -48,6 +50,8 @@ const REGION_PAIRS_MAX = 10_000;
 /** Ways change with the time of day and with who else uses them. */
 export const HALF_LIFE_MS = 30 * 60_000;
 const CONFIDENCE_MIN = 0.3;
+/** After that they may find a direct way: NATs and machines move. */
+export const RELAYED_MS = 10 * 60_000;
 export const SAME_NETWORK_RTT_MS = 1;
 export const UNKNOWN_RTT_MS = 100;
 /** 25 Mbit/s: what most homes send; on one network 400 Mbit/s. */
@@ -148,13 +152,14 @@ export class LinkTable {
     const lossShare = pair?.lossShare ?? 0;
     const ageMs = pair === undefined ? 0 : Math.max(0, nowMs - pair.atMs);
     const fresh = Math.max(CONFIDENCE_MIN, 2 ** (-ageMs / HALF_LIFE_MS));
+    const relayed = pair?.carrier === "relay" && ageMs < RELAYED_MS ? { isRelayed: true as const } : {};
     if (pair !== undefined && pair.rttMs !== null && direction !== undefined) {
-      return { rttMs: pair.rttMs, bytesPerSecond, lossShare, confidence: fresh, basis: "measured" };
+      return { rttMs: pair.rttMs, bytesPerSecond, lossShare, confidence: fresh, basis: "measured", ...relayed };
     }
     const guess = this.#guessRtt(sender, receiver, isSameNetwork);
     if (pair === undefined) return { ...guess, bytesPerSecond, lossShare };
     const confidence = Math.max(guess.confidence, fresh / 2);
-    return { rttMs: pair.rttMs ?? guess.rttMs, bytesPerSecond, lossShare, confidence, basis: "measured" };
+    return { rttMs: pair.rttMs ?? guess.rttMs, bytesPerSecond, lossShare, confidence, basis: "measured", ...relayed };
   }
 
   /** The carrier that the pair's newest report named; null when nobody met. */
