@@ -13,22 +13,28 @@ describe("the governor of bulk", () => {
     for (let nowMs = 1_000; nowMs < 60_000; nowMs += 50) {
       rttMs = Math.max(baseRttMs, state.windowBytes / bytesPerMs);
       if (nowMs > 10_000) longest = Math.max(longest, rttMs);
-      state = govern(state, { nowMs, recentRttMs: rttMs, baseRttMs, isWindowUsed: true });
+      state = govern(state, { nowMs, recentRttMs: rttMs, baseRttMs, isMessaging: false, isWindowUsed: true });
     }
     expect(rttMs).toBeGreaterThan(baseRttMs * 0.9);
-    expect(longest).toBeLessThan(longestGoodMs(baseRttMs) * 1.15);
+    expect(longest).toBeLessThan(longestGoodMs(baseRttMs, false) * 1.15);
   });
 
   test("does not take loss or a fast way for a full one", () => {
     let state = GOVERNOR_START;
     for (let nowMs = 1_000; nowMs < 20_000; nowMs += 50) {
-      state = govern(state, { nowMs, recentRttMs: 41, baseRttMs: 40, isWindowUsed: true });
+      state = govern(state, { nowMs, recentRttMs: 41, baseRttMs: 40, isMessaging: false, isWindowUsed: true });
     }
     expect(state.windowBytes).toBe(WINDOW_BYTES_MAX);
   });
 
   test("does not grow what is not used", () => {
-    const state = govern(GOVERNOR_START, { nowMs: 9_999, recentRttMs: 40, baseRttMs: 40, isWindowUsed: false });
+    const state = govern(GOVERNOR_START, {
+      nowMs: 9_999,
+      recentRttMs: 40,
+      baseRttMs: 40,
+      isMessaging: false,
+      isWindowUsed: false,
+    });
     expect(state).toBe(GOVERNOR_START);
   });
 
@@ -38,7 +44,7 @@ describe("the governor of bulk", () => {
     let asked = 0;
     let looks = 0;
     for (let nowMs = 1_000; nowMs < 60_000; nowMs += 50) {
-      state = govern(state, { nowMs, recentRttMs: 81, baseRttMs: 1, isWindowUsed: true });
+      state = govern(state, { nowMs, recentRttMs: 81, baseRttMs: 1, isMessaging: false, isWindowUsed: true });
       asked += state.windowBytes;
       looks++;
     }
@@ -49,6 +55,7 @@ describe("the governor of bulk", () => {
     const look = fc.record({
       recentRttMs: fc.option(fc.double({ min: 0, max: 1e5, noNaN: true })),
       baseRttMs: fc.option(fc.double({ min: 0, max: 1e5, noNaN: true })),
+      isMessaging: fc.boolean(),
       isWindowUsed: fc.boolean(),
     });
     fc.assert(

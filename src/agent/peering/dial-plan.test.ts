@@ -74,12 +74,14 @@ describe("messages", () => {
     expect(dials(look(failed, { choices: { ...ON_RELAY, due: ["tcp"] } }))).toEqual(["tcp message"]);
   });
 
-  test("get more connections where packets are lost, one of them on the other direct carrier, never over the relay", () => {
+  test("get more connections where the way is far or packets are lost, one of them on the other direct carrier, never over the relay", () => {
     const lossy = { isLossy: true, busySinceMs: 9_999 };
     expect(dials(look({ tcp: { live: { message: 2 } } }, lossy))).toEqual(["tcp message"]);
     expect(dials(look({ tcp: { live: { message: 3 } } }, lossy))).toEqual([]);
     const beside = { tcp: { live: { message: 2 } }, udp: { live: { bulk: 1 } } };
     expect(dials(look(beside, lossy))).toEqual(["udp message"]);
+    const far = { tcp: { live: { message: 1 } }, udp: { live: { spare: 1 } } };
+    expect(dials(look(far, { rttMs: 40 }))).toEqual(["udp message"]);
     const relayed = { relay: { live: { message: 1 } }, tcp: { retryAtMs: 99_999 }, udp: { retryAtMs: 99_999 } };
     expect(dials(look(relayed, { ...lossy, choices: ON_RELAY, isBulkWanted: true }))).toEqual([]);
   });

@@ -7,7 +7,7 @@
  *                                            one before; those that failed come late, and those that fell silent last
  *   messages on the relay                    messages on the direct carriers, when their pause after a failure is over
  *   messages not on the carrier chosen       messages there; those elsewhere end when they are up
- *   the way is far, or packets are lost      more for messages, up to three; one of them on the other direct carrier where packets are lost
+ *   the way is far, or packets are lost      more for messages, up to three; one of them on the other direct carrier
  *   something moves                          a spare on each other direct carrier: it measures, and takes over at once when the chosen one falls
  *   a measurement is due                     a spare there, also on the relay, which ends it when it has measured
  *   bulk moves                               bulk on the carriers chosen for it: TCP up to the width, one over UDP
@@ -101,7 +101,7 @@ function messagesWanted(look: DialLook): ReadonlyMap<CarrierKind, number> {
   const other = carriers.find(({ kind, hasFailed, live }) => {
     return kind !== "relay" && kind !== message && !hasFailed && live.spare + live.bulk + live.message > 0;
   });
-  if (all < LOSSY_MESSAGES || other === undefined) return new Map([[message, all]]);
+  if (all === 1 || other === undefined) return new Map([[message, all]]);
   return new Map([
     [message, all - 1],
     [other.kind, 1],

@@ -363,7 +363,8 @@ export class SessionLink implements PeerLink, ConnectionOwner {
     const [way] = messageWays(this.connections);
     const recentRttMs = way?.recentRttMs() ?? null;
     const baseRttMs = way?.rtt.baseMs() ?? null;
-    this.#governor = govern(this.#governor, { nowMs, recentRttMs, baseRttMs, isWindowUsed });
+    const isMessaging = nowMs - this.#messagedAtMs < MESSAGE_BUSY_MS;
+    this.#governor = govern(this.#governor, { nowMs, recentRttMs, baseRttMs, isMessaging, isWindowUsed });
   }
 
   #lookAtCut(nowMs: number): void {
