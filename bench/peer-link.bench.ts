@@ -2,11 +2,12 @@
  * Links between nodes beside what everybody has, on the same path in the same run: one plain TCP connection, and `curl` over TLS. Bulk, small
  * messages idle and under bulk, what a cut costs, and what memory 5 GB to a slow reader takes. Needs the network lab (root on Linux).
  *
- *   npm run bench -- peer-link [--smoke] [--seconds 8] [--only "40 ms"]
+ *   npm run bench -- peer-link [--smoke] [--seconds 6] [--only "40 ms"]
  */
 import { parseArgs } from "node:util";
 import type { Congestion } from "../test/netlab/lab-plan.ts";
 import { netlabAbsent } from "../test/netlab/netlab.ts";
+import { startCarrierLab } from "../test/support/carrier-lab.ts";
 import { type Bar, openBench } from "./lib/bench-run.ts";
 import { type Baseline, measureIn } from "./lib/netlab-baseline.ts";
 import { SCENARIOS, type Scenario, startPathLab } from "./lib/netlab-scenarios.ts";
@@ -24,11 +25,12 @@ const MESSAGE_ROUND_TRIPS_MAX = 3;
 const SHARE_OF_CURL_MIN = 0.5;
 const MEMORY_MB_MAX = 150;
 const CUT_MS_MAX = 2_000;
+const MIB = 1024 * 1024;
 const SLOW_BYTES_PER_S = asked.smoke ? 20e6 : 125e6;
 const SLOW_SECONDS = asked.smoke ? 1 : 40;
 
 const bench = openBench("peer-link");
-const seconds = Number(asked.seconds ?? (asked.smoke ? 1 : 8));
+const seconds = Number(asked.seconds ?? (asked.smoke ? 1 : 6));
 
 interface Row {
   readonly scenario: Scenario;
@@ -55,6 +57,7 @@ async function measure(): Promise<void> {
     measurePeerLink(lab, { seconds: 6, isBulk: true, isEchoing: false, isCut: true }),
   );
   bench.say(`a cut of every connection cost ${cut.cutCostMs} ms`);
+  const carrierCuts = asked.smoke ? null : await cutCarriers();
   const slow = await inLab("LAN", (lab) =>
     measurePeerLink(lab, { seconds: SLOW_SECONDS, isBulk: true, isEchoing: false, slowBytesPerS: SLOW_BYTES_PER_S }),
   );
@@ -72,11 +75,56 @@ async function measure(): Promise<void> {
         wanted: "at-most",
         limit: CUT_MS_MAX,
       },
+      ...(carrierCuts === null ? [] : cutBars(carrierCuts)),
       { name: "MB over base, slow reader", value: Math.round(grown.readerMb), wanted: "at-most", limit: MEMORY_MB_MAX },
       { name: "MB over base, its server", value: Math.round(grown.serverMb), wanted: "at-most", limit: MEMORY_MB_MAX },
     ],
-    measured: { seconds, rows: rows.map(({ scenario, ...rest }) => ({ scenario: scenario.name, ...rest })), cut, slow },
+    measured: {
+      seconds,
+      rows: rows.map(({ scenario, ...rest }) => ({ scenario: scenario.name, ...rest })),
+      cut,
+      carrierCuts,
+      slow,
+    },
   });
+}
+
+interface CarrierCuts {
+  /** What carried the messages at each mark. */
+  readonly carriers: readonly (string | null)[];
+  /** The longest time without a byte after TCP fell silent, and after UDP did too. */
+  readonly pausesMs: readonly number[];
+}
+
+/** Over all three carriers: TCP falls silent between the nodes, then UDP. Bytes are compared by the one who fetches. */
+async function cutCarriers(): Promise<CarrierCuts> {
+  await using lab = await startCarrierLab({ delayMs: 20, rateMbit: 100, lossShare: 0.01 }, "cubic");
+  const carriers: (string | null)[] = [];
+  const mark = (bytes: number, next: () => Promise<void>) => ({
+    bytes,
+    onMark: async (carrier: string | null) => {
+      carriers.push(carrier);
+      await next();
+    },
+  });
+  const fetched = await lab.fetch(18 * MIB, [
+    mark(6 * MIB, () => lab.drop("tcp")),
+    mark(14 * MIB, () => lab.drop("udp")),
+    mark(17 * MIB, async () => undefined),
+  ]);
+  if (!fetched.ok) throw new Error(`the fetch over cut carriers failed: ${fetched.why}`);
+  const pausesMs = (fetched.pausesMs ?? []).slice(0, 2);
+  bench.say(`TCP silent, then UDP: nothing came for ${pausesMs.join(" and ")} ms, on ${carriers.join(", ")}`);
+  return { carriers, pausesMs };
+}
+
+function cutBars({ pausesMs }: CarrierCuts): readonly Bar[] {
+  return ["TCP", "UDP as well"].map((what, index) => ({
+    name: `ms without a byte when ${what} fell silent`,
+    value: pausesMs[index] ?? 0,
+    wanted: "at-most",
+    limit: CUT_MS_MAX,
+  }));
 }
 
 function chosen(): readonly Scenario[] {

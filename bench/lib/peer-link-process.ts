@@ -1,24 +1,34 @@
 /**
  * One end of a link between nodes, for benches over the network lab.
  *
- *     peer-link-process.ts serve '{"congestion": "cubic"}'   serves bytes and echoes messages; prints its key and port
- *     peer-link-process.ts ask '{"address": ...}'            measures, and prints the result as its last line
+ *     peer-link-process.ts serve '{"address": ...}'   serves bytes and echoes messages; prints its key and port
+ *     peer-link-process.ts ask '{"address": ...}'     measures, and prints the result as its last line
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { SystemClock } from "../../src/adapters/clock-system/system-clock.ts";
 import { SystemRandom } from "../../src/adapters/clock-system/system-random.ts";
 import { NodeCrypto } from "../../src/adapters/crypto-node/node-crypto.ts";
 import { openTcpCarrier } from "../../src/adapters/peer-tcp/tcp-carrier.ts";
+import { startBootstrapNodes } from "../../src/adapters/peer-udp/bootstrap.ts";
+import { openUdpCarrier } from "../../src/adapters/peer-udp/udp-carrier.ts";
 import { openPeerNetwork } from "../../src/agent/peering/peer-network.ts";
 import { nodeId } from "../../src/domain/ids.ts";
+import type { HostPort } from "../../src/domain/peer.ts";
 import { refuse } from "../../src/domain/refusal.ts";
 import { toHex } from "../../src/market/hex.ts";
+import type { KeyPair } from "../../src/ports/crypto.ts";
 import type { Log } from "../../src/ports/log.ts";
-import type { PeerConnection } from "../../src/ports/peer-carrier.ts";
+import type { PeerCarrier, PeerConnection } from "../../src/ports/peer-carrier.ts";
 import type { PeerLink, PeerServer } from "../../src/ports/peer-link.ts";
-import { type PeerLinkQuestion, peerLinkQuestionSchema } from "./peer-link-run.ts";
+import {
+  type PeerLinkQuestion,
+  type PeerLinkServer,
+  peerLinkQuestionSchema,
+  peerLinkServerSchema,
+} from "./peer-link-run.ts";
 import { spreadOf } from "./quantiles.ts";
 
+const BOOTSTRAP_PORT = 8_420;
 const PIECE_BYTES = 1024 * 1024;
 const ECHO_BYTES = 8 * 1024;
 const ECHOES_WARM = 3;
@@ -43,34 +53,53 @@ const silent: Log = {
 };
 
 const [role, question] = process.argv.slice(2);
-if (role === "serve") await serve();
+if (role === "serve") await serve(peerLinkServerSchema.parse(JSON.parse(question ?? "")));
 else {
   console.log(JSON.stringify(await measure(peerLinkQuestionSchema.parse(JSON.parse(question ?? "")))));
   process.exit(0);
 }
 
-async function openNetwork() {
+async function openNetwork({
+  keyPair,
+  bootstrap,
+}: {
+  readonly keyPair: KeyPair;
+  readonly bootstrap: readonly HostPort[];
+}) {
   const crypto = new NodeCrypto();
-  const keyPair = crypto.generateKeyPair();
-  const carrier = await openTcpCarrier({ keyPair, host: "0.0.0.0", port: 0 });
+  const tcp = await openTcpCarrier({ keyPair, host: "0.0.0.0", port: 0 });
+  const udp =
+    bootstrap.length === 0 ? null : await openUdpCarrier({ keyPair, bootstrap, port: tcp.port, bindHost: "0.0.0.0" });
+  await udp?.listening;
   // What a carrier that is cut does to a link: every connection ends at once, at both ends.
   const open = new Set<PeerConnection>();
   const cut = () => {
     for (const connection of open) connection.destroy();
     open.clear();
   };
-  const dial = carrier.dial.bind(carrier);
-  carrier.dial = async (target, signal) => {
-    const connection = await dial(target, signal);
-    open.add(connection);
-    return connection;
-  };
-  const ports = { clock: new SystemClock(), random: new SystemRandom(), crypto, log: silent, carriers: [carrier] };
-  return { network: openPeerNetwork(ports), carrier, keyHex: toHex(keyPair.publicKey), cut };
+  const carriers: readonly PeerCarrier[] = udp === null ? [tcp] : [tcp, udp];
+  for (const carrier of carriers) {
+    const dial = carrier.dial.bind(carrier);
+    carrier.dial = async (target, signal) => {
+      const connection = await dial(target, signal);
+      open.add(connection);
+      return connection;
+    };
+  }
+  const ports = { clock: new SystemClock(), random: new SystemRandom(), crypto, log: silent, carriers };
+  return { network: openPeerNetwork(ports), tcp, cut };
 }
 
-async function serve(): Promise<void> {
-  const { network, carrier, keyHex } = await openNetwork();
+/** The server of the bytes runs the bootstrap nodes as well, as a coordinator would. */
+async function serve({ address, hasUdp }: PeerLinkServer): Promise<void> {
+  const crypto = new NodeCrypto();
+  const [keyPair, clientPair] = [crypto.generateKeyPair(), crypto.generateKeyPair()];
+  const nodes = hasUdp
+    ? await startBootstrapNodes({ publicHost: address, firstPort: BOOTSTRAP_PORT, bindHost: "0.0.0.0" })
+    : null;
+  for (const { publicKey } of [keyPair, clientPair]) nodes?.admit(toHex(publicKey));
+  const bootstrap = nodes?.addresses ?? [];
+  const { network, tcp } = await openNetwork({ keyPair, bootstrap });
   const piece = Buffer.alloc(PIECE_BYTES, 7);
   network.serve({
     admit: (credential) =>
@@ -86,11 +115,14 @@ async function serve(): Promise<void> {
     }),
     onMessage: (message, link) => void link.send(message),
   });
-  console.log(JSON.stringify({ port: carrier.port, keyHex }));
+  const ready = { port: tcp.port, keyHex: toHex(keyPair.publicKey), clientSeedHex: toHex(clientPair.seed), bootstrap };
+  console.log(JSON.stringify(ready));
 }
 
 async function measure(asked: PeerLinkQuestion): Promise<unknown> {
-  const { network, cut } = await openNetwork();
+  const { bootstrap } = asked;
+  const keyPair = new NodeCrypto().keyPairFrom(Buffer.from(asked.clientSeedHex, "hex"));
+  const { network, cut } = await openNetwork({ keyPair, bootstrap });
   let onEcho: () => void = () => undefined;
   const nobody: PeerServer = {
     admit: () => refuse("invalid-key", "this end only asks"),
@@ -98,7 +130,7 @@ async function measure(asked: PeerLinkQuestion): Promise<unknown> {
     onMessage: () => onEcho(),
   };
   network.serve(nobody);
-  const endpoints = { tcp: [{ host: asked.address, port: asked.port }], hasUdp: false };
+  const endpoints = { tcp: [{ host: asked.address, port: asked.port }], hasUdp: bootstrap.length > 0 };
   const startMs = performance.now();
   const link = await network.connect(
     { nodeId: NODE, publicKeyHex: asked.keyHex, endpoints },

@@ -10,10 +10,16 @@ const PROGRAM = fileURLToPath(new URL("peer-link-process.ts", import.meta.url));
 const RSS_LOOK_MS = 250;
 const BYTES_PER_PAGE = 4_096;
 
+const hostPortSchema = z.object({ host: z.string(), port: z.number() });
+export const peerLinkServerSchema = z.strictObject({ address: z.ipv4(), hasUdp: z.boolean() });
+export type PeerLinkServer = z.infer<typeof peerLinkServerSchema>;
+
 export const peerLinkQuestionSchema = z.strictObject({
   address: z.ipv4(),
   port: z.number(),
   keyHex: z.string(),
+  clientSeedHex: z.string(),
+  bootstrap: z.array(hostPortSchema),
   seconds: z.number().positive(),
   isBulk: z.boolean(),
   isEchoing: z.boolean(),
@@ -24,7 +30,12 @@ export const peerLinkQuestionSchema = z.strictObject({
 });
 export type PeerLinkQuestion = z.infer<typeof peerLinkQuestionSchema>;
 
-const readySchema = z.object({ port: z.number(), keyHex: z.string() });
+const readySchema = z.object({
+  port: z.number(),
+  keyHex: z.string(),
+  clientSeedHex: z.string(),
+  bootstrap: z.array(hostPortSchema),
+});
 const spreadSchema = z.object({
   count: z.number(),
   min: z.number(),
@@ -50,12 +61,17 @@ export type PeerLinkMeasured = z.infer<typeof measuredSchema>;
 
 export async function measurePeerLink(
   lab: PathLab,
-  asked: Omit<PeerLinkQuestion, "address" | "port" | "keyHex">,
+  asked: Omit<PeerLinkQuestion, "address" | keyof z.infer<typeof readySchema>>,
+  { hasUdp }: { readonly hasUdp: boolean } = { hasUdp: true },
 ): Promise<PeerLinkMeasured> {
-  const server = await startServer({ host: lab.server, file: PROGRAM, args: ["serve"] });
+  const { address } = lab.server;
+  const server = await startServer({
+    host: lab.server,
+    file: PROGRAM,
+    args: ["serve", JSON.stringify({ address, hasUdp })],
+  });
   try {
-    const { port, keyHex } = readySchema.parse(server.ready);
-    const question: PeerLinkQuestion = { address: lab.server.address, port, keyHex, ...asked };
+    const question: PeerLinkQuestion = { address, ...readySchema.parse(server.ready), ...asked };
     const serverRssBaseMb = residentMb(server.pid);
     let serverRssMb = serverRssBaseMb;
     const timer = setInterval(() => {
