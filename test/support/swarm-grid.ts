@@ -252,6 +252,13 @@ export class SwarmGrid {
       },
       onMessage: () => undefined,
     });
+    this.#ends.push(() => network.close());
+    return { nodeId: await this.claimant(model, { keyPair, tcp }), asked: () => asked };
+  }
+
+  /** Joins in the name of a key, and tells that it has the whole model there. */
+  async claimant(model: SwarmModel, { keyPair, tcp }: { keyPair: KeyPair; tcp: TcpCarrier }): Promise<NodeId> {
+    const { clock, random, crypto, log } = this;
     const { token } = await this.registry.issueJoinToken({ usesMax: 1, ttlMs: 60_000 });
     const online = Promise.withResolvers<void>();
     const membership = new AgentMembership(
@@ -287,11 +294,8 @@ export class SwarmGrid {
     );
     membership.start();
     await online.promise;
-    this.#ends.push(async () => {
-      await membership.stop({ drainMs: 0 });
-      await network.close();
-    });
-    return { nodeId: membership.nodeId, asked: () => asked };
+    this.#ends.push(() => membership.stop({ drainMs: 0 }));
+    return membership.nodeId;
   }
 
   /** Resolves when the coordinator has heard that the node has so much of the model: it is told twice a second. */

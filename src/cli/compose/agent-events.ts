@@ -41,6 +41,19 @@ export type AgentEvent =
       /** Of what came so far, from the coordinator; 0 to 1. */
       readonly sourceShare: number;
     }
+  /** What was waited for is here. Bytes that lay here before do not count. */
+  | {
+      readonly event: "fetched";
+      readonly weightsSha256: string;
+      readonly label: string;
+      readonly bytes: number;
+      readonly tookMs: number;
+      /** Of the bytes, from other nodes; 0 to 1. */
+      readonly peerShare: number;
+      readonly nodes: number;
+      /** To other nodes since the agent started, of all models. */
+      readonly uploadedBytes: number;
+    }
   | { readonly event: "serving"; readonly replicaId: string; readonly slots: number; readonly contextTokens: number }
   | { readonly event: "replica-failed"; readonly replicaId: string; readonly cause: string }
   | { readonly event: "unloaded"; readonly replicaId: string }
@@ -50,7 +63,7 @@ export type AgentEvent =
 
 /** Whether a person should find it still on the screen when the progress line is gone. */
 export function isLasting({ event }: AgentEvent): boolean {
-  return event === "engine-fallback" || event === "engine" || event === "note";
+  return event === "engine-fallback" || event === "engine" || event === "note" || event === "fetched";
 }
 
 /** A line for people; null for what they need not see. */
@@ -79,6 +92,12 @@ export function describeAgentEvent(event: AgentEvent): string | null {
       const from = event.peers === 1 ? "1 node" : `${event.peers} nodes`;
       const source = `${Math.round(event.sourceShare * 100)} %`;
       return `fetching ${event.label}: ${share} % ${formatBytes(event.bytesPerSecond)}/s from ${from} (source ${source})`;
+    }
+    case "fetched": {
+      const what = `${event.label}: ${formatBytes(event.bytes)} in ${formatDuration(event.tookMs)}`;
+      const nodes = event.nodes === 1 ? "1 node" : `${event.nodes} nodes`;
+      if (event.nodes === 0) return `${what}, all from the coordinator`;
+      return `${what}, ${Math.floor(event.peerShare * 100)} % from ${nodes}`;
     }
     case "serving":
       return `serving replica ${event.replicaId}: ${event.slots} sequences of ${event.contextTokens} tokens`;

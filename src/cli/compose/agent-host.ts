@@ -24,7 +24,7 @@ import { takeAgentHome } from "../home/take-home.ts";
 import { keptTransferSettings, limitsOf, type TransferFlags } from "../home/transfer-settings.ts";
 import { packageVersion } from "../version.ts";
 import type { AgentEvent } from "./agent-events.ts";
-import { FetchWatch } from "./fetch-watch.ts";
+import { FetchWatch, tellFetched } from "./fetch-watch.ts";
 import { measureMachine } from "./measure-machine.ts";
 import { openPeerWays, type PeerWaysOptions } from "./peer-ways.ts";
 import { ReplicaWatch } from "./replica-watch.ts";
@@ -102,7 +102,6 @@ export async function startAgentHost(options: AgentHostOptions): Promise<AgentHo
   };
   try {
     const crypto = new NodeCrypto();
-    const limits = limitsOf(keptTransferSettings(home, options.transfers));
     const keyPair = await keptNodeIdentity(home.path, crypto);
     const threads = options.threads ?? defaultThreads();
     onEvent({ event: "measuring" });
@@ -117,9 +116,10 @@ export async function startAgentHost(options: AgentHostOptions): Promise<AgentHo
     const source = new HttpWeightsSource({ target });
     undo.push(() => source.close());
     const store = new DiskChunkStore({ folder: home.at("weights") });
+    const { upload: uploadLimits, download: downloadLimits } = limitsOf(keptTransferSettings(home, options.transfers));
     const weights = new WeightsSwarm(
       { ...ports, store, source, network: ways?.network ?? null },
-      { keyPair, uploadLimits: limits.upload, downloadLimits: limits.download },
+      { keyPair, uploadLimits, downloadLimits, onFetched: (fetched) => tellFetched(fetched, onEvent) },
     );
     undo.push(() => weights.close());
     const { relay = null, news = null } = ways ?? {};

@@ -1,5 +1,5 @@
 /** Tells an owner how far fetching is: how fast, and from whom. */
-import type { TransferView } from "../../agent/cache/swarm/weights-swarm.ts";
+import type { FetchedView, TransferView } from "../../agent/cache/swarm/weights-swarm.ts";
 import type { AgentEvent } from "./agent-events.ts";
 
 /** As often as an eye reads a rate. */
@@ -53,4 +53,13 @@ export class FetchWatch {
       sourceShare: Math.round(sourceShare * 1_000) / 1_000,
     });
   }
+}
+
+/** Nothing when all lay here already. */
+export function tellFetched(fetched: FetchedView, onEvent: (event: AgentEvent) => void): void {
+  const { weightsSha256, label, peerBytes, sourceBytes, nodes, tookMs, uploadedBytes } = fetched;
+  const bytes = peerBytes + sourceBytes;
+  if (bytes === 0) return;
+  const peerShare = Math.round((peerBytes / bytes) * 1_000) / 1_000;
+  onEvent({ event: "fetched", weightsSha256, label, bytes, tookMs, peerShare, nodes, uploadedBytes });
 }

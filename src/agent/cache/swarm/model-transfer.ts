@@ -65,6 +65,8 @@ interface Waiter extends TransferWant {
 export interface TransferCounts {
   readonly peerBytes: number;
   readonly sourceBytes: number;
+  /** Nodes that brought something since it last began. */
+  readonly nodes: number;
 }
 
 export class ModelTransfer {
@@ -86,6 +88,7 @@ export class ModelTransfer {
   #movedBytes = 0;
   #peerBytes = 0;
   #sourceBytes = 0;
+  readonly #suppliers = new Set<Supplier>();
 
   constructor(model: OpenModel, ports: SwarmPorts, duties: TransferDuties) {
     this.model = model;
@@ -125,7 +128,7 @@ export class ModelTransfer {
 
   /** Verified and kept since it began, by where they came from. */
   get counts(): TransferCounts {
-    return { peerBytes: this.#peerBytes, sourceBytes: this.#sourceBytes };
+    return { peerBytes: this.#peerBytes, sourceBytes: this.#sourceBytes, nodes: this.#suppliers.size };
   }
 
   get movedBytes(): number {
@@ -213,6 +216,7 @@ export class ModelTransfer {
   async #lock(): Promise<void> {
     const { stored, weightsSha256 } = this.model;
     this.#state = "locking";
+    this.#suppliers.clear();
     try {
       await this.#unlocked;
       while (this.isBusy) {
@@ -316,7 +320,10 @@ export class ModelTransfer {
     if (outcome === "bad") return outcome;
     for (const other of this.#next.done(chunk, from)) if (other !== "source") this.#peers.cancel(chunk, other);
     if (from === "source") this.#sourceBytes += bytes.length;
-    else this.#peerBytes += bytes.length;
+    else {
+      this.#peerBytes += bytes.length;
+      this.#suppliers.add(from);
+    }
     this.#duties.onKept();
     for (const waiter of [...this.#waiters]) {
       if (!waiter.need.has(chunk)) continue;

@@ -27,7 +27,7 @@ const SLICE_BYTES_MIN = 320 * 1024;
 const SLICE_BYTES_MAX = 4 * 1024 * 1024;
 const LONG_WAIT_SHARE = 1 / 2;
 const SHORT_WAIT_SHARE = 1 / 8;
-/** The least of so many waits for a first byte is the way; what is above, a busy machine. */
+/** The least of so many waits for a first byte is the way; what is above, a busy machine or the opening of a connection. */
 const WAITS_KEPT = 16;
 /** Held at once, those on their way included: a slow node keeps few chunks from the others, and a fast one never waits for an answer. */
 const CLAIM_CHUNKS = 32;
@@ -179,7 +179,7 @@ export class SourceFlights {
   }
 
   get #isFar(): boolean {
-    return this.#waitsMs.length > 0 && Math.min(...this.#waitsMs) >= FAR_RTT_MS;
+    return this.#waitsMs.length === WAITS_KEPT && Math.min(...this.#waitsMs) >= FAR_RTT_MS;
   }
 
   /** Never rejects. */

@@ -48,6 +48,22 @@ export interface WeightsSwarmOptions {
   /** Asked for again and again: quiet hours follow the owner's clock. */
   readonly uploadLimits?: () => TransferLimits;
   readonly downloadLimits?: () => TransferLimits;
+  /** What somebody waited for is here. */
+  readonly onFetched?: (fetched: FetchedView) => void;
+}
+
+/** What was fetched for one who waited, and from whom; what lay here before does not count. */
+export interface FetchedView {
+  readonly weightsSha256: Sha256Hex;
+  readonly label: string;
+  readonly isIdle: boolean;
+  readonly peerBytes: number;
+  readonly sourceBytes: number;
+  /** That brought some of it. */
+  readonly nodes: number;
+  readonly tookMs: number;
+  /** To other nodes since the start, of all models. */
+  readonly uploadedBytes: number;
 }
 
 /** What is told of a transfer while it runs. */
@@ -86,12 +102,14 @@ export class WeightsSwarm implements WeightsCache, PeerHandler {
   readonly #upload: Throttle;
   readonly #shared: SwarmPorts;
   readonly #transfers = new Map<string, RunningTransfer>();
+  readonly #onFetched: (fetched: FetchedView) => void;
   #isYielding = false;
   #restored: Promise<void> | null = null;
 
   constructor(ports: WeightsSwarmPorts, options: WeightsSwarmOptions) {
     const { clock, random, log, crypto, network, source, store } = ports;
     this.#ports = ports;
+    this.#onFetched = options.onFetched ?? (() => undefined);
     this.#line = new CoordinatorLine(clock);
     const line = this.#line;
     this.#models = new OpenModels(store);
@@ -303,15 +321,31 @@ export class WeightsSwarm implements WeightsCache, PeerHandler {
     }
     const running = this.#running(model, want);
     running.neededBytes = bytesOfChunks(model.content.manifest, need);
+    const { clock, log } = this.#ports;
+    const [before, startedMs, isIdle] = [running.transfer.counts, clock.monoMs(), want.isIdle ?? false];
     await running.transfer.want({
       need,
-      isIdle: want.isIdle ?? false,
+      isIdle,
       signal,
       onProgress: (doneBytes) => {
         running.doneBytes = doneBytes;
         onProgress(doneBytes);
       },
     });
+    const { counts } = running.transfer;
+    const { label } = running;
+    const fetched: FetchedView = {
+      weightsSha256: want.weightsSha256,
+      label,
+      isIdle,
+      peerBytes: counts.peerBytes - before.peerBytes,
+      sourceBytes: counts.sourceBytes - before.sourceBytes,
+      nodes: counts.nodes,
+      tookMs: Math.round(clock.monoMs() - startedMs),
+      uploadedBytes: this.uploadedBytes,
+    };
+    log.info({ ...fetched }, "weights fetched");
+    this.#onFetched(fetched);
   }
 
   #running(model: OpenModel, { label }: WeightsWant): RunningTransfer {
