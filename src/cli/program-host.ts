@@ -128,6 +128,10 @@ function addJoin(program: Command): void {
       "keep at most this much of models' files, e.g. 50GiB (default: what the disk takes)",
     )
     .option(
+      "--weights-folder <dir>",
+      "keep models' files there; several agents of this machine may share it (default: in the home)",
+    )
+    .option(
       "--peer-port <port>",
       "TCP port for other nodes (default: a free one)",
       wholeNumber({ min: 1, max: 65_535 }),

@@ -40,6 +40,7 @@ export async function runAgentChild(): Promise<void> {
       priceMicroUsdPerHour: order.priceMicroUsdPerHour,
       memoryBytesMax: null,
       weightsBytesMax: null,
+      weightsFolder: null,
       transfers: order.transfers,
       peers: order.peers,
       threads: order.threads,

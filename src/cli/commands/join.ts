@@ -3,6 +3,7 @@
  * the grid has let this node in, so that later `fallow join` alone is enough. A refusal for good ends with exit code 4.
  */
 
+import { resolve } from "node:path";
 import { createPinoLog, type LogLevel } from "../../adapters/log-pino/pino-log.ts";
 import { isLoopback } from "../../adapters/tls-identity/loopback.ts";
 import { connectPinned } from "../../adapters/tls-identity/pinned-connect.ts";
@@ -32,6 +33,7 @@ export interface JoinOptions {
   readonly pricePerHour?: number;
   readonly maxMemory?: string;
   readonly maxWeights?: string;
+  readonly weightsFolder?: string;
   readonly uploadMbit?: number | "none";
   readonly downloadMbit?: number | "none";
   readonly quietHours?: string;
@@ -82,6 +84,7 @@ export async function runJoin(code: string | null, options: JoinOptions): Promis
       priceMicroUsdPerHour: options.pricePerHour ?? null,
       memoryBytesMax,
       weightsBytesMax,
+      weightsFolder: options.weightsFolder === undefined ? null : resolve(options.weightsFolder),
       transfers: transferFlagsOf(options),
       peers: options.peers ? peersOf(options, target) : null,
       threads: options.threads ?? null,

@@ -53,6 +53,8 @@ export interface AgentHostOptions {
   readonly memoryBytesMax: number | null;
   /** Of all files of weights together; null: what the disk takes. */
   readonly weightsBytesMax: number | null;
+  /** Where they lie, for several agents of this machine to share; null: in its own home. */
+  readonly weightsFolder: string | null;
   /** How much of its line the owner lends; what is given is kept in the home. */
   readonly transfers: TransferFlags;
   /** How other nodes reach this one; null keeps it apart from them. */
@@ -115,7 +117,7 @@ export async function startAgentHost(options: AgentHostOptions): Promise<AgentHo
     undo.push(() => ways?.close());
     const source = new HttpWeightsSource({ target });
     undo.push(() => source.close());
-    const store = new DiskChunkStore({ folder: home.at("weights") });
+    const store = new DiskChunkStore({ folder: options.weightsFolder ?? home.at("weights") });
     const { upload: uploadLimits, download: downloadLimits } = limitsOf(keptTransferSettings(home, options.transfers));
     const weights = new WeightsSwarm(
       { ...ports, store, source, network: ways?.network ?? null },
