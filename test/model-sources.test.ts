@@ -194,6 +194,21 @@ describe("bytes", () => {
     await expect(fetched(source)).rejects.toMatchObject({ code: "model-source-unreachable" });
   });
 
+  test("a name without an address is said to be one, each try is told, and it is given up", async () => {
+    const nowhere = Object.assign(new Error("getaddrinfo ENOTFOUND"), { code: "ENOTFOUND" });
+    const lost = sources({}, () => Promise.reject(nowhere));
+    const waits: string[] = [];
+    const looking = { isFirst: true, onWait: (why: string) => void waits.push(why) };
+    await expect(lost.resolve("https://no-such-host.example/m.gguf", signal(), looking)).rejects.toMatchObject({
+      code: "model-source-unreachable",
+      message: expect.stringMatching(
+        /^no address is known for the name no-such-host\.example \(ENOTFOUND\).*given up after \d tries$/,
+      ),
+    });
+    expect(waits.length).toBeGreaterThan(0);
+    for (const why of waits) expect(why).toMatch(/ENOTFOUND.*trying again in \d+ s/);
+  });
+
   test.each([
     ["silence", { kind: "hold", afterBytes: 1_000 }],
     ["a drip", { kind: "drip" }],

@@ -68,7 +68,7 @@ function plainLines(): ProgressLine {
   const said = new Set<string>();
   return {
     step: (text) => {
-      const words = text.replace(/\s*\d[\d.,]*\s*(%|s\b).*$/, "");
+      const words = text.replace(/(?: in)?\s*\d[\d.,]*\s*(%|s\b).*$/, "");
       if (!said.has(words)) process.stderr.write(`fallow: ${plain(words)}\n`);
       said.add(words);
     },

@@ -7,7 +7,14 @@ export interface ModelSources {
    * Rejects with a `FallowError`: `model-source-invalid` (the reference), `model-source-unreachable`, `model-source-refused`
    * (status; what token or licence would help), `model-source-unsafe` (redirect to another host, private address, path outside).
    */
-  resolve(reference: string, signal: AbortSignal): Promise<ResolvedSource>;
+  resolve(reference: string, signal: AbortSignal, looking?: Looking): Promise<ResolvedSource>;
+}
+
+export interface Looking {
+  /** Somebody waits for the answer and nothing came yet: what cannot be reached is given up sooner. */
+  readonly isFirst?: boolean;
+  /** It does not answer, and is tried again; a sentence for people. */
+  onWait?(why: string): void;
 }
 
 export interface ResolvedSource {

@@ -9,7 +9,7 @@ import type { ResolvedSource } from "../../ports/model-source.ts";
 import { addressKind } from "./address-rules.ts";
 import { type Followed, follow, type Route, refused } from "./follow.ts";
 import { namesOfSet, splitNameOf, suggestedIdOf } from "./gguf-names.ts";
-import { PassingFault, type Patience, Tries } from "./passing-fault.ts";
+import { type Look, PassingFault, type Patience, Tries } from "./passing-fault.ts";
 import type { ModelReference } from "./reference.ts";
 import { changed, checkMagic, RemoteFile } from "./remote-file.ts";
 import { describeUrl, type SafeHttp, unsafe } from "./safe-http.ts";
@@ -33,13 +33,13 @@ export class HttpsSource {
     this.#options = options;
   }
 
-  async resolve({ url, sha256 }: HttpsReference, signal: AbortSignal): Promise<ResolvedSource> {
+  async resolve({ url, sha256 }: HttpsReference, look: Look): Promise<ResolvedSource> {
     const urls = urlsOfSet(url);
     if (sha256.length > 0 && sha256.length !== urls.length) {
       throw invalid(`${describeUrl(url)} has ${urls.length} files, and #sha256= names ${sha256.length} digests`);
     }
     const files: RemoteFile[] = [];
-    for (const [at, one] of urls.entries()) files.push(await this.#file(one, sha256[at] ?? null, signal));
+    for (const [at, one] of urls.entries()) files.push(await this.#file(one, sha256[at] ?? null, look));
     const [first] = urls;
     const digests = sha256.length === 0 ? "" : `#sha256=${sha256.join(",")}`;
     return {
@@ -53,13 +53,13 @@ export class HttpsSource {
     };
   }
 
-  async #file(url: URL, sha256: string | null, signal: AbortSignal): Promise<RemoteFile> {
+  async #file(url: URL, sha256: string | null, look: Look): Promise<RemoteFile> {
     const { http, patience } = this.#options;
     const route = this.#route(url);
-    const tries = new Tries(patience);
+    const tries = new Tries(look.patience, look.onWait);
     for (;;) {
       try {
-        const facts = await this.#look(url, route, signal);
+        const facts = await this.#look(url, route, look.signal);
         const { fileBytes, version, validator } = facts;
         const name = nameOf(url);
         const check = ({ response }: Followed) => {
@@ -69,7 +69,7 @@ export class HttpsSource {
         };
         return new RemoteFile({ url, name, fileBytes, sha256, version, validator, check }, { http, route, patience });
       } catch (thrown) {
-        await tries.wait(thrown, signal);
+        await tries.wait(thrown, look.signal);
       }
     }
   }

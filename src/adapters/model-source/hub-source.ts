@@ -17,7 +17,7 @@ import type { ResolvedSource } from "../../ports/model-source.ts";
 import { chooseFiles } from "./choose-files.ts";
 import type { Followed, Hop, Route } from "./follow.ts";
 import { baseName, suggestedIdOf } from "./gguf-names.ts";
-import type { Patience } from "./passing-fault.ts";
+import type { Look, Patience } from "./passing-fault.ts";
 import { type JsonAnswer, readJson } from "./read-json.ts";
 import type { ModelReference } from "./reference.ts";
 import { changed, RemoteFile } from "./remote-file.ts";
@@ -61,10 +61,10 @@ export class HubSource {
     this.#options = options;
   }
 
-  async resolve(reference: HubReference, signal: AbortSignal): Promise<ResolvedSource> {
+  async resolve(reference: HubReference, look: Look): Promise<ResolvedSource> {
     const { repo, revision, selector } = reference;
     const route = this.#route(repo);
-    const ask = { http: this.#options.http, route, patience: this.#options.patience, signal };
+    const ask = { http: this.#options.http, route, ...look };
     const asked = this.#address(`api/models/${repo}/revision/${encodeURIComponent(revision ?? "main")}`);
     const { value: facts } = await readJson(asked, repositorySchema, ask);
     const entries = await this.#files(repo, facts.sha, ask);

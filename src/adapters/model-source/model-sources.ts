@@ -1,9 +1,9 @@
 /** The ModelSources port: hands each reference to the kind of source that it names. */
-import type { ModelSources, ResolvedSource } from "../../ports/model-source.ts";
+import type { Looking, ModelSources, ResolvedSource } from "../../ports/model-source.ts";
 import { HttpsSource } from "./https-source.ts";
 import { HubSource } from "./hub-source.ts";
 import { resolveLocal } from "./local-source.ts";
-import { PATIENCE, type Patience } from "./passing-fault.ts";
+import { FIRST_PATIENCE, PATIENCE, type Patience } from "./passing-fault.ts";
 import { parseReference } from "./reference.ts";
 import { type ResolvedAddress, SafeHttp } from "./safe-http.ts";
 import type { SourceSettings } from "./source-settings.ts";
@@ -27,6 +27,8 @@ export class NetModelSources implements ModelSources {
   readonly #endpoint: URL;
   readonly #hub: HubSource;
   readonly #https: HttpsSource;
+  readonly #patience: Patience;
+  readonly #firstPatience: Patience;
 
   constructor(options: NetModelSourcesOptions) {
     const { settings, patience = PATIENCE, silentMsMax = SILENT_MS_MAX, ca, resolveHost } = options;
@@ -37,17 +39,21 @@ export class NetModelSources implements ModelSources {
       ...(resolveHost === undefined ? {} : { resolveHost }),
     });
     this.#endpoint = settings.endpoint;
+    this.#patience = patience;
+    this.#firstPatience = options.patience ?? FIRST_PATIENCE;
     this.#hub = new HubSource({ settings, http, patience });
     this.#https = new HttpsSource({ settings, http, patience });
   }
 
-  async resolve(reference: string, signal: AbortSignal): Promise<ResolvedSource> {
+  async resolve(reference: string, signal: AbortSignal, looking: Looking = {}): Promise<ResolvedSource> {
+    const { isFirst = false, onWait = () => undefined } = looking;
+    const look = { signal, patience: isFirst ? this.#firstPatience : this.#patience, onWait };
     const parsed = parseReference(reference, this.#endpoint);
     switch (parsed.kind) {
       case "hf":
-        return await this.#hub.resolve(parsed, signal);
+        return await this.#hub.resolve(parsed, look);
       case "https":
-        return await this.#https.resolve(parsed, signal);
+        return await this.#https.resolve(parsed, look);
       case "local":
         return await resolveLocal(parsed.path);
     }

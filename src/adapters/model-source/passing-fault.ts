@@ -25,6 +25,16 @@ export const PATIENCE: Patience = {
   retryAfterMsMax: 600_000,
 };
 
+/** While somebody looks on and nothing is there yet: a name with a slip, or a machine without a network, is told within half a minute. */
+export const FIRST_PATIENCE: Patience = { delaysMs: [1_000, 2_000, 4_000, 8_000], retryAfterMsMax: 600_000 };
+
+/** A look at a source before its bytes. */
+export interface Look {
+  readonly signal: AbortSignal;
+  readonly patience: Patience;
+  readonly onWait: (why: string) => void;
+}
+
 /** One run of tries; `passed` begins it anew when something came of it. */
 export class Tries {
   readonly #patience: Patience;

@@ -3,7 +3,7 @@ import type { IncomingMessage } from "node:http";
 import type { z } from "zod";
 import { parseJson } from "../../wire/json-frame.ts";
 import { follow, type Route, refused } from "./follow.ts";
-import { PassingFault, type Patience, Tries } from "./passing-fault.ts";
+import { type Look, PassingFault, Tries } from "./passing-fault.ts";
 import { describeUrl, type SafeHttp } from "./safe-http.ts";
 
 export interface JsonAnswer<T> {
@@ -17,10 +17,10 @@ const JSON_BYTES_MAX = 8 * 1024 * 1024;
 export async function readJson<T>(
   url: URL,
   schema: z.ZodType<T>,
-  options: { http: SafeHttp; route: Route; patience: Patience; signal: AbortSignal },
+  options: Look & { http: SafeHttp; route: Route },
 ): Promise<JsonAnswer<T>> {
   const { http, route, signal } = options;
-  const tries = new Tries(options.patience);
+  const tries = new Tries(options.patience, options.onWait);
   for (;;) {
     try {
       const { response } = await follow(http, { url, headers: { accept: "application/json" }, signal }, route);

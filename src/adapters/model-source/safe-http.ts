@@ -158,8 +158,16 @@ function connectionFault(thrown: unknown, url: URL): Error {
       cause: thrown,
     });
   }
+  if (NO_NAME.test(code)) {
+    return new PassingFault(
+      `no address is known for the name ${url.hostname} (${code}): it is misspelt, or there is no network`,
+    );
+  }
   return new PassingFault(`${url.host} cannot be reached${code === "" ? "" : ` (${code})`}`, { cause: thrown });
 }
+
+/** What a resolver answers that found nothing, or did not answer. */
+const NO_NAME = /^(ENOTFOUND|EAI_AGAIN|ENODATA|ESERVFAIL)$/;
 
 function isExempt(host: string, noProxy: string): boolean {
   return noProxy

@@ -111,7 +111,9 @@ export function bringFailure(error: { code: string; message: string }): CliError
     ? "change what the message names; docs/models.md says how models are named and what they must be"
     : error.code === "disk-full"
       ? "free some space on the grid's disk, then run the same command again: it goes on where it was"
-      : "run the same command again: it goes on where it was";
+      : error.code === "model-source-unreachable"
+        ? "see that the grid's machine reaches it (HTTPS_PROXY names a proxy, HF_ENDPOINT a mirror of the hub) and run the same command again, or add a file that is there: `fallow models add ./model.gguf`"
+        : "run the same command again: it goes on where it was";
   return new CliError(error.message, { exitCode: isRefused ? EXIT.refused : EXIT.failure, code: error.code, fix });
 }
 

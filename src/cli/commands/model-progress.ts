@@ -12,22 +12,50 @@ export interface BytesShown {
   readonly bytesPerSecond: number | null;
 }
 
-const BAR_CELLS = 24;
+const BAR_CELLS_MAX = 24;
+/** A narrower bar tells less than the percentage beside it. */
+const BAR_CELLS_MIN = 6;
+/** Of a file's name there stays enough to know it by. */
+const NAME_CHARS_MIN = 16;
+/** Of a terminal that does not say. */
+const COLUMNS = 80;
 /** An event holds a job or the facts of 512 files. */
 const LINE_BYTES_MAX = 1024 * 1024;
 
-export function progressText(what: string, { doneBytes, totalBytes, bytesPerSecond }: BytesShown): string {
+/** In so many columns: first the bar gives way, then the middle of a name. */
+export function progressText(
+  what: string,
+  { doneBytes, totalBytes, bytesPerSecond }: BytesShown,
+  columns = columnsNow(),
+): string {
   if (totalBytes === null || totalBytes === 0) return what;
   const share = Math.min(1, doneBytes / totalBytes);
-  const cells = Math.floor(share * BAR_CELLS);
-  const bar = `[${"#".repeat(cells)}${".".repeat(BAR_CELLS - cells)}]`;
   const rate = bytesPerSecond === null || bytesPerSecond === 0 ? [] : [`${formatBytes(bytesPerSecond)}/s`];
   const left =
     bytesPerSecond === null || bytesPerSecond === 0 || share === 1
       ? []
       : [`${formatDuration(((totalBytes - doneBytes) * 1_000) / bytesPerSecond)} left`];
   const size = `${formatBytes(doneBytes)} of ${formatBytes(totalBytes)}`;
-  return `${what} ${Math.floor(share * 100)} % ${bar} ${[size, ...rate, ...left].join(", ")}`;
+  const percent = `${Math.floor(share * 100)} %`;
+  const facts = [size, ...rate, ...left].join(", ");
+  const roomChars = columns - 1 - percent.length - facts.length - "  ".length;
+  const cells = Math.min(BAR_CELLS_MAX, roomChars - what.length - "[] ".length);
+  if (cells < BAR_CELLS_MIN) return `${shortened(what, roomChars)} ${percent} ${facts}`;
+  const full = Math.floor(share * cells);
+  return `${what} ${percent} [${"#".repeat(full)}${".".repeat(cells - full)}] ${facts}`;
+}
+
+/** Lines of a log are as long as they are: what is said once there must not change with the figures behind it. */
+function columnsNow(): number {
+  return process.stderr.isTTY === true ? (process.stderr.columns ?? COLUMNS) : Number.POSITIVE_INFINITY;
+}
+
+/** Its verb and the name's end stay: files differ in their last words. */
+function shortened(what: string, chars: number): string {
+  const kept = Math.max(NAME_CHARS_MIN, chars);
+  if (what.length <= kept) return what;
+  const head = Math.floor((kept - 1) / 2);
+  return `${what.slice(0, head)}…${what.slice(what.length - (kept - 1 - head))}`;
 }
 
 /** Reads events until the stream ends; each must fit the schema. Throws what `onEvent` throws. */

@@ -41,7 +41,8 @@ export interface IntakeWatch {
 export async function runIntake(note: JobNote, ports: IntakePorts, watch: IntakeWatch): Promise<Outcome<ModelRecord>> {
   const { terms } = note;
   watch.step("resolving");
-  const source = await ports.sources.resolve(note.resolved?.pinned ?? note.reference, watch.signal);
+  const looking = { isFirst: note.resolved === null, onWait: (why: string) => watch.waiting(why) };
+  const source = await ports.sources.resolve(note.resolved?.pinned ?? note.reference, watch.signal, looking);
   const id = ports.catalogue.checkId(terms.id ?? source.suggestedId);
   if (!id.ok) return id;
   const totalBytes = source.files.reduce((sum, { fileBytes }) => sum + (fileBytes ?? 0), 0);
