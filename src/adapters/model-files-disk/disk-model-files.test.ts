@@ -48,6 +48,45 @@ describe("model files on disk", () => {
     return { path, digest: sha256Hex(createHash("sha256").update(text).digest("hex")) };
   };
 
+  test("digests of several files at once are each their own, with those of their chunks", async () => {
+    const texts = ["a".repeat(70_000), "b".repeat(50_000), ""];
+    const sha256Of = (text: string) => createHash("sha256").update(text).digest("hex");
+    const found = await Promise.all(
+      texts.map(async (text, at) => {
+        const path = join(folder, `${at}.gguf`);
+        writeFileSync(path, text);
+        const file = await files.open(path);
+        const digests = await file.digest({ chunkBytes: 32_768, signal: AbortSignal.timeout(30_000) });
+        await file.close();
+        return [digests.sha256, Buffer.from(digests.chunkDigests).toString("hex")];
+      }),
+    );
+    const chunksOf = (text: string) =>
+      [0, 1, 2].flatMap((at) => text.slice(at * 32_768, (at + 1) * 32_768) || []).map(sha256Of);
+    expect(found).toEqual(texts.map((text) => [sha256Of(text), chunksOf(text).join("")]));
+  });
+
+  test("a digest that is cut ends with the reason, and the same file can be digested again", async () => {
+    const path = join(folder, "large.gguf");
+    writeFileSync(path, "");
+    truncateSync(path, 64 * 1024 * 1024);
+    const file = await files.open(path);
+    const stop = new AbortController();
+    const cut = file.digest({
+      chunkBytes: 1_048_576,
+      signal: stop.signal,
+      onBytes: () => stop.abort(new Error("enough")),
+    });
+    await expect(cut).rejects.toThrow("enough");
+    const again = await file.digest({ chunkBytes: 1_048_576, signal: AbortSignal.timeout(30_000) });
+    expect(again.sha256).toBe(
+      createHash("sha256")
+        .update(Buffer.alloc(64 * 1024 * 1024))
+        .digest("hex"),
+    );
+    await file.close();
+  });
+
   test("an open file tells its size and digest, and reads any part of it", async () => {
     const { path, digest } = written("0123456789");
     const file = await files.open(path);
