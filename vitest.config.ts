@@ -15,6 +15,8 @@ export default defineConfig({
           exclude: ["src/**/*.isolated.test.ts"],
           pool: "forks",
           isolate: false,
+          // No test waits for a time: this only ends one that hangs, also on a busy machine.
+          testTimeout: 60_000,
         },
       },
       {
