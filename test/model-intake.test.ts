@@ -357,7 +357,7 @@ describe("files", () => {
     expect(await grid.desk.fetchAnew({ ...record, manifest })).toMatchObject({ ok: false });
   });
 
-  test("of an older home get their manifest after the start", async () => {
+  test("of an older home get their manifest after the start, and no node is told to load them before", async () => {
     const first = await opened();
     await bring(first, TINY_PATH, { id: "old" });
     for (const name of readdirSync(kept)) if (/\.(manifest|digests)$/.test(name)) rmSync(join(kept, name));
@@ -365,7 +365,9 @@ describe("files", () => {
     const record = await store.models.get(modelId("old"));
     if (record === null) throw new Error("it is registered");
     expect(await second.desk.weights(record)).toBe(null);
+    expect(second.catalogue.get(modelId("old"))).toMatchObject({ isDescribed: false });
     await second.catalogue.describeOlder();
+    expect(second.catalogue.get(modelId("old"))).toMatchObject({ isDescribed: true });
     expect(await second.desk.weights(record)).toMatchObject({ files: [{ name: "old.gguf" }], source: "local" });
   });
 });

@@ -24,6 +24,7 @@ export class CliError extends Error {
 
 /** Fixes for faults that adapters raise; a fault that is not listed is shown with its own message only. */
 const FIXES: Readonly<Record<string, string>> = {
+  "peer-port-unusable": "name a free one with `--peer-port PORT`, or leave it out and a free one is taken",
   "engine-library-missing": "run `npm ci` in the project again, or `fallow doctor` to see what is missing",
   "engine-abi-mismatch": "run `npm ci` so that the engine library has the pinned version",
   "disk-full": "free some space, or choose another folder with --home",

@@ -155,11 +155,13 @@ export class ReplicaBook {
     }
   }
 
-  /** False when the node has no link or the model is gone. */
+  /** False when the node has no link, or the model is gone or cannot be given to nodes yet. */
   load(order: LoadOrder): boolean {
     const { roster, ids, clock, log, models } = this.#ports;
-    const manifest = models.get(order.modelId)?.manifest;
+    const model = models.get(order.modelId);
+    const manifest = model?.manifest;
     if (manifest === undefined || manifest.weightsSha256 !== order.weightsSha256) return false;
+    if (model?.isDescribed === false) return false;
     const { modelId, weightsSha256, fileBytes } = manifest;
     const { nodeId, deviceId, why } = order;
     const { contextTokens, sequencesMax, memoryBytes } = order.size;

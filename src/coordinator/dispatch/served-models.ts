@@ -4,6 +4,8 @@ import type { ModelManifest } from "../../domain/model.ts";
 /** What dispatch needs of the model catalogue. */
 export interface ServedModel {
   readonly manifest: ModelManifest;
+  /** False while nodes cannot be given it: an older version registered it, and its manifest of weights is being made. */
+  readonly isDescribed?: boolean;
   readonly tokenizer: { readonly vocabSize: number; readonly stopTokenIds: readonly number[] };
 }
 

@@ -22,6 +22,8 @@ export interface CatalogueEntry {
   readonly manifest: ModelManifest;
   readonly weightsPath: string;
   readonly tokenizer: Tokenizer;
+  /** False while the manifest is being made that nodes need to load it. */
+  readonly isDescribed: boolean;
 }
 
 /** What an operator decides about a model; the rest is read from its files. */
@@ -138,8 +140,8 @@ export class ModelCatalogue {
   }
 
   /**
-   * Makes the manifests that models of older versions lack. Reads whole files, so nobody waits for it; what cannot be read is logged and
-   * tried again at the next start.
+   * Makes the manifests that models of older versions lack, and until then no node is told to load these. Reads whole files, so nobody waits
+   * for it; what cannot be read is logged and tried again at the next start.
    */
   async describeOlder(): Promise<void> {
     for (const { manifest, weightsPath } of this.#sorted) {
@@ -167,6 +169,11 @@ export class ModelCatalogue {
     if (!made.ok) return log.error({ modelId, reason: made.reason.message }, "model has no manifest");
     await modelFiles.describe(weightsSha256, made.value);
     log.info({ modelId, weightsSha256 }, "manifest of an older model made");
+    for (const entry of this.#sorted) {
+      if (entry.manifest.weightsSha256 !== weightsSha256) continue;
+      this.#entries.set(entry.manifest.modelId, { ...entry, isDescribed: true });
+    }
+    this.#changed();
   }
 
   /** False when there is no such model. Its file is deleted unless another model has the same. */
@@ -245,7 +252,7 @@ export class ModelCatalogue {
       if (open === null) await tokenizer.value.close();
       throw thrown;
     }
-    this.#entries.set(id, { ...record, tokenizer: tokenizer.value });
+    this.#entries.set(id, { ...record, tokenizer: tokenizer.value, isDescribed: true });
     this.#changed();
     log.info({ modelId: id, weightsSha256, fileBytes: record.manifest.fileBytes }, "model registered");
     return ok(record);
@@ -296,8 +303,19 @@ export class ModelCatalogue {
       this.#ports.log.error({ modelId, reason: tokenizer.reason.message }, "model left out");
       return;
     }
-    this.#entries.set(modelId, { ...record, tokenizer: tokenizer.value });
+    const isDescribed = await this.#isDescribed(record.manifest);
+    this.#entries.set(modelId, { ...record, tokenizer: tokenizer.value, isDescribed });
     this.#changed();
+  }
+
+  /** A manifest that cannot be read counts as none. */
+  async #isDescribed({ modelId, weightsSha256 }: ModelManifest): Promise<boolean> {
+    try {
+      return (await this.#ports.modelFiles.content(weightsSha256)) !== null;
+    } catch (thrown) {
+      this.#ports.log.error({ modelId, cause: describeFault(thrown) }, "model's manifest cannot be read");
+      return false;
+    }
   }
 
   /** Once in a grid's life: an operator who removed it does not get it back. */

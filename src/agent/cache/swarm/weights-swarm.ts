@@ -165,6 +165,7 @@ export class WeightsSwarm implements WeightsCache, PeerHandler {
       try {
         const path = await model.stored.path(layers === null ? undefined : need, { signal });
         onProgress(bytesOfChunks(manifest, need));
+        this.#have.changed(weightsSha256); // what lay here before this boot was checked only now
         return path;
       } catch (thrown) {
         const isIncomplete = thrown instanceof FallowError && thrown.code === "weights-incomplete";
