@@ -9,7 +9,7 @@ const ASKED_BYTES_MAX = 1024 * 1024;
 /** From this round trip on a supplier is far. */
 export const FAR_RTT_MS = 20;
 /** One that takes longer drips, and keeps nobody else waiting; what it holds meanwhile is little. */
-const LATE_MS = 2_000;
+const LATE_MS = 1_000;
 /** With more in the queue nothing further is begun. */
 const WAITING_MAX = 4;
 

@@ -13,12 +13,11 @@ import { FAR_RTT_MS } from "./asked-bytes.ts";
 
 export type HolderNews = Extract<PeerOrder, { type: "weights.holders" }>["holders"][number];
 
-/** Asked for at once of one chunk: little of one whose pace is not known, so that many slow ones keep nothing from a fast one. */
-const SLICE_BYTES_START = 64 * 1024;
-const SLICE_BYTES_MIN = 16 * 1024;
+/** Asked for at once of one chunk: less of one whose pace is slow or not known, so that many of them keep little from a fast one. */
+const SLICE_BYTES_MIN = 128 * 1024;
 const SLICE_BYTES_MAX = 256 * 1024;
-/** What it brings in so long. */
-const SLICE_SECONDS = 0.025;
+/** What it brings in so long; each slice costs both ends some work, so that smaller ones would make a busy machine slower still. */
+const SLICE_SECONDS = 0.1;
 const NEWEST_WEIGHT = 0.3;
 
 export class Holder {
@@ -67,7 +66,7 @@ export class Holder {
 
   get sliceBytes(): number {
     if (this.isFar) return Number.POSITIVE_INFINITY;
-    const wanted = this.#bytesPerSecond === null ? SLICE_BYTES_START : this.#bytesPerSecond * SLICE_SECONDS;
+    const wanted = (this.#bytesPerSecond ?? 0) * SLICE_SECONDS;
     return Math.round(Math.min(SLICE_BYTES_MAX, Math.max(SLICE_BYTES_MIN, wanted)));
   }
 

@@ -21,14 +21,18 @@ import type { TransferEnv } from "./transfer-env.ts";
 const READS_MAX = 3;
 /** Chunks that one reads after the other. */
 const CHUNKS_PER_READ = 4;
-/** Bytes of a request; with three of them on their way about one chunk is lost when the agent is killed. */
-const SLICE_BYTES_MIN = 320 * 1024;
+/** Bytes of a request: what its connection brings in this time, so that a slow line leaves nodes nearby their share of what may be asked for. */
+const SLICE_SECONDS = 0.1;
+const SLICE_BYTES_MIN = 128 * 1024;
+/** With three of them on their way about one chunk is lost when the agent is killed. */
+const SLICE_BYTES_NEAR = 320 * 1024;
 /** A far source gets longer requests while the way to it takes more of their time than the bytes do. */
 const SLICE_BYTES_MAX = 4 * 1024 * 1024;
 const LONG_WAIT_SHARE = 1 / 2;
 const SHORT_WAIT_SHARE = 1 / 8;
 /** The least of so many waits for a first byte is the way; what is above, a busy machine or the opening of a connection. */
 const WAITS_KEPT = 16;
+const NEWEST_WEIGHT = 0.3;
 /** Held at once, those on their way included: a slow node keeps few chunks from the others, and a fast one never waits for an answer. */
 const CLAIM_CHUNKS = 32;
 /** With fewer than this in hand more are asked for, so that the line does not stand still meanwhile. */
@@ -57,6 +61,7 @@ export class SourceFlights {
   #reads = 0;
   #badChunks = 0;
   #sliceBytes = SLICE_BYTES_MIN;
+  #paceBytesPerSecond: number | null = null;
   readonly #waitsMs: number[] = [];
   #problem: FallowError | null = null;
   #stopping = new AbortController();
@@ -236,19 +241,26 @@ export class SourceFlights {
       }
       await arriving[done]?.save();
       signal.throwIfAborted();
-      this.#learn(waitMs ?? 0, clock.monoMs() - askedAtMs);
+      this.#learn({ bytes: range.bytes, waitMs: waitMs ?? 0, tookMs: clock.monoMs() - askedAtMs });
       return done;
     } finally {
       over();
     }
   }
 
-  #learn(waitMs: number, tookMs: number): void {
+  #learn({ bytes, waitMs, tookMs }: { bytes: number; waitMs: number; tookMs: number }): void {
+    const [pace, old] = [(bytes * 1_000) / Math.max(1, tookMs), this.#paceBytesPerSecond];
+    this.#paceBytesPerSecond = old === null ? pace : old + NEWEST_WEIGHT * (pace - old);
     this.#waitsMs.push(waitMs);
     if (this.#waitsMs.length > WAITS_KEPT) this.#waitsMs.shift();
-    if (!this.#isFar) this.#sliceBytes = SLICE_BYTES_MIN;
-    else if (waitMs > tookMs * LONG_WAIT_SHARE) this.#sliceBytes = Math.min(SLICE_BYTES_MAX, this.#sliceBytes * 2);
-    else if (waitMs < tookMs * SHORT_WAIT_SHARE) this.#sliceBytes = Math.max(SLICE_BYTES_MIN, this.#sliceBytes / 2);
+    if (!this.#isFar) {
+      const wanted = Math.round(this.#paceBytesPerSecond * SLICE_SECONDS);
+      this.#sliceBytes = Math.min(SLICE_BYTES_NEAR, Math.max(SLICE_BYTES_MIN, wanted));
+      return;
+    }
+    if (waitMs > tookMs * LONG_WAIT_SHARE) this.#sliceBytes *= 2;
+    else if (waitMs < tookMs * SHORT_WAIT_SHARE) this.#sliceBytes = Math.floor(this.#sliceBytes / 2);
+    this.#sliceBytes = Math.min(SLICE_BYTES_MAX, Math.max(SLICE_BYTES_NEAR, this.#sliceBytes));
   }
 
   async #keep(arriving: ArrivingChunk): Promise<void> {
