@@ -101,13 +101,12 @@ describe("a stranger", () => {
 
   test("that opens connections without end is held to a bound", async () => {
     await withDialer(async (dialer) => {
-      const dials: PeerConnection[] = [];
-      for (let index = 0; index < 70; index++) {
-        dials.push(await dialer.dial(targetAt({ host: "127.0.0.1", port: carrier.port }), signal()));
-      }
+      // One that is refused for the rate ends before it is proved, one too many of a peer after that.
+      const target = targetAt({ host: "127.0.0.1", port: carrier.port });
+      for (let index = 0; index < 70; index++) await dialer.dial(target, signal()).catch(() => null);
       await until(() => carrier.refused()["connections-of-peer"] + carrier.refused().rate >= 6);
+      expect(accepted.length).toBeGreaterThan(0);
       expect(accepted.length).toBeLessThanOrEqual(64);
-      expect(dials.length).toBe(70);
     });
   });
 });
