@@ -43,9 +43,21 @@ describe("the number of bulk connections", () => {
     expect(run(40, (count) => count * 1e6, { isConnectionBound: false }).at(-1)?.count).toBe(1);
   });
 
-  test("is all at once on a far way whose loss holds each one down", () => {
+  test("is all soon on a far way whose loss holds each one down", () => {
     const far = { isFar: true, rttMs: 40, lossShare: 0.01 };
     expect(run(2, (count) => count * 350_000, far).at(-1)?.count).toBe(CONNECTIONS_MAX);
+  });
+
+  test("is not all at once on a far way that only begins slowly", () => {
+    const far = { ...NEAR, isFar: true, rttMs: 40, lossShare: 0.01 };
+    const begun = widen(WIDTH_START, { ...far, bytesPerSecond: 300_000 });
+    expect(begun.count).toBe(4);
+    let state = begun;
+    for (let look = 0; look < 40; look++) {
+      state = widen(state, { ...far, bytesPerSecond: 11e6 });
+      expect(state.count).toBeLessThanOrEqual(8);
+    }
+    expect(state.count).toBe(4);
   });
 
   test("stays small on a far way where loss does not hold them down", () => {
