@@ -1,7 +1,7 @@
 /** Weights between nodes: a real coordinator, real agents with stores on the disk, real TLS links between them. */
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
-import { mkdtemp, open, rm, stat } from "node:fs/promises";
+import { cp, mkdtemp, open, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
@@ -212,6 +212,22 @@ describe("a fetch", () => {
     expect(grid.sourceBytes).toBeLessThan((await stat(path)).size + 16 * 1024 * 1024);
   });
 
+  test("of what turned out damaged is from another node, though it was told to be here", async () => {
+    const first = await grid.agent();
+    const whole = await first.fetch(model);
+    await grid.heard(first.nodeId, model, (chunks, of) => chunks === of);
+    const folder = join(grid.folder, "copied");
+    await cp(first.folder, folder, { recursive: true });
+    const copied = await open(whole.replace(first.folder, folder), "r+");
+    await copied.write(Buffer.from("damage"), 0, 6, MODEL_BYTES / 2);
+    await copied.close();
+    const second = await grid.agent({ folder });
+    await grid.heard(second.nodeId, model, (chunks, of) => chunks === of);
+    await expectWhole(await second.fetch(model));
+    expect(first.swarm.uploadedBytes).toBe(1024 * 1024);
+    expect(grid.sourceBytes).toBe((await stat(path)).size);
+  });
+
   test("ahead of need stands still while somebody waits for another model", { timeout: 60_000 }, async () => {
     const otherPath = join(grid.folder, "other.gguf");
     await writeRandomModel(otherPath, { fileBytes: 16 * 1024 * 1024, layerCount: 2, seed: 7 });
@@ -271,5 +287,10 @@ describe("a fetch", () => {
     const node = await grid.agent({ limits: { downloadLimits: () => quiet } });
     await expect(node.fetch(model)).rejects.toMatchObject({ code: "weights-unreachable", message: /quiet hours/ });
     expect(grid.sourceBytes).toBe(0);
+  });
+
+  test("under a cap of 0 is refused too: the grid would wait for it for ever", async () => {
+    const node = await grid.agent({ limits: { downloadLimits: () => cappedAt(0) } });
+    await expect(node.fetch(model)).rejects.toMatchObject({ code: "weights-unreachable", message: /a cap of 0/ });
   });
 });

@@ -246,6 +246,8 @@ export class ModelTransfer {
     this.#wantedAtMs = clock.monoMs();
     const runs = this.#missing().runs().slice(0, WIRE_BOUNDS.chunkRunsMax);
     if (runs.length === 0 || !line.hasPeers) return;
+    // What was told before may name chunks that turned out damaged: nobody is sent for what he has.
+    this.#duties.tellHave();
     line.send({
       type: "weights.want",
       weightsSha256: this.model.weightsSha256,

@@ -31,10 +31,8 @@ export class Throttle {
   /** Nothing moves, for longer than a bucket takes to fill. */
   get isShut(): boolean {
     const limits = this.#limits();
-    return (
-      this.#isYielding ||
-      (limits.quietBytesPerSecondMax === 0 && isQuietHour(limits, Math.max(0, this.#clock.wallMs())))
-    );
+    if (this.#isYielding || limits.bytesPerSecondMax === 0) return true;
+    return limits.quietBytesPerSecondMax === 0 && isQuietHour(limits, Math.max(0, this.#clock.wallMs()));
   }
 
   /** Null when nothing is held back by a rate. */

@@ -317,7 +317,7 @@ export class WeightsSwarm implements WeightsCache, PeerHandler {
     { need, signal, onProgress }: { need: ChunkSet; signal: AbortSignal; onProgress: (doneBytes: number) => void },
   ): Promise<void> {
     if (this.#shared.download.isShut) {
-      const what = `the owner of this machine lets nothing be downloaded in these quiet hours: ${want.weightsSha256} is not here`;
+      const what = `the owner of this machine lets nothing be downloaded now (quiet hours, or a cap of 0): ${want.weightsSha256} is not here`;
       throw new FallowError("weights-unreachable", what, { data: { weightsSha256: want.weightsSha256 } });
     }
     const running = this.#running(model, want);
