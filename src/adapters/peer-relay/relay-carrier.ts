@@ -12,8 +12,8 @@ import type { KeyPair } from "../../ports/crypto.ts";
 import type { PeerCarrier, PeerConnection } from "../../ports/peer-carrier.ts";
 import type { RelayLine, RelayOffer } from "../../ports/relay.ts";
 import { certifiedKeyHex, identityCertificate } from "../peer-tcp/identity-certificate.ts";
+import { TlsConnection } from "../peer-tcp/tls-connection.ts";
 import { secureContextOf } from "../peer-tcp/tls-ends.ts";
-import { RelayConnection } from "./relay-connection.ts";
 import { openRelaySocket } from "./relay-socket.ts";
 
 /** Ask, two upgrades, two handshakes, all through the coordinator: ten round trips of a bad link. */
@@ -23,6 +23,8 @@ const ACCEPT_MS_MAX = 12_000;
 /** Ends being opened for others at once; the coordinator offers few, and this holds if it does not. */
 const ACCEPTING_MAX = 32;
 const CONNECTIONS_MAX = 128;
+/** For the other end to read what is queued when a connection closes; longer than on a direct way, since the relay is slower. */
+const CLOSE_MS_MAX = 5_000;
 const ALPN = "fallow-peer-relay/1";
 
 export class RelayCarrier implements PeerCarrier {
@@ -115,7 +117,14 @@ export class RelayCarrier implements PeerCarrier {
   }
 
   #kept(socket: TLSSocket, about: { readonly peerKeyHex: string; readonly relayId: string }): PeerConnection {
-    const connection = new RelayConnection(socket, about);
+    const connection = new TlsConnection(socket, {
+      carrier: "relay",
+      peerKeyHex: about.peerKeyHex,
+      remote: `relay ${about.relayId}`,
+      closeMsMax: CLOSE_MS_MAX,
+      // Two TCP connections and the coordinator lie between: nothing of the whole way is measured here.
+      measure: null,
+    });
     this.#connections.add(connection);
     socket.once("close", () => this.#connections.delete(connection));
     return connection;

@@ -13,7 +13,8 @@ import type { PeerCarrier, PeerConnection } from "../../ports/peer-carrier.ts";
 import { addressOrder, isPrivateAddress, name } from "./address-order.ts";
 import { AddressPauses } from "./address-pauses.ts";
 import { identityCertificate } from "./identity-certificate.ts";
-import { TcpConnection } from "./tcp-connection.ts";
+import { TcpPath } from "./tcp-path.ts";
+import { TlsConnection } from "./tls-connection.ts";
 import { acceptTls, dialTls, type Proved, secureContextOf } from "./tls-ends.ts";
 
 export interface TcpCarrierOptions {
@@ -34,6 +35,8 @@ export interface TcpCarrier extends PeerCarrier {
 
 export type TcpRefusal = "rate" | "handshakes" | "connections" | "connections-of-peer" | "handshake-failed";
 
+/** How long the other end may take to read what is queued before a closed connection is cut. */
+const CLOSE_MS_MAX = 3_000;
 /** New connections in a second: more than a node's peers open together, far less than a flood. From one address fewer, or it keeps others out. */
 const ACCEPTS_PER_SECOND_MAX = 100;
 const ACCEPTS_PER_SECOND_OF_ADDRESS_MAX = 64;
@@ -296,7 +299,14 @@ class TlsCarrier implements TcpCarrier {
       if (left > 0) this.#countByKey.set(peerKeyHex, left);
       else this.#countByKey.delete(peerKeyHex);
     });
-    return new TcpConnection(socket, { transport, peerKeyHex });
+    const path = new TcpPath(transport);
+    return new TlsConnection(socket, {
+      carrier: "tcp",
+      peerKeyHex,
+      remote: `${transport.remoteAddress ?? "unknown"}:${transport.remotePort ?? 0}`,
+      closeMsMax: CLOSE_MS_MAX,
+      measure: () => path.measured(),
+    });
   }
 
   #remember(keyHex: string, address: HostPort): void {

@@ -1,24 +1,33 @@
-/** A proved TLS connection inside a relayed one, as the port's `PeerConnection`. */
+/** A proved TLS connection, direct or inside a relayed one, as the port's `PeerConnection`. */
 import type { TLSSocket } from "node:tls";
 import { assert } from "../../domain/assert.ts";
 import { CONNECTION_BUFFER_BYTES, type PeerConnection, type PeerConnectionHandlers } from "../../ports/peer-carrier.ts";
 
-/** How long the other end may take to read what is queued before a closed connection is cut; the relay is slower than a direct way. */
-const CLOSE_MS_MAX = 5_000;
+export interface TlsConnectionFacts extends Pick<PeerConnection, "carrier" | "peerKeyHex" | "remote"> {
+  /** How long the other end may take to read what is queued before a closed connection is cut. */
+  readonly closeMsMax: number;
+  /** Of the way, while the connection is open; null where nobody measures it. */
+  readonly measure: (() => ReturnType<PeerConnection["measured"]>) | null;
+}
 
-export class RelayConnection implements PeerConnection {
-  readonly carrier = "relay";
+const UNMEASURED = { rttMs: null, rttLeastMs: null, lossShare: null };
+
+export class TlsConnection implements PeerConnection {
+  readonly carrier: PeerConnection["carrier"];
   readonly peerKeyHex: string;
   readonly remote: string;
   readonly #socket: TLSSocket;
+  readonly #facts: TlsConnectionFacts;
   #handlers: PeerConnectionHandlers | null = null;
   #cause: string | null = null;
   #error: Error | null = null;
 
-  constructor(socket: TLSSocket, about: { readonly peerKeyHex: string; readonly relayId: string }) {
+  constructor(socket: TLSSocket, facts: TlsConnectionFacts) {
     this.#socket = socket;
-    this.peerKeyHex = about.peerKeyHex;
-    this.remote = `relay ${about.relayId}`;
+    this.#facts = facts;
+    this.carrier = facts.carrier;
+    this.peerKeyHex = facts.peerKeyHex;
+    this.remote = facts.remote;
     socket.on("error", (error) => {
       this.#error = error;
     });
@@ -30,14 +39,14 @@ export class RelayConnection implements PeerConnection {
   listen(handlers: PeerConnectionHandlers): void {
     assert(this.#handlers === null, "a connection is listened to once");
     this.#handlers = handlers;
-    if (this.#cause === null) this.#socket.on("data", (bytes: Buffer) => handlers.onBytes(bytes));
-    else handlers.onClose(this.#cause);
+    if (this.#cause !== null) handlers.onClose(this.#cause);
+    else this.#socket.on("data", (bytes: Buffer) => handlers.onBytes(bytes));
   }
 
   write(bytes: Uint8Array): boolean {
     if (this.#cause !== null || !this.#socket.writable) return true;
-    const hasRoom = this.#socket.write(bytes);
-    return hasRoom || this.#socket.writableLength < CONNECTION_BUFFER_BYTES;
+    this.#socket.write(bytes);
+    return this.#socket.writableLength < CONNECTION_BUFFER_BYTES;
   }
 
   bufferedBytes(): number {
@@ -52,15 +61,14 @@ export class RelayConnection implements PeerConnection {
     this.#socket.resume();
   }
 
-  /** Two TCP connections and the coordinator lie between: nothing of the whole way is measured here. */
-  measured(): { readonly rttMs: null; readonly lossShare: null } {
-    return { rttMs: null, lossShare: null };
+  measured(): ReturnType<PeerConnection["measured"]> {
+    return (this.#cause === null ? this.#facts.measure?.() : null) ?? UNMEASURED;
   }
 
   close(): void {
     if (this.#cause !== null) return;
     this.#socket.end();
-    const timer = setTimeout(() => this.#socket.destroy(), CLOSE_MS_MAX);
+    const timer = setTimeout(() => this.#socket.destroy(), this.#facts.closeMsMax);
     timer.unref();
     this.#socket.once("close", () => clearTimeout(timer));
   }
