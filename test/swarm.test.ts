@@ -285,12 +285,12 @@ describe("a fetch", () => {
   test("in quiet hours is refused with the reason, and nothing is sent to others either", async () => {
     const quiet = { ...NO_LIMITS, quietHours: [{ fromMinute: 0, toMinute: 10_079 }], quietBytesPerSecondMax: 0 };
     const node = await grid.agent({ limits: { downloadLimits: () => quiet } });
-    await expect(node.fetch(model)).rejects.toMatchObject({ code: "weights-unreachable", message: /quiet hours/ });
+    await expect(node.fetch(model)).rejects.toMatchObject({ code: "downloads-shut", message: /quiet hours/ });
     expect(grid.sourceBytes).toBe(0);
   });
 
   test("under a cap of 0 is refused too: the grid would wait for it for ever", async () => {
     const node = await grid.agent({ limits: { downloadLimits: () => cappedAt(0) } });
-    await expect(node.fetch(model)).rejects.toMatchObject({ code: "weights-unreachable", message: /a cap of 0/ });
+    await expect(node.fetch(model)).rejects.toMatchObject({ code: "downloads-shut", message: /a cap of 0/ });
   });
 });

@@ -56,6 +56,7 @@ const FINAL_FAULTS: ReadonlySet<string> = new Set([
   "weights-digest-mismatch",
   "weights-manifest-refused",
   "disk-full",
+  "downloads-shut",
 ]);
 
 type Failure = { readonly code: string; readonly message: string };

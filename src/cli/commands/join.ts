@@ -60,7 +60,7 @@ export async function runJoin(code: string | null, options: JoinOptions): Promis
   const home = openHome(options.home);
   const memoryBytesMax = options.maxMemory === undefined ? null : parseBytes(options.maxMemory);
   const weightsBytesMax = options.maxWeights === undefined ? null : parseBytes(options.maxWeights);
-  const invitation = code === null ? await savedGrid(home) : readCode(code);
+  const invitation = code === null ? await savedGrid(home, options.lan) : readCode(code);
   const stop = onStopSignals(() => note("fallow: finishing what runs; Ctrl-C again ends at once"));
   const tell = (event: AgentEvent) => {
     const text = describeAgentEvent(event);
@@ -142,10 +142,10 @@ function readCode(code: string): Invitation {
   });
 }
 
-async function savedGrid(home: HomeFolder): Promise<Invitation> {
+async function savedGrid(home: HomeFolder, mayLook: boolean): Promise<Invitation> {
   const grid = readJoinedGrid(home);
   if (grid !== null) return { grid, token: null };
-  const seen = await gridsNearby(NEARBY_MS);
+  const seen = mayLook ? await gridsNearby(NEARBY_MS) : [];
   const where = seen.map(({ host, port }) => `${host}:${port}`).join(", ");
   const nearby = seen.length === 0 ? "" : `; this network has ${seen.length === 1 ? "a grid" : "grids"} at ${where}`;
   throw new CliError(`the agent in ${home.path} has not joined a grid yet${nearby}`, {

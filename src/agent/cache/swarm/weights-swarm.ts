@@ -318,7 +318,8 @@ export class WeightsSwarm implements WeightsCache, PeerHandler {
   ): Promise<void> {
     if (this.#shared.download.isShut) {
       const what = `the owner of this machine lets nothing be downloaded now (quiet hours, or a cap of 0): ${want.weightsSha256} is not here`;
-      throw new FallowError("weights-unreachable", what, { data: { weightsSha256: want.weightsSha256 } });
+      const code = this.#isYielding ? "weights-unreachable" : "downloads-shut";
+      throw new FallowError(code, what, { data: { weightsSha256: want.weightsSha256 } });
     }
     const running = this.#running(model, want);
     running.neededBytes = bytesOfChunks(model.content.manifest, need);
@@ -334,10 +335,9 @@ export class WeightsSwarm implements WeightsCache, PeerHandler {
       },
     });
     const { counts } = running.transfer;
-    const { label } = running;
     const fetched: FetchedView = {
       weightsSha256: want.weightsSha256,
-      label,
+      label: running.label,
       isIdle,
       peerBytes: counts.peerBytes - before.peerBytes,
       sourceBytes: counts.sourceBytes - before.sourceBytes,
