@@ -50,7 +50,7 @@ export async function verifyModel(modelId: string, options: GlobalOptions): Prom
   throw new CliError(damageText(result), {
     exitCode: EXIT.checkFailed,
     code: "weights-damaged",
-    fix: `\`fallow models pull ${modelId}\` fetches what is damaged from where it came`,
+    fix: `\`fallow models pull ${modelId}\` fetches what is damaged; if it was a file of yours, \`models rm\` and add it again`,
   });
 }
 
