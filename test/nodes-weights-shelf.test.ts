@@ -3,6 +3,7 @@ import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 import { WeightsShelf } from "../src/agent/cache/weights-shelf.ts";
 import { type Sha256Hex, sha256Hex } from "../src/domain/ids.ts";
 import type { LayerShare } from "../src/domain/weights.ts";
+import type { WeightsCache } from "../src/ports/weights-cache.ts";
 import { SimDisk, simWeights, type WeightsFault } from "../src/sim/engine/sim-weights.ts";
 import { simLog } from "../src/sim/sim-log.ts";
 import { Host } from "../src/sim/time/host.ts";
@@ -37,10 +38,9 @@ beforeEach(() => {
 });
 
 function shelfOf(options: { budgetBytes?: number; diskBytes?: number } = {}): WeightsShelf {
-  const host = new Host("agent", timeline);
   const { diskBytes, budgetBytes = null } = options;
   const cache = simWeights({
-    host,
+    host: new Host("agent", timeline),
     disk,
     bytesPerMs: 10_000,
     fault: () => faults.shift() ?? null,
@@ -227,7 +227,7 @@ describe("a real store of chunks", () => {
   });
   afterEach(() => on.close());
 
-  function shelfOn(budgetBytes: number | null): WeightsShelf {
+  function shelfOn(budgetBytes: number | null, more: Partial<WeightsCache> = {}): WeightsShelf {
     const store = on.store();
     const gate = async (_: number, signal: AbortSignal) => {
       brought += 1;
@@ -237,7 +237,7 @@ describe("a real store of chunks", () => {
     };
     const shelf: WeightsShelf = new WeightsShelf(
       {
-        cache: stockedCache({ store: () => store, models, gate }),
+        cache: { ...stockedCache({ store: () => store, models, gate }), ...more },
         log: simLog(() => undefined),
         pinned: () => pinned,
         sessionToken: () => bearer,
@@ -291,6 +291,18 @@ describe("a real store of chunks", () => {
     shelf.stage({ type: "weights.stage", weightsSha256, fileBytes: 10 * KIB_64 });
     await vi.waitFor(() => expect(told.at(-1)?.weights).toMatchObject([{ state: "cached" }]));
     expect(brought - before).toBe(6);
+  });
+
+  test("what the disk cannot take is not begun, unless enough of it is here or goes for it", async () => {
+    await stageInPart(shelfOn(null), 0, 4);
+    const [before, shelf] = [brought, shelfOn(null, { freeBytes: async () => 5 * KIB_64 })];
+    const refusal = { code: "disk-full", data: { missingBytes: 10 * KIB_64, freeBytes: 5 * KIB_64 } };
+    await expect(ensure(shelf, 1)).rejects.toMatchObject(refusal);
+    expect(brought).toBe(before);
+    const roomier = shelfOn(null, { freeBytes: async () => 6 * KIB_64 });
+    for (const at of [0, 1]) await ensure(roomier, at);
+    expect(brought - before).toBe(16);
+    expect(await held()).toEqual(new Map([[1, 10]]));
   });
 
   test("parts count against the budget, over a restart too, and go before anything whole", async () => {

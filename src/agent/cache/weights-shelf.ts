@@ -79,6 +79,7 @@ export class WeightsShelf implements Pick<WeightsCache, "ensure"> {
     this.#holdings.begins(weightsSha256, bytes);
     try {
       await this.#keepBudget(want, bytes);
+      await this.#keepDisk(want, bytes);
       const path = await this.#ports.cache.ensure(want, options).catch(async (thrown: unknown) => {
         const isFull = thrown instanceof FallowError && thrown.code === "disk-full";
         const missingBytes = bytes - (this.#holdings.get(weightsSha256)?.bytes ?? 0);
@@ -240,6 +241,22 @@ export class WeightsShelf implements Pick<WeightsCache, "ensure"> {
     if (missingBytes <= 0 || (await this.#evict(missingBytes, weightsSha256))) return;
     const data = { fileBytes, neededBytes, budgetBytes };
     const message = `${neededBytes} bytes of weights do not fit the budget of ${budgetBytes} beside what is in use`;
+    throw new FallowError("disk-full", message, { data });
+  }
+
+  /** What cannot fit is not begun: a disk that is full half way has cost the line, and holds a part that nobody can use. */
+  async #keepDisk({ weightsSha256, layers = null, fileBytes }: WeightsWant, neededBytes: number): Promise<void> {
+    if (this.#holdings.has(weightsSha256, layers)) return;
+    const missing = () => neededBytes - (this.#holdings.get(weightsSha256)?.bytes ?? 0);
+    await this.#measure();
+    if (this.#freeBytes === null || missing() <= this.#freeBytes) return;
+    // Another agent on this machine may have brought some of it.
+    await this.#lookAtDisk();
+    const freeBytes = this.#freeBytes;
+    if (freeBytes === null || missing() <= freeBytes) return;
+    if (await this.#evict(missing() - freeBytes, weightsSha256)) return;
+    const data = { fileBytes, neededBytes, missingBytes: missing(), freeBytes };
+    const message = `${missing()} bytes of the weights are still to come, and the disk has ${freeBytes} free beside its headroom: make room there`;
     throw new FallowError("disk-full", message, { data });
   }
 

@@ -271,7 +271,7 @@ export class SourceFlights {
     this.#badChunks += 1;
     if (this.#badChunks < BAD_CHUNKS_MAX) return;
     const { weightsSha256 } = this.#env.model;
-    const what = `what the coordinator sends as chunk ${chunk} of ${weightsSha256} has another digest: nothing of it was kept`;
+    const what = `what the coordinator sends as chunk ${chunk} of ${weightsSha256} has another digest: nothing of it was kept. The grid's operator sees what is damaged with \`fallow models verify\``;
     throw new FallowError("weights-digest-mismatch", what, { data: { weightsSha256, chunk } });
   }
 }
