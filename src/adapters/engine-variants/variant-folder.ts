@@ -14,8 +14,8 @@ import { z } from "zod";
 import { FallowError } from "../../domain/fault.ts";
 import type { EngineVariant } from "../../domain/hardware.ts";
 import { parseJson } from "../../wire/json-frame.ts";
-import { findLlamaLibrary } from "../engine-llama/llama-library.ts";
 import { takeWeightsLock, type WeightsLock } from "../chunk-store-disk/weights-lock.ts";
+import { findLlamaLibrary } from "../engine-llama/llama-library.ts";
 import { npmCi } from "./npm-ci.ts";
 import type { PinnedPackage } from "./pinned-packages.ts";
 
