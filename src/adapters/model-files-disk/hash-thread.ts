@@ -1,7 +1,8 @@
 /**
  * Digests of large files in a thread of their own: two SHA-256 over a model take seconds for each gigabyte, and streams must not wait for
  * them. The thread reads by the caller's descriptor, so not a byte is copied between threads, and what is hashed is what lies on the disk. It
- * starts with the first session and ends with the last; sessions share it turn by turn.
+ * starts with the first session and stays, without keeping the process alive; sessions share it turn by turn. It does not end with the last
+ * one: V8 of Node 24 was seen to abort the whole process in a test that starts and ends threads again and again (`jit_page.has_value()`).
  *
  * Not handled: more than one processor for one file. A digest of a whole file is one chain, and that of its chunks costs as much again.
  */
@@ -32,33 +33,23 @@ export interface HashSession {
 
 export class HashThread {
   #running: RunningThread | null = null;
-  #sessions = 0;
 
   open(chunkBytes: number): HashSession {
     assert(Number.isSafeInteger(chunkBytes) && chunkBytes > 0, `${chunkBytes} is a chunk's size`);
     if (this.#running === null || this.#running.isEnded) this.#running = new RunningThread();
-    const thread = this.#running;
-    this.#sessions++;
-    return new ThreadSession(thread, chunkBytes, async () => {
-      this.#sessions--;
-      if (this.#sessions > 0) return;
-      if (this.#running === thread) this.#running = null;
-      await thread.end();
-    });
+    return new ThreadSession(this.#running, chunkBytes);
   }
 }
 
 class ThreadSession implements HashSession {
   readonly #thread: RunningThread;
   readonly #session: number;
-  readonly #onClose: () => Promise<void>;
   #asked = 0;
   #closing: Promise<void> | null = null;
 
-  constructor(thread: RunningThread, chunkBytes: number, onClose: () => Promise<void>) {
+  constructor(thread: RunningThread, chunkBytes: number) {
     this.#thread = thread;
     this.#session = thread.nextSession();
-    this.#onClose = onClose;
     const began = thread.ask({ kind: "begin", session: this.#session, chunkBytes });
     began.catch(() => undefined); // a thread that is gone says so to the next call too
   }
@@ -82,8 +73,8 @@ class ThreadSession implements HashSession {
   close(): Promise<void> {
     this.#closing ??= this.#thread
       .ask({ kind: "end", session: this.#session })
-      .catch(() => undefined) // nothing is left of a thread that is gone
-      .then(this.#onClose);
+      .then(() => undefined)
+      .catch(() => undefined); // nothing is left of a thread that is gone
     return this.#closing;
   }
 }
@@ -125,11 +116,6 @@ class RunningThread {
       this.#worker.ref();
       this.#worker.postMessage({ ...question, call });
     });
-  }
-
-  async end(): Promise<void> {
-    this.#fail("the hashing thread was stopped", undefined);
-    await this.#worker.terminate();
   }
 
   #settle(answer: HashAnswer): void {
