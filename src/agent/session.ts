@@ -19,7 +19,16 @@ export interface Line {
 /** Messages that concern work rather than membership. */
 export type WorkOrder = Extract<
   CoordinatorMessage,
-  { type: "replica.load" | "replica.unload" | "attempt.start" | "attempt.cancel" | "weights.stage" | "node.drain" }
+  {
+    type:
+      | "replica.load"
+      | "replica.unload"
+      | "attempt.start"
+      | "attempt.cancel"
+      | "weights.stage"
+      | "chain.set"
+      | "node.drain";
+  }
 >;
 
 /** Messages about weights on other nodes, and the ways to them. */

@@ -36,6 +36,9 @@ export type WorkMessage = Extract<
   { type: "replica.state" | "attempt.chunks" | "attempt.end" | "attempt.embedding" | "attempt.failed" }
 >;
 
+/** Messages of the stages of chains: `coordinator/chains` reads them. */
+export type ChainMessage = Extract<AgentMessage, { type: "chain.state" | "chain.trouble" }>;
+
 /** Messages about weights and other nodes: `coordinator/peering` and `coordinator/weights` read them. */
 export type PeerMessage = Extract<
   AgentMessage,
@@ -67,6 +70,7 @@ export interface RosterHandlers {
   /** What lies on the node's disk, as it says. */
   onWeights?(nodeId: NodeId, state: WeightsState): void;
   onPeer?(nodeId: NodeId, message: PeerMessage): void;
+  onChain?(nodeId: NodeId, message: ChainMessage): void;
   /** The node was sent an order to load or to stage these weights. */
   onOrdered?(nodeId: NodeId, weightsSha256: Sha256Hex): void;
 }

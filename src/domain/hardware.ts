@@ -31,6 +31,8 @@ export interface NodeCapabilities {
   readonly engineVariant: EngineVariant;
   readonly engineVersion: string;
   readonly referenceSpeed: ReferenceSpeed | null;
+  /** It runs stages of chains; absent: whole models only. */
+  readonly servesStages?: boolean | undefined;
 }
 
 /** Bytes that a plan may use on a device: declared minus the owner's reserve, never negative. */

@@ -15,6 +15,7 @@
 import { z } from "zod";
 import { NODE_PRICE_MICRO_USD_PER_HOUR_MAX } from "../domain/node-price.ts";
 import { REGION_PATTERN } from "../domain/region.ts";
+import { chainSetSchema, chainStateSchema, chainTroubleSchema, stageOrderSchema } from "./chain-link.ts";
 import {
   attemptId,
   count,
@@ -86,6 +87,8 @@ export const nodeCapabilitiesSchema = z.object({
   referenceSpeed: z
     .object({ prefillTokPerSecond: tokPerSecond, decodeTokPerSecond: tokPerSecond, measuredAtMs: count })
     .nullable(),
+  /** It runs stages of chains (`wire/chain-link.ts`). */
+  servesStages: z.boolean().optional(),
 });
 
 // ---------------------------------------------------------------- agent -> coordinator
@@ -104,6 +107,8 @@ export const replicaReportSchema = z.object({
   /** What it runs and where, so that a coordinator that restarted can adopt it; without these it is unloaded. */
   weightsSha256: sha256.optional(),
   deviceId: z.string().min(1).max(64).optional(),
+  /** It is a stage of a chain, or a spare one. */
+  stage: z.object({ first: count, count: z.number().int().min(1).max(4_096) }).optional(),
   /** Cause of `failed`, or of the restart while `loading`. */
   failure: z.object({ code: text, message: text }).nullable(),
 });
@@ -220,6 +225,8 @@ export const agentMessageSchema = z.discriminatedUnion("type", [
   peerReportSchema,
   peerLinksSchema,
   relayAskSchema,
+  chainStateSchema,
+  chainTroubleSchema,
   goodbyeSchema,
 ]);
 export type AgentMessage = z.infer<typeof agentMessageSchema>;
@@ -280,6 +287,8 @@ const replicaLoadSchema = z.object({
   contextTokens: z.number().int().min(8).max(WIRE_BOUNDS.tokensPerPromptMax),
   sequencesMax: z.number().int().min(1).max(256),
   deviceId: z.string().min(1).max(64),
+  /** Only a stage of the model: it joins a chain by `chain.set`. */
+  stage: stageOrderSchema.optional(),
 });
 
 const replicaUnloadSchema = z.object({ type: z.literal("replica.unload"), replicaId, reason: text });
@@ -355,6 +364,7 @@ export const coordinatorMessageSchema = z.discriminatedUnion("type", [
   weightsClaimedSchema,
   relayOfferSchema,
   relayRefusedSchema,
+  chainSetSchema,
   nodeDrainSchema,
 ]);
 export type CoordinatorMessage = z.infer<typeof coordinatorMessageSchema>;

@@ -264,6 +264,7 @@ export class AgentLinkSession {
       case "attempt.start":
       case "attempt.cancel":
       case "weights.stage":
+      case "chain.set":
       case "node.drain":
         this.#duties.work.onOrder(message);
         return;

@@ -101,6 +101,9 @@ export class Runner implements WorkHandler {
       case "weights.stage":
         if (!this.#isYielding && !this.#isStopped) this.#shelf.stage(order);
         return;
+      case "chain.set":
+        this.#ports.log.warn({ replicaId: order.replicaId }, "a chain was set for a node that runs no stages");
+        return;
       case "node.drain":
         // The coordinator plans nothing more on a draining node; what runs here finishes.
         this.#ports.log.info({ isDraining: order.isDraining }, "drain ordered");

@@ -1,5 +1,5 @@
 import type { NodeId } from "../../domain/ids.ts";
-import type { PeerMessage, RosterHandlers, WorkMessage } from "../roster.ts";
+import type { ChainMessage, PeerMessage, RosterHandlers, WorkMessage } from "../roster.ts";
 
 const PEER_MESSAGES: Readonly<Record<PeerMessage["type"], true>> = {
   "peer.endpoints": true,
@@ -12,12 +12,15 @@ const PEER_MESSAGES: Readonly<Record<PeerMessage["type"], true>> = {
   "weights.claim": true,
 };
 
-/** To those who deal with work, or with the network between nodes. */
-export function handOver(handlers: RosterHandlers, nodeId: NodeId, message: WorkMessage | PeerMessage): void {
+type Handed = WorkMessage | PeerMessage | ChainMessage;
+
+/** To those who deal with work, with chains, or with the network between nodes. */
+export function handOver(handlers: RosterHandlers, nodeId: NodeId, message: Handed): void {
   if (isPeerMessage(message)) handlers.onPeer?.(nodeId, message);
+  else if (message.type === "chain.state" || message.type === "chain.trouble") handlers.onChain?.(nodeId, message);
   else handlers.onWork(nodeId, message);
 }
 
-function isPeerMessage(message: WorkMessage | PeerMessage): message is PeerMessage {
+function isPeerMessage(message: Handed): message is PeerMessage {
   return Object.hasOwn(PEER_MESSAGES, message.type);
 }

@@ -93,6 +93,28 @@ export interface PlanQuestion {
   readonly horizonMs: number;
 }
 
+/** A stage of a chain to be loaded. */
+export interface StageOrderPlace {
+  readonly nodeId: NodeId;
+  readonly deviceId: string;
+  readonly first: number;
+  readonly count: number;
+  /** Weights of its layers, its share of the KV cache of all slots, and what computing needs. */
+  readonly memoryBytes: number;
+}
+
+/** A replica over several nodes; stages in order. */
+export interface ChainOrder {
+  readonly kind: "load-chain";
+  readonly modelId: ModelId;
+  readonly weightsSha256: Sha256Hex;
+  readonly stages: readonly StageOrderPlace[];
+  readonly sequencesMax: number;
+  readonly contextTokens: number;
+  readonly why: "warm" | "waiting" | "demand" | "lost" | "move";
+  readonly movedBytes: number;
+}
+
 export type ReplicaOrder =
   | {
       readonly kind: "load";

@@ -62,6 +62,17 @@ export interface ReplicaFact {
   readonly memoryBytes: number;
   /** Last time a lease on it was live, or when it became ready. */
   readonly lastUsedAtMs: number;
+  /**
+   * A stage of a chain, or a spare one. The last stage stands for the chain: it is `ready` when the chain serves, and takes the leases. The others hold
+   * memory and count as no replica of the model.
+   */
+  readonly stage?: {
+    /** Null: a spare. */
+    readonly chainId: string | null;
+    readonly first: number;
+    readonly count: number;
+    readonly isLast: boolean;
+  };
 }
 
 export interface Snapshot {
