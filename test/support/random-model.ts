@@ -15,14 +15,18 @@ export interface RandomModelOptions {
   readonly fileBytes: number;
   readonly layerCount: number;
   readonly seed?: number;
+  /** Longest context, 2,048 without. */
+  readonly contextTokens?: number;
+  /** Heads of keys and values, 1 to 8: how much memory a sequence takes. */
+  readonly headsKv?: number;
 }
 
 const TINY = fileURLToPath(new URL("../../models/tiny-q8_0.gguf", import.meta.url));
 const HEADS = 8;
 const HEADS_KV = 4;
+const CONTEXT_TOKENS = 2_048;
 const HEAD_VALUES = 64;
 const WIDTH = HEADS * HEAD_VALUES;
-const WIDTH_KV = HEADS_KV * HEAD_VALUES;
 const BLOCK_VALUES = 32;
 const BLOCK_BYTES = 34;
 const ALIGNMENT = 32;
@@ -44,10 +48,11 @@ interface Tensor {
 }
 
 export async function writeRandomModel(path: string, options: RandomModelOptions): Promise<void> {
-  const { layerCount, fileBytes, seed = 1 } = options;
+  const { layerCount, fileBytes, seed = 1, contextTokens = CONTEXT_TOKENS, headsKv = HEADS_KV } = options;
   const vocabulary = await vocabularyOf(TINY);
-  const tensors = tensorsOf({ layerCount, fileBytes, vocabSize: vocabulary.size });
-  const header = headerOf(vocabulary.entries, tensors, { layerCount, forwardValues: forwardOf(tensors) });
+  const tensors = tensorsOf({ layerCount, fileBytes, headsKv, vocabSize: vocabulary.size });
+  const forwardValues = forwardOf(tensors);
+  const header = headerOf(vocabulary.entries, tensors, { layerCount, forwardValues, contextTokens, headsKv });
   const pattern = patternOf(seed);
   const file = await open(path, "w");
   try {
@@ -89,15 +94,21 @@ async function vocabularyOf(path: string): Promise<{ readonly entries: readonly 
   }
 }
 
-function tensorsOf(shape: { layerCount: number; fileBytes: number; vocabSize: number }): readonly Tensor[] {
+function tensorsOf(shape: {
+  layerCount: number;
+  fileBytes: number;
+  headsKv: number;
+  vocabSize: number;
+}): readonly Tensor[] {
   const { layerCount, fileBytes, vocabSize } = shape;
+  const widthKv = shape.headsKv * HEAD_VALUES;
   const ends = [matrix("token_embd.weight", WIDTH, vocabSize), vector("output_norm.weight", WIDTH)];
   const output = matrix("output.weight", WIDTH, vocabSize);
   const attention = (at: string) => [
     vector(`${at}.attn_norm.weight`, WIDTH),
     matrix(`${at}.attn_q.weight`, WIDTH, WIDTH),
-    matrix(`${at}.attn_k.weight`, WIDTH, WIDTH_KV),
-    matrix(`${at}.attn_v.weight`, WIDTH, WIDTH_KV),
+    matrix(`${at}.attn_k.weight`, WIDTH, widthKv),
+    matrix(`${at}.attn_v.weight`, WIDTH, widthKv),
     matrix(`${at}.attn_output.weight`, WIDTH, WIDTH),
     vector(`${at}.ffn_norm.weight`, WIDTH),
   ];
@@ -129,18 +140,18 @@ function vector(name: string, values: number): Tensor {
 function headerOf(
   vocabulary: readonly GgufEntry[],
   tensors: readonly Tensor[],
-  { layerCount, forwardValues }: { layerCount: number; forwardValues: number },
+  shape: { layerCount: number; forwardValues: number; contextTokens: number; headsKv: number },
 ): Uint8Array {
   const own = {
     "general.architecture": string("llama"),
     "general.name": string("Random"),
     "general.file_type": uint32(FILE_TYPE_Q8_0),
-    "llama.block_count": uint32(layerCount),
-    "llama.context_length": uint32(2_048),
+    "llama.block_count": uint32(shape.layerCount),
+    "llama.context_length": uint32(shape.contextTokens),
     "llama.embedding_length": uint32(WIDTH),
-    "llama.feed_forward_length": uint32(forwardValues),
+    "llama.feed_forward_length": uint32(shape.forwardValues),
     "llama.attention.head_count": uint32(HEADS),
-    "llama.attention.head_count_kv": uint32(HEADS_KV),
+    "llama.attention.head_count_kv": uint32(shape.headsKv),
     "llama.attention.layer_norm_rms_epsilon": float32(1e-5),
     "llama.rope.dimension_count": uint32(HEAD_VALUES),
   };
