@@ -13,7 +13,9 @@
  * nobody. Attempts on a chain whose epoch changes end and begin anew under a new lease, on the same chain as soon as it serves: every stage keeps the
  * keys and values of the sequences it held under the sequence's own name, so only what was lost is computed again.
  */
-import type { NodeId, ReplicaId } from "./ids.ts";
+import { toHex } from "./hex.ts";
+import type { NodeId, ReplicaId, RequestId } from "./ids.ts";
+import type { Sha256 } from "./merkle-tree.ts";
 import type { LayerShare } from "./weights.ts";
 
 /** How hidden states travel: two bytes for each element, or four, which gives the unsplit model's logits bit by bit. */
@@ -38,6 +40,16 @@ export interface ChainStage {
 export type SequenceId = string & { readonly sequenceId: unique symbol };
 
 export const SEQUENCE_ID_PATTERN = /^[0-9a-f]{16}$/;
+
+/** The first 16 hex digits of the SHA-256 of `${requestId}\n${choice}`. A request's id is ASCII. */
+export function sequenceIdOf(
+  { requestId, choice }: { readonly requestId: RequestId; readonly choice: number },
+  sha256: Sha256,
+): SequenceId {
+  const name = `${requestId}\n${choice}`;
+  const bytes = Uint8Array.from({ length: name.length }, (_, index) => name.charCodeAt(index));
+  return toHex(sha256(bytes)).slice(0, 16) as SequenceId;
+}
 
 /** The share of a stage at its place in a model. */
 export function shareOfStage(

@@ -7,6 +7,7 @@
  */
 import type { SequenceId } from "../../domain/chain.ts";
 import type { StopReason } from "../../domain/sampling.ts";
+import type { Timer } from "../../ports/clock.ts";
 import type { Engine } from "../../ports/engine.ts";
 import type { StageEngine } from "../../ports/stage-engine.ts";
 import type { AttemptStart } from "../../wire/agent-link.ts";
@@ -14,8 +15,10 @@ import type { AttemptStart } from "../../wire/agent-link.ts";
 /** What the head desk may use. Outputs of the engine are not its business: `ChainStage` forwards them. */
 export interface HeadPorts {
   readonly engine: Pick<StageEngine, "info" | "open" | "submit" | "held" | "release" | "stats">;
-  /** A whole small model on this node that drafts; null: the prompt's repetitions do. */
-  readonly draft: Engine | null;
+  /** The whole small model on this node that drafts, asked for at each use: it may come later and go; null: the prompt's repetitions draft. */
+  draft(): Engine | null;
+  /** `sequenceIdOf` of its terms and choice. */
+  sequenceOf(order: AttemptStart): SequenceId;
   /** Stages of the chain. */
   stageCount(): number;
   /** Slowest stage's and all stages' time for a decode of single tokens, as `HeadDesk` is told of them; null before they are measured. */
@@ -27,6 +30,7 @@ export interface HeadPorts {
   /** The sequence runs no more: the stages behind are told. */
   release(sequence: SequenceId): void;
   nowMs(): number;
+  setTimer(delayMs: number, fire: () => void): Timer;
 }
 
 export interface HeadDesk {
@@ -40,6 +44,8 @@ export interface HeadDesk {
     readonly tokenIds: readonly number[];
     readonly end: StopReason | null;
   }): void;
+  /** The engine has given the output of one of the desk's passes, or given its sequence up: there is room for the next group of passes. */
+  onOutput(sequence: SequenceId, tag: number): void;
   /** A later stage lacks positions from `held` on, and nobody kept what was sent: they are computed again, as rebuild. */
   onGap(sequence: SequenceId, held: number): void;
   /** There is room again. */
