@@ -1,3 +1,4 @@
+import type { WireFormat } from "../../domain/chain.ts";
 import { STALL_BOUNDS, type StallBounds } from "../../scheduler/attempts/stall.ts";
 
 /** Bounds of dispatch and the replica pool; all of them in docs/dispatch.md. */
@@ -29,6 +30,10 @@ export interface DispatchOptions {
   readonly horizonMs: number;
   /** A replica that its node does not mention this long after the order is lost. */
   readonly orderGraceMs: number;
+  /** How hidden states travel between the stages of chains that are ordered from now on. */
+  readonly stageWire: WireFormat;
+  /** Loaded spare stages for each chain, where there is room that nobody asks for. */
+  readonly chainSpares: number;
 }
 
 export const DISPATCH_OPTIONS: DispatchOptions = {
@@ -47,4 +52,8 @@ export const DISPATCH_OPTIONS: DispatchOptions = {
   replanGapMs: 1_000,
   horizonMs: 3_600_000,
   orderGraceMs: 5_000,
+  // Half the bytes of f32; the text stays the same coherent sample, and near-ties may fall the other way.
+  stageWire: "f16",
+  // One takes over at once whichever stage it stands for, and the others are loaded from a disk that mostly has them; more would mostly lie idle.
+  chainSpares: 1,
 };
