@@ -39,8 +39,13 @@ export const chainSetSchema = z.object({
     .array(z.object({ replicaId, nodeId, publicKey: hex(32), endpoints: peerEndpointsSchema, ...layers }))
     .min(2)
     .max(CHAIN_STAGES_MAX),
-  /** Planned moves: this stage takes the keys and values of live sequences from the stage that leaves, before the others link to it. */
+  /**
+   * Planned moves: this stage takes the keys and values of live sequences from the stage that leaves, before the others link to it. It is sent the new
+   * epoch alone, while the others go on in the old one; once its `chain.state` says `hasTakenOver` they are sent it too.
+   */
   takeOver: z.object({ replicaId, nodeId, publicKey: hex(32), endpoints: peerEndpointsSchema }).optional(),
+  /** To the stage that leaves, in its own epoch, before the other is told to take over: who may fetch its keys and values. Changes nothing else. */
+  handOver: z.object({ publicKey: hex(32) }).optional(),
 });
 export type ChainSet = z.infer<typeof chainSetSchema>;
 
@@ -54,6 +59,8 @@ export const chainStateSchema = z.object({
   chainEpoch: count,
   /** It reaches the next stage (the last: the first one) and hears the one before. */
   isLinked: z.boolean(),
+  /** Only after a `takeOver`: what could be had of it is here. */
+  hasTakenOver: z.boolean().optional(),
   /** Round trip to the next stage; of the last stage to the first. */
   nextRttMs: ms.nullable(),
   /** A decode of single tokens, its mean number of sequences, and one position of a prompt. */

@@ -1,10 +1,11 @@
 /**
  * What stages of a chain say to each other, as small messages of a PeerLink. Little-endian binary, version 1. Each frame begins with
  *
- *   u8 type | u8 version | u16 entries | u32 chain epoch | u32 frame number | u32 CRC-32 of all that follows
+ *   u8 type | u8 version | u16 entries | u32 channel | u32 chain epoch | u32 frame number | u32 CRC-32 of all that follows
  *
- * Frame numbers count from 0 on each direction of a link in each epoch, without gaps: a frame that comes again is a breach. An entry of an activations
- * frame is at most 32 bytes + 4 for each draft, so that a token costs its hidden state and at most 64 bytes more.
+ * Two nodes may have several chains in common, and all share their links: the channel says which chain a frame is of, and between which two of its
+ * stages (`stageChannel`). Frame numbers count from 0 on each direction of a channel in each epoch, without gaps: a frame that comes again is a breach.
+ * An entry of an activations frame is at most 28 bytes + 4 for each draft, so that a token costs its hidden state and at most 64 bytes more.
  *
  * | frame         | goes            | says                                                                                         |
  * | ------------- | --------------- | -------------------------------------------------------------------------------------------- |
@@ -22,6 +23,8 @@ import type { StopReason } from "../domain/sampling.ts";
 export const STAGE_PROTOCOL_VERSION = 1;
 
 export interface StageFrameHead {
+  /** `stageChannel`. */
+  readonly channel: number;
   readonly chainEpoch: number;
   readonly frame: number;
 }
