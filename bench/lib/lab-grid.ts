@@ -45,6 +45,7 @@ export interface LabAgent {
   readonly host: LabHost;
   readonly home: string;
   readonly nodeId: string;
+  readonly pid: number;
   readonly events: readonly JoinEvent[];
   /** The first event, from `from` on, that fits; rejects when the agent ends before or nothing comes. */
   event(
@@ -97,6 +98,15 @@ export class LabGrid {
     return this.#coordinator.pid;
   }
 
+  /** For an OpenAI client in a host of the lab: ends in `/v1`. */
+  get apiUrl(): string {
+    return `${this.#ready.baseUrl}/v1`;
+  }
+
+  get apiKey(): string {
+    return this.#ready.apiKey;
+  }
+
   /** Starts an agent, and resolves when it is online. */
   async join(host: LabHost, args: readonly string[] = []): Promise<LabAgent> {
     const home = join(this.folder, `agent-${host.name}`);
@@ -110,6 +120,7 @@ export class LabGrid {
       host,
       home,
       nodeId: z.object({ nodeId: z.string() }).parse(online).nodeId,
+      pid: running.pid,
       events: running.events,
       event: (fits, options) => running.event(fits, options),
       stop: () => running.stop(),
