@@ -18,9 +18,9 @@ import type {
   GenerateEvent,
   GenerateTask,
 } from "../../ports/engine.ts";
+import { SCRIPTED_EMBEDDING_LENGTH } from "./scripted-layers.ts";
 import { SCRIPTED_STOP_TOKEN, SCRIPTED_VOCAB_SIZE, ScriptedText } from "./scripted-model.ts";
 
-export const SCRIPTED_EMBEDDING_LENGTH = 8;
 export const SCRIPTED_NUMERIC_CLASS = "scripted/1";
 
 export interface ScriptedPace {
@@ -36,6 +36,8 @@ export interface ScriptedEngineOptions {
   readonly clock: Clock;
   readonly pace?: ScriptedPace;
   readonly memoryBytes?: (spec: EngineLoadSpec) => number;
+  /** Of a model; one where it is not told. */
+  readonly layerCount?: (spec: EngineLoadSpec) => number;
 }
 
 export class ScriptedEngines implements EngineHost {
@@ -58,7 +60,9 @@ export class ScriptedEngines implements EngineHost {
     const fault = this.loadFaults.shift();
     if (fault !== undefined) throw new FallowError(fault, `planted: ${fault}`);
     options.onProgress?.(1);
-    const engine = new ScriptedEngine(spec, { clock, pace, memoryBytes: this.#options.memoryBytes?.(spec) ?? 0 });
+    const memoryBytes = this.#options.memoryBytes?.(spec) ?? 0;
+    const layerCount = this.#options.layerCount?.(spec) ?? 1;
+    const engine = new ScriptedEngine(spec, { clock, pace, memoryBytes, layerCount });
     this.alive.add(engine);
     void engine.exited.then(() => this.alive.delete(engine));
     return engine;
@@ -79,6 +83,7 @@ export class ScriptedEngine implements Engine {
   readonly #clock: Clock;
   readonly #pace: ScriptedPace;
   readonly #memoryBytes: number;
+  readonly #layerCount: number;
   readonly #running = new Set<RunningSequence>();
   readonly #exit = Promise.withResolvers<EngineExit>();
   #timer: Timer | null = null;
@@ -88,10 +93,14 @@ export class ScriptedEngine implements Engine {
   #isGone = false;
   #slowdown = 1;
 
-  constructor(spec: EngineLoadSpec, options: { clock: Clock; pace: ScriptedPace; memoryBytes: number }) {
+  constructor(
+    spec: EngineLoadSpec,
+    options: { clock: Clock; pace: ScriptedPace; memoryBytes: number; layerCount: number },
+  ) {
     this.#clock = options.clock;
     this.#pace = options.pace;
     this.#memoryBytes = options.memoryBytes;
+    this.#layerCount = options.layerCount;
     this.info = {
       libraryVersion: "scripted",
       variant: "cpu",
@@ -112,7 +121,7 @@ export class ScriptedEngine implements Engine {
       return { abort: () => undefined };
     }
     const readyAtMs = this.#clock.monoMs() + task.tokenIds.length * this.#pace.prefillMsPerToken;
-    const sequence = { text: new ScriptedText(task), task, readyAtMs, onEvent, outputTokens: 0 };
+    const sequence = { text: new ScriptedText(task, this.#layerCount), task, readyAtMs, onEvent, outputTokens: 0 };
     this.#running.add(sequence);
     this.#promptTokens += task.tokenIds.length;
     this.#keepStepping();

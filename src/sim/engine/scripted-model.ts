@@ -2,9 +2,13 @@
  * A model without weights: the logits of the next token are a hash of everything before it, and the sampler is the real one.
  * So every text is different, every token depends on the whole prefix, and what a stream has to be when nothing disturbs it
  * can be computed beside it.
+ *
+ * A model of one layer, which is never split, hashes its tokens; one of several passes them through its layers one after the other, so that stages
+ * of it, each with some of the layers, give the same text when they keep what they should (scripted-layers.ts).
  */
 import type { SamplingOptions, SeedHex } from "../../domain/sampling.ts";
 import { SamplerScratch, TokenSampler } from "../../inference/sampler.ts";
+import { type DecodeWay, embeddedToken, mixed, ScriptedKv } from "./scripted-layers.ts";
 
 export const SCRIPTED_VOCAB_SIZE = 64;
 /** Ends a text; about one text in two runs to its full length. */
@@ -21,38 +25,50 @@ export interface ScriptedPrompt {
   readonly choice: number;
 }
 
+/** What a model makes of a prefix that grows token by token. */
+interface ScriptedState {
+  readonly hash: number;
+  take(tokenId: number, way: DecodeWay): void;
+}
+
 export class ScriptedText {
   readonly #sampler: TokenSampler;
   readonly #row = new Float32Array(SCRIPTED_VOCAB_SIZE);
   readonly #scratch = new SamplerScratch(SCRIPTED_VOCAB_SIZE);
-  #prefix = 0x811c9dc5;
+  readonly #state: ScriptedState;
 
-  constructor(prompt: ScriptedPrompt) {
+  constructor(prompt: ScriptedPrompt, layerCount = 1) {
     this.#sampler = new TokenSampler(prompt.sampling, prompt.seed, prompt.choice);
+    this.#state = layerCount === 1 ? new HashedTokens() : new LayeredTokens(layerCount);
     const generatedFrom = prompt.tokenIds.length - prompt.generatedCount;
     for (const [at, tokenId] of prompt.tokenIds.entries()) {
-      this.#prefix = mixed(this.#prefix, tokenId);
+      // A prompt of one token has no piece to be decoded in.
+      this.#state.take(tokenId, at < generatedFrom && generatedFrom > 1 ? "together" : "singly");
       if (at >= generatedFrom) this.#sampler.accept(tokenId);
     }
   }
 
   next(): number {
-    for (let id = 0; id < SCRIPTED_VOCAB_SIZE; id++) {
-      this.#row[id] = (mixed(this.#prefix, id + 0x10000) / 2 ** 32) * LOGIT_SPREAD;
-    }
+    scriptedLogits(this.#state.hash, this.#row);
     const tokenId = this.#sampler.sample(this.#row, null, this.#scratch);
     this.#sampler.accept(tokenId);
-    this.#prefix = mixed(this.#prefix, tokenId);
+    this.#state.take(tokenId, "singly");
     return tokenId;
   }
+}
+
+/** Fills a row with the logits that follow from a state. */
+export function scriptedLogits(state: number, row: Float32Array): void {
+  for (let id = 0; id < row.length; id++) row[id] = (mixed(state, id + 0x10000) / 2 ** 32) * LOGIT_SPREAD;
 }
 
 /** The whole answer, undisturbed; a stop token is its last one. */
 export function scriptedAnswer(
   prompt: ScriptedPrompt,
   tokensMax: number,
+  layerCount = 1,
 ): { readonly tokenIds: readonly number[]; readonly end: "stop-token" | "length" } {
-  const text = new ScriptedText(prompt);
+  const text = new ScriptedText(prompt, layerCount);
   const tokenIds: number[] = [];
   while (tokenIds.length < tokensMax) {
     const tokenId = text.next();
@@ -62,10 +78,23 @@ export function scriptedAnswer(
   return { tokenIds, end: "length" };
 }
 
-/** FNV-1a step with MurmurHash3's finaliser: 32 bits in which every input bit counts. */
-function mixed(state: number, value: number): number {
-  let hash = Math.imul(state ^ value, 0x01000193) >>> 0;
-  hash = Math.imul(hash ^ (hash >>> 16), 0x85ebca6b);
-  hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35);
-  return (hash ^ (hash >>> 16)) >>> 0;
+class HashedTokens implements ScriptedState {
+  hash = 0x811c9dc5;
+
+  take(tokenId: number): void {
+    this.hash = mixed(this.hash, tokenId);
+  }
+}
+
+class LayeredTokens implements ScriptedState {
+  hash = 0;
+  readonly #kv: ScriptedKv;
+
+  constructor(layerCount: number) {
+    this.#kv = new ScriptedKv({ first: 0, count: layerCount });
+  }
+
+  take(tokenId: number, way: DecodeWay): void {
+    this.hash = this.#kv.append(this.#kv.held, embeddedToken(tokenId), way);
+  }
 }

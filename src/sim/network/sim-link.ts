@@ -49,7 +49,7 @@ export interface LinkTap {
 export interface SimLinkOptions {
   readonly host: Host;
   readonly peerName: string;
-  readonly network: PacketNetwork;
+  readonly network: Pick<PacketNetwork, "send">;
   readonly channelBinding: string;
   readonly tap: LinkTap;
   /** Names the connection: the same at both ends. */
@@ -85,6 +85,7 @@ export class SimLink implements Link {
   /** Acknowledged and not read: nobody listens, or the process is frozen. */
   #unread: Piece[] = [];
   #inboxBytes = 0;
+  #isHeld = false;
 
   constructor(options: SimLinkOptions) {
     this.#options = options;
@@ -113,7 +114,18 @@ export class SimLink implements Link {
   listen(handlers: LinkHandlers): void {
     assert(this.#handlers === null, "a link is listened to once");
     this.#handlers = handlers;
-    for (const piece of this.#unread.splice(0)) this.#hand(piece);
+    this.#readAll();
+  }
+
+  /** The process reads nothing until `go`: what comes fills the receive buffer and holds the sender up. */
+  hold(): void {
+    this.#isHeld = true;
+  }
+
+  go(): void {
+    if (!this.#isHeld) return;
+    this.#isHeld = false;
+    this.#readAll();
   }
 
   send(frame: string): void {
@@ -251,8 +263,8 @@ export class SimLink implements Link {
       this.#wantedPosition += 1;
       this.#inboxBytes += next.bytes;
       if ("code" in next.content) this.#isPeerDone = true;
-      if (this.#handlers === null) this.#unread.push(next);
-      else this.#hand(next);
+      this.#unread.push(next);
+      if (this.#handlers !== null) this.#readSoon();
       next = this.#early.get(this.#wantedPosition);
     }
     this.#acknowledge();
@@ -287,10 +299,16 @@ export class SimLink implements Link {
     this.#pump();
   }
 
-  /** Gives a piece to the process, which reads it when it runs. */
-  #hand(piece: Piece): void {
+  #readAll(): void {
+    for (let pieces = this.#unread.length; pieces > 0; pieces--) this.#readSoon();
+  }
+
+  /** Gives the oldest piece to the process, which reads it when it runs. */
+  #readSoon(): void {
     const { host, peerName, tap } = this.#options;
     host.after(0, () => {
+      const piece = this.#isHeld ? undefined : this.#unread.shift();
+      if (piece === undefined) return;
       const wasFull = this.#inboxBytes * 2 > RECEIVE_BUFFER_BYTES_MAX;
       this.#inboxBytes -= piece.bytes;
       if (this.#isCloseTold) return;

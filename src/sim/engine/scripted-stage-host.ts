@@ -1,0 +1,45 @@
+/** Starts scripted stages: what `ScriptedEngines` is for whole models. Each takes its time to load, and may be told to fail. */
+import { FallowError } from "../../domain/fault.ts";
+import type { Clock } from "../../ports/clock.ts";
+import { pause } from "../../ports/clock.ts";
+import type { StageEngine, StageEngineHost, StageLoadOptions, StageLoadSpec } from "../../ports/stage-engine.ts";
+import { SCRIPTED_PACE, type ScriptedPace } from "./scripted-engine.ts";
+import { ScriptedStage } from "./scripted-stage.ts";
+
+export interface ScriptedStagesOptions {
+  readonly clock: Clock;
+  /** Of eight layers. */
+  readonly pace?: ScriptedPace;
+  readonly memoryBytes?: (spec: StageLoadSpec) => number;
+  /** Sabotage: a position that comes again is added to what is held. False in every honest run. */
+  readonly keepsStale?: boolean;
+}
+
+export class ScriptedStages implements StageEngineHost {
+  /** Those that are not closed or crashed, in the order in which they were loaded. */
+  readonly alive = new Set<ScriptedStage>();
+  readonly #options: ScriptedStagesOptions;
+
+  constructor(options: ScriptedStagesOptions) {
+    this.#options = options;
+  }
+
+  async loadStage(spec: StageLoadSpec, options: StageLoadOptions): Promise<StageEngine> {
+    const { clock, pace = SCRIPTED_PACE, memoryBytes, keepsStale = false } = this.#options;
+    await pause(clock, pace.loadMs / 2, options.signal);
+    options.onProgress?.(0.5);
+    await pause(clock, pace.loadMs / 2, options.signal);
+    if (options.signal.aborted) throw new FallowError("engine-load-failed", "the load was given up");
+    options.onProgress?.(1);
+    const stage = new ScriptedStage(spec, {
+      clock,
+      pace,
+      memoryBytes: memoryBytes?.(spec) ?? 0,
+      keepsStale,
+      onEvents: options.onEvents,
+    });
+    this.alive.add(stage);
+    void stage.exited.then(() => this.alive.delete(stage));
+    return stage;
+  }
+}
