@@ -13,6 +13,7 @@
  * nobody. Attempts on a chain whose epoch changes end and begin anew under a new lease, on the same chain as soon as it serves: every stage keeps the
  * keys and values of the sequences it held under the sequence's own name, so only what was lost is computed again.
  */
+import { assert } from "./assert.ts";
 import { toHex } from "./hex.ts";
 import type { NodeId, ReplicaId, RequestId } from "./ids.ts";
 import type { Sha256 } from "./merkle-tree.ts";
@@ -40,6 +41,11 @@ export interface ChainStage {
 export type SequenceId = string & { readonly sequenceId: unique symbol };
 
 export const SEQUENCE_ID_PATTERN = /^[0-9a-f]{16}$/;
+
+export function sequenceId(text: string): SequenceId {
+  assert(SEQUENCE_ID_PATTERN.test(text), `${text} is the name of a sequence: 16 hex digits`);
+  return text as SequenceId;
+}
 
 /** The first 16 hex digits of the SHA-256 of `${requestId}\n${choice}`. A request's id is ASCII. */
 export function sequenceIdOf(

@@ -17,10 +17,17 @@
  * | `release`     | to the next     | the sequence runs no more                                                                      |
  * | `pulse`       | both            | I live; echoes the other's pulse for the round trip                                             |
  */
-import type { SequenceId, WireFormat } from "../domain/chain.ts";
+import { CHAIN_STAGES_MAX, type SequenceId, type WireFormat } from "../domain/chain.ts";
 import type { StopReason } from "../domain/sampling.ts";
 
 export const STAGE_PROTOCOL_VERSION = 1;
+export const STAGE_FRAME_HEAD_BYTES = 20;
+
+/** Of the frames between stage `stage` and the one after it (the last one's: the first), in both directions. */
+export function stageChannel({ chainId, stage }: { readonly chainId: string; readonly stage: number }): number {
+  // 27 bits of the chain's random name, and its at most 32 stages.
+  return (Number.parseInt(chainId.slice(0, 7), 16) >>> 1) * CHAIN_STAGES_MAX + stage;
+}
 
 export interface StageFrameHead {
   /** `stageChannel`. */
