@@ -11,7 +11,7 @@
  */
 import { describeFault } from "../../domain/fault.ts";
 import { usableBytes } from "../../domain/hardware.ts";
-import type { ModelId, NodeId } from "../../domain/ids.ts";
+import type { ModelId, NodeId, ReplicaId } from "../../domain/ids.ts";
 import type { Clock, Timer } from "../../ports/clock.ts";
 import type { Log } from "../../ports/log.ts";
 import type { Planner } from "../../ports/planner.ts";
@@ -19,6 +19,7 @@ import { packGrid } from "../../scheduler/placement/grid-columns.ts";
 import { OBJECTIVE, TIER_RULES } from "../../scheduler/placement/objective.ts";
 import { planPlacement, wantedReplicas } from "../../scheduler/placement/plan-placement.ts";
 import type {
+  ChainOrder,
   Demand,
   DemandClass,
   PlacementPlan,
@@ -47,6 +48,13 @@ export interface ReplicaPlanningPorts {
   waiting(): ReadonlyMap<ModelId, Demand>;
   /** What is asked for, as counted and foreseen. */
   demand(): readonly DemandClass[];
+  /** Carries out what is ordered of chains; absent: nobody does. */
+  readonly chains?: {
+    /** False when some of its nodes have no link, or the model is gone. */
+    load(order: ChainOrder): boolean;
+    /** Of a stage: false when it belongs to no chain. */
+    unload(replicaId: ReplicaId, why: string): boolean;
+  };
 }
 
 export interface MadePlan {
@@ -251,7 +259,7 @@ export class ReplicaPlanning {
     const { book, nodes } = this.#ports;
     const serving = servingCounts({ nodes: nodes(), replicas: book.facts() });
     return plan.orders.filter((order) => {
-      if (!book.isUntouched(order.nodeId, versionSeen)) return false;
+      if (!nodesOf(order).every((nodeId) => book.isUntouched(nodeId, versionSeen))) return false;
       const { modelId } = order;
       if (order.kind === "unload" || order.why === "move") return book.isUntouched(modelId, versionSeen);
       const count = serving.get(modelId) ?? 0;
@@ -267,19 +275,20 @@ export class ReplicaPlanning {
   }
 
   #carryOut(order: ReplicaOrder, now: GridNow): void {
-    const { book, log } = this.#ports;
+    const { book, chains, log } = this.#ports;
     const obstacle = orderObstacle(order, now);
     if (obstacle !== null) {
-      const { kind, nodeId, modelId } = order;
-      log.debug({ kind, nodeId, modelId, obstacle }, "order dropped");
+      const { kind, modelId } = order;
+      log.debug({ kind, nodeIds: nodesOf(order), modelId, obstacle }, "order dropped");
       this.#counts.dropped += 1;
       return;
     }
     if (order.kind === "unload") {
-      book.unload(order.nodeId, order.replicaId, order.why);
+      if (chains?.unload(order.replicaId, order.why) !== true) book.unload(order.nodeId, order.replicaId, order.why);
       return;
     }
-    if (!book.load(order)) return;
+    const isSent = order.kind === "load" ? book.load(order) : chains?.load(order) === true;
+    if (!isSent) return;
     this.#counts.movedBytes += order.movedBytes;
     if (order.why === "waiting") this.#counts.coldStarts += 1;
   }
@@ -302,6 +311,10 @@ export class ReplicaPlanning {
     }
     return sum;
   }
+}
+
+function nodesOf(order: ReplicaOrder): readonly NodeId[] {
+  return order.kind === "load-chain" ? order.stages.map(({ nodeId }) => nodeId) : [order.nodeId];
 }
 
 /** When the first load that waits out a back-off may be tried again. */

@@ -11,12 +11,21 @@ import type { ReplicaSize } from "./slots.ts";
 import type { LoserReason } from "./snapshot.ts";
 import type { SpeedSource } from "./speed-model.ts";
 
+/** Weights that a chain's ends hold beside their layers. */
+export interface EndBytes {
+  readonly embeddingBytes: number;
+  /** Of a head that is the embedding once more (tied), as much again. */
+  readonly outputBytes: number;
+}
+
 /** One file in which the model exists. Which one runs where is for the planner to choose. */
 export interface ModelVariant {
   readonly quantisation: string;
   readonly weightsSha256: Sha256Hex;
   readonly fileBytes: number;
   readonly kvBytesPerToken: number;
+  /** Of the file, what only a chain's first and last stage hold; absent: not known, and spread over the layers. */
+  readonly ends?: EndBytes;
   /** 0 to 1: the share of a token's value that this quantisation loses against the best one. */
   readonly qualityPenalty: number;
 }
@@ -26,6 +35,8 @@ export interface PlannedModel {
   readonly contextTokensMax: number;
   readonly layerCount: number;
   readonly embeddingLength: number;
+  /** Absent: it can. Architectures that are not known to give the same output in stages are never chained. */
+  readonly canSplit?: boolean;
   /** Replicas that are there without demand. */
   readonly warmReplicas: number;
   /** What a million output tokens are worth: their price. */
@@ -126,7 +137,9 @@ export type ReplicaOrder =
       readonly why: "warm" | "waiting" | "demand" | "lost" | "move";
       readonly movedBytes: number;
     }
+  | ChainOrder
   | {
+      /** Of a chain's last stage: all of the chain goes. */
       readonly kind: "unload";
       readonly nodeId: NodeId;
       readonly replicaId: ReplicaId;

@@ -72,6 +72,8 @@ export interface ReplicaFact {
     readonly first: number;
     readonly count: number;
     readonly isLast: boolean;
+    /** Of the last stage: one token's way through the whole chain, as its stages measured it; absent: nobody did. */
+    readonly loopMs?: number | null;
   };
 }
 
@@ -102,6 +104,7 @@ export type LoserReason =
   | "price-too-high"
   | "too-many-hops"
   | "serves-no-stages"
+  | "model-not-splittable"
   | "replica-here-already"
   | "shares-failure-domain"
   | "not-worth-it";
