@@ -15,6 +15,8 @@ export const GGUF_REFUSAL_CODES = [
   "split-doubled",
   "split-order",
   "split-foreign",
+  // The file may be whole and right, but it cannot be cut into stages.
+  "stage-refused",
 ] as const;
 export type GgufRefusalCode = (typeof GGUF_REFUSAL_CODES)[number];
 

@@ -101,6 +101,11 @@ async function readArray(cursor: GgufCursor, key: string): Promise<GgufArray> {
   return { type: "array", elementType, count, bytes };
 }
 
+/** Bytes of one element of an array that holds no strings. */
+export function elementBytesOf(type: Exclude<GgufArray["elementType"], "string">): number {
+  return type === "bool" ? 1 : SCALARS[type].bytes;
+}
+
 function typeNamed(number: number, key: string): ValueType {
   const name = TYPE_NAMES.get(number);
   if (name === undefined) throw new GgufProblem("malformed", `${key} has value type ${number}; types are 0 to 12`);

@@ -21,22 +21,77 @@ function isTokenizerKey(key: string): boolean {
 }
 
 /** Version 3, no tensors, the entries as they are. */
-export function writeGguf(entries: readonly Pick<GgufEntry, "key" | "bytes">[]): Uint8Array {
+export function writeGguf(entries: readonly WrittenEntry[]): Uint8Array {
+  return writeGgufHeader({ entries, tensors: [], alignment: 1 });
+}
+
+/** Key, and type and value as they stand in the file. */
+export type WrittenEntry = Pick<GgufEntry, "key" | "bytes">;
+
+export interface WrittenTensor {
+  readonly name: string;
+  readonly dimensions: readonly number[];
+  readonly type: number;
+  readonly bytes: number;
+}
+
+/**
+ * All that stands before the tensors' data, up to the first one's first byte. Tensors lie in this order, each at the next multiple of the
+ * alignment (`padding`), which the entries have to tell when it is not 32.
+ */
+export function writeGgufHeader(file: {
+  readonly entries: readonly WrittenEntry[];
+  readonly tensors: readonly WrittenTensor[];
+  readonly alignment: number;
+}): Uint8Array {
   const encoder = new TextEncoder();
-  const parts = entries.map(({ key, bytes }) => ({ key: encoder.encode(key), bytes }));
-  const total = parts.reduce((sum, part) => sum + 8 + part.key.length + part.bytes.length, 24);
-  const file = new Uint8Array(total);
-  const view = new DataView(file.buffer);
+  const entries = file.entries.map(({ key, bytes }) => ({ key: encoder.encode(key), bytes }));
+  const tensors = file.tensors.map((tensor) => ({ ...tensor, name: encoder.encode(tensor.name) }));
+  const entriesEnd = entries.reduce((sum, { key, bytes }) => sum + 8 + key.length + bytes.length, 24);
+  const end = tensors.reduce((sum, { name, dimensions }) => sum + 24 + name.length + 8 * dimensions.length, entriesEnd);
+  const out = new Uint8Array(end + padding(end, file.alignment));
+  const view = new DataView(out.buffer);
   view.setUint32(0, MAGIC, true);
   view.setUint32(4, VERSION, true);
-  view.setBigUint64(8, 0n, true);
-  view.setBigUint64(16, BigInt(parts.length), true);
+  view.setBigUint64(8, BigInt(tensors.length), true);
+  view.setBigUint64(16, BigInt(entries.length), true);
   let at = 24;
-  for (const part of parts) {
-    view.setBigUint64(at, BigInt(part.key.length), true);
-    file.set(part.key, at + 8);
-    file.set(part.bytes, at + 8 + part.key.length);
-    at += 8 + part.key.length + part.bytes.length;
+  for (const { key, bytes } of entries) {
+    view.setBigUint64(at, BigInt(key.length), true);
+    out.set(key, at + 8);
+    out.set(bytes, at + 8 + key.length);
+    at += 8 + key.length + bytes.length;
   }
-  return file;
+  let offset = 0;
+  for (const tensor of tensors) {
+    at = putTensor(view, at, { ...tensor, offset });
+    offset += tensor.bytes + padding(tensor.bytes, file.alignment);
+  }
+  return out;
+}
+
+/** Answers where the next one begins. */
+function putTensor(
+  view: DataView,
+  start: number,
+  tensor: { name: Uint8Array; dimensions: readonly number[]; type: number; offset: number },
+): number {
+  let at = start;
+  view.setBigUint64(at, BigInt(tensor.name.length), true);
+  new Uint8Array(view.buffer).set(tensor.name, at + 8);
+  at += 8 + tensor.name.length;
+  view.setUint32(at, tensor.dimensions.length, true);
+  at += 4;
+  for (const dimension of tensor.dimensions) {
+    view.setBigUint64(at, BigInt(dimension), true);
+    at += 8;
+  }
+  view.setUint32(at, tensor.type, true);
+  view.setBigUint64(at + 4, BigInt(tensor.offset), true);
+  return at + 12;
+}
+
+/** Bytes to the next multiple of the alignment. */
+export function padding(bytes: number, alignment: number): number {
+  return (alignment - (bytes % alignment)) % alignment;
 }

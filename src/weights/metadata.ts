@@ -14,6 +14,10 @@ export class Metadata {
     return this.#header.entries.has(key);
   }
 
+  isArray(key: string): boolean {
+    return this.#value(key)?.type === "array";
+  }
+
   text(key: string): string {
     return this.textOrNull(key) ?? missing(key);
   }

@@ -13,6 +13,7 @@ import { readGgufHeader } from "./gguf-reader.ts";
 import { GgufProblem, type GgufRefusal } from "./gguf-refusal.ts";
 import { tokenizerOnlyGguf } from "./gguf-writer.ts";
 import { Metadata } from "./metadata.ts";
+import { checkTensors, readShape } from "./model-shape.ts";
 import { quantisationOf } from "./quantisation.ts";
 import { joinSplit } from "./split-gguf.ts";
 import { checkVocabulary } from "./vocabulary-check.ts";
@@ -33,14 +34,8 @@ export interface ReadModel {
   readonly tokenizer: Uint8Array;
 }
 
-/** llama.cpp's LLAMA_MAX_LAYERS. */
-const LAYERS_MAX = 512;
-const WIDTH_MAX = 262_144;
-const HEADS_MAX = 4096;
-const CONTEXT_TOKENS_MAX = 0x7fffffff;
 const TEMPLATE_BYTES_MAX = 1024 * 1024;
 const NAME_CHARACTERS_MAX = 200;
-const F16_BYTES = 2;
 
 /**
  * Reads a model of one file, or of all files of a split one in their order; `names` are theirs, and checked when given.
@@ -76,7 +71,7 @@ function manifestOf(header: GgufHeader, sha256: (data: Uint8Array) => Uint8Array
     throw new GgufProblem("unknown-architecture", `general.architecture is ${shown}; this engine runs ${known}`);
   }
   const vocabSize = checkVocabulary(header, metadata);
-  const shape = readShape(metadata, architecture);
+  const { heads, headsKv, keyLength, valueLength, ...shape } = readShape(metadata, architecture);
   checkTensors(header, shape);
   const tokenizer = tokenizerOnlyGguf(header);
   const chatTemplate = templateOf(metadata);
@@ -96,57 +91,6 @@ function manifestOf(header: GgufHeader, sha256: (data: Uint8Array) => Uint8Array
     licence: metadata.textOrNull("general.license")?.slice(0, NAME_CHARACTERS_MAX) ?? null,
   };
   return { manifest, header, tokenizer };
-}
-
-type Shape = Pick<
-  FileManifest,
-  "layerCount" | "embeddingLength" | "headCount" | "headCountKv" | "contextTokensMax" | "kvBytesPerToken"
->;
-
-function readShape(metadata: Metadata, architecture: string): Shape {
-  const key = (name: string): string => `${architecture}.${name}`;
-  const layerCount = metadata.integer(key("block_count"), { least: 1, most: LAYERS_MAX });
-  const embeddingLength = metadata.integer(key("embedding_length"), { least: 1, most: WIDTH_MAX });
-  const contextTokensMax = metadata.integer(key("context_length"), { least: 1, most: CONTEXT_TOKENS_MAX });
-  const perLayer = { least: 0, most: HEADS_MAX, layers: layerCount };
-  const heads = metadata.integerPerLayer(key("attention.head_count"), perLayer);
-  if (heads === null) throw new GgufProblem("missing-metadata", `the file has no ${key("attention.head_count")}`);
-  const headsKv = metadata.integerPerLayer(key("attention.head_count_kv"), perLayer) ?? heads;
-  const headCount = Math.max(...heads);
-  const headCountKv = Math.max(...headsKv);
-  if (headCount < 1 || headCountKv < 1 || headCountKv > headCount) {
-    const message = `${key("attention.head_count")} is ${headCount} and head_count_kv ${headCountKv}: 1 <= kv <= heads`;
-    throw new GgufProblem("bad-metadata", message);
-  }
-  const width = { least: 1, most: WIDTH_MAX };
-  const own = Math.floor(embeddingLength / headCount);
-  const keyLength = metadata.integerOrNull(key("attention.key_length"), width) ?? own;
-  const valueLength = metadata.integerOrNull(key("attention.value_length"), width) ?? own;
-  if (keyLength < 1) {
-    throw new GgufProblem(
-      "bad-metadata",
-      `${key("embedding_length")} ${embeddingLength} is less than its ${headCount} heads`,
-    );
-  }
-  for (const name of ["attention.layer_norm_rms_epsilon", "attention.layer_norm_epsilon", "rope.freq_base"]) {
-    metadata.positiveFloatOrNull(key(name));
-  }
-  const kvBytesPerToken = headsKv.reduce((sum, count) => sum + count * (keyLength + valueLength) * F16_BYTES, 0);
-  return { layerCount, embeddingLength, headCount, headCountKv, contextTokensMax, kvBytesPerToken };
-}
-
-function checkTensors(header: GgufHeader, shape: Shape): void {
-  const embedding = header.tensors.find((tensor) => tensor.name === "token_embd.weight");
-  const width = embedding?.dimensions[0];
-  if (width !== shape.embeddingLength) {
-    const message = `token_embd.weight has rows of ${width}, embedding_length is ${shape.embeddingLength}`;
-    throw new GgufProblem("bad-tensor", message);
-  }
-  const layers = new Set(header.tensors.map((tensor) => /^blk\.(\d+)\./.exec(tensor.name)?.[1]));
-  for (let layer = 0; layer < shape.layerCount; layer++) {
-    if (layers.has(String(layer))) continue;
-    throw new GgufProblem("bad-tensor", `block_count is ${shape.layerCount}, but there is no tensor blk.${layer}.*`);
-  }
 }
 
 function templateOf(metadata: Metadata): string | null {

@@ -1,0 +1,158 @@
+/**
+ * Architectures that can be cut into stages, and how. Layers are numbered from 0 again in a stage, and the engine (libllama 0.5.0, src/models/) knows
+ * nothing of those before: whatever it derives from a layer's number, or from how many there are, is told to it in metadata or the model is refused.
+ * Every entry here has passed the golden test (test/stages.test.ts, bench/golden-stages.bench.ts): chains of 2 and 3 give the unsplit model's
+ * logits bit by bit.
+ *
+ * What the engine derives from numbers of layers, and what is done about it:
+ *
+ * | what                                          | where                                   | here                                        |
+ * | --------------------------------------------- | --------------------------------------- | ------------------------------------------- |
+ * | sliding windows every n layers                | cohere2, gemma2/3, gpt-oss, olmo2       | the pattern is written out, layer by layer  |
+ * | leading dense layers of a mixture             | deepseek, dots1, bailingmoe2, ernie4_5  | their number is counted from the stage      |
+ * | embeddings scaled at the input                | granite, minicpm, grok                  | no scale but in the first stage             |
+ * | the same without a key for it, or normed      | gemma, gemma2, bloom                    | states go in behind it: `inputTensor`       |
+ * | residual scale of the number of layers        | minicpm                                 | the whole model's is written                |
+ * | attention scale of the number of layers       | gemma2 27B, gemma3 27B                  | refused                                     |
+ * | window, position code or head by the number   | exaone4 32B, baichuan, deepseek2, llama4, smollm3, smallthinker | refused             |
+ * | embeddings of each layer, shared key/values   | gemma4                                  | refused                                     |
+ */
+import type { LayerShare } from "../domain/weights.ts";
+import { GgufProblem } from "./gguf-refusal.ts";
+import type { Metadata } from "./metadata.ts";
+import type { StageValue } from "./stage-metadata.ts";
+
+export interface StageRules {
+  /**
+   * What the loader makes of `output.weight`: demands it, takes the embedding in its place when there is none, or knows none at all and takes the
+   * embedding always.
+   */
+  readonly head: "own" | "own-or-tied" | "tied";
+  /** Tensor of the compute graph with the hidden states after the last of so many layers. */
+  readonly outputTensor: (layers: number) => string;
+  /**
+   * Tensor that has to be overwritten with the hidden states when it was computed, because the engine changes what it is given before its first
+   * layer; null when what is given to it goes there as it is.
+   */
+  readonly inputTensor: string | null;
+  /** Keys of the architecture, without its name, that a stage of these layers has in place of the model's. */
+  readonly metadata: (model: Metadata, stage: StageOf) => readonly (readonly [key: string, value: StageValue])[];
+  /** Layers before this number may have other tensors than those after it. */
+  readonly leadingDense: (model: Metadata) => number;
+  /** Why this model of the architecture cannot be cut, or null. */
+  readonly refusal: (model: Metadata, layerCount: number) => string | null;
+}
+
+export type StageOf = LayerShare & { readonly of: number };
+
+/** llama.cpp's LLAMA_MAX_LAYERS. */
+const LAYERS = { least: 0, most: 512 };
+const SPLITTABLE: ReadonlyMap<string, StageRules> = new Map([
+  ...["apertus", "bailingmoe", "codeshell", "dbrx", "gptneox", "internlm2", "minimax-m2", "nemotron", "olmoe"].map(own),
+  ...["orion", "phi2", "phimoe", "qwen", "qwen2moe", "stablelm", "xverse"].map(own),
+  ...["arcee", "chatglm", "ernie4_5", "exaone", "falcon", "glm4", "gpt2", "hunyuan-dense", "hunyuan-moe"].map(tied),
+  ...["llama", "maincoder", "minicpm3", "mistral3", "mpt", "olmo", "phi3", "qwen2", "qwen3", "qwen3moe"].map(tied),
+  ...["seed_oss", "starcoder", "starcoder2"].map(tied),
+  ...["bitnet", "command-r", "openelm"].map((name) => entry(name, { head: "tied" })),
+  entry("bailingmoe2", { head: "own", ...denseFirst("bailingmoe2") }),
+  entry("bloom", { inputTensor: "inp_norm-0" }),
+  entry("cohere2", { head: "tied", metadata: windows("cohere2", 4) }),
+  entry("deepseek", denseFirst("deepseek")),
+  entry("dots1", { head: "own", ...denseFirst("dots1") }),
+  entry("ernie4_5-moe", { ...denseFirst("ernie4_5-moe"), refusal: refuseSteps }),
+  entry("exaone4", { refusal: refuseLayers([64], "the engine gives only 64 layers sliding windows") }),
+  entry("gemma", { head: "tied", inputTensor: "inp_scaled" }),
+  entry("gemma2", {
+    head: "tied",
+    inputTensor: "inp_scaled",
+    metadata: windows("gemma2", 2),
+    refusal: refuseLayers([46], "the engine scales the attention of 46 layers in another way"),
+  }),
+  entry("gemma3", {
+    metadata: windows("gemma3", 6),
+    refusal: refuseLayers([62], "the engine scales the attention of 62 layers in another way"),
+  }),
+  entry("gpt-oss", { head: "own", metadata: windows("gpt-oss", 2) }),
+  ...["granite", "granitemoe", "grok"].map((name) => entry(name, { metadata: unscaledInput })),
+  entry("minicpm", { metadata: minicpm }),
+  entry("olmo2", { head: "own", metadata: windows("olmo2", 4) }),
+]);
+
+export const STAGE_ARCHITECTURES: ReadonlySet<string> = new Set(SPLITTABLE.keys());
+
+/** Throws the refusal when it is not listed. */
+export function stageRulesOf(architecture: string): StageRules {
+  const rules = SPLITTABLE.get(architecture);
+  if (rules !== undefined) return rules;
+  const listed = [...SPLITTABLE.keys()].sort().join(", ");
+  throw new GgufProblem("stage-refused", `models of ${architecture} cannot be cut into stages; those of ${listed} can`);
+}
+
+function entry(name: string, rules: Partial<StageRules>): [string, StageRules] {
+  const plain: StageRules = {
+    head: "own-or-tied",
+    outputTensor: (layers) => `l_out-${layers - 1}`,
+    inputTensor: null,
+    metadata: () => [],
+    leadingDense: () => 0,
+    refusal: () => null,
+  };
+  return [name, { ...plain, ...rules }];
+}
+
+function own(name: string): [string, StageRules] {
+  return entry(name, { head: "own" });
+}
+
+function tied(name: string): [string, StageRules] {
+  return entry(name, {});
+}
+
+function windows(name: string, periodDefault: number): StageRules["metadata"] {
+  const key = "attention.sliding_window_pattern";
+  return (model, stage) => {
+    if (model.isArray(`${name}.${key}`)) return [];
+    const period = model.integerOrNull(`${name}.${key}`, LAYERS) ?? periodDefault;
+    // As the engine's `set_swa_pattern`: the last layer of each period sees everything.
+    const values = Array.from(
+      { length: stage.count },
+      (_, layer) => period === 0 || (stage.first + layer) % period < period - 1,
+    );
+    return [[key, { kind: "bools", values }]];
+  };
+}
+
+function denseFirst(name: string): Pick<StageRules, "metadata" | "leadingDense"> {
+  const key = "leading_dense_block_count";
+  const leadingDense = (model: Metadata): number => model.integerOrNull(`${name}.${key}`, LAYERS) ?? 0;
+  return {
+    leadingDense,
+    metadata: (model, { first, count }) => [
+      [key, { kind: "uint32", value: Math.min(count, Math.max(0, leadingDense(model) - first)) }],
+    ],
+  };
+}
+
+/** 0 stands for no scale at all. */
+function unscaledInput(_: Metadata, stage: StageOf): ReturnType<StageRules["metadata"]> {
+  return stage.hasEmbedding ? [] : [["embedding_scale", { kind: "float32", value: 0 }]];
+}
+
+function minicpm(model: Metadata, stage: StageOf): ReturnType<StageRules["metadata"]> {
+  const scaled = unscaledInput(model, stage);
+  if (model.has("minicpm.residual_scale")) return scaled;
+  // 1.4f / sqrtf(layers), each step rounded to a float as there.
+  const value = Math.fround(Math.fround(1.4) / Math.fround(Math.sqrt(stage.of)));
+  return [...scaled, ["residual_scale", { kind: "float32", value }]];
+}
+
+function refuseLayers(counts: readonly number[], why: string): StageRules["refusal"] {
+  // A stage of just so many layers of a longer model would be taken for the whole of another.
+  const least = Math.min(...counts);
+  return (_, layerCount) => (layerCount >= least ? `of ${layerCount} layers: ${why}` : null);
+}
+
+function refuseSteps(model: Metadata): string | null {
+  const step = model.integerOrNull("ernie4_5-moe.interleave_moe_layer_step", LAYERS) ?? 1;
+  return step === 1 ? null : `with experts in every ${step}th layer only: the engine counts them from the first`;
+}
