@@ -3,8 +3,8 @@
  * nodes may hold the same layers and each request takes its own way, this is one path that every request takes.
  *
  * Fewest stages first: each further node is one more that can be lost and one more way for every token. A longer chain is taken only when it is worth
- * `LONGER_GAIN` times as much for each stage more. For a number of stages: from each node that could begin, the next one is the one that adds the most
- * layers for the time that it and the way to it take; the best few are then improved by small changes (a layer from one to another, two places swapped, a
+ * `LONGER_GAIN` times as much for each stage more. For a number of stages: of a few nodes all orders are
+ * begun with; of more, from each node that could begin, the next one is the one that adds the most layers for the time that it and the way to it take. The best few are then improved by small changes (a layer from one to another, two places swapped, a
  * node for another) until none helps. Counted in looks, so that the same question has the same answer on every machine.
  *
  * Not handled: that two chains would share nodes better than one after the other does.
@@ -46,7 +46,9 @@ export interface FoundChain {
 const LONGER_GAIN = 1.5;
 /** Chains looked at for one number of stages and one shape, beside the first ones: some milliseconds. */
 const LOOKS_MAX = 2_000;
-const STARTS_IMPROVED = 4;
+const STARTS_IMPROVED = 6;
+/** Of a few nodes all orders are begun with: up to five stages of six nodes. */
+const ORDERS_MAX = 800;
 /** Nodes of no measurable time are all alike. */
 const SECONDS_MIN = 1e-9;
 
@@ -102,7 +104,10 @@ class ChainSearch {
   /** Of just so many stages. */
   best(count: number): Scored | null {
     this.#looks = 0;
-    const grown = this.#scored([...this.#question.nodes.keys()].map((start) => this.#grow(start, count)));
+    const nodes = [...this.#question.nodes.keys()];
+    const isSmall = orderCount(nodes.length, count) <= ORDERS_MAX;
+    const first = isSmall ? orders(nodes, count).map((chosen) => this.#spread(chosen)) : [];
+    const grown = this.#scored(isSmall ? first : nodes.map((start) => this.#grow(start, count)));
     const starts = grown.length > 0 ? grown : this.#scored([this.#roomiest(count)]);
     let best: Scored | null = null;
     for (const start of starts.slice(0, STARTS_IMPROVED)) {
@@ -234,7 +239,10 @@ class ChainSearch {
     for (let a = 0; a < nodes.length; a++) {
       for (let b = a + 1; b < nodes.length; b++) {
         yield { nodes: swapped(nodes, a, b), counts: swapped(counts, a, b) };
-        yield { nodes: swapped(nodes, a, b), counts };
+        const turned = swapped(nodes, a, b);
+        yield { nodes: turned, counts };
+        const spread = this.#spread(turned);
+        if (spread !== null) yield spread;
       }
     }
     for (const other of this.#question.nodes.keys()) {
@@ -247,6 +255,20 @@ class ChainSearch {
       }
     }
   }
+}
+
+function orderCount(nodes: number, count: number): number {
+  return Array.from({ length: count }, (_, at) => nodes - at).reduce((product, left) => product * left, 1);
+}
+
+function orders(nodes: readonly number[], count: number): readonly (readonly number[])[] {
+  if (count === 0) return [[]];
+  return nodes.flatMap((node) =>
+    orders(
+      nodes.filter((other) => other !== node),
+      count - 1,
+    ).map((rest) => [node, ...rest]),
+  );
 }
 
 function roomsOf({ sizes, nodes }: ChainQuestion, least: ChainShape): Rooms {
