@@ -10,8 +10,6 @@ import { SCRIPTED_STOP_TOKEN, SCRIPTED_VOCAB_SIZE, scriptedLogits } from "./scri
 interface Sampling {
   readonly task: GenerateTask;
   readonly sampler: TokenSampler;
-  /** Tokens of the sequence: the next draw is after the position before. */
-  tokens: number;
   left: number;
   isOver: boolean;
 }
@@ -19,7 +17,6 @@ interface Sampling {
 export interface SlotShape {
   readonly range: LayerRange;
   readonly isLast: boolean;
-  readonly contextTokens: number;
   readonly wire: WireFormat;
   readonly keepsStale: boolean;
 }
@@ -28,8 +25,8 @@ export class ScriptedSlot {
   readonly sequence: SequenceId;
   kv: ScriptedKv;
   isRunning = true;
-  /** Once all passes submitted so far are done. */
-  planned = 0;
+  /** Ends of the passes that wait. */
+  readonly pending: number[] = [];
   readonly #shape: SlotShape;
   readonly #scratch = new SamplerScratch(SCRIPTED_VOCAB_SIZE);
   #sampling: Sampling | null = null;
@@ -40,68 +37,63 @@ export class ScriptedSlot {
     this.kv = new ScriptedKv(shape.range);
   }
 
+  /** Positions that it holds once all passes submitted so far are done. */
+  get planned(): number {
+    return this.pending.at(-1) ?? this.kv.held;
+  }
+
   setSampling(task: GenerateTask): void {
     const sampler = new TokenSampler(task.sampling, task.seed, task.choice);
     for (const tokenId of task.tokenIds.slice(task.tokenIds.length - task.generatedCount)) sampler.accept(tokenId);
-    this.#sampling = { task, sampler, tokens: task.tokenIds.length, left: task.tokensMax, isOver: false };
+    this.#sampling = { task, sampler, left: task.tokensMax, isOver: false };
   }
 
   release(): void {
     this.isRunning = false;
-    this.planned = this.kv.held;
+    this.pending.length = 0;
     this.#sampling = null;
   }
 
+  /** Of the oldest that waits. */
   carryOut(pass: StagePass): StageEvent | null {
     const { sequence, tag, start, count, how, draw } = pass;
     const { kv } = this;
-    const { contextTokens, keepsStale, isLast, wire } = this.#shape;
-    const failed = (code: "position-wrong" | "activations-broken", message: string): StageEvent => ({
-      kind: "failed",
-      sequence,
-      tag,
-      code,
-      message,
-    });
-    if (start > kv.held || start + count > contextTokens) {
-      const bound = Math.min(kv.held, contextTokens - count);
-      return failed("position-wrong", `a pass begins at ${start}, at most at ${bound}`);
+    const { keepsStale, isLast, wire } = this.#shape;
+    this.pending.shift();
+    if (isLast && draw !== null && this.#sampling === null) {
+      const message = `a token is to be drawn after ${start + count - 1}, and nothing is known of how`;
+      return { kind: "failed", sequence, tag, code: "position-wrong", message };
     }
     const states = inputStates(pass);
-    if (states === null)
-      return failed("activations-broken", `positions ${start} to ${start + count - 1} hold no numbers`);
+    if (states === null) {
+      const message = `positions ${start} to ${start + count - 1} hold no numbers`;
+      return { kind: "failed", sequence, tag, code: "activations-broken", message };
+    }
     if (!keepsStale) kv.truncate(start);
     const way = how === "together" && count > 1 ? "together" : "singly";
-    const outputs = states.map((state, at) => kv.append(start + at, state, way));
-    if (!isLast) {
-      return { kind: "output", sequence, tag, start, count, how, draw, format: wire, data: hiddenBytes(outputs, wire) };
-    }
-    return draw === null ? null : this.#draw({ pass, draftIds: draw.draftIds, outputs });
+    const decode = (at: number) => kv.append(start + at, states[at] ?? 0, way);
+    if (isLast && draw !== null) return this.#draw(pass, draw.draftIds, decode);
+    const outputs = states.map((_, at) => decode(at));
+    if (isLast) return null;
+    return { kind: "output", sequence, tag, start, count, how, draw, format: wire, data: hiddenBytes(outputs, wire) };
   }
 
   /** After each position from the first that draws, up to the first draw that the drafts did not foresee. */
-  #draw(of: { pass: StagePass; draftIds: readonly number[]; outputs: readonly number[] }): StageEvent | null {
-    const { pass, draftIds, outputs } = of;
-    const { sequence, tag } = pass;
+  #draw(pass: StagePass, draftIds: readonly number[], decode: (at: number) => number): StageEvent | null {
+    const { sequence, tag, start, count } = pass;
     const sampling = this.#sampling;
-    const firstAt = pass.count - 1 - draftIds.length;
-    const position = pass.start + firstAt + 1;
-    if (sampling === null || sampling.tokens !== position) {
-      const told = sampling === null ? "nothing is known of its sampling" : `it has ${sampling.tokens} tokens`;
-      const message = `a token is to be drawn for position ${position}: ${told}`;
-      return { kind: "failed", sequence, tag, code: "position-wrong", message };
-    }
-    if (sampling.isOver) return null;
+    const firstAt = count - 1 - draftIds.length;
+    for (let at = 0; at < firstAt; at++) decode(at);
+    if (sampling === null || sampling.isOver) return null;
     const tokens: SampledToken[] = [];
     const logits: Float32Array[] = [];
     let end: StopReason | null = null;
-    for (let at = firstAt; at < pass.count && end === null; at++) {
+    for (let at = firstAt; at < count && end === null; at++) {
       const row = new Float32Array(SCRIPTED_VOCAB_SIZE);
-      scriptedLogits(outputs[at] ?? 0, row);
+      scriptedLogits(decode(at), row);
       if (pass.wantsLogits === true) logits.push(row.slice());
       const tokenId = sampling.sampler.sample(row, null, this.#scratch);
       sampling.sampler.accept(tokenId);
-      sampling.tokens += 1;
       sampling.left -= 1;
       tokens.push({ tokenId, logprob: sampling.task.topLogprobs === null ? null : -0.5, top: [] });
       if (tokenId === SCRIPTED_STOP_TOKEN && !sampling.task.ignoreStopTokens) end = "stop-token";
@@ -109,7 +101,7 @@ export class ScriptedSlot {
       if (tokenId !== draftIds[at - firstAt]) break;
     }
     sampling.isOver = end !== null;
-    const event = { kind: "tokens" as const, sequence, tag, tokens, position, end };
+    const event = { kind: "tokens" as const, sequence, tag, tokens, position: start + firstAt + 1, end };
     return pass.wantsLogits === true ? { ...event, logits } : event;
   }
 }

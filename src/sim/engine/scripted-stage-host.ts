@@ -2,7 +2,7 @@
 import { FallowError } from "../../domain/fault.ts";
 import type { Clock } from "../../ports/clock.ts";
 import { pause } from "../../ports/clock.ts";
-import type { StageEngine, StageEngineHost, StageLoadOptions, StageLoadSpec } from "../../ports/stage-engine.ts";
+import type { StageEngineHost, StageLoadOptions, StageLoadSpec } from "../../ports/stage-engine.ts";
 import { SCRIPTED_PACE, type ScriptedPace } from "./scripted-engine.ts";
 import { ScriptedStage } from "./scripted-stage.ts";
 
@@ -24,7 +24,7 @@ export class ScriptedStages implements StageEngineHost {
     this.#options = options;
   }
 
-  async loadStage(spec: StageLoadSpec, options: StageLoadOptions): Promise<StageEngine> {
+  async loadStage(spec: StageLoadSpec, options: StageLoadOptions): Promise<ScriptedStage> {
     const { clock, pace = SCRIPTED_PACE, memoryBytes, keepsStale = false } = this.#options;
     await pause(clock, pace.loadMs / 2, options.signal);
     options.onProgress?.(0.5);

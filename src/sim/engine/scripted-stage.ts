@@ -37,6 +37,8 @@ export type StageSpoiling = "nan" | "garbage";
 
 /** A pace is that of a model with so many layers. */
 const PACE_LAYERS = 8;
+/** Of failures that no pass is to blame for. */
+const NO_TAG = -1;
 /** From disk or memory into a slot. */
 const IMPORT_MS = 2;
 
@@ -63,7 +65,7 @@ export class ScriptedStage implements StageEngine {
     this.#options = options;
     this.exited = this.#exit.promise;
     const { keepsStale } = options;
-    this.#shape = { range: share, isLast: share.hasOutput, contextTokens, wire, keepsStale };
+    this.#shape = { range: share, isLast: share.hasOutput, wire, keepsStale };
     this.info = {
       libraryVersion: "scripted",
       variant: "cpu",
@@ -90,17 +92,25 @@ export class ScriptedStage implements StageEngine {
   }
 
   setSampling(sequence: SequenceId, task: GenerateTask): void {
-    if (this.#isGone) return;
+    const slot = this.#running(sequence, NO_TAG);
+    if (slot === null) return;
     assert(this.#shape.isLast, "only a last stage samples");
-    this.#running(sequence).setSampling(task);
+    slot.setSampling(task);
   }
 
   submit(pass: StagePass): void {
-    if (this.#isGone) return;
-    const slot = this.#running(pass.sequence);
+    const { sequence, tag, start, count, input } = pass;
+    const slot = this.#running(sequence, tag);
+    if (slot === null) return;
     const isFirst = this.#shape.range.first === 0;
-    assert(isFirst === (pass.input.kind === "tokens"), `a ${isFirst ? "first" : "later"} stage got ${pass.input.kind}`);
-    slot.planned = pass.start + pass.count;
+    assert(isFirst === (input.kind === "tokens"), `a ${isFirst ? "first" : "later"} stage got ${input.kind}`);
+    if (start > slot.planned || start + count > this.info.contextTokens) {
+      const message = `positions ${start} to ${start + count - 1}: held are ${slot.planned} of ${this.info.contextTokens}`;
+      this.forget(sequence);
+      this.#tell({ kind: "failed", sequence, tag, code: "position-wrong", message });
+      return;
+    }
+    slot.pending.push(start + count);
     this.#queue.push(pass);
     this.#keepStepping();
   }
@@ -167,8 +177,8 @@ export class ScriptedStage implements StageEngine {
     return Promise.resolve();
   }
 
-  crash(): void {
-    this.#end({ cause: "crashed", detail: "planted" });
+  crash(cause: "crashed" | "hung" = "crashed"): void {
+    this.#end({ cause, detail: `planted: ${cause}` });
   }
 
   /** Gives nothing more and says nothing. */
@@ -190,7 +200,13 @@ export class ScriptedStage implements StageEngine {
     this.#isGone = true;
     this.#timer?.cancel();
     this.#queue = [];
+    const open = [...this.#slots.values()].filter(({ isRunning }) => isRunning);
     this.#slots.clear();
+    if (exit.cause !== "closed") {
+      const code = exit.cause === "hung" ? "engine-hung" : "engine-crashed";
+      for (const { sequence } of open)
+        this.#tell({ kind: "failed", sequence, tag: NO_TAG, code, message: exit.detail });
+    }
     this.#exit.resolve(exit);
   }
 
@@ -201,10 +217,19 @@ export class ScriptedStage implements StageEngine {
     return released !== undefined && this.#slots.delete(released.sequence);
   }
 
-  #running(sequence: SequenceId): ScriptedSlot {
+  #running(sequence: SequenceId, tag: number): ScriptedSlot | null {
     const slot = this.#slots.get(sequence);
-    assert(slot?.isRunning === true, `sequence ${sequence} is open`);
-    return slot;
+    if (slot?.isRunning === true) return slot;
+    const [code, message] = this.#isGone
+      ? (["engine-closed", "the engine is closed"] as const)
+      : (["position-wrong", `sequence ${sequence} is not open`] as const);
+    this.#tell({ kind: "failed", sequence, tag, code, message });
+    return null;
+  }
+
+  /** Never before the call that caused it has returned. */
+  #tell(event: StageEvent): void {
+    queueMicrotask(() => this.#options.onEvents([event]));
   }
 
   #drop(sequence: SequenceId): void {
