@@ -25,7 +25,22 @@ export interface EngineLoadSpec {
   readonly threads: number;
   /** Layers on the GPU: a count, or `all`. Ignored by the CPU variant. */
   readonly gpuLayers: number | "all";
+  /** How the layers lie on several GPUs of this node; absent: the library's own way, by free memory. */
+  readonly split?: GpuSplit;
 }
+
+/** A model over several GPUs of one node, as libllama's `split_mode`, `tensor_split` and `main_gpu` take it. */
+export interface GpuSplit {
+  /** `layer`: each GPU has some whole layers; `row`: each matrix is cut by rows; `none`: all on `mainGpu`. */
+  readonly mode: GpuSplitMode;
+  /** Each GPU's part of the whole in the library's order, e.g. [3, 1]; empty: by free memory. Not negative, and not all zero. */
+  readonly tensorSplit: readonly number[];
+  /** Index of a GPU. */
+  readonly mainGpu: number;
+}
+
+export const GPU_SPLIT_MODES = ["none", "layer", "row"] as const;
+export type GpuSplitMode = (typeof GPU_SPLIT_MODES)[number];
 
 export interface EngineLoadOptions {
   readonly signal: AbortSignal;

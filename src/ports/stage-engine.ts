@@ -10,7 +10,7 @@ import type { EngineVariant } from "../domain/hardware.ts";
 import type { ModelId, Sha256Hex } from "../domain/ids.ts";
 import type { SampledToken, StopReason } from "../domain/sampling.ts";
 import type { LayerShare } from "../domain/weights.ts";
-import type { EngineExit, EngineFailure, EngineLoadOptions, GenerateTask } from "./engine.ts";
+import type { EngineExit, EngineFailure, EngineLoadOptions, GenerateTask, GpuSplit } from "./engine.ts";
 
 export interface StageEngineHost {
   /**
@@ -32,6 +32,7 @@ export interface StageLoadSpec {
   readonly sequencesMax: number;
   readonly threads: number;
   readonly gpuLayers: number | "all";
+  readonly split?: GpuSplit;
   readonly wire: WireFormat;
 }
 

@@ -5,7 +5,7 @@
  */
 import type { EngineVariant } from "../../domain/hardware.ts";
 import type { StopReason, TokenLogprob } from "../../domain/sampling.ts";
-import type { EngineFailure, EngineGpu, GenerateTask } from "../../ports/engine.ts";
+import type { EngineFailure, EngineGpu, GenerateTask, GpuSplit } from "../../ports/engine.ts";
 import type { LlamaLibraryFiles } from "./llama-library.ts";
 
 export interface LoadCommand {
@@ -18,6 +18,7 @@ export interface LoadCommand {
   readonly threads: number;
   /** -1 for all. */
   readonly gpuLayers: number;
+  readonly split: GpuSplit | null;
   /** The shipped tiny model, or null when this library has passed its self-test already. */
   readonly selfTestModelPath: string | null;
 }
@@ -44,6 +45,7 @@ export type ChildCommand =
 
 export type LoadFailure =
   | "engine-library-missing"
+  | "stage-refused"
   | "engine-abi-mismatch"
   | "engine-self-test-failed"
   | "engine-load-failed"
@@ -102,11 +104,16 @@ export interface StepCounters {
   readonly promptTokensCached: number;
 }
 
-export type ChildReport =
+/** Until the process serves; the same for whole models and stages. */
+export type LoadReport =
   | ReadyReport
-  | StepReport
   | { readonly kind: "load-progress"; readonly fraction: number }
-  | { readonly kind: "load-failed"; readonly code: LoadFailure; readonly message: string }
+  | { readonly kind: "load-failed"; readonly code: LoadFailure; readonly message: string };
+
+export type ChildReport = LoadReport | ServingReport;
+
+export type ServingReport =
+  | StepReport
   | { readonly kind: "embedded"; readonly key: number; readonly vectors: readonly Float32Array[] }
   | { readonly kind: "request-failed"; readonly key: number; readonly code: EngineFailure; readonly message: string }
   | { readonly kind: "exported"; readonly key: number; readonly state: ExportedState | null }

@@ -10,7 +10,7 @@ import { SamplerScratch } from "../../inference/sampler.ts";
 import { chooseSlot } from "../../inference/sequence-slots.ts";
 import type { GenerateCommand, SequenceEnd, SequenceFailure, StepLogprobs, StepReport } from "./child-protocol.ts";
 import { DecodeBatch } from "./decode-batch.ts";
-import { GrammarCandidates, GrammarMask, grammarRefusal } from "./grammar-mask.ts";
+import { type GrammarMask, GrammarParser } from "./grammar-mask.ts";
 import type { LoadedModel } from "./loaded-model.ts";
 import { RunningSequence } from "./running-sequence.ts";
 import { SlotTable } from "./slot-table.ts";
@@ -37,12 +37,12 @@ export class EngineLoop {
   readonly #slots: SlotTable;
   readonly #batch: DecodeBatch;
   readonly #scratch: SamplerScratch;
+  readonly #grammars: GrammarParser;
   readonly #pace = new PrefillPace();
   readonly #running = new Map<number, RunningSequence>();
   readonly #queue: GenerateCommand[] = [];
   /** Work between steps, such as a batch of embeddings: one piece a turn. */
   readonly #chores: (() => void)[] = [];
-  #grammarCandidates: GrammarCandidates | null = null;
   #isScheduled = false;
   #order = 0;
   #promptTokensDecoded = 0;
@@ -60,6 +60,7 @@ export class EngineLoop {
     this.#slots = new SlotTable(loaded);
     this.#batch = new DecodeBatch({ tokensMax: loaded.batchTokens, sequencesMax: loaded.sequencesMax });
     this.#scratch = new SamplerScratch(loaded.vocabulary.size);
+    this.#grammars = new GrammarParser(loaded);
   }
 
   get slots(): SlotTable {
@@ -144,15 +145,9 @@ export class EngineLoop {
 
   #parseGrammar(command: GenerateCommand): GrammarMask | null | "refused" {
     if (command.grammar === null) return null;
-    const { api, vocabulary } = this.#loaded;
-    const refusal = grammarRefusal(command.grammar);
-    this.#grammarCandidates ??= new GrammarCandidates(vocabulary.size);
-    const parts = { api, vocabulary, candidates: this.#grammarCandidates };
-    const grammar = refusal === null ? GrammarMask.parse(command.grammar, parts) : null;
-    if (grammar !== null) return grammar;
-    const message =
-      refusal ?? "libllama cannot parse the grammar: it needs a rule `root`, no undefined rule and no left recursion";
-    this.#failures.push({ key: command.key, code: "grammar-invalid", message });
+    const grammar = this.#grammars.parse(command.grammar);
+    if (typeof grammar !== "string") return grammar;
+    this.#failures.push({ key: command.key, code: "grammar-invalid", message: grammar });
     return "refused";
   }
 

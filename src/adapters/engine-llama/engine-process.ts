@@ -5,7 +5,6 @@
 import { type ChildProcess, fork } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import type { EngineExit } from "../../ports/engine.ts";
-import type { ChildCommand, ChildReport } from "./child-protocol.ts";
 import { StderrRing } from "./stderr-ring.ts";
 
 const OUT_OF_MEMORY =
@@ -17,17 +16,21 @@ const GAPS_BORNE = 10;
 export const BOUND_GROWTH_MAX = 6;
 const GAP_SMOOTHING = 0.1;
 
-export interface EngineProcessOptions {
+/** The file beside this one that the process runs. */
+export type ChildEntry = "engine-child" | "stage-child";
+
+export interface EngineProcessOptions<Report> {
+  readonly entry: ChildEntry;
   readonly environment: Record<string, string>;
   /** Silence that is borne while the model loads, and while an answer is owed after that. */
   readonly loadSilenceMsMax: number;
   readonly silenceMsMax: number;
-  readonly onReport: (report: ChildReport) => void;
+  readonly onReport: (report: Report) => void;
 }
 
-export class EngineProcess {
+export class EngineProcess<Command extends object, Report> {
   readonly #child: ChildProcess;
-  readonly #options: EngineProcessOptions;
+  readonly #options: EngineProcessOptions<Report>;
   readonly #stderr = new StderrRing();
   readonly exited: Promise<EngineExit>;
   #watchdog: NodeJS.Timeout | null = null;
@@ -38,10 +41,10 @@ export class EngineProcess {
   #endCause: "closed" | "hung" | null = null;
   #isGone = false;
 
-  constructor(options: EngineProcessOptions) {
+  constructor(options: EngineProcessOptions<Report>) {
     this.#options = options;
     // In the published package both files are .js: the child is whatever this file is.
-    const entry = fileURLToPath(new URL(`./engine-child${import.meta.url.slice(-3)}`, import.meta.url));
+    const entry = fileURLToPath(new URL(`./${options.entry}${import.meta.url.slice(-3)}`, import.meta.url));
     this.#child = fork(entry, [], {
       serialization: "advanced",
       stdio: ["ignore", "ignore", "pipe", "ipc"],
@@ -69,7 +72,7 @@ export class EngineProcess {
     return this.#stderr;
   }
 
-  send(command: ChildCommand): void {
+  send(command: Command): void {
     if (this.#isGone || !this.#child.connected) return;
     // A channel that breaks here is a process that is going: `exited` tells.
     this.#child.send(command, () => undefined);
@@ -104,8 +107,8 @@ export class EngineProcess {
     const nowMs = performance.now();
     if (this.#owesAnswer) this.#usualGapMs += GAP_SMOOTHING * (nowMs - this.#heardAtMs - this.#usualGapMs);
     this.#heardAtMs = nowMs;
-    // The channel carries what `engine-child.ts` of this same package sends, and nothing else.
-    this.#options.onReport(message as ChildReport);
+    // The channel carries what the entry of this same package sends, and nothing else.
+    this.#options.onReport(message as Report);
   }
 
   #watch(): void {

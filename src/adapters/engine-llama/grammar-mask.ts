@@ -102,6 +102,26 @@ export class GrammarMask implements TokenMask {
   }
 }
 
+/** Parses the grammars of one model; what its masks share is made with the first of them. */
+export class GrammarParser {
+  readonly #parts: { readonly api: LlamaApi; readonly vocabulary: Vocabulary };
+  #candidates: GrammarCandidates | null = null;
+
+  constructor(parts: { readonly api: LlamaApi; readonly vocabulary: Vocabulary }) {
+    this.#parts = parts;
+  }
+
+  /** The mask, or why there is none. */
+  parse(grammar: string): GrammarMask | string {
+    const refusal = grammarRefusal(grammar);
+    if (refusal !== null) return refusal;
+    const { api, vocabulary } = this.#parts;
+    this.#candidates ??= new GrammarCandidates(vocabulary.size);
+    const mask = GrammarMask.parse(grammar, { api, vocabulary, candidates: this.#candidates });
+    return mask ?? "libllama cannot parse the grammar: it needs a rule `root`, no undefined rule and no left recursion";
+  }
+}
+
 /** Why a grammar may not reach the library, or null. */
 export function grammarRefusal(grammar: string): string | null {
   const bytes = Buffer.byteLength(grammar);

@@ -18,7 +18,7 @@ import type {
   GenerateTask,
   KvState,
 } from "../../ports/engine.ts";
-import type { ChildReport, ExportedState, StepCounters, StepReport } from "./child-protocol.ts";
+import type { ChildCommand, ChildReport, ExportedState, StepCounters, StepReport } from "./child-protocol.ts";
 import type { EngineProcess } from "./engine-process.ts";
 import { readResidentBytes } from "./resident-memory.ts";
 
@@ -34,7 +34,7 @@ const NO_COUNTERS: StepCounters = { running: 0, queued: 0, promptTokensDecoded: 
 export class LlamaEngine implements Engine {
   readonly info: EngineInfo;
   readonly exited: Promise<EngineExit>;
-  readonly #process: EngineProcess;
+  readonly #process: EngineProcess<ChildCommand, ChildReport>;
   readonly #sequencesOpenMax: number;
   readonly #sequences = new Map<number, OnEvent>();
   readonly #waiting = new Map<number, Waiting>();
@@ -44,7 +44,7 @@ export class LlamaEngine implements Engine {
   #counters = NO_COUNTERS;
   #tokensGenerated = 0;
 
-  constructor(parts: { info: EngineInfo; process: EngineProcess; queueMax: number }) {
+  constructor(parts: { info: EngineInfo; process: EngineProcess<ChildCommand, ChildReport>; queueMax: number }) {
     this.info = parts.info;
     this.#process = parts.process;
     this.#sequencesOpenMax = parts.info.sequencesMax + parts.queueMax;
@@ -173,7 +173,7 @@ export class LlamaEngine implements Engine {
     this.#updateWatch();
   }
 
-  #ask(key: number, command: Parameters<EngineProcess["send"]>[0]): Promise<ChildReport> {
+  #ask(key: number, command: ChildCommand): Promise<ChildReport> {
     if (this.#exit !== null || this.#isClosing) return Promise.reject(this.#gone());
     return new Promise((resolve, reject) => {
       this.#waiting.set(key, { resolve, reject });

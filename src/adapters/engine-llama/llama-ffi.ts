@@ -19,6 +19,7 @@ export interface ModelParams {
   load_mode: number;
   lazy_mode: number;
   main_gpu: number;
+  tensor_split: Pointer | null;
   progress_callback: Pointer | null;
   vocab_only: boolean;
   check_tensors: boolean;
@@ -39,6 +40,7 @@ export interface ContextParams {
   pooling_type: number;
   flash_attn_type: number;
   yarn_ext_factor: number;
+  cb_eval: Pointer | null;
   type_k: number;
   type_v: number;
   embeddings: boolean;
@@ -69,6 +71,8 @@ export interface LlamaApi {
   readonly freeContext: (context: Pointer) => void;
   readonly contextTokensPerSequence: (context: Pointer) => number;
   readonly embeddingLength: (model: Pointer) => number;
+  /** Of what goes in; the other one is of what comes out. */
+  readonly inputLength: (model: Pointer) => number;
   readonly layerCount: (model: Pointer) => number;
   readonly modelBytes: (model: Pointer) => number | bigint;
   readonly metadata: (model: Pointer, key: string, buffer: Uint8Array, bytes: number) => number;
@@ -114,9 +118,19 @@ export interface LlamaApi {
   readonly applySampler: (sampler: Pointer, candidates: Pointer) => void;
   readonly acceptToken: (sampler: Pointer, token: number) => void;
   readonly freeSampler: (sampler: Pointer) => void;
+  readonly devicesMax: () => number | bigint;
+  readonly tensorName: (tensor: Pointer) => string;
+  readonly tensorBytes: (tensor: Pointer) => number | bigint;
+  readonly readTensor: (tensor: Pointer, out: Pointer, offset: number, bytes: number) => void;
+  readonly writeTensor: (tensor: Pointer, data: Pointer, offset: number, bytes: number) => void;
+  /** `ggml_backend_sched_eval_callback`, called by `llama_decode` itself. Lives as long as the process. */
+  readonly evalCallback: (callback: EvalCallback) => Pointer;
   readonly deviceNames: () => readonly DeviceName[];
   readonly sizes: { readonly modelParams: number; readonly contextParams: number; readonly batch: number };
 }
+
+/** Asked before a tensor is computed (true: show it), told after; the answer false then stops the computation. */
+export type EvalCallback = (tensor: Pointer, isQuestion: boolean) => boolean;
 
 export interface DeviceName {
   readonly name: string;
@@ -152,6 +166,7 @@ export function bindLlama(files: LlamaLibraryFiles, options = { loadsBackends: t
     freeContext: llama.func("void llama_free(void*)"),
     contextTokensPerSequence: llama.func("uint32 llama_n_ctx_seq(void*)"),
     embeddingLength: llama.func("int32 llama_model_n_embd_out(void*)"),
+    inputLength: llama.func("int32 llama_model_n_embd_inp(void*)"),
     layerCount: llama.func("int32 llama_model_n_layer(void*)"),
     modelBytes: llama.func("uint64 llama_model_size(void*)"),
     metadata: llama.func("int32 llama_model_meta_val_str(void*, const char*, void*, size_t)"),
@@ -164,6 +179,8 @@ export function bindLlama(files: LlamaLibraryFiles, options = { loadsBackends: t
     applySampler: llama.func("void llama_sampler_apply(void*, void*)"),
     acceptToken: llama.func("void llama_sampler_accept(void*, int32)"),
     freeSampler: llama.func("void llama_sampler_free(void*)"),
+    devicesMax: llama.func("size_t llama_max_devices()"),
+    ...tensorFunctions(base),
     deviceNames: () => listDevices(ggml, base),
     sizes: { modelParams: koffi.sizeof(model), contextParams: koffi.sizeof(context), batch: koffi.sizeof(batch) },
   };
@@ -198,6 +215,17 @@ function memoryFunctions(llama: Library) {
     stateBytes: llama.func("size_t llama_state_seq_get_size(void*, int32)"),
     getState: llama.func("size_t llama_state_seq_get_data(void*, void*, size_t, int32)"),
     setState: llama.func("size_t llama_state_seq_set_data(void*, void*, size_t, int32)"),
+  };
+}
+
+function tensorFunctions(base: Library) {
+  const prototype = koffi.proto("bool", ["void*", "bool", "void*"]);
+  return {
+    tensorName: base.func("const char* ggml_get_name(void*)"),
+    tensorBytes: base.func("size_t ggml_nbytes(void*)"),
+    writeTensor: base.func("void ggml_backend_tensor_set(void*, void*, size_t, size_t)"),
+    readTensor: base.func("void ggml_backend_tensor_get(void*, void*, size_t, size_t)"),
+    evalCallback: (callback: EvalCallback): Pointer => koffi.register(callback, koffi.pointer(prototype)),
   };
 }
 

@@ -1,7 +1,9 @@
 /** A model in memory with its decoding context: what the step loop works on. Lives in the engine's own process. */
 import { readFileSync } from "node:fs";
 import { PREFILL_TOKENS_MAX } from "../../inference/batch-policy.ts";
+import type { GpuSplit } from "../../ports/engine.ts";
 import type { LoadFailure } from "./child-protocol.ts";
+import { applySplit } from "./gpu-split.ts";
 import type { ContextParams, LlamaApi, Pointer } from "./llama-ffi.ts";
 import { FloatRows } from "./native-memory.ts";
 import { Vocabulary } from "./vocabulary.ts";
@@ -18,7 +20,21 @@ export interface ModelRequest {
   readonly sequencesMax: number;
   readonly threads: number;
   readonly gpuLayers: number;
+  /** How it lies on several GPUs; null for the library's own way. */
+  readonly split?: GpuSplit | null;
+  /** Of a stage, asked once the model is loaded; absent for a whole model. */
+  readonly stage?: (found: { readonly model: Pointer; readonly vocabSize: number }) => StageContext;
   readonly onProgress: (fraction: number) => void;
+}
+
+/** What a stage's context needs beyond a whole model's. */
+export interface StageContext {
+  /** Positions that one decode may take, of all sequences. */
+  readonly positionsMax: number;
+  /** Rows that one decode may give, of all sequences. */
+  readonly outputsMax: number;
+  /** Sees tensors as they are computed; null where nothing is captured. */
+  readonly evalCallback: Pointer | null;
 }
 
 export interface LoadedModel {
@@ -47,25 +63,29 @@ export function loadModel(api: LlamaApi, request: ModelRequest): LoadResult {
   }
   const modelParams = api.modelDefaults();
   modelParams.n_gpu_layers = request.gpuLayers;
+  const splitRefusal = request.split == null ? null : applySplit(api, modelParams, request.split);
+  if (splitRefusal !== null) return { ok: false, code: "engine-load-failed", message: splitRefusal };
   const model = api.loadModel(request.weightsPath, modelParams);
   if (model === null) {
     return { ok: false, code: "engine-load-failed", message: `libllama cannot load ${request.weightsPath}` };
   }
   request.onProgress(0.9);
-  const batchTokens = request.sequencesMax + PREFILL_TOKENS_MAX;
-  const context = api.newContext(model, contextParams(api, request, batchTokens));
+  const vocabulary = new Vocabulary(api, model);
+  const stage = request.stage?.({ model, vocabSize: vocabulary.size }) ?? null;
+  const batchTokens = stage?.positionsMax ?? request.sequencesMax + PREFILL_TOKENS_MAX;
+  const outputsMax = stage?.outputsMax ?? request.sequencesMax;
+  const context = api.newContext(model, contextParams(api, request, { batchTokens, outputsMax, stage }));
   if (context === null) {
     const message = `no context of ${request.sequencesMax} sequences with ${request.contextTokens} tokens could be made`;
     return { ok: false, code: "engine-load-failed", message };
   }
-  const vocabulary = new Vocabulary(api, model);
   const value: LoadedModel = {
     api,
     model,
     context,
     memory: api.memory(context),
     vocabulary,
-    logitRows: new FloatRows({ rowFloats: vocabulary.size, rowsMax: request.sequencesMax }),
+    logitRows: new FloatRows({ rowFloats: vocabulary.size, rowsMax: outputsMax }),
     contextTokens: request.contextTokens,
     sequencesMax: request.sequencesMax,
     threads: request.threads,
@@ -79,13 +99,22 @@ export function freeModel(loaded: LoadedModel): void {
   loaded.api.freeModel(loaded.model);
 }
 
-function contextParams(api: LlamaApi, request: ModelRequest, batchTokens: number): ContextParams {
+function contextParams(
+  api: LlamaApi,
+  request: ModelRequest,
+  size: { readonly batchTokens: number; readonly outputsMax: number; readonly stage: StageContext | null },
+): ContextParams {
+  const { batchTokens, outputsMax, stage } = size;
   const params = api.contextDefaults();
   params.n_ctx = cellsPerSequence(request) * request.sequencesMax;
   params.n_batch = batchTokens;
   params.n_ubatch = Math.min(batchTokens, PREFILL_TOKENS_MAX);
   params.n_seq_max = request.sequencesMax;
-  params.n_outputs_max = request.sequencesMax;
+  params.n_outputs_max = outputsMax;
+  if (stage !== null) {
+    params.n_outputs_max_per_seq = outputsMax;
+    params.cb_eval = stage.evalCallback;
+  }
   params.n_threads = request.threads;
   params.n_threads_batch = request.threads;
   // Off for equal logits whatever else shares the batch; memory per sequence because a shared one is four times slower.

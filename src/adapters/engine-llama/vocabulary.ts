@@ -3,6 +3,8 @@ import type { LlamaApi, Pointer } from "./llama-ffi.ts";
 
 /** A token's text is a few bytes; the longest in known vocabularies are runs of 128 spaces or the like. */
 const PIECE_BYTES_START = 256;
+/** `LLAMA_VOCAB_TYPE_NONE`: a stage that knows how many tokens there are, and nothing of them. The library aborts when asked. */
+const NO_VOCABULARY = 0;
 
 export class Vocabulary {
   readonly size: number;
@@ -20,6 +22,7 @@ export class Vocabulary {
     this.#pieces = new Array<Uint8Array | undefined>(this.size);
     this.#isEnd = new Uint8Array(this.size);
     this.#isHidden = new Uint8Array(this.size);
+    if (api.vocabType(this.pointer) === NO_VOCABULARY) return;
     for (let token = 0; token < this.size; token++) {
       this.#isEnd[token] = api.isEndOfGeneration(this.pointer, token) ? 1 : 0;
       this.#isHidden[token] = api.isControl(this.pointer, token) ? 1 : 0;

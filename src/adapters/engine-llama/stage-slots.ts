@@ -1,0 +1,96 @@
+/** The slots of a stage's process: one sequence of libllama each, how much it holds, and what waits to be done with it, in order. */
+import { assert } from "../../domain/assert.ts";
+import type { LoadedModel } from "./loaded-model.ts";
+import type { RunningSequence } from "./running-sequence.ts";
+import type { RunningPass } from "./stage-pass.ts";
+import type { StageServingCommand } from "./stage-protocol.ts";
+
+export type SlotWork = Extract<StageServingCommand, { readonly kind: "pass" | "sampling" | "export" }>;
+
+export interface StageSlot {
+  readonly index: number;
+  held: number;
+  readonly queue: SlotWork[];
+  /** The first of the queue's passes, once it has begun. */
+  pass: RunningPass | null;
+  sampling: RunningSequence | null;
+  /** Its answer is over: passes draw no more. */
+  isOver: boolean;
+}
+
+export class StageSlots {
+  readonly all: readonly StageSlot[];
+  readonly #loaded: LoadedModel;
+
+  constructor(loaded: LoadedModel) {
+    this.#loaded = loaded;
+    this.all = Array.from({ length: loaded.sequencesMax }, (_, index) => ({
+      index,
+      held: 0,
+      queue: [],
+      pass: null,
+      sampling: null,
+      isOver: false,
+    }));
+  }
+
+  at(index: number): StageSlot {
+    const slot = this.all[index];
+    assert(slot !== undefined, `slot ${index} is one of ${this.all.length}`);
+    return slot;
+  }
+
+  /** Keeps the first `positions`; false where the model's memory cannot be cut there. */
+  truncate(slot: StageSlot, positions: number): boolean {
+    if (slot.held <= positions) return true;
+    const { api, memory } = this.#loaded;
+    if (positions === 0) api.removeFrom(memory, slot.index, -1, -1);
+    else if (!api.removeFrom(memory, slot.index, positions, -1)) return false;
+    slot.held = positions;
+    return true;
+  }
+
+  /** How it samples, from here on; what it had is freed. */
+  setSampling(slot: StageSlot, sampling: RunningSequence | null, isOver = false): void {
+    slot.sampling?.free();
+    slot.sampling = sampling;
+    slot.isOver = isOver;
+  }
+
+  /** Drops what waits, but what others wait for. */
+  drop(slot: StageSlot): void {
+    const kept = slot.queue.filter(({ kind }) => kind === "export");
+    slot.queue.length = 0;
+    slot.queue.push(...kept);
+    slot.pass = null;
+    this.setSampling(slot, null);
+  }
+
+  clear(slot: StageSlot): void {
+    this.drop(slot);
+    this.#loaded.api.removeFrom(this.#loaded.memory, slot.index, -1, -1);
+    slot.held = 0;
+  }
+
+  /** Keys and values of the first `positions` and of what follows them; null when it does not hold so many. */
+  snapshot(slot: StageSlot, positions: number): Uint8Array | null {
+    if (slot.held < positions || positions < 1) return null;
+    const { api, context } = this.#loaded;
+    const data = new Uint8Array(Number(api.stateBytes(context, slot.index)));
+    const written = Number(api.getState(context, data, data.length, slot.index));
+    return written === 0 ? null : data.subarray(0, written);
+  }
+
+  /** Into an empty slot; false when the state is not one of this stage with so many positions. */
+  restore(slot: StageSlot, { positions, data }: { readonly positions: number; readonly data: Uint8Array }): boolean {
+    this.clear(slot);
+    const { api, context, memory } = this.#loaded;
+    const read = Number(api.setState(context, data, data.length, slot.index));
+    const last = read > 0 ? api.lastPosition(memory, slot.index) : -1;
+    slot.held = last + 1;
+    const isWhole = last >= positions - 1 && api.firstPosition(memory, slot.index) === 0;
+    if (isWhole && this.truncate(slot, positions)) return true;
+    this.clear(slot);
+    return false;
+  }
+}
