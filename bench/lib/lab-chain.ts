@@ -25,7 +25,7 @@ import { signalTree } from "../../test/support/process-tree.ts";
 import { type LabAgent, LabGrid } from "./lab-grid.ts";
 
 const CLIENT = fileURLToPath(new URL("./chain-client-process.ts", import.meta.url));
-export const LAB_MODEL_ID = "random";
+export const LAB_MODEL_ID = "split";
 const NAMES = ["ann", "ben", "cem", "dan", "eve", "fay", "gil"] as const;
 type Host = "coordinator" | (typeof NAMES)[number];
 const SERVING_MS_MAX = 240_000;
@@ -41,6 +41,8 @@ export interface LabChainOptions {
   readonly wire?: WireFormat;
   readonly spares?: number;
   readonly shape?: ChainModelShape;
+  /** A file that is there, and the limit under which no node holds it whole; without it a model of random weights of that shape. */
+  readonly model?: { readonly path: string; readonly vram: string };
   /** Between any two hosts, without waiting in queues. */
   readonly rttMs: number;
   readonly lossShare?: number;
@@ -106,8 +108,8 @@ export class LabChain implements AsyncDisposable {
       const chain = new LabChain({ lab, grid, options });
       try {
         for (const name of names) await chain.addNode(name);
-        const path = join(grid.folder, "random.gguf");
-        await writeChainModel(path, shape);
+        const path = options.model?.path ?? join(grid.folder, "random.gguf");
+        if (options.model === undefined) await writeChainModel(path, shape);
         const body = { path, id: LAB_MODEL_ID, warmReplicas: 1 };
         await grid.json("/admin/v1/models", z.unknown(), { body });
         await chain.serving();
@@ -124,8 +126,9 @@ export class LabChain implements AsyncDisposable {
 
   /** Its home stays in the lab's folder: started again it is the same node, with what it had on disk. */
   async addNode(name: (typeof NAMES)[number]): Promise<LabAgent> {
-    const { stages, sequences = 16, shape = CHAIN_MODEL, agentArgs = [] } = this.#options;
-    const limit = stages === 1 ? [] : ["--max-vram", vramOfStage({ stages, sequences }, shape)];
+    const { stages, sequences = 16, shape = CHAIN_MODEL, agentArgs = [], model } = this.#options;
+    const vram = model?.vram ?? vramOfStage({ stages, sequences }, shape);
+    const limit = stages === 1 ? [] : ["--max-vram", vram];
     const agent = await this.grid.join(this.lab.host(name), ["--no-lan", ...limit, ...agentArgs]);
     this.#nodes.set(agent.nodeId, agent);
     return agent;

@@ -13,6 +13,7 @@ const PROCESSES_MAX = 256;
 
 const PARTS = [
   ["engine", /engine-child/],
+  ["stage", /stage-child/],
   ["tokenizer", /tokenizer-child/],
   ["agent", /agent-run|main\.(ts|js)\0join/],
 ] as const;

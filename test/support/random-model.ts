@@ -17,7 +17,9 @@ export interface RandomModelOptions {
   readonly seed?: number;
   /** Longest context, 2,048 without. */
   readonly contextTokens?: number;
-  /** Heads of keys and values, 1 to 8: how much memory a sequence takes. */
+  /** Of 64 values each: hidden states have all of them one after the other. 8 without. */
+  readonly heads?: number;
+  /** Heads of keys and values, at most as many: how much memory a sequence takes. */
   readonly headsKv?: number;
 }
 
@@ -26,7 +28,6 @@ const HEADS = 8;
 const HEADS_KV = 4;
 const CONTEXT_TOKENS = 2_048;
 const HEAD_VALUES = 64;
-const WIDTH = HEADS * HEAD_VALUES;
 const BLOCK_VALUES = 32;
 const BLOCK_BYTES = 34;
 const ALIGNMENT = 32;
@@ -48,11 +49,12 @@ interface Tensor {
 }
 
 export async function writeRandomModel(path: string, options: RandomModelOptions): Promise<void> {
-  const { layerCount, fileBytes, seed = 1, contextTokens = CONTEXT_TOKENS, headsKv = HEADS_KV } = options;
+  const { layerCount, fileBytes, seed = 1, contextTokens = CONTEXT_TOKENS } = options;
+  const { heads = HEADS, headsKv = HEADS_KV } = options;
   const vocabulary = await vocabularyOf(TINY);
-  const tensors = tensorsOf({ layerCount, fileBytes, headsKv, vocabSize: vocabulary.size });
+  const tensors = tensorsOf({ layerCount, fileBytes, heads, headsKv, vocabSize: vocabulary.size });
   const forwardValues = forwardOf(tensors);
-  const header = headerOf(vocabulary.entries, tensors, { layerCount, forwardValues, contextTokens, headsKv });
+  const header = headerOf(vocabulary.entries, tensors, { layerCount, forwardValues, contextTokens, heads, headsKv });
   const pattern = patternOf(seed);
   const file = await open(path, "w");
   try {
@@ -97,30 +99,32 @@ async function vocabularyOf(path: string): Promise<{ readonly entries: readonly 
 function tensorsOf(shape: {
   layerCount: number;
   fileBytes: number;
+  heads: number;
   headsKv: number;
   vocabSize: number;
 }): readonly Tensor[] {
   const { layerCount, fileBytes, vocabSize } = shape;
+  const width = shape.heads * HEAD_VALUES;
   const widthKv = shape.headsKv * HEAD_VALUES;
-  const ends = [matrix("token_embd.weight", WIDTH, vocabSize), vector("output_norm.weight", WIDTH)];
-  const output = matrix("output.weight", WIDTH, vocabSize);
+  const ends = [matrix("token_embd.weight", width, vocabSize), vector("output_norm.weight", width)];
+  const output = matrix("output.weight", width, vocabSize);
   const attention = (at: string) => [
-    vector(`${at}.attn_norm.weight`, WIDTH),
-    matrix(`${at}.attn_q.weight`, WIDTH, WIDTH),
-    matrix(`${at}.attn_k.weight`, WIDTH, widthKv),
-    matrix(`${at}.attn_v.weight`, WIDTH, widthKv),
-    matrix(`${at}.attn_output.weight`, WIDTH, WIDTH),
-    vector(`${at}.ffn_norm.weight`, WIDTH),
+    vector(`${at}.attn_norm.weight`, width),
+    matrix(`${at}.attn_q.weight`, width, width),
+    matrix(`${at}.attn_k.weight`, width, widthKv),
+    matrix(`${at}.attn_v.weight`, width, widthKv),
+    matrix(`${at}.attn_output.weight`, width, width),
+    vector(`${at}.ffn_norm.weight`, width),
   ];
   const sum = (tensors: readonly Tensor[]) => tensors.reduce((total, { bytes }) => total + bytes, 0);
   const perLayer = (fileBytes - sum([...ends, output])) / layerCount - sum(attention("blk.0"));
-  const rowsBytes = 3 * matrix("one", WIDTH, 1).bytes;
+  const rowsBytes = 3 * matrix("one", width, 1).bytes;
   const forward = Math.max(BLOCK_VALUES, Math.floor(perLayer / rowsBytes / BLOCK_VALUES) * BLOCK_VALUES);
   const layers = Array.from({ length: layerCount }, (_, layer) => [
     ...attention(`blk.${layer}`),
-    matrix(`blk.${layer}.ffn_gate.weight`, WIDTH, forward),
-    matrix(`blk.${layer}.ffn_up.weight`, WIDTH, forward),
-    matrix(`blk.${layer}.ffn_down.weight`, forward, WIDTH),
+    matrix(`blk.${layer}.ffn_gate.weight`, width, forward),
+    matrix(`blk.${layer}.ffn_up.weight`, width, forward),
+    matrix(`blk.${layer}.ffn_down.weight`, forward, width),
   ]);
   return [...ends, ...layers.flat(), output];
 }
@@ -140,7 +144,7 @@ function vector(name: string, values: number): Tensor {
 function headerOf(
   vocabulary: readonly GgufEntry[],
   tensors: readonly Tensor[],
-  shape: { layerCount: number; forwardValues: number; contextTokens: number; headsKv: number },
+  shape: { layerCount: number; forwardValues: number; contextTokens: number; heads: number; headsKv: number },
 ): Uint8Array {
   const own = {
     "general.architecture": string("llama"),
@@ -148,9 +152,9 @@ function headerOf(
     "general.file_type": uint32(FILE_TYPE_Q8_0),
     "llama.block_count": uint32(shape.layerCount),
     "llama.context_length": uint32(shape.contextTokens),
-    "llama.embedding_length": uint32(WIDTH),
+    "llama.embedding_length": uint32(shape.heads * HEAD_VALUES),
     "llama.feed_forward_length": uint32(shape.forwardValues),
-    "llama.attention.head_count": uint32(HEADS),
+    "llama.attention.head_count": uint32(shape.heads),
     "llama.attention.head_count_kv": uint32(shape.headsKv),
     "llama.attention.layer_norm_rms_epsilon": float32(1e-5),
     "llama.rope.dimension_count": uint32(HEAD_VALUES),

@@ -1,0 +1,60 @@
+/** Two thousand short requests over a chain whose middle node is killed again and again: no process that lives through it keeps memory or files. */
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { CHAIN_MODEL_ID, ChainGrid } from "../support/chain-grid.ts";
+import { streamBodies } from "../support/chain-streams.ts";
+import { type Holding, holdingOf, processTree } from "../support/process-tree.ts";
+
+const START_MS_MAX = 300_000;
+const SOAK_MS_MAX = 1_800_000;
+const REQUESTS = 2_000;
+const AT_ONCE = 16;
+const TOKENS = 6;
+/** Requests between two kills. */
+const CHURN_EVERY = 250;
+/** The first requests fill caches and compile code. */
+const WARM_REQUESTS = 500;
+/** A heap that was never collected in whole moves by this much between two looks. */
+const RESIDENT_GROWTH_MAX_BYTES = 48 * 1024 * 1024;
+const FILES_GROWTH_MAX = 12;
+
+let chains: ChainGrid;
+beforeAll(async () => {
+  chains = await ChainGrid.start({ stages: 3, nodes: 4 });
+}, START_MS_MAX);
+afterAll(() => chains?.stop());
+
+test(`${REQUESTS} requests with churn leave nothing behind`, { timeout: SOAK_MS_MAX }, async () => {
+  const first = await chains.chain();
+  const survivors = [first.stages.at(0), first.stages.at(-1)].map((stage) => chains.agent(String(stage?.nodeId)));
+  const roots = [chains.grid.pid, ...survivors.map(({ pid }) => pid)];
+  const engines = survivors.map(({ pid }) => processTree(pid).map(({ pid: one }) => one));
+  const looks: { requests: number; holdings: readonly Holding[] }[] = [];
+  let failed = 0;
+  for (let done = 0, killedAt = 0; done < REQUESTS; done += AT_ONCE) {
+    const bodies = streamBodies(AT_ONCE, { model: CHAIN_MODEL_ID, tokens: TOKENS, seed: done });
+    const isKill = done - killedAt >= CHURN_EVERY;
+    let strike: ReturnType<ChainGrid["strike"]> | null = null;
+    const streams = await chains.streams(bodies, () => {
+      if (isKill && strike === null) strike = chains.strike("middle", "SIGKILL");
+    });
+    failed += streams.filter(({ error, completionTokens }) => error !== null || completionTokens !== TOKENS).length;
+    if (strike !== null) {
+      killedAt = done;
+      const { agent }: Awaited<ReturnType<ChainGrid["strike"]>> = await strike;
+      await chains.serving();
+      await chains.addAgent(await chains.bury(agent));
+    }
+    if (done % WARM_REQUESTS < AT_ONCE) looks.push({ requests: done, holdings: roots.map(holdingOf) });
+  }
+  looks.push({ requests: REQUESTS, holdings: roots.map(holdingOf) });
+  for (const look of looks) console.log(JSON.stringify(look));
+  expect(failed).toBe(0);
+  expect(survivors.map(({ pid }) => processTree(pid).map(({ pid: one }) => one))).toEqual(engines);
+  const warm = looks.find(({ requests }) => requests >= WARM_REQUESTS)?.holdings ?? [];
+  for (const [at, after] of looks.at(-1)?.holdings.entries() ?? []) {
+    const before = warm[at];
+    if (before === undefined) throw new Error("it was looked at while it was warm");
+    expect(after.residentBytes - before.residentBytes).toBeLessThan(RESIDENT_GROWTH_MAX_BYTES);
+    expect(after.openFiles - before.openFiles).toBeLessThan(FILES_GROWTH_MAX);
+  }
+});
