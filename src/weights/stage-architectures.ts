@@ -13,9 +13,11 @@
  * | embeddings scaled at the input                | granite, minicpm, grok                  | no scale but in the first stage             |
  * | the same without a key for it, or normed      | gemma, gemma2, bloom                    | states go in behind it: `inputTensor`       |
  * | residual scale of the number of layers        | minicpm                                 | the whole model's is written                |
- * | attention scale of the number of layers       | gemma2 27B, gemma3 27B                  | refused                                     |
- * | window, position code or head by the number   | exaone4 32B, baichuan, deepseek2, llama4, smollm3, smallthinker | refused             |
- * | embeddings of each layer, shared key/values   | gemma4                                  | refused                                     |
+ * | attention by the number of layers             | gemma2 27B, gemma3 27B, command-r+, exaone4 32B | refused                             |
+ * | the same in all sizes                         | baichuan, llama4, minicpm3, smollm3, smallthinker | refused                           |
+ * | how a layer is read, by the number of layers  | deepseek2, mistral4                     | refused                                     |
+ * | embeddings of each layer, shared keys, values | gemma4                                  | refused                                     |
+ * | no hidden states taken in at all              | glm4, glm4moe                           | refused                                     |
  */
 import type { LayerShare } from "../domain/weights.ts";
 import { GgufProblem } from "./gguf-refusal.ts";
@@ -50,27 +52,31 @@ const LAYERS = { least: 0, most: 512 };
 const SPLITTABLE: ReadonlyMap<string, StageRules> = new Map([
   ...["apertus", "bailingmoe", "codeshell", "dbrx", "gptneox", "internlm2", "minimax-m2", "nemotron", "olmoe"].map(own),
   ...["orion", "phi2", "phimoe", "qwen", "qwen2moe", "stablelm", "xverse"].map(own),
-  ...["arcee", "chatglm", "ernie4_5", "exaone", "falcon", "glm4", "gpt2", "hunyuan-dense", "hunyuan-moe"].map(tied),
-  ...["llama", "maincoder", "minicpm3", "mistral3", "mpt", "olmo", "phi3", "qwen2", "qwen3", "qwen3moe"].map(tied),
+  ...["arcee", "chatglm", "ernie4_5", "exaone", "falcon", "gpt2", "hunyuan-dense", "hunyuan-moe"].map(tied),
+  ...["llama", "maincoder", "mistral3", "mpt", "olmo", "phi3", "qwen2", "qwen3", "qwen3moe"].map(tied),
   ...["seed_oss", "starcoder", "starcoder2"].map(tied),
-  ...["bitnet", "command-r", "openelm"].map((name) => entry(name, { head: "tied" })),
+  ...["bitnet", "openelm"].map((name) => entry(name, { head: "tied" })),
   entry("bailingmoe2", { head: "own", ...denseFirst("bailingmoe2") }),
   entry("bloom", { inputTensor: "inp_norm-0" }),
+  entry("command-r", {
+    head: "tied",
+    refusal: refuseFrom(64, "the engine looks for norms of queries and keys from 64 layers on"),
+  }),
   entry("cohere2", { head: "tied", metadata: windows("cohere2", 4) }),
   entry("deepseek", denseFirst("deepseek")),
   entry("dots1", { head: "own", ...denseFirst("dots1") }),
   entry("ernie4_5-moe", { ...denseFirst("ernie4_5-moe"), refusal: refuseSteps }),
-  entry("exaone4", { refusal: refuseLayers([64], "the engine gives only 64 layers sliding windows") }),
+  entry("exaone4", { refusal: refuseFrom(64, "the engine gives sliding windows to 64 layers alone") }),
   entry("gemma", { head: "tied", inputTensor: "inp_scaled" }),
   entry("gemma2", {
     head: "tied",
     inputTensor: "inp_scaled",
     metadata: windows("gemma2", 2),
-    refusal: refuseLayers([46], "the engine scales the attention of 46 layers in another way"),
+    refusal: refuseFrom(46, "the engine scales the attention of 46 layers in another way"),
   }),
   entry("gemma3", {
     metadata: windows("gemma3", 6),
-    refusal: refuseLayers([62], "the engine scales the attention of 62 layers in another way"),
+    refusal: refuseFrom(62, "the engine scales the attention of 62 layers in another way"),
   }),
   entry("gpt-oss", { head: "own", metadata: windows("gpt-oss", 2) }),
   ...["granite", "granitemoe", "grok"].map((name) => entry(name, { metadata: unscaledInput })),
@@ -146,9 +152,8 @@ function minicpm(model: Metadata, stage: StageOf): ReturnType<StageRules["metada
   return [...scaled, ["residual_scale", { kind: "float32", value }]];
 }
 
-function refuseLayers(counts: readonly number[], why: string): StageRules["refusal"] {
-  // A stage of just so many layers of a longer model would be taken for the whole of another.
-  const least = Math.min(...counts);
+/** From so many layers on: a stage of just so many of a longer model would be taken for the whole of another. */
+function refuseFrom(least: number, why: string): StageRules["refusal"] {
   return (_, layerCount) => (layerCount >= least ? `of ${layerCount} layers: ${why}` : null);
 }
 

@@ -43,7 +43,8 @@ export function stageTensors(model: StagedModel, share: LayerShare, places: Tens
       return own >= 0 && own < share.count ? [copy(tensor, `blk.${own}.${layer[2]}`)] : [];
     }
     if (isWhole(share)) return [copy(tensor)];
-    if (/^(token_embd|position_embd)\./.test(tensor.name)) return embeddingOf(model, share, tensor, copy);
+    if (/^(token_embd|token_embd_norm|position_embd)\./.test(tensor.name))
+      return embeddingOf(model, share, tensor, copy);
     if (/^output(_norm)?\./.test(tensor.name)) return outputOf(model, share, tensor, copy);
     return [copy(tensor)];
   });
@@ -57,6 +58,7 @@ function embeddingOf(model: StagedModel, share: LayerShare, tensor: GgufTensor, 
   const { name, dimensions } = tensor;
   if (share.hasEmbedding) return [copy(tensor)];
   if (name.startsWith("position_embd.")) return [{ ...copy(tensor), piece: zeros(tensor.sizeBytes) }];
+  if (name.startsWith("token_embd_norm.")) return [plainNorm(name, dimensions)];
   if (!share.hasOutput) return [generated(name, F32, [dimensions[0] ?? 0, DUMMY_VOCABULARY])];
   if (model.head === null) return [copy(tensor)];
   // The loader that finds no head of its own takes the embedding for it: the head's bytes stand in the file once.
@@ -67,12 +69,17 @@ function outputOf(model: StagedModel, share: LayerShare, tensor: GgufTensor, cop
   const { name, dimensions } = tensor;
   const isHead = name === "output.weight";
   if (share.hasOutput) return isHead && model.rules.head === "own-or-tied" ? [] : [copy(tensor)];
-  if (name.startsWith("output_norm.")) return [generated(name, F32, dimensions, name.endsWith(".weight") ? 1 : 0)];
+  if (name.startsWith("output_norm.")) return [plainNorm(name, dimensions)];
   // Without it the loader would make the embedding a head as well, with memory of its own.
   if (share.hasEmbedding && isHead) return [filler(name, dimensions)];
   if (model.rules.head !== "own") return [];
   const rows = share.hasEmbedding ? dimensions : [...dimensions.slice(0, -1), DUMMY_VOCABULARY];
   return [generated(name, F32, rows)];
+}
+
+/** A norm whose result nobody uses. */
+function plainNorm(name: string, dimensions: readonly number[]): StageTensor {
+  return generated(name, F32, dimensions, name.endsWith(".weight") ? 1 : 0);
 }
 
 function filler(name: string, dimensions: readonly number[]): StageTensor {
