@@ -13,17 +13,21 @@ export interface StageNode {
   /** Of one token of a lone sequence, through one layer. */
   readonly layerSeconds: number;
   readonly isGpu: boolean;
+  /** Chance that it stays for the planner's horizon; absent: 1. */
+  readonly stayChance?: number;
 }
 
 export interface ChainSpeed {
   readonly loopSeconds: number;
   readonly tokPerSecond: number;
-  /** What chains are compared by: the rate, worth less where each reader waits longer for a token. */
+  /** What chains are compared by: the rate, worth less where each reader waits longer for a token, or a stage is likelier lost. */
   readonly score: number;
 }
 
 /** Sequences for which a chain is compared with others: more seldom run at the same time. */
 const SEQUENCES_COMPARED = 16;
+/** A lost stage is replaced within seconds, so a chain that is sure to lose one is worth half of one that is sure not to. */
+const LOSS_SHARE = 0.5;
 
 /** `hopSeconds`: one way, from one node to another. */
 export function chainSpeed(
@@ -46,5 +50,6 @@ export function chainSpeed(
   });
   const tokPerSecond = Math.min(sequences / loopTogether, together / slowest);
   const worth = tokenWorth({ seconds: loopSeconds, qualityPenalty: 0 });
-  return { loopSeconds, tokPerSecond, score: tokPerSecond * worth };
+  const stayChance = stages.reduce((product, { node }) => product * (node.stayChance ?? 1), 1);
+  return { loopSeconds, tokPerSecond, score: tokPerSecond * worth * (1 - LOSS_SHARE * (1 - stayChance)) };
 }

@@ -1,120 +1,159 @@
 /**
- * Models that no single node can hold. A group of nodes in one LAN comes before a chain across networks, and both only over nodes that
- * serve stages (scheduler/layout finds which node holds which layers); nodes that do not are counted by that name. Chains are told,
- * and ordered by nobody until nodes can run them.
+ * Models that no single node can hold: one chain of stages for each, over nodes that serve stages. A chain that is there counts as a replica of its model,
+ * so none is planned beside it unless the model wants several, and no serving chain is given up for a better one: only a lost stage is replaced
+ * (scheduler/chains/repair-chain.ts).
+ *
+ * Of a node its roomiest device takes the stage. A node that holds the model in any way takes none, nor one that lately failed to load it; nodes that serve
+ * no stages are counted by that name, and of a model that is not known to be the same in stages all of them.
  */
-import type { ModelId, NodeId } from "../../domain/ids.ts";
-import { planLayout } from "../layout/plan-layout.ts";
+import type { ModelId } from "../../domain/ids.ts";
+import { findChain } from "../chains/find-chain.ts";
+import { stageSizes, stageWeightsBytes } from "../chains/stage-bytes.ts";
+import { hopSeconds, speedOfChain, stageNode } from "./chain-speed.ts";
+import { OBSTACLES, UNKNOWN } from "./grid-columns.ts";
 import type { ModelState, PlacementState } from "./placement-state.ts";
-import type { ModelVariant, PlacedReplica, PlacementKind, StagePlace } from "./plan-question.ts";
-import { CONTEXT_TOKENS_MIN, sizeReplica } from "./slots.ts";
+import { type ChainOrder, type ModelVariant, pairKey } from "./plan-question.ts";
+import { sizeReplica } from "./slots.ts";
 import { countLoser, type LoserReason } from "./snapshot.ts";
-import { ruleAllows } from "./spots.ts";
-import { stageCluster } from "./stage-cluster.ts";
+import { movedBytes, ruleAllows } from "./spots.ts";
 
 export interface Chains {
-  readonly replicas: readonly PlacedReplica[];
-  readonly losers: ReadonlyMap<LoserReason, number>;
+  readonly orders: readonly ChainOrder[];
+  /** Of models that a chain is planned for or lacks: how many nodes each reason kept out. */
+  readonly losers: ReadonlyMap<ModelId, ReadonlyMap<LoserReason, number>>;
 }
 
-/** One LAN: within a millisecond, at a GB a second at least (scheduling.md section 7.1). */
-const LAN_RTT_MS_MAX = 1;
-const LAN_BYTES_PER_SECOND_MIN = 1e9;
-/** Nodes that a layout is looked for over, and layouts that it looks at: some tenths of a CPU-second for a model. */
+/** Nodes over which a chain is looked for, the roomiest: some milliseconds for each number of stages. */
 const CHAIN_NODES_MAX = 40;
-const EVALUATIONS_MAX = 4_000;
 /** Models for which a plan looks for chains; the others wait for the next plan's turn. */
 const CHAINED_MODELS_MAX = 4;
 
-export function planChains(grid: PlacementState, short: readonly ModelState[]): ReadonlyMap<ModelId, Chains> {
-  const tooLarge = short.filter((state) => !fitsSomewhere(grid, state));
-  return new Map(
-    tooLarge.map((state, at) => {
-      const replica = at < CHAINED_MODELS_MAX ? chainOf(grid, state) : null;
-      return [state.model.modelId, { replicas: replica === null ? [] : [replica], losers: stageLosers(grid) }];
-    }),
-  );
-}
-
-function chainOf(grid: PlacementState, state: ModelState): PlacedReplica | null {
-  const { nodes } = grid.question.grid;
-  const rows = [...nodes.ids.keys()].filter(
-    (row) => nodes.obstacle[row] === 0 && nodes.hasStageServing[row] === 1 && ruleAllows(grid, state, row),
-  );
-  for (const variant of state.model.variants) {
-    for (const group of lanGroups(grid, rows)) {
-      const found = layoutOver(grid, state, { variant, rows: group, kind: "lan-group" });
-      if (found !== null) return found;
-    }
-    const found = layoutOver(grid, state, { variant, rows, kind: "chain" });
-    if (found !== null) return found;
+/** Adds what it orders to the placement. */
+export function planChains(grid: PlacementState, short: readonly ModelState[]): Chains {
+  const orders: ChainOrder[] = [];
+  const losers = new Map<ModelId, ReadonlyMap<LoserReason, number>>();
+  let looked = 0;
+  for (const state of short) {
+    if (fitsSomewhere(grid, state)) continue;
+    losers.set(state.model.modelId, stageLosers(grid, state));
+    if (state.model.canSplit === false || looked >= CHAINED_MODELS_MAX) continue;
+    looked += 1;
+    const order = orderChain(grid, state);
+    if (order !== null) orders.push(order);
   }
-  return null;
+  return { orders, losers };
 }
 
-function layoutOver(
+function orderChain(grid: PlacementState, state: ModelState): ChainOrder | null {
+  const able = [...grid.question.grid.nodes.ids.keys()].filter((row) => canTake(grid, state, row));
+  const allowed = able.filter((row) => ruleAllows(grid, state, row));
+  for (const variant of state.model.variants) {
+    const order = chainOver(grid, state, { variant, rows: allowed });
+    if (order !== null) return order;
+  }
+  // A warm replica that no node may hold for today's demand still goes where it can: others may ask.
+  const [variant] = state.model.variants;
+  const isWarm = state.replicas.length < state.model.warmReplicas;
+  if (!isWarm || variant === undefined || allowed.length === able.length) return null;
+  return chainOver(grid, state, { variant, rows: able });
+}
+
+function chainOver(
   grid: PlacementState,
   state: ModelState,
-  over: { variant: ModelVariant; rows: readonly number[]; kind: PlacementKind },
-): PlacedReplica | null {
-  if (over.rows.length < 2) return null;
+  over: { readonly variant: ModelVariant; readonly rows: readonly number[] },
+): ChainOrder | null {
+  const { model } = state;
   const { question } = grid;
-  const largest = [...over.rows].sort((a, b) => roomOf(grid, b) - roomOf(grid, a) || a - b).slice(0, CHAIN_NODES_MAX);
-  const rows = largest.sort((a, b) => a - b);
-  const cluster = stageCluster(grid, state, { variant: over.variant, rows });
+  const { variant } = over;
+  const places = over.rows
+    .map((node) => ({ node, device: roomiestDevice(grid, node) }))
+    .sort((a, b) => (grid.freeBytes[b.device] ?? 0) - (grid.freeBytes[a.device] ?? 0) || a.node - b.node)
+    .slice(0, CHAIN_NODES_MAX)
+    .sort((a, b) => a.node - b.node);
   const tier = state.classes[0]?.demand.tier ?? "default";
-  const planned = planLayout({
-    cluster,
-    goals: { valueMicroUsdPerMtok: state.model.valueMicroUsdPerMtok },
-    rules: { hopsMax: question.tiers[tier].stagesMax },
-    evaluationsMax: EVALUATIONS_MAX,
+  const sizes = stageSizes(model, variant);
+  const found = findChain({
+    sizes,
+    nodes: places.map(({ node, device }) => stageNode(grid, state, { node, device, variant })),
+    hopSeconds: (from, to) => hopSeconds(grid, places[from]?.node ?? UNKNOWN, places[to]?.node ?? UNKNOWN),
+    stagesMax: question.tiers[tier].stagesMax,
+    contextTokensNeeded: question.waiting.get(model.modelId)?.tokensNeeded ?? 0,
   });
-  if (!planned.ok) return null;
-  const stages = [...planned.value.layout].sort(([a, x], [b, y]) => x.first - y.first || (a < b ? -1 : 1));
-  const byId = new Map<string, NodeId>(question.grid.nodes.ids.map((nodeId) => [nodeId, nodeId]));
-  const places = stages.flatMap(([id, { first, end }]): StagePlace[] => {
-    const nodeId = byId.get(id);
-    return nodeId === undefined ? [] : [{ nodeId, first, count: end - first }];
+  if (found === null) return null;
+  const stages = found.stages.map((stage) => {
+    const { node = UNKNOWN, device = UNKNOWN } = places[stage.node] ?? {};
+    return { ...stage, node, device };
   });
-  if (places.length === 0) return null;
+  occupy(grid, state, { stages, shape: found.shape, variant });
+  const { nodes, devices, names } = question.grid;
+  const ordered = stages.flatMap(({ node, device, first, count, memoryBytes }) => {
+    const nodeId = nodes.ids[node];
+    const deviceId = names[devices.name[device] ?? UNKNOWN];
+    return nodeId === undefined || deviceId === undefined ? [] : [{ nodeId, deviceId, first, count, memoryBytes }];
+  });
+  const fetched = stages.filter(({ node }) => movedBytes(grid, variant, node) > 0);
   return {
-    nodeIds: places.map(({ nodeId }) => nodeId),
-    stages: places,
-    deviceId: "",
-    kind: over.kind,
-    quantisation: over.variant.quantisation,
-    slots: 1,
-    contextTokens: Math.min(CONTEXT_TOKENS_MIN, state.model.contextTokensMax),
-    tokPerSecond: planned.value.flow.tokensPerSecond,
-    speed: null,
-    isHeld: false,
+    kind: "load-chain",
+    modelId: model.modelId,
+    weightsSha256: variant.weightsSha256,
+    stages: ordered,
+    ...found.shape,
+    why: question.waiting.has(model.modelId) ? "waiting" : "warm",
+    movedBytes: fetched.reduce((sum, range) => sum + stageWeightsBytes(sizes, range), 0),
   };
 }
 
-/** Nodes that are linked as in one LAN, largest group first. */
-function lanGroups(grid: PlacementState, rows: readonly number[]): readonly (readonly number[])[] {
-  const { nodes, links } = grid.question.grid;
-  const group = new Map(rows.map((row) => [row, row]));
-  for (const row of rows) {
-    for (let at = nodes.linkFrom[row] ?? 0; at < (nodes.linkFrom[row + 1] ?? 0); at++) {
-      const isLan = (links.rttMs[at] ?? 0) <= LAN_RTT_MS_MAX;
-      const [mine, other] = [group.get(row), group.get(links.to[at] ?? -1)];
-      if (!isLan || (links.bytesPerSecond[at] ?? 0) < LAN_BYTES_PER_SECOND_MIN) continue;
-      if (mine === undefined || other === undefined || mine === other) continue;
-      const least = Math.min(mine, other);
-      for (const [member, of] of group) if (of === mine || of === other) group.set(member, least);
-    }
-  }
-  const members = new Map<number, number[]>();
-  for (const [row, of] of group) members.set(of, [...(members.get(of) ?? []), row]);
-  const groups = [...members.values()].filter(({ length }) => length > 1);
-  return groups.sort((a, b) => b.length - a.length || (a[0] ?? 0) - (b[0] ?? 0));
+function occupy(
+  grid: PlacementState,
+  state: ModelState,
+  placed: {
+    readonly stages: readonly {
+      readonly node: number;
+      readonly device: number;
+      readonly first: number;
+      readonly count: number;
+      readonly memoryBytes: number;
+    }[];
+    readonly shape: { readonly contextTokens: number; readonly sequencesMax: number };
+    readonly variant: ModelVariant;
+  },
+): void {
+  const { stages, shape, variant } = placed;
+  const last = stages.at(-1);
+  if (last === undefined) return;
+  const { node, device, memoryBytes } = last;
+  const speed = speedOfChain(grid, state, { stages, slots: shape.sequencesMax, variant, loopMs: Number.NaN });
+  for (const stage of stages) grid.occupy(stage);
+  grid.add(state, {
+    row: UNKNOWN,
+    node,
+    device,
+    variant,
+    size: { ...shape, memoryBytes },
+    isReady: false,
+    slotsLeased: 0,
+    served: 0,
+    servedValue: 0,
+    ...speed,
+  });
 }
 
-function roomOf(grid: PlacementState, row: number): number {
+function canTake(grid: PlacementState, state: ModelState, node: number): boolean {
+  const { nodes } = grid.question.grid;
+  const nodeId = nodes.ids[node];
+  if (nodeId === undefined || OBSTACLES[nodes.obstacle[node] ?? 0] !== null) return false;
+  if (nodes.hasStageServing[node] !== 1 || state.taken.has(node)) return false;
+  return (grid.question.notBeforeMs.get(pairKey(nodeId, state.model.modelId)) ?? 0) <= grid.question.nowMs;
+}
+
+function roomiestDevice(grid: PlacementState, node: number): number {
   const { deviceFrom } = grid.question.grid.nodes;
-  const own = grid.freeBytes.subarray(deviceFrom[row] ?? 0, deviceFrom[row + 1] ?? 0);
-  return own.reduce((most, bytes) => Math.max(most, bytes), 0);
+  let best = deviceFrom[node] ?? 0;
+  for (let device = best; device < (deviceFrom[node + 1] ?? 0); device++) {
+    if ((grid.freeBytes[device] ?? 0) > (grid.freeBytes[best] ?? 0)) best = device;
+  }
+  return best;
 }
 
 /** On some node that is there, were nothing else on it. */
@@ -129,11 +168,13 @@ function fitsSomewhere(grid: PlacementState, { model }: ModelState): boolean {
   return variants.some((variant) => sizeReplica({ ...variant, contextTokensMax }, largest).ok);
 }
 
-function stageLosers(grid: PlacementState): ReadonlyMap<LoserReason, number> {
+function stageLosers(grid: PlacementState, { model }: ModelState): ReadonlyMap<LoserReason, number> {
   const { nodes } = grid.question.grid;
   const losers = new Map<LoserReason, number>();
   nodes.ids.forEach((_, node) => {
-    if (nodes.obstacle[node] === 0 && nodes.hasStageServing[node] === 0) countLoser(losers, "serves-no-stages");
+    if (nodes.obstacle[node] !== 0) return;
+    if (model.canSplit === false) countLoser(losers, "model-not-splittable");
+    else if (nodes.hasStageServing[node] === 0) countLoser(losers, "serves-no-stages");
   });
   return losers;
 }

@@ -1,7 +1,8 @@
 /** Why a plan is as it is: for each model where it is, how many nodes each constraint kept out, and who came nearest to being chosen. */
 import type { NodeId } from "../../domain/ids.ts";
+import { isLan } from "./chain-speed.ts";
 import { UNKNOWN } from "./grid-columns.ts";
-import type { ModelState, PlacementState } from "./placement-state.ts";
+import type { HeldChain, ModelState, PlacementState, ReplicaState } from "./placement-state.ts";
 import type { ModelPlan, PlacedReplica, PlanLoser } from "./plan-question.ts";
 import { countLoser, type LoserReason } from "./snapshot.ts";
 import { tokenTime } from "./speed-model.ts";
@@ -16,10 +17,10 @@ const WOULD_BE: Want = { isForced: false, isForAnybody: false, contextTokensNeed
 export function explainModel(
   grid: PlacementState,
   state: ModelState,
-  more: { readonly chains: readonly PlacedReplica[]; readonly chainLosers: ReadonlyMap<LoserReason, number> },
+  chainLosers: ReadonlyMap<LoserReason, number>,
 ): ModelPlan {
   const { nodes } = grid.question.grid;
-  const losers = new Map<LoserReason, number>(more.chainLosers);
+  const losers = new Map<LoserReason, number>(chainLosers);
   const feasible: Spot[] = [];
   const barred: PlanLoser[] = [];
   for (let node = 0; node < nodes.ids.length; node++) {
@@ -47,7 +48,7 @@ export function explainModel(
     capacityTokPerSecond,
     servedTokPerSecond,
     replicaCount: state.replicas.length,
-    replicas: [...placedReplicas(grid, state), ...more.chains],
+    replicas: placedReplicas(grid, state),
     losers: [...losers].sort(([a], [b]) => (a < b ? -1 : 1)),
     bestLosers: [...best, ...barred].slice(0, BEST_LOSERS),
   };
@@ -66,6 +67,7 @@ function placedReplicas(grid: PlacementState, { replicas }: ModelState): readonl
   return replicas.slice(0, REPLICAS_TOLD_MAX).flatMap((replica): PlacedReplica[] => {
     const nodeId: NodeId | undefined = nodes.ids[replica.node];
     if (nodeId === undefined) return [];
+    if (replica.chain !== undefined) return [placedChain(grid, replica, replica.chain)];
     const speed = grid.speedOn(replica);
     const { seconds, source } = tokenTime(speed);
     return [
@@ -82,4 +84,28 @@ function placedReplicas(grid: PlacementState, { replicas }: ModelState): readonl
       },
     ];
   });
+}
+
+function placedChain(grid: PlacementState, replica: ReplicaState, { stages, ...speed }: HeldChain): PlacedReplica {
+  const { nodes, devices, names } = grid.question.grid;
+  const places = stages.flatMap(({ node, first, count }) => {
+    const nodeId = nodes.ids[node];
+    return nodeId === undefined ? [] : [{ nodeId, first, count }];
+  });
+  return {
+    nodeIds: places.map(({ nodeId }) => nodeId),
+    stages: places,
+    deviceId: names[devices.name[replica.device] ?? UNKNOWN] ?? "",
+    kind: isLan(grid, stages) ? "lan-group" : "chain",
+    quantisation: replica.variant.quantisation,
+    slots: replica.size.sequencesMax,
+    contextTokens: replica.size.contextTokens,
+    tokPerSecond: replica.tokPerSecond,
+    speed: {
+      loneTokPerSecond: 1 / speed.loopSeconds,
+      source: speed.isMeasured ? "observed" : "modelled",
+      attempts: 0,
+    },
+    isHeld: replica.row !== UNKNOWN,
+  };
 }

@@ -79,6 +79,13 @@ export interface ReplicaColumns {
   readonly contextTokens: Int32Array<ArrayBuffer>;
   readonly memoryBytes: Float64Array<ArrayBuffer>;
   readonly lastUsedAtMs: Float64Array<ArrayBuffer>;
+  /** Of a stage: its chain (UNKNOWN: a spare), its first layer and how many; 0 layers: the whole model. */
+  readonly chain: Int32Array<ArrayBuffer>;
+  readonly stageFirst: Int32Array<ArrayBuffer>;
+  readonly stageCount: Int32Array<ArrayBuffer>;
+  readonly isLast: Uint8Array<ArrayBuffer>;
+  /** NaN: not measured. */
+  readonly loopMs: Float64Array<ArrayBuffer>;
 }
 
 export interface GridColumns {
@@ -137,6 +144,11 @@ export function buffersOf(grid: GridColumns): readonly ArrayBuffer[] {
 
 export function stateOf(replicas: ReplicaColumns, row: number): ReplicaState {
   return REPLICA_STATES[replicas.state[row] ?? 0] ?? "gone";
+}
+
+/** It counts as a replica of its model: the whole model, or the stage that stands for a chain. */
+export function isReplica(replicas: ReplicaColumns, row: number): boolean {
+  return replicas.stageCount[row] === 0 || (replicas.isLast[row] === 1 && replicas.chain[row] !== UNKNOWN);
 }
 
 export function modelNameOf(grid: GridColumns, row: number): ModelId | undefined {
@@ -289,6 +301,11 @@ function packReplicas(
     contextTokens: new Int32Array(length),
     memoryBytes: new Float64Array(length),
     lastUsedAtMs: new Float64Array(length),
+    chain: new Int32Array(length),
+    stageFirst: new Int32Array(length),
+    stageCount: new Int32Array(length),
+    isLast: new Uint8Array(length),
+    loopMs: new Float64Array(length),
   };
   let row = 0;
   for (const replica of all) {
@@ -304,6 +321,11 @@ function packReplicas(
     columns.contextTokens[row] = replica.contextTokens;
     columns.memoryBytes[row] = replica.memoryBytes;
     columns.lastUsedAtMs[row] = replica.lastUsedAtMs;
+    columns.chain[row] = by.names.add(replica.stage?.chainId);
+    columns.stageFirst[row] = replica.stage?.first ?? 0;
+    columns.stageCount[row] = replica.stage?.count ?? 0;
+    columns.isLast[row] = replica.stage?.isLast === true ? 1 : 0;
+    columns.loopMs[row] = replica.stage?.loopMs ?? Number.NaN;
     row += 1;
   }
   return columns;

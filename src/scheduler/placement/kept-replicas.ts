@@ -22,9 +22,9 @@ export function withoutKept(question: PlanQuestion, idle: readonly Leaving[]): r
     const device = question.grid.replicas.device[row] ?? UNKNOWN;
     if (order.why !== "idle" || state === undefined || !((grid.freeBytes[device] ?? -1) >= 0)) continue;
     const replica = grid.heldReplica(state, row);
-    const { node, variant, size, tokPerSecond, worth } = replica;
+    const { node, variant, size, tokPerSecond, worth, chain } = replica;
     const value = addedValue(grid, state, { node, contextTokens: size.contextTokens, tokPerSecond, worth });
-    if (value <= standingCost(grid, state, { node, variant, movedBytes: 0 })) continue;
+    if (value <= standingCost(grid, state, { node, variant, movedBytes: 0, chain })) continue;
     grid.add(state, replica);
     kept.add(row);
   }

@@ -71,20 +71,21 @@ function moveOf(grid: PlacementState, state: ModelState): { move: Move; isBeatin
 function standing(
   grid: PlacementState,
   state: ModelState,
-  replica: Pick<ReplicaState, "node" | "variant" | "tokPerSecond" | "worth" | "served">,
+  replica: Pick<ReplicaState, "node" | "variant" | "tokPerSecond" | "worth" | "served" | "chain">,
   movedBytes: number,
 ): number {
   const { question } = grid;
   const asked = state.classes.reduce((sum, { demand }) => sum + demand.tokPerSecond, 0);
   const classValue = asked > 0 ? state.demandValue / asked : state.value;
   const served = Math.min(replica.tokPerSecond, Math.max(replica.served, READER_TOK_PER_SECOND));
-  const stayChance = question.grid.nodes.stayChance[replica.node] ?? 1;
+  const stayChance = grid.stayChance(replica);
   const lost = question.weights.lossFactor * (1 - stayChance);
-  const { node, variant } = replica;
-  return served * classValue * (replica.worth - lost) - standingCost(grid, state, { node, variant, movedBytes });
+  const { node, variant, chain } = replica;
+  return served * classValue * (replica.worth - lost) - standingCost(grid, state, { node, variant, movedBytes, chain });
 }
 
-function isObserved(grid: PlacementState, on: Pick<ReplicaState, "node" | "device" | "variant">): boolean {
+function isObserved(grid: PlacementState, on: Pick<ReplicaState, "node" | "device" | "variant" | "chain">): boolean {
+  if (on.chain !== undefined) return on.chain.isMeasured;
   return tokenTime(grid.speedOn(on)).source === "observed";
 }
 

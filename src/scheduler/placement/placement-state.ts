@@ -7,7 +7,8 @@
  */
 import { assert } from "../../domain/assert.ts";
 import type { ModelId } from "../../domain/ids.ts";
-import { type GridColumns, modelNameOf, stateOf, UNKNOWN } from "./grid-columns.ts";
+import { speedOfChain } from "./chain-speed.ts";
+import { type GridColumns, isReplica, modelNameOf, stateOf, UNKNOWN } from "./grid-columns.ts";
 import { tokenWorth, valuePerTokPerSecond } from "./objective.ts";
 import type { DemandClass, ModelVariant, PlannedModel, PlanQuestion } from "./plan-question.ts";
 import type { ReplicaSize } from "./slots.ts";
@@ -47,6 +48,21 @@ export interface ReplicaState {
   served: number;
   /** Of what it serves, with its worth; micro-USD per hour. */
   servedValue: number;
+  /** Absent: the whole model is on the node. Of a chain `node`, `device` and `size` are its last stage's. */
+  readonly chain?: HeldChain | undefined;
+}
+
+export interface HeldChain {
+  /** In order. */
+  readonly stages: readonly {
+    readonly node: number;
+    readonly device: number;
+    readonly first: number;
+    readonly count: number;
+  }[];
+  readonly loopSeconds: number;
+  /** The loop is what its stages measured. */
+  readonly isMeasured: boolean;
 }
 
 export interface ModelState {
@@ -81,6 +97,8 @@ export class PlacementState {
   readonly models: readonly ModelState[];
   readonly #byId: ReadonlyMap<ModelId, ModelState>;
   readonly #observed: ReadonlyMap<string, Observation>;
+  /** Rows of each chain's stages. */
+  readonly #chains: ReadonlyMap<number, readonly number[]>;
 
   /** `leaving`: rows of replicas that this plan unloads; their memory is not free yet. */
   constructor(question: PlanQuestion, leaving: ReadonlySet<number>) {
@@ -93,6 +111,7 @@ export class PlacementState {
     const classes = classesByModel(question);
     this.models = models.map((model) => modelState(model, classes.get(model.modelId) ?? [], question));
     this.#observed = observationsOf(question.grid);
+    this.#chains = chainRows(question.grid);
     this.#byId = new Map(this.models.map((state) => [state.model.modelId, state]));
     this.#addHeld(leaving);
   }
@@ -105,21 +124,30 @@ export class PlacementState {
   add(state: ModelState, replica: ReplicaState): void {
     const { nodes } = this.question.grid;
     state.replicas.push(replica);
-    state.taken.add(replica.node);
-    state.goneChance *= 1 - (nodes.stayChance[replica.node] ?? 1);
-    state.domains.owners.add(nodes.owner[replica.node] ?? UNKNOWN);
-    state.domains.networks.add(nodes.network[replica.node] ?? UNKNOWN);
-    state.domains.regions.add(nodes.region[replica.node] ?? UNKNOWN);
+    state.goneChance *= 1 - this.stayChance(replica);
+    const on = nodesOf(replica);
+    for (const node of on) {
+      state.taken.add(node);
+      state.domains.owners.add(nodes.owner[node] ?? UNKNOWN);
+      state.domains.networks.add(nodes.network[node] ?? UNKNOWN);
+      state.domains.regions.add(nodes.region[node] ?? UNKNOWN);
+    }
     let left = replica.tokPerSecond;
     for (const asked of state.classes) {
       const isLongEnough = replica.size.contextTokens >= asked.demand.contextTokensNeeded;
-      if (!isLongEnough || !this.serves(asked, replica.node)) continue;
+      if (!isLongEnough || !on.every((node) => this.serves(asked, node))) continue;
       const taken = Math.min(left, asked.unserved);
       asked.unserved -= taken;
       replica.served += taken;
       replica.servedValue += taken * asked.value * replica.worth;
       left -= taken;
     }
+  }
+
+  /** Chance that it stays for the horizon; a chain stays when all its nodes do. */
+  stayChance(replica: Pick<ReplicaState, "node" | "chain">): number {
+    const { stayChance } = this.question.grid.nodes;
+    return nodesOf(replica).reduce((product, node) => product * (stayChance[node] ?? 1), 1);
   }
 
   /** The replica's memory and its part of the device. */
@@ -187,6 +215,7 @@ export class PlacementState {
       const state = modelId === undefined ? undefined : this.of(modelId);
       if (state === undefined) continue;
       state.taken.add(node);
+      if (!isReplica(replicas, row)) continue;
       if (held === "draining" || leaving.has(row) || nodes.obstacle[node] !== 0) continue;
       serving.push({ state, replica: this.heldReplica(state, row) });
     }
@@ -211,9 +240,46 @@ export class PlacementState {
     };
     const slotsLeased = replicas.slotsLeased[row] ?? 0;
     const isReady = stateOf(replicas, row) === "ready";
-    const speed = this.tokPerSecond(state, { node, device, variant, slots, others: 0 });
-    return { row, node, device, variant, size, isReady, slotsLeased, served: 0, servedValue: 0, ...speed };
+    const held = { row, node, device, variant, size, isReady, slotsLeased, served: 0, servedValue: 0 };
+    const stages = this.#stagesOf(row);
+    if (stages.length === 0)
+      return { ...held, ...this.tokPerSecond(state, { node, device, variant, slots, others: 0 }) };
+    return {
+      ...held,
+      ...speedOfChain(this, state, { stages, slots, variant, loopMs: replicas.loopMs[row] ?? Number.NaN }),
+    };
   }
+
+  /** Of the chain that this row stands for, in order; none of a whole model. */
+  #stagesOf(row: number): HeldChain["stages"] {
+    const { replicas } = this.question.grid;
+    const chain = replicas.chain[row] ?? UNKNOWN;
+    return (this.#chains.get(chain) ?? [])
+      .filter((one) => stateOf(replicas, one) !== "gone" && replicas.node[one] !== UNKNOWN)
+      .map((one) => ({
+        node: replicas.node[one] ?? UNKNOWN,
+        device: replicas.device[one] ?? UNKNOWN,
+        first: replicas.stageFirst[one] ?? 0,
+        count: replicas.stageCount[one] ?? 0,
+      }))
+      .sort((a, b) => a.first - b.first);
+  }
+}
+
+function nodesOf({ node, chain }: Pick<ReplicaState, "node" | "chain">): readonly number[] {
+  return chain === undefined ? [node] : chain.stages.map((stage) => stage.node);
+}
+
+function chainRows({ replicas }: GridColumns): ReadonlyMap<number, readonly number[]> {
+  const found = new Map<number, number[]>();
+  for (let row = 0; row < replicas.ids.length; row++) {
+    const chain = replicas.chain[row] ?? UNKNOWN;
+    if (chain === UNKNOWN) continue;
+    const rows = found.get(chain);
+    if (rows === undefined) found.set(chain, [row]);
+    else rows.push(row);
+  }
+  return found;
 }
 
 function observationsOf({ observed, names }: GridColumns): ReadonlyMap<string, Observation> {

@@ -6,9 +6,9 @@
  *      worth their memory as they are (kept-replicas.ts)
  *   2. what has to be there: warm numbers, requests that wait while every replica is full (place-replicas.ts). When memory is
  *      short, once more with thrifty sizes; what still fits nowhere gets room from idle replicas
- *   3. what pays: more replicas while their gain beats their cost (place-replicas.ts)
- *   4. what would be better elsewhere: moves, with hysteresis (moves.ts)
- *   5. models that fit no single node: a group of one LAN, then a chain of stages (chains.ts); told, and ordered by nobody yet
+ *   3. models that fit no single node: a chain of stages (chains.ts)
+ *   4. what pays: more replicas while their gain beats their cost (place-replicas.ts)
+ *   5. what would be better elsewhere: moves, with hysteresis (moves.ts)
  *   6. the bound, the gap, and the reasons (plan-bound.ts, explain-plan.ts)
  *
  * Ties go by id everywhere, so the order in which nodes, replicas, models and classes arrive changes nothing.
@@ -39,15 +39,14 @@ export function planPlacement(question: PlanQuestion): PlacementPlan {
   const idle = withoutKept(question, idleReplicas(question));
   const { grid, forced } = forcedPlaces(question, new Set(idle.map(({ row }) => row)));
   const room = forced.short.length === 0 ? [] : roomFor(grid, forced.short);
+  const chains = planChains(grid, forced.short);
   const paying = placeForDemand(grid, LOADS_PER_PLAN_MAX - forced.placed.length);
   const moves = findMoves(grid, LOADS_PER_PLAN_MAX - forced.placed.length - paying.length);
   const bound = placementBound(grid);
   const objective = objectiveOf(grid);
-  const chains = planChains(grid, forced.short);
-  const models = grid.models.map((state) => {
-    const found = chains.get(state.model.modelId) ?? NO_CHAINS;
-    return explainModel(grid, state, { chains: found.replicas, chainLosers: found.losers });
-  });
+  const models = grid.models.map((state) =>
+    explainModel(grid, state, chains.losers.get(state.model.modelId) ?? new Map()),
+  );
   const moved = moves.worthIt.flatMap(({ state, spot }): Placed[] =>
     // Something else may have taken the room of a move since it was found.
     (grid.freeBytes[spot.device] ?? 0) >= spot.size.memoryBytes ? [place(grid, state, { spot, why: "move" })] : [],
@@ -56,12 +55,12 @@ export function planPlacement(question: PlanQuestion): PlacementPlan {
   return {
     version: question.grid.version,
     nodes: question.grid.nodes.ids.length,
-    orders: [...[...idle, ...room].map(({ order }) => order), ...loads],
+    orders: [...[...idle, ...room].map(({ order }) => order), ...loads, ...chains.orders],
     models,
     objectiveMicroUsdPerHour: objective,
     boundMicroUsdPerHour: bound,
     gap: bound <= 0 ? 0 : Math.min(1, Math.max(0, (bound - objective) / bound)),
-    movedBytes: loads.reduce((sum, { movedBytes }) => sum + movedBytes, 0),
+    movedBytes: [...loads, ...chains.orders].reduce((sum, { movedBytes }) => sum + movedBytes, 0),
     gainLeftMicroUsdPerHour: moves.gainLeftMicroUsdPerHour,
   };
 }
@@ -70,8 +69,6 @@ export function planPlacement(question: PlanQuestion): PlacementPlan {
 export function wantedReplicas(plan: PlacementPlan): ReadonlyMap<ModelId, number> {
   return new Map(plan.models.map(({ modelId, replicaCount }) => [modelId, replicaCount]));
 }
-
-const NO_CHAINS = { replicas: [], losers: new Map() };
 
 /** With sizes that take what there is; when some model then fits nowhere for lack of memory, with thrifty ones. */
 function forcedPlaces(
@@ -91,9 +88,9 @@ function objectiveOf(grid: PlacementState): number {
   let sum = 0;
   for (const state of grid.models) {
     sum -= weights.lossFactor * state.goneChance * state.demandValue;
-    for (const { node, variant, row, servedValue } of state.replicas) {
+    for (const { node, variant, row, servedValue, chain } of state.replicas) {
       const bytes = row === UNKNOWN ? movedBytes(grid, variant, node) : 0;
-      sum += servedValue - standingCost(grid, state, { node, variant, movedBytes: bytes });
+      sum += servedValue - standingCost(grid, state, { node, variant, movedBytes: bytes, chain });
     }
   }
   return sum;

@@ -151,7 +151,7 @@ export type UnloadOrder = Extract<ReplicaOrder, { kind: "unload" }>;
 
 export type PlacementKind = "whole" | "lan-group" | "chain";
 
-/** The layers that one node of a chain would run. */
+/** The layers that one node of a chain runs. */
 export interface StagePlace {
   readonly nodeId: NodeId;
   readonly first: number;
@@ -161,7 +161,7 @@ export interface StagePlace {
 export interface PlacedReplica {
   /** In the order of the chain; one node for a whole model. */
   readonly nodeIds: readonly NodeId[];
-  /** Of a chain, in the order of their layers; several nodes may run the same. */
+  /** Of a chain, in order: each layer once. */
   readonly stages?: readonly StagePlace[];
   readonly deviceId: string;
   readonly kind: PlacementKind;
@@ -169,7 +169,7 @@ export interface PlacedReplica {
   readonly slots: number;
   readonly contextTokens: number;
   readonly tokPerSecond: number;
-  /** Of one sequence that has the device for itself, and how that is known; null of a chain. */
+  /** Of one sequence that has the device, or the chain, for itself, and how that is known; null: not told. */
   readonly speed: { readonly loneTokPerSecond: number; readonly source: SpeedSource; readonly attempts: number } | null;
   readonly isHeld: boolean;
 }

@@ -7,7 +7,7 @@ import type { ModelId, NodeId } from "../../domain/ids.ts";
 import { loadOrders, type Missing, missingNow, placeForced } from "./place-replicas.ts";
 import { PlacementState } from "./placement-state.ts";
 import type { Demand, LoadOrder, PlanQuestion } from "./plan-question.ts";
-import { type NodeFact, nodeObstacle, type ReplicaFact } from "./snapshot.ts";
+import { isReplicaFact, type NodeFact, nodeObstacle, type ReplicaFact } from "./snapshot.ts";
 
 /** Replicas placed in one call on a small grid. */
 export const REPAIRS_MAX = 16;
@@ -30,10 +30,12 @@ export interface Held {
   readonly wanted: ReadonlyMap<ModelId, number>;
 }
 
-/** Replicas of each model that serve, or will when they are loaded. */
+/** Replicas of each model that serve, or will when they are loaded; a chain is one. */
 export function servingCounts({ nodes, replicas }: Pick<Held, "nodes" | "replicas">): Map<ModelId, number> {
   const serving = new Map<ModelId, number>();
-  for (const { modelId, nodeId, state } of replicas) {
+  for (const replica of replicas) {
+    const { modelId, nodeId, state } = replica;
+    if (!isReplicaFact(replica)) continue;
     const node = nodes.get(nodeId);
     const isHeld = state === "planned" || state === "loading" || state === "ready";
     if (!isHeld || node === undefined || nodeObstacle(node) !== null) continue;
@@ -68,7 +70,9 @@ export function missingKey({ nodes, replicas, models, waiting, wanted }: Held): 
 /** Of those that are waited for, the models with a large enough replica that has a free slot or is about to serve. */
 function modelsWithHelp({ nodes, replicas, waiting }: Pick<Held, "nodes" | "replicas" | "waiting">): Set<ModelId> {
   const helped = new Set<ModelId>();
-  for (const { modelId, nodeId, state, contextTokens, slots, slotsLeased } of replicas) {
+  for (const replica of replicas) {
+    if (!isReplicaFact(replica)) continue;
+    const { modelId, nodeId, state, contextTokens, slots, slotsLeased } = replica;
     const asked = waiting.get(modelId);
     const node = nodes.get(nodeId);
     if (asked === undefined || node === undefined || nodeObstacle(node) !== null) continue;

@@ -111,6 +111,11 @@ export type LoserReason =
 
 export type LoserCounts = ReadonlyMap<LoserReason, number>;
 
+/** It counts as a replica of its model: the whole model, or the stage that stands for a chain. */
+export function isReplicaFact({ stage }: Pick<ReplicaFact, "stage">): boolean {
+  return stage === undefined || (stage.isLast && stage.chainId !== null);
+}
+
 /** Why a node takes no work at all; null when it does. */
 export function nodeObstacle(node: NodeFact): LoserReason | null {
   switch (node.state) {

@@ -7,7 +7,7 @@
  */
 import { OBSTACLES, UNKNOWN } from "./grid-columns.ts";
 import { READER_TOK_PER_SECOND, remainingLifeHours, replicaCost } from "./objective.ts";
-import type { ClassState, ModelState, PlacementState } from "./placement-state.ts";
+import type { ClassState, HeldChain, ModelState, PlacementState } from "./placement-state.ts";
 import { type ModelVariant, pairKey } from "./plan-question.ts";
 import { CONTEXT_TOKENS_MIN, type ReplicaSize, replicaBytes, SLOTS_WANTED, sizeReplica } from "./slots.ts";
 import type { LoserReason } from "./snapshot.ts";
@@ -110,24 +110,31 @@ export function movedBytes(grid: PlacementState, variant: ModelVariant, node: nu
   return variant.fileBytes;
 }
 
-/** Running cost of a replica of this file on a node, with the bytes that have to go there first. */
+/** Running cost of a replica of this file on a node, or on the nodes of a chain, with the bytes that have to go there first. */
 export function standingCost(
   grid: PlacementState,
   state: ModelState,
-  on: { node: number; variant: ModelVariant; movedBytes: number },
+  on: { node: number; variant: ModelVariant; movedBytes: number; chain?: HeldChain | undefined },
 ): number {
   const { question } = grid;
   const { nodes } = question.grid;
-  return replicaCost(
-    {
-      movedBytes: on.movedBytes,
-      neededBytes: leastBytes(on.variant, state.model.contextTokensMax),
-      usableBytes: nodeUsableBytes(grid, on.node),
-      priceMicroUsdPerHour: nodes.priceMicroUsdPerHour[on.node] ?? 0,
-      gramsCo2PerHour: nodes.gramsCo2PerHour[on.node] ?? 0,
-      lifeHours: remainingLifeHours(nodes.stayChance[on.node] ?? 1, question.horizonMs),
-    },
-    question.weights,
+  const neededBytes = leastBytes(on.variant, state.model.contextTokensMax);
+  const parts = on.chain?.stages.map(({ node, count }) => ({ node, share: count / state.model.layerCount }));
+  return (parts ?? [{ node: on.node, share: 1 }]).reduce(
+    (sum, { node, share }) =>
+      sum +
+      replicaCost(
+        {
+          movedBytes: on.movedBytes * share,
+          neededBytes: neededBytes * share,
+          usableBytes: nodeUsableBytes(grid, node),
+          priceMicroUsdPerHour: nodes.priceMicroUsdPerHour[node] ?? 0,
+          gramsCo2PerHour: nodes.gramsCo2PerHour[node] ?? 0,
+          lifeHours: remainingLifeHours(nodes.stayChance[node] ?? 1, question.horizonMs),
+        },
+        question.weights,
+      ),
+    0,
   );
 }
 

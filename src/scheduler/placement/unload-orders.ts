@@ -1,9 +1,9 @@
 /**
  * What goes: replicas of models that were removed, as soon as they are idle; above a model's warm number the one that was unused
- * longest, after the idle time; and what has to make room.
+ * longest, after the idle time; and what has to make room. Of a chain its last stage is named: all of it goes. Spares go with the model.
  */
 import type { ModelId } from "../../domain/ids.ts";
-import { modelNameOf, stateOf, UNKNOWN } from "./grid-columns.ts";
+import { isReplica, modelNameOf, stateOf, UNKNOWN } from "./grid-columns.ts";
 import type { ModelState, PlacementState, ReplicaState } from "./placement-state.ts";
 import type { PlanQuestion, UnloadOrder } from "./plan-question.ts";
 import { sizeReplica } from "./slots.ts";
@@ -39,6 +39,8 @@ export function idleReplicas(question: PlanQuestion): readonly Leaving[] {
     const modelId = modelNameOf(grid, row);
     if (state === "failed" || state === "gone" || (replicas.slotsLeased[row] ?? 0) > 0 || modelId === undefined)
       continue;
+    const isSpare = replicas.stageCount[row] !== 0 && replicas.chain[row] === UNKNOWN;
+    if (!isSpare && !isReplica(replicas, row)) continue;
     const warmWanted = warm.get(modelId);
     if (warmWanted === undefined) {
       leaving.push(...unload(question, row, "model-removed"));
@@ -46,7 +48,7 @@ export function idleReplicas(question: PlanQuestion): readonly Leaving[] {
     }
     const isIdle = state === "ready" && nowMs - (replicas.lastUsedAtMs[row] ?? 0) >= idleUnloadMs;
     const readyCount = kept.get(modelId) ?? 0;
-    if (!isIdle || waiting.has(modelId) || !isServing(question, row) || readyCount <= warmWanted) continue;
+    if (isSpare || !isIdle || waiting.has(modelId) || !isServing(question, row) || readyCount <= warmWanted) continue;
     leaving.push(...unload(question, row, "idle"));
     kept.set(modelId, readyCount - 1);
   }
@@ -59,7 +61,7 @@ export function isServing(question: PlanQuestion, row: number): boolean {
   const state = stateOf(replicas, row);
   const node = replicas.node[row] ?? UNKNOWN;
   const isHeld = state === "planned" || state === "loading" || state === "ready";
-  return isHeld && node !== UNKNOWN && nodes.obstacle[node] === 0;
+  return isReplica(replicas, row) && isHeld && node !== UNKNOWN && nodes.obstacle[node] === 0;
 }
 
 /**
@@ -103,7 +105,10 @@ function surplusWithRoom(grid: PlacementState, short: ModelState, gone: Readonly
 
 function largeWithRoom(grid: PlacementState, short: ModelState, gone: ReadonlySet<number>): readonly number[] | null {
   return bestDevice(grid, short, (device) => {
-    const victims = idleOn(grid, device, gone).filter(({ state }) => state !== short);
+    // A chain would not come back smaller.
+    const victims = idleOn(grid, device, gone).filter(
+      ({ state, replica }) => state !== short && replica.chain === undefined,
+    );
     const freed = victims.reduce((sum, { replica }) => sum + replica.size.memoryBytes, 0);
     const comeBack = victims.reduce(
       (sum, { state, replica }) => sum + leastBytes(replica.variant, state.model.contextTokensMax, SMALL),
