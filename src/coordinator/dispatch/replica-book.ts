@@ -9,6 +9,9 @@
  * | not reported `orderGraceMs` after the order  | forgotten: the order or the node's agent was lost                  |
  * | reported without an order, of a known model  | adopted: the coordinator restarted, or the node came back          |
  * | reported without an order, else              | unloaded                                                           |
+ *
+ * A stage of a chain is a replica like others, with a seat that `coordinator/chains` gives it; without a seat it is a spare. What stands for the
+ * chain is its last stage: `ready` only while all of the chain serves.
  */
 import type { ModelId, NodeId, ReplicaId, Sha256Hex } from "../../domain/ids.ts";
 import { modelId as asModelId, replicaId as asReplicaId, sha256Hex } from "../../domain/ids.ts";
@@ -22,6 +25,17 @@ import { backoffCeilingMs } from "../../scheduler/retries/backoff.ts";
 import type { ReplicaReport } from "../../wire/agent-link.ts";
 import type { NodeView, Roster } from "../roster.ts";
 import type { DispatchOptions } from "./dispatch-options.ts";
+import {
+  isSameSeat,
+  type StageLoad,
+  type StageNow,
+  type StageRange,
+  type StageSeat,
+  shareOf,
+  stageFact,
+  stageOf,
+  wireOf,
+} from "./replica-stage.ts";
 import type { ServedModels } from "./served-models.ts";
 
 interface KnownReplica {
@@ -34,6 +48,8 @@ interface KnownReplica {
   readonly contextTokens: number;
   readonly memoryBytes: number;
   readonly orderedAtMs: number;
+  readonly stage: StageRange | null;
+  seat: StageSeat | null;
   report: ReplicaReport | null;
   isUnloading: boolean;
   lastUsedAtMs: number;
@@ -168,23 +184,50 @@ export class ReplicaBook {
     const replicaId = asReplicaId(ids.make("rep"));
     const load = { replicaId, modelId, weightsSha256, fileBytes, contextTokens, sequencesMax, deviceId };
     if (!roster.send(nodeId, { type: "replica.load", ...load })) return false;
-    const nowMs = clock.monoMs();
-    this.#add({
-      replicaId,
-      nodeId,
-      modelId,
-      weightsSha256,
-      deviceId,
-      slots: sequencesMax,
-      contextTokens,
-      memoryBytes,
-      orderedAtMs: nowMs,
-      report: null,
-      isUnloading: false,
-      lastUsedAtMs: nowMs,
-    });
+    this.#add(ordered({ ...load, nodeId, slots: sequencesMax, memoryBytes, stage: null }, clock.monoMs()));
     log.info({ nodeId, replicaId, modelId, contextTokens, slots: sequencesMax, why }, "replica ordered");
     return true;
+  }
+
+  /** A spare until it is given a seat. Null when the node has no link, or the model is gone or cannot be given to nodes yet. */
+  loadStage(order: StageLoad): ReplicaId | null {
+    const { roster, ids, clock, log, models } = this.#ports;
+    const { nodeId, deviceId, modelId, weightsSha256, stage, contextTokens, sequencesMax, memoryBytes, why } = order;
+    const model = models.get(modelId);
+    if (model?.manifest.weightsSha256 !== weightsSha256 || model.isDescribed === false) return null;
+    const replicaId = asReplicaId(ids.make("rep"));
+    const { fileBytes } = model.manifest;
+    const load = { replicaId, modelId, weightsSha256, fileBytes, contextTokens, sequencesMax, deviceId };
+    if (!roster.send(nodeId, { type: "replica.load", ...load, stage })) return null;
+    this.#add(ordered({ ...load, nodeId, slots: sequencesMax, memoryBytes, stage }, clock.monoMs()));
+    const { first, count } = stage;
+    log.info({ nodeId, replicaId, modelId, first, count, slots: sequencesMax, why }, "stage ordered");
+    return replicaId;
+  }
+
+  /** Null: it is a spare from now on. */
+  seat(replicaId: ReplicaId, seat: StageSeat | null): void {
+    const known = this.#known.get(replicaId);
+    if (known === undefined || known.stage === null || isSameSeat(known.seat, seat)) return;
+    const isTaken = known.seat?.chainId !== seat?.chainId;
+    const isServing = seat?.isServing === true && known.seat?.isServing !== true;
+    known.seat = seat;
+    if (isServing) known.lastUsedAtMs = this.#ports.clock.monoMs();
+    // A seat that is given or taken is a stage that comes or goes; that its chain serves is news of its state only.
+    if (isTaken) this.#changed(known);
+    else this.#reported(known);
+  }
+
+  /** Null of what is no stage, or not known. */
+  stage(replicaId: ReplicaId): StageNow | null {
+    const known = this.#known.get(replicaId);
+    return known === undefined ? null : stageNow(known);
+  }
+
+  /** Sorted by replica id. */
+  stages(): readonly StageNow[] {
+    const stages = [...this.#known.values()].flatMap((known) => stageNow(known) ?? []);
+    return stages.sort((a, b) => (a.replicaId < b.replicaId ? -1 : 1));
   }
 
   unload(nodeId: NodeId, replicaId: ReplicaId, reason: string): void {
@@ -218,7 +261,7 @@ export class ReplicaBook {
     if (report.state === "ready" && known.report?.state !== "ready") {
       known.lastUsedAtMs = this.#ports.clock.monoMs();
       this.#failures.delete(pairKey(known.nodeId, known.modelId));
-      this.#rememberWeights(known);
+      if (known.stage === null) this.#rememberWeights(known);
     }
     const isChanged = known.report?.state !== report.state;
     known.report = report;
@@ -237,21 +280,23 @@ export class ReplicaBook {
     if (model === null || !hasDevice || slots < 1 || contextTokens < 1) return null;
     // No coordinator ever orders more: who claims it would be given every request there is.
     if (slots > SLOTS_MAX || contextTokens > model.manifest.contextTokensMax) return null;
-    const nowMs = this.#ports.clock.monoMs();
-    const known: KnownReplica = {
-      replicaId: asReplicaId(report.replicaId),
-      nodeId: view.nodeId,
-      modelId: asModelId(model.manifest.modelId),
-      weightsSha256,
-      deviceId: report.deviceId,
-      slots,
-      contextTokens,
-      memoryBytes: replicaBytes(model.manifest, { contextTokens, sequencesMax: slots }),
-      orderedAtMs: nowMs,
-      report: null,
-      isUnloading: false,
-      lastUsedAtMs: nowMs,
-    };
+    const stage = stageOf(report, model.manifest.layerCount);
+    if (stage === "impossible") return null;
+    const shape = { contextTokens, sequencesMax: slots };
+    const known = ordered(
+      {
+        replicaId: asReplicaId(report.replicaId),
+        nodeId: view.nodeId,
+        modelId: asModelId(model.manifest.modelId),
+        weightsSha256,
+        deviceId: report.deviceId,
+        slots,
+        contextTokens,
+        memoryBytes: replicaBytes(stage === null ? model.manifest : shareOf(model.manifest, stage), shape),
+        stage,
+      },
+      this.#ports.clock.monoMs(),
+    );
     this.#add(known);
     const { nodeId, replicaId, modelId } = known;
     this.#ports.log.info({ nodeId, replicaId, modelId }, "replica adopted");
@@ -309,9 +354,13 @@ export class ReplicaBook {
   }
 
   #fact(known: KnownReplica): ReplicaFact {
-    const { replicaId, nodeId, modelId, weightsSha256, deviceId, memoryBytes, lastUsedAtMs, report } = known;
+    const { replicaId, nodeId, modelId, weightsSha256, deviceId, memoryBytes, lastUsedAtMs, report, stage, seat } =
+      known;
     const reported = report?.state ?? "planned";
     const isReady = report?.state === "ready";
+    const waitsForOthers = seat?.isLast === true && !seat.isServing && isReady;
+    const slots = Math.min(known.slots, isReady ? report.slots : known.slots);
+    const contextTokens = Math.min(known.contextTokens, isReady ? report.contextTokens : known.contextTokens);
     return {
       replicaId,
       nodeId,
@@ -320,10 +369,29 @@ export class ReplicaBook {
       deviceId,
       memoryBytes,
       lastUsedAtMs,
-      state: known.isUnloading ? "draining" : reported,
-      slots: Math.min(known.slots, isReady ? report.slots : known.slots),
+      state: known.isUnloading ? "draining" : waitsForOthers ? "loading" : reported,
+      slots: Math.min(slots, seat?.slots ?? slots),
       slotsLeased: this.#ports.leasedOn(replicaId),
-      contextTokens: Math.min(known.contextTokens, isReady ? report.contextTokens : known.contextTokens),
+      contextTokens: Math.min(contextTokens, seat?.contextTokens ?? contextTokens),
+      ...(stage === null ? {} : { stage: stageFact(stage, seat) }),
     };
   }
+}
+
+function stageNow(known: KnownReplica): StageNow | null {
+  const { stage, seat, report } = known;
+  if (stage === null) return null;
+  const { replicaId, nodeId, deviceId, modelId, weightsSha256, memoryBytes, isUnloading, orderedAtMs } = known;
+  const what = { replicaId, nodeId, deviceId, modelId, weightsSha256, memoryBytes, isUnloading, orderedAtMs, report };
+  const { first, count } = stage;
+  const wire = wireOf(stage, report);
+  return { ...what, first, count, wire, chainId: seat?.chainId ?? null, isReady: report?.state === "ready" };
+}
+
+type Ordered = Omit<KnownReplica, "orderedAtMs" | "lastUsedAtMs" | "report" | "isUnloading" | "seat">;
+
+function ordered(replica: Ordered & { readonly sequencesMax?: number }, nowMs: number): KnownReplica {
+  const { replicaId, nodeId, modelId, weightsSha256, deviceId, slots, contextTokens, memoryBytes, stage } = replica;
+  const what = { replicaId, nodeId, modelId, weightsSha256, deviceId, slots, contextTokens, memoryBytes, stage };
+  return { ...what, orderedAtMs: nowMs, lastUsedAtMs: nowMs, report: null, isUnloading: false, seat: null };
 }

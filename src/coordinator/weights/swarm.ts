@@ -55,6 +55,8 @@ export interface ShareFacts {
   /** Of whole chunks, as they are fetched. */
   readonly bytes: number;
   readonly isThere: boolean;
+  /** Of these bytes, what lies on the node. */
+  readonly storedBytes: number;
 }
 
 /** Nodes that are followed for one model; the others fetch and are not named to anybody. */
@@ -185,7 +187,10 @@ export class Swarm {
     if (!isShareOf(this.#manifest, share)) return null;
     const chunks = chunksOfLayers(this.#manifest, share);
     const bytes = bytesOfChunks(this.#manifest, chunks);
-    return { bytes, isThere: this.holdings.get(nodeId)?.have.includes(chunks) === true };
+    const have = this.holdings.get(nodeId)?.have;
+    // The last chunk of a file may be short: told as a share of the whole, so that all of it is all of it.
+    const storedBytes = have === undefined ? 0 : bytes * (have.countCommon(chunks) / Math.max(1, chunks.size));
+    return { bytes, isThere: have?.includes(chunks) === true, storedBytes };
   }
 
   /** What the node wants and does not have. */

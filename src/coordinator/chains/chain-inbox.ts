@@ -1,0 +1,95 @@
+/** What stages say of their chains (the table is in chain-desk.ts), judged word by word: a node is believed of its own stages only. */
+
+import type { NodeId } from "../../domain/ids.ts";
+import { replicaId } from "../../domain/ids.ts";
+import type { Clock } from "../../ports/clock.ts";
+import type { Log } from "../../ports/log.ts";
+import type { ChainStateReport, ChainTrouble } from "../../wire/chain-link.ts";
+import type { ReplicaBook } from "../dispatch/replica-book.ts";
+import type { StageNow } from "../dispatch/replica-stage.ts";
+import type { ChainMessage, Roster } from "../roster.ts";
+import type { Chain, Place } from "./chain.ts";
+import type { ChainBlame } from "./chain-blame.ts";
+import type { ChainKeeper } from "./chain-keeper.ts";
+
+export interface ChainInboxPorts {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly roster: Roster;
+  readonly book: ReplicaBook;
+  readonly blame: ChainBlame;
+  readonly keeper: ChainKeeper;
+  chain(chainId: string): Chain | null;
+  /** Something changed. */
+  look(): void;
+}
+
+export class ChainInbox {
+  readonly #ports: ChainInboxPorts;
+  /** Of a newest epoch, since the start. */
+  troubles = 0;
+
+  constructor(ports: ChainInboxPorts) {
+    this.#ports = ports;
+  }
+
+  take(nodeId: NodeId, message: ChainMessage): void {
+    const stage = this.#stage(message.replicaId);
+    if (stage !== null && stage.nodeId !== nodeId) {
+      const detail = `${message.type} of ${message.replicaId}, which runs on ${stage.nodeId}`;
+      this.#ports.roster.reportBreach(nodeId, { code: "foreign-stage", detail });
+      return;
+    }
+    // A stage that was just unloaded, or a chain that is no more, still speaks for a moment.
+    const chain = this.#ports.chain(message.chainId);
+    const place = chain?.places.find(({ holder }) => holder === message.replicaId);
+    if (chain === null || place === undefined) return;
+    if (message.type === "chain.state") this.#takeState(chain, place, message);
+    else this.#takeTrouble(chain, place, message);
+  }
+
+  #takeState(chain: Chain, place: Place, report: ChainStateReport): void {
+    place.report = report;
+    if (report.chainEpoch !== chain.epoch) return;
+    place.isLinked = report.isLinked;
+    this.#ports.look();
+  }
+
+  #takeTrouble(chain: Chain, place: Place, trouble: ChainTrouble): void {
+    const { log, roster, clock } = this.#ports;
+    if (trouble.chainEpoch !== chain.epoch || (chain.state !== "serving" && chain.state !== "linking")) return;
+    const { chainId, modelId } = chain;
+    const { kind, code, message } = trouble;
+    const accused = chain.places.find(({ holder }) => holder === trouble.accused);
+    const [reporterNode, accusedNode] = [this.#stage(place.holder)?.nodeId, this.#stage(trouble.accused)?.nodeId];
+    if (accused === undefined || reporterNode === undefined || accusedNode === undefined) {
+      const detail = `${kind} of ${trouble.accused}, which is no stage of ${chainId}`;
+      if (reporterNode !== undefined) roster.reportBreach(reporterNode, { code: "foreign-stage", detail });
+      return;
+    }
+    this.troubles += 1;
+    const nowMs = clock.monoMs();
+    log.warn(
+      { chainId, modelId, reporter: reporterNode, accused: accusedNode, kind, code, message },
+      "stage in trouble",
+    );
+    if (kind === "stage-slow") {
+      accused.moving ??= `${accusedNode} is slow (${code})`;
+    } else if (kind === "engine-lost" || accused === place) {
+      this.#ports.keeper.lose(chain, accused, { why: `${kind} on ${accusedNode}: ${code}`, nowMs });
+    } else {
+      const isGone = roster.node(accusedNode)?.state !== "online";
+      const isReporter =
+        this.#ports.blame.judge({ reporter: reporterNode, accused: accusedNode, atMs: nowMs, isGone }) === "reporter";
+      const why = isReporter
+        ? `${reporterNode} accused several others, the last time ${accusedNode} of ${kind}`
+        : `${kind} (${code}), says ${reporterNode} of ${accusedNode}`;
+      this.#ports.keeper.lose(chain, isReporter ? place : accused, { why, nowMs });
+    }
+    this.#ports.look();
+  }
+
+  #stage(id: string | null): StageNow | null {
+    return id === null ? null : this.#ports.book.stage(replicaId(id));
+  }
+}

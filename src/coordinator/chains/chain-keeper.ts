@@ -1,0 +1,338 @@
+/**
+ * Keeps one chain alive: compares each place with what its stage and node are at this moment, empties and fills places, links when all are ready
+ * (chain.ts has the tables). Called after every event and every `LOOK_MS` while something is unsettled; a call that finds nothing to do does nothing.
+ */
+import type { ReplicaId } from "../../domain/ids.ts";
+import type { Log } from "../../ports/log.ts";
+import type { ChainRepair, SpareStage } from "../../scheduler/chains/chain-repair.ts";
+import { repairChain } from "../../scheduler/chains/repair-chain.ts";
+import { describeLosers } from "../../scheduler/placement/snapshot.ts";
+import { backoffCeilingMs } from "../../scheduler/retries/backoff.ts";
+import type { ReplicaBook } from "../dispatch/replica-book.ts";
+import type { StageNow } from "../dispatch/replica-stage.ts";
+import type { Roster } from "../roster.ts";
+import {
+  type Chain,
+  describePlace,
+  emptyPlace,
+  fillPlace,
+  type Place,
+  restingState,
+  stageLoad,
+  tailOf,
+} from "./chain.ts";
+import type { ChainBlame } from "./chain-blame.ts";
+import { type ChainSetPorts, chainSets } from "./chain-set.ts";
+import { repairQuestion, type StageGrid } from "./repair-question.ts";
+
+export interface ChainKeeperPorts extends ChainSetPorts {
+  readonly log: Log;
+  readonly roster: Roster;
+  readonly book: ReplicaBook;
+  readonly blame: ChainBlame;
+  /** Of this moment. */
+  grid(): StageGrid;
+  fileBytes(chain: Chain): number | null;
+  /** Loaded stages without a chain that fit this one. */
+  sparesFor(chain: Chain): readonly SpareStage[];
+  nextEpoch(): number;
+  /** Attempts on the chain that `tail` stood for are over. */
+  onBreak(tail: ReplicaId, detail: string): void;
+  onServing(chain: Chain): void;
+  dissolve(chain: Chain, why: string): void;
+}
+
+export interface KeptCounts {
+  repairs: number;
+  repairsBySpare: number;
+  moves: number;
+}
+
+/** An engine that died starts again on its node in a second or two, and finds its weights there. */
+const RESTART_WAIT_MS = 5_000;
+/** Stages that are ready link up within some round trips; a dial that has to punch through NATs takes seconds. */
+const LINK_MS_MAX = 10_000;
+/** Nobody can take an empty place for so long: the chain's memory is given back, and another plan may find a way. Nodes restart in less. */
+export const ANEW_WAIT_MS = 10_000;
+/** A place is looked at again after 0.25, 0.5, 1 … seconds when its successor failed or nobody could be one. */
+const RETRY = { baseMs: 250, capMs: 10_000 };
+const TRIES_MAX = 24;
+/** Chains that break again and again wait before they link: 0.5, 1, 2 … seconds after the third break. */
+const RELINK = { baseMs: 500, capMs: 15_000 };
+const BREAKS_FREE = 2;
+const BREAKS_MAX = 16;
+/** A chain that served for so long starts counting anew. */
+const STEADY_MS = 30_000;
+
+export class ChainKeeper {
+  readonly #ports: ChainKeeperPorts;
+  readonly counts: KeptCounts = { repairs: 0, repairsBySpare: 0, moves: 0 };
+
+  constructor(ports: ChainKeeperPorts) {
+    this.#ports = ports;
+  }
+
+  look(chain: Chain, nowMs: number): void {
+    for (const place of chain.places) this.#checkHolder(chain, place, nowMs);
+    for (const place of chain.places) this.#checkSuccessor(chain, place, nowMs);
+    for (const place of chain.places) this.#fill(chain, place, nowMs);
+    this.#advance(chain, nowMs);
+    this.seat(chain);
+  }
+
+  /** The place's stage is not to be used any more; where it is still loaded it is a spare. */
+  lose(chain: Chain, place: Place, lost: { readonly why: string; readonly nowMs: number }): void {
+    this.#break(chain, `${describePlace(place)}: ${lost.why}`, lost.nowMs);
+    const held = emptyPlace(place, lost.nowMs);
+    if (held !== null) this.#ports.book.seat(held, null);
+  }
+
+  /** All seats as they are now: what dispatch and the planner see of the chain. */
+  seat(chain: Chain): void {
+    const { book } = this.#ports;
+    const { chainId, places } = chain;
+    const loaded = places.flatMap(({ holder }) => (holder === null ? [] : (book.stage(holder)?.report ?? [])));
+    const ready = loaded.filter(({ state }) => state === "ready");
+    const slots = Math.min(chain.sequencesMax, ...ready.map((report) => report.slots));
+    const contextTokens = Math.min(chain.contextTokens, ...ready.map((report) => report.contextTokens));
+    const isServing = chain.state === "serving";
+    const loopMs = places[0]?.report?.loopMs ?? null;
+    const seat = { chainId, slots, contextTokens, loopMs, isServing };
+    for (const { replicaId } of chain.retiring) book.seat(replicaId, { ...seat, isServing: false, isLast: false });
+    for (const [at, { holder, successor }] of places.entries()) {
+      const isEnd = at === places.length - 1;
+      if (holder !== null) book.seat(holder, { ...seat, isLast: isEnd });
+      if (successor !== null) book.seat(successor, { ...seat, isServing: false, isLast: isEnd && holder === null });
+    }
+  }
+
+  // -------------------------------------------------------------- places
+
+  #checkHolder(chain: Chain, place: Place, nowMs: number): void {
+    const { book, roster } = this.#ports;
+    if (place.holder === null) return;
+    const stage = book.stage(place.holder);
+    const why = this.#lossOf(stage);
+    if (why !== null || stage === null) {
+      this.lose(chain, place, { why: why ?? "the stage is gone", nowMs });
+      return;
+    }
+    const isLeaving = roster.node(stage.nodeId)?.state === "draining";
+    if (isLeaving) place.moving ??= LEAVING;
+    else if (place.moving === LEAVING) this.#stay(place);
+    if (stage.isReady) {
+      place.unreadySinceMs = null;
+    } else if (chain.state === "serving" || chain.state === "linking") {
+      place.unreadySinceMs = nowMs;
+      this.#break(chain, `${describePlace(place)}: the stage on ${stage.nodeId} starts again`, nowMs);
+    } else if (place.unreadySinceMs !== null && nowMs - place.unreadySinceMs > RESTART_WAIT_MS) {
+      this.lose(chain, place, { why: `the stage on ${stage.nodeId} did not come back`, nowMs });
+    }
+  }
+
+  /** Null while it may serve. */
+  #lossOf(stage: StageNow | null): string | null {
+    if (stage === null) return "the stage is gone";
+    const { nodeId } = stage;
+    if (stage.isUnloading) return `${nodeId} unloads the stage`;
+    const view = this.#ports.roster.node(nodeId);
+    if (view === null || view.state === "offline") return `${nodeId} is gone`;
+    if (view.state === "suspect") return `${nodeId} is silent`;
+    return view.isYielding ? `the owner of ${nodeId} is back` : null;
+  }
+
+  #stay(place: Place): void {
+    place.moving = null;
+    if (place.successor !== null) this.#ports.book.seat(place.successor, null);
+    place.successor = null;
+  }
+
+  #checkSuccessor(chain: Chain, place: Place, nowMs: number): void {
+    const { successor, holder } = place;
+    if (successor === null) return;
+    const stage = this.#ports.book.stage(successor);
+    const why = this.#lossOf(stage);
+    if (why !== null || stage === null) {
+      place.successor = null;
+      this.#ports.book.seat(successor, null);
+      retryLater(place, nowMs);
+      chain.trouble = `${describePlace(place)}: ${why ?? "its successor is gone"}`;
+    } else if (stage.isReady) {
+      if (holder === null) this.#repaired(chain, place, successor);
+      else if (this.#mayMove(chain)) this.#move(chain, place, { to: successor, nowMs });
+    }
+  }
+
+  #fill(chain: Chain, place: Place, nowMs: number): void {
+    const isRestarting = place.holder !== null && place.unreadySinceMs !== null;
+    if (place.holder !== null && place.moving === null && !isRestarting) return;
+    const spares = this.#ports.sparesFor(chain);
+    const mayLoad = place.successor === null && !isRestarting && nowMs >= place.notBeforeMs;
+    const hasSpare = spares.some(({ first, count }) => first === place.first && count === place.count);
+    if (!mayLoad && !hasSpare) return;
+    const fileBytes = this.#ports.fileBytes(chain);
+    if (fileBytes === null) return;
+    const repair = repairChain(repairQuestion(chain, place, { grid: this.#ports.grid(), spares, fileBytes }));
+    if (repair.kind === "spare") this.#takeSpare(chain, place, { spare: repair.spare, nowMs });
+    else if (mayLoad) this.#load(chain, place, { repair, nowMs });
+  }
+
+  #takeSpare(chain: Chain, place: Place, taken: { readonly spare: SpareStage; readonly nowMs: number }): void {
+    const { book } = this.#ports;
+    const { replicaId } = taken.spare;
+    if (place.holder !== null && place.unreadySinceMs === null) {
+      if (this.#mayMove(chain)) this.#move(chain, place, { to: replicaId, nowMs: taken.nowMs });
+      return;
+    }
+    // What was being loaded may end as a spare of the next stage that is lost.
+    if (place.successor !== null) book.seat(place.successor, null);
+    if (place.holder !== null) book.seat(place.holder, null);
+    this.counts.repairsBySpare += 1;
+    this.#repaired(chain, place, replicaId);
+  }
+
+  #repaired(chain: Chain, place: Place, replicaId: ReplicaId): void {
+    fillPlace(place, replicaId);
+    chain.repairs += 1;
+    this.counts.repairs += 1;
+    const { chainId, modelId } = chain;
+    const nodeId = this.#ports.stageNode(replicaId);
+    this.#ports.log.info({ chainId, modelId, nodeId, replicaId, place: describePlace(place) }, "stage replaced");
+  }
+
+  #load(chain: Chain, place: Place, with_: { readonly repair: ChainRepair; readonly nowMs: number }): void {
+    const { repair, nowMs } = with_;
+    if (repair.kind === "plan-anew") {
+      const why = describeLosers(new Map(repair.losers));
+      chain.trouble = `${describePlace(place)}: no node can take the place (${why})`;
+    } else if (repair.kind === "load") {
+      const { nodeId, deviceId, why } = repair;
+      place.successor = this.#ports.book.loadStage(stageLoad(chain, place, { nodeId, deviceId, why }));
+    }
+    if (place.successor === null) retryLater(place, nowMs);
+  }
+
+  // -------------------------------------------------------------- moves
+
+  /** One place moves at a time, and only while the chain serves: what is taken over is then known to be whole. */
+  #mayMove(chain: Chain): boolean {
+    return chain.state === "serving" && chain.retiring.length === 0;
+  }
+
+  #move(chain: Chain, place: Place, how: { readonly to: ReplicaId; readonly nowMs: number }): void {
+    const tail = tailOf(chain);
+    const why = `${describePlace(place)}: ${place.moving ?? "moved"}`;
+    const left = fillPlace(place, how.to);
+    if (left !== null) chain.retiring = [{ place: chain.places.indexOf(place), replicaId: left }];
+    this.counts.moves += 1;
+    chain.trouble = why;
+    chain.brokenAtMs = how.nowMs;
+    this.#setState(chain, "broken", how.nowMs);
+    this.seat(chain);
+    if (tail !== null) this.#ports.onBreak(tail, why);
+  }
+
+  // -------------------------------------------------------------- states
+
+  #break(chain: Chain, why: string, nowMs: number): void {
+    const { state } = chain;
+    chain.trouble = why;
+    const tail = tailOf(chain);
+    if (state !== "serving" && state !== "linking") return;
+    const isSteady = state === "serving" && nowMs - chain.sinceMs >= STEADY_MS;
+    chain.breaksInRow = isSteady ? 1 : chain.breaksInRow + 1;
+    const waits = chain.breaksInRow - BREAKS_FREE - 1;
+    chain.linkNotBeforeMs = waits < 0 ? nowMs : nowMs + backoffCeilingMs(waits, RELINK);
+    chain.brokenAtMs ??= nowMs;
+    const { chainId, modelId } = chain;
+    this.#ports.log.warn({ chainId, modelId, why }, "chain broken");
+    this.#setState(chain, "broken", nowMs);
+    this.seat(chain);
+    if (tail !== null && state === "serving") this.#ports.onBreak(tail, why);
+  }
+
+  #advance(chain: Chain, nowMs: number): void {
+    const { places, state } = chain;
+    if (places.some(({ holder }) => holder === null)) {
+      const resting = restingState(chain);
+      if (resting !== state) this.#setState(chain, resting, nowMs);
+      this.#giveUpPlaces(chain, nowMs);
+      return;
+    }
+    if (state === "linking") this.#checkLinks(chain, nowMs);
+    if (state === "linking" || state === "serving") return;
+    if (chain.breaksInRow > BREAKS_MAX) {
+      this.#ports.dissolve(
+        chain,
+        `it broke ${chain.breaksInRow} times in a row, the last time because of ${chain.trouble}`,
+      );
+      return;
+    }
+    const isReady = places.every(({ holder }) => holder !== null && this.#ports.book.stage(holder)?.isReady === true);
+    if (isReady && nowMs >= chain.linkNotBeforeMs) this.#link(chain, nowMs);
+  }
+
+  #giveUpPlaces(chain: Chain, nowMs: number): void {
+    const given = chain.places.find(({ holder, successor, lostAtMs, tries }) => {
+      if (holder !== null || successor !== null || lostAtMs === null) return false;
+      return nowMs - lostAtMs >= ANEW_WAIT_MS || tries > TRIES_MAX;
+    });
+    if (given !== undefined) this.#ports.dissolve(chain, chain.trouble ?? `${describePlace(given)} has no node`);
+  }
+
+  #link(chain: Chain, nowMs: number): void {
+    chain.epoch = this.#ports.nextEpoch();
+    for (const place of chain.places) place.isLinked = false;
+    this.#setState(chain, "linking", nowMs);
+    this.seat(chain);
+    for (const { nodeId, message } of chainSets(chain, this.#ports)) this.#ports.roster.send(nodeId, message);
+  }
+
+  #checkLinks(chain: Chain, nowMs: number): void {
+    if (chain.places.every(({ isLinked }) => isLinked)) {
+      this.#serve(chain, nowMs);
+      return;
+    }
+    if (nowMs - chain.sinceMs < LINK_MS_MAX) return;
+    chain.linksInVain += 1;
+    const unlinked = chain.places.find(({ isLinked }) => !isLinked);
+    if (unlinked === undefined || chain.linksInVain === 1) {
+      this.#link(chain, nowMs);
+      return;
+    }
+    const nodeId = unlinked.holder === null ? null : this.#ports.stageNode(unlinked.holder);
+    if (nodeId !== null) this.#ports.blame.avoid(nodeId, nowMs);
+    this.lose(chain, unlinked, { why: `the stage on ${nodeId} did not link within ${LINK_MS_MAX} ms`, nowMs });
+  }
+
+  #serve(chain: Chain, nowMs: number): void {
+    const { book } = this.#ports;
+    if (chain.brokenAtMs !== null) chain.recoveryMs = nowMs - chain.brokenAtMs;
+    chain.brokenAtMs = null;
+    chain.linksInVain = 0;
+    chain.hasServed = true;
+    this.#setState(chain, "serving", nowMs);
+    for (const { replicaId } of chain.retiring) {
+      const nodeId = this.#ports.stageNode(replicaId);
+      book.seat(replicaId, null);
+      if (nodeId !== null) book.unload(nodeId, replicaId, "another stage took over");
+    }
+    chain.retiring = [];
+    this.seat(chain);
+    const { chainId, modelId, epoch, recoveryMs } = chain;
+    this.#ports.log.info({ chainId, modelId, epoch, recoveryMs, stages: chain.places.length }, "chain serves");
+    this.#ports.onServing(chain);
+  }
+
+  #setState(chain: Chain, state: Chain["state"], nowMs: number): void {
+    chain.state = state;
+    chain.sinceMs = nowMs;
+  }
+}
+
+const LEAVING = "its node leaves";
+
+function retryLater(place: Place, nowMs: number): void {
+  place.notBeforeMs = nowMs + backoffCeilingMs(place.tries, RETRY);
+  place.tries += 1;
+}

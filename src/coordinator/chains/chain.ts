@@ -1,0 +1,183 @@
+/**
+ * One chain as the coordinator keeps it: its places in the order of the layers, who holds each, and who is being loaded to take it. Its states are those
+ * of `domain/chain.ts`; what moves it on is looked at again after every event (chain-desk.ts), so that no event can be missed and none counts twice.
+ *
+ * | a place has                           | then                                                                                      |
+ * | ------------------------------------- | ----------------------------------------------------------------------------------------- |
+ * | a ready holder                        | nothing                                                                                   |
+ * | a holder that loads                   | waits: a chain that served is broken, and takes a spare or, after a while, another node      |
+ * | a holder that is gone, silent, blamed | it is empty; a stage that is still loaded becomes a spare                                   |
+ * | no holder                             | a spare takes it, or a successor is loaded, or after `ANEW_WAIT_MS` the chain is dissolved    |
+ * | a holder that leaves, or is slow      | the chain serves on; a successor is loaded and takes the place with keys and values         |
+ */
+import type { ChainState, WireFormat } from "../../domain/chain.ts";
+import type { ModelId, NodeId, ReplicaId, Sha256Hex } from "../../domain/ids.ts";
+import type { ChainStateReport, StageOrder } from "../../wire/chain-link.ts";
+import type { StageLoad } from "../dispatch/replica-stage.ts";
+
+export interface Place {
+  readonly first: number;
+  readonly count: number;
+  /** Of weights, KV cache and computing. */
+  readonly memoryBytes: number;
+  holder: ReplicaId | null;
+  successor: ReplicaId | null;
+  isLinked: boolean;
+  /** Newest word of the holder. */
+  report: ChainStateReport | null;
+  /** Why its holder is to be replaced while it serves. */
+  moving: string | null;
+  /** Successors that were ordered or looked for in vain, since it was lost. */
+  tries: number;
+  /** No successor is looked for before. */
+  notBeforeMs: number;
+  /** Since when a holder that was ready is not; null while it is, and while it loads for the first time. */
+  unreadySinceMs: number | null;
+  /** Since when it has no holder; null while it has. */
+  lostAtMs: number | null;
+}
+
+export interface ChainShape {
+  readonly modelId: ModelId;
+  readonly weightsSha256: Sha256Hex;
+  readonly layerCount: number;
+  readonly wire: WireFormat;
+  readonly contextTokens: number;
+  readonly sequencesMax: number;
+  readonly draft: StageOrder["draft"];
+}
+
+/** A stage that left by a planned move: its keys and values are taken over, then it goes. */
+export interface Retiring {
+  readonly place: number;
+  readonly replicaId: ReplicaId;
+}
+
+export interface Chain extends ChainShape {
+  readonly chainId: string;
+  readonly places: readonly Place[];
+  state: ChainState;
+  epoch: number;
+  /** Of the state. */
+  sinceMs: number;
+  /** When it broke; null while it serves, and before it did for the first time. */
+  brokenAtMs: number | null;
+  /** Breaks since it last served for a while. */
+  breaksInRow: number;
+  /** Not linked before: breaks that follow each other wait longer and longer. */
+  linkNotBeforeMs: number;
+  /** Links in a row that did not come about. */
+  linksInVain: number;
+  hasServed: boolean;
+  repairs: number;
+  recoveryMs: number | null;
+  trouble: string | null;
+  retiring: readonly Retiring[];
+}
+
+export interface StageSpot {
+  readonly first: number;
+  readonly count: number;
+  readonly memoryBytes: number;
+  readonly holder: ReplicaId;
+}
+
+export function newChain(
+  chainId: string,
+  shape: ChainShape,
+  from: { readonly spots: readonly StageSpot[]; readonly nowMs: number },
+): Chain {
+  return {
+    ...shape,
+    chainId,
+    places: from.spots.map((spot) => ({
+      ...spot,
+      successor: null,
+      isLinked: false,
+      report: null,
+      moving: null,
+      tries: 0,
+      notBeforeMs: 0,
+      unreadySinceMs: null,
+      lostAtMs: null,
+    })),
+    state: "loading",
+    epoch: 0,
+    sinceMs: from.nowMs,
+    brokenAtMs: null,
+    breaksInRow: 0,
+    linkNotBeforeMs: 0,
+    linksInVain: 0,
+    hasServed: false,
+    repairs: 0,
+    recoveryMs: null,
+    trouble: null,
+    retiring: [],
+  };
+}
+
+/** Of the last place: what stands for the chain. Null while it is lost. */
+export function tailOf({ places }: Chain): ReplicaId | null {
+  return places.at(-1)?.holder ?? null;
+}
+
+export function hasMember({ places, retiring }: Chain, replicaId: ReplicaId): boolean {
+  return (
+    places.some(({ holder, successor }) => holder === replicaId || successor === replicaId) ||
+    retiring.some((one) => one.replicaId === replicaId)
+  );
+}
+
+/** `loading`: nothing it lacks is without somebody who will take it; `broken`: it served, and lacks a stage. */
+export function restingState(chain: Chain): "loading" | "broken" {
+  const isFilling = chain.places.every(({ holder, successor }) => holder !== null || successor !== null);
+  return isFilling || !chain.hasServed ? "loading" : "broken";
+}
+
+/** Answers with who held it. */
+export function emptyPlace(place: Place, nowMs: number): ReplicaId | null {
+  const { holder } = place;
+  place.holder = null;
+  place.isLinked = false;
+  place.report = null;
+  place.moving = null;
+  place.unreadySinceMs = null;
+  place.tries = 0;
+  place.notBeforeMs = 0;
+  place.lostAtMs = nowMs;
+  return holder;
+}
+
+/** Answers with who held it before. */
+export function fillPlace(place: Place, holder: ReplicaId): ReplicaId | null {
+  const before = emptyPlace(place, 0);
+  place.holder = holder;
+  place.successor = null;
+  place.lostAtMs = null;
+  return before;
+}
+
+/** For people. */
+export function describePlace({ first, count }: Pick<Place, "first" | "count">): string {
+  return count === 1 ? `layer ${first}` : `layers ${first} to ${first + count - 1}`;
+}
+
+/** The order to load one of its stages. */
+export function stageLoad(
+  shape: ChainShape,
+  spot: Pick<Place, "first" | "count" | "memoryBytes">,
+  on: Pick<StageLoad, "nodeId" | "deviceId" | "why">,
+): StageLoad {
+  const { modelId, weightsSha256, layerCount, wire, contextTokens, sequencesMax, draft } = shape;
+  const { first, count, memoryBytes } = spot;
+  const drafts = first === 0 && draft !== undefined ? { draft } : {};
+  const stage = { first, count, layerCount, wire, ...drafts };
+  return { ...on, modelId, weightsSha256, stage, memoryBytes, contextTokens, sequencesMax };
+}
+
+/** One of those that work on an attempt. */
+export interface CrewStage {
+  readonly replicaId: ReplicaId;
+  readonly nodeId: NodeId;
+  readonly layers: number;
+}
