@@ -159,5 +159,5 @@ function refuseFrom(least: number, why: string): StageRules["refusal"] {
 
 function refuseSteps(model: Metadata): string | null {
   const step = model.integerOrNull("ernie4_5-moe.interleave_moe_layer_step", LAYERS) ?? 1;
-  return step === 1 ? null : `with experts in every ${step}th layer only: the engine counts them from the first`;
+  return step === 1 ? null : `with experts in one of ${step} layers: the engine counts them from the first`;
 }

@@ -8,8 +8,17 @@ import { fileURLToPath } from "node:url";
 import { byteSourceOf } from "../../src/weights/byte-source.ts";
 import { readGgufHeader } from "../../src/weights/gguf-reader.ts";
 import { padding, type WrittenEntry, writeGgufHeader } from "../../src/weights/gguf-writer.ts";
-import { type ArchitectureSpec, COMMON_METADATA } from "./architecture-specs.ts";
-import { LAYERS, type SpecTensor, WIDTH } from "./architecture-tensors.ts";
+import { ARCHITECTURE_SPECS, type ArchitectureSpec } from "./architecture-specs.ts";
+import {
+  CONTEXT_TOKENS,
+  FORWARD,
+  HEAD,
+  HEADS,
+  KV_HEADS,
+  LAYERS,
+  type SpecTensor,
+  WIDTH,
+} from "./architecture-tensors.ts";
 import { GgufBytes, type SampleValue, string, uint32 } from "./gguf-bytes.ts";
 
 const TINY = fileURLToPath(new URL("../../models/tiny-q8_0.gguf", import.meta.url));
@@ -18,17 +27,40 @@ const F32 = 0;
 /** Spread of a matrix's values, as a share of 1 / sqrt(columns). */
 const SPREAD = 1.5;
 
+const COMMON_METADATA: Readonly<Record<string, SampleValue>> = {
+  block_count: uint32(LAYERS),
+  context_length: uint32(CONTEXT_TOKENS),
+  embedding_length: uint32(WIDTH),
+  feed_forward_length: uint32(FORWARD),
+  "attention.head_count": uint32(HEADS),
+  "attention.head_count_kv": uint32(KV_HEADS),
+  "rope.dimension_count": uint32(HEAD),
+};
+
+/** By its name, or `name/variant`. */
+export function specNamed(name: string): ArchitectureSpec {
+  const found = ARCHITECTURE_SPECS.find((spec) => specName(spec) === name);
+  if (found === undefined) throw new Error(`no model of ${name} is described`);
+  return found;
+}
+
+export function specName({ name, variant }: ArchitectureSpec): string {
+  return variant === undefined ? name : `${name}/${variant}`;
+}
+
 /** Key without the architecture's name, or with a leading `/` a whole key. */
 export type Changes = Readonly<Record<string, SampleValue | null>>;
 
-export async function architectureModel(
-  spec: ArchitectureSpec,
-  options: {
-    readonly seed?: number;
-    readonly changes?: Changes;
-    readonly tensors?: (all: SpecTensor[]) => SpecTensor[];
-  } = {},
-): Promise<Uint8Array> {
+export interface ModelOptions {
+  readonly seed?: number;
+  readonly changes?: Changes;
+  /** Takes away, adds and changes tensors. */
+  readonly tensors?: (all: SpecTensor[]) => SpecTensor[];
+  /** Weights of zero: made sooner, for tests that read headers alone. */
+  readonly isEmpty?: boolean;
+}
+
+export async function architectureModel(spec: ArchitectureSpec, options: ModelOptions = {}): Promise<Uint8Array> {
   const vocabulary = await vocabularyOf();
   const change = options.tensors ?? ((all: SpecTensor[]) => all);
   const tensors = change(tensorsOf(spec, vocabulary.size)).map(({ name, dimensions }) => ({
@@ -45,6 +77,7 @@ export async function architectureModel(
   const total = tensors.reduce((sum, { bytes }) => sum + bytes + padding(bytes, ALIGNMENT), header.length);
   const file = new Uint8Array(total);
   file.set(header);
+  if (options.isEmpty === true) return file;
   const draw = normalDraws((options.seed ?? 1) * 7919 + spec.name.length);
   let at = header.length;
   for (const { name, dimensions, bytes } of tensors) {

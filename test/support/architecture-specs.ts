@@ -399,13 +399,3 @@ function openelm(index: number): SpecTensor[] {
 function bool(value: boolean): SampleValue {
   return { type: 7, bytes: Uint8Array.of(value ? 1 : 0) };
 }
-
-export const COMMON_METADATA: Readonly<Record<string, SampleValue>> = {
-  block_count: uint32(LAYERS),
-  context_length: uint32(CONTEXT_TOKENS),
-  embedding_length: uint32(WIDTH),
-  feed_forward_length: uint32(FORWARD),
-  "attention.head_count": uint32(HEADS),
-  "attention.head_count_kv": uint32(KV_HEADS),
-  "rope.dimension_count": uint32(HEAD),
-};
