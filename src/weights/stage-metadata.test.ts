@@ -106,8 +106,8 @@ describe("scales", () => {
     for (const share of [FIRST, MIDDLE, LAST]) {
       expect(told(await stage("minicpm", share), "minicpm.residual_scale")).toBe(Math.fround(whole));
     }
-    const told = await stage("minicpm", LAST, { residual_scale: float32(0.5) });
-    expect(told(told, "minicpm.residual_scale")).toBe(0.5);
+    const own = await stage("minicpm", LAST, { residual_scale: float32(0.5) });
+    expect(told(own, "minicpm.residual_scale")).toBe(0.5);
   });
 
   test("that the engine applies by itself are passed by", async () => {
