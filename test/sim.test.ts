@@ -5,7 +5,7 @@
 import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { SABOTAGES, type Sabotage } from "../src/sim/faults/sabotage.ts";
+import { SABOTAGES } from "../src/sim/faults/sabotage.ts";
 import { runSimulation, type SimulationResult } from "../src/sim/run-simulation.ts";
 
 const SEEDS = 200;
@@ -16,7 +16,7 @@ const CALM_SEEDS = 10;
 /** Seeds that a planted break may need until a run meets the situation in which it shows. */
 const SABOTAGE_SEEDS = 60;
 
-const LAW_OF: Readonly<Record<Sabotage, number>> = {
+const LAW_OF: Readonly<Record<(typeof SABOTAGES)[number], number>> = {
   "double-charge": 1,
   "dead-epoch": 2,
   "skipped-token": 2,

@@ -6,6 +6,7 @@ import type { ModelManifest } from "../domain/model.ts";
 import { toHex } from "../market/hex.ts";
 import type { Crypto } from "../ports/crypto.ts";
 import type { ScriptedPace } from "./engine/scripted-engine.ts";
+import { SCRIPTED_EMBEDDING_LENGTH } from "./engine/scripted-layers.ts";
 import { SCRIPTED_VOCAB_SIZE } from "./engine/scripted-model.ts";
 import type { ModelDraw } from "./load/load.ts";
 import type { SeededRandom } from "./time/random.ts";
@@ -68,8 +69,8 @@ export function manifestOf(draw: ModelDraw, crypto: Crypto, nowMs: number): Mode
     architecture: "scripted",
     quantisation: "Q8_0",
     parameterCount: draw.fileBytes,
-    layerCount: 1,
-    embeddingLength: 8,
+    layerCount: draw.layerCount ?? 1,
+    embeddingLength: SCRIPTED_EMBEDDING_LENGTH,
     headCount: 1,
     headCountKv: 1,
     vocabSize: SCRIPTED_VOCAB_SIZE,

@@ -4,7 +4,7 @@
  * coordinator cannot hide itself by keeping wrong books.
  */
 import type { GenerationEvent, RequestTerms } from "../domain/generation.ts";
-import type { KeyId, NodeId, RequestId } from "../domain/ids.ts";
+import type { KeyId, NodeId, RequestId, Sha256Hex } from "../domain/ids.ts";
 import type { Transfer } from "../domain/ledger.ts";
 import type { MicroUsd } from "../domain/money.ts";
 import type { AgentMessage, CoordinatorMessage } from "../wire/agent-link.ts";
@@ -57,6 +57,15 @@ export type Observation =
   | { readonly kind: "fault"; readonly fault: string; readonly target: string; readonly isOn: boolean }
   | { readonly kind: "faults-over" }
   | { readonly kind: "engine"; readonly node: string; readonly engine: number; readonly change: EngineChange }
+  /** Weights that came to a node's disk; the disk's loss. */
+  | {
+      readonly kind: "fetched";
+      readonly node: string;
+      readonly weightsSha256: Sha256Hex;
+      readonly layers: readonly number[];
+      readonly bytes: number;
+    }
+  | { readonly kind: "disk-lost"; readonly node: string }
   | { readonly kind: "owner"; readonly node: string; readonly isPresent: boolean }
   | { readonly kind: "transfers"; readonly transfers: readonly Transfer[] }
   | {

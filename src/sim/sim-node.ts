@@ -9,11 +9,16 @@ import { nodeIdOf } from "../domain/node-id.ts";
 import type { Crypto, KeyPair } from "../ports/crypto.ts";
 import type { EngineHost, EngineLoadSpec } from "../ports/engine.ts";
 import type { Log } from "../ports/log.ts";
+import type { StageLoadSpec } from "../ports/stage-engine.ts";
 import { ObservedEngines } from "./engine/observed-engine.ts";
+import { ObservedStages } from "./engine/observed-stages.ts";
+import type { StageSpoiling } from "./engine/scripted-stage.ts";
+import type { ScriptedStages } from "./engine/scripted-stage-host.ts";
 import { SimDisk, simWeights } from "./engine/sim-weights.ts";
 import type { NodeFaults } from "./faults/faults.ts";
 import { Forger } from "./faults/lies.ts";
 import type { SimInternet } from "./network/sim-dialer.ts";
+import type { SimPeers } from "./network/sim-peers.ts";
 import type { Witness } from "./observation.ts";
 import { SimClock } from "./time/clock.ts";
 import { Host } from "./time/host.ts";
@@ -38,6 +43,12 @@ export interface SimNodeOptions {
   /** Scripted engines that take their time on this clock. */
   readonly engines: (clock: SimClock) => EngineHost;
   readonly engineBytes: (spec: EngineLoadSpec) => number;
+  /** Scripted stages that take their time on this clock. */
+  readonly stages: (clock: SimClock) => ScriptedStages;
+  readonly stageBytes: (spec: StageLoadSpec) => number;
+  readonly layerCount: (weightsSha256: string) => number;
+  /** The ways to other nodes; null: it knows the coordinator alone. */
+  readonly peers: SimPeers | null;
   readonly joinToken: () => string | null;
   /** False once the faults are over. */
   readonly isFaulty: () => boolean;
@@ -55,6 +66,7 @@ export class SimNode {
   readonly #forger: Forger;
   readonly #disk = new SimDisk();
   #engines: ObservedEngines | null = null;
+  #stages: ObservedStages | null = null;
   #agent: Agent | null = null;
   #isOwnerPresent = false;
 
@@ -80,7 +92,7 @@ export class SimNode {
   get bytesOverDisk(): number {
     const { diskBytes } = this.#options.faults;
     if (diskBytes === null) return 0;
-    return [...this.#disk.files.values()].reduce((sum, bytes) => sum + bytes, 0) - diskBytes;
+    return this.#disk.usedBytes() - diskBytes;
   }
 
   get agent(): Agent | null {
@@ -101,6 +113,7 @@ export class SimNode {
     if (this.host.state === "dead") this.host.restart();
     const life = random.fork(`life/${this.host.life}`);
     this.#engines = this.#makeEngines(life);
+    this.#stages = this.#options.peers === null ? null : this.#makeStages(life);
     this.#agent = createAgent(
       {
         clock: this.clock,
@@ -132,10 +145,15 @@ export class SimNode {
     if (this.host.state === "dead") return;
     const { internet, witness } = this.#options;
     this.#engines?.abandon();
+    this.#stages?.abandon();
     internet.drop(this.name, how);
+    this.#options.peers?.drop(this.name, how);
     this.host.kill(how);
     this.#agent = null;
-    if (how.isDiskLost) this.#disk.files.clear();
+    if (how.isDiskLost) {
+      this.#disk.clear();
+      if (this.#options.peers !== null) witness({ kind: "disk-lost", node: this.name });
+    }
     witness({ kind: "host", host: this.name, change: how.isPowerLoss ? "lost-power" : "killed" });
   }
 
@@ -152,11 +170,23 @@ export class SimNode {
   }
 
   crashEngines(): void {
-    if (this.host.state === "running") this.#engines?.crashAll();
+    if (this.host.state !== "running") return;
+    this.#engines?.crashAll();
+    this.#stages?.crashAll();
   }
 
   hangEngines(): void {
-    if (this.host.state === "running") this.#engines?.hangAll();
+    if (this.host.state !== "running") return;
+    this.#engines?.hangAll();
+    this.#stages?.hangAll();
+  }
+
+  slowStages(factor: number): void {
+    this.#stages?.slowDownAll(factor);
+  }
+
+  spoilStages(how: StageSpoiling | null): void {
+    this.#stages?.spoilAll(how);
   }
 
   /** The owner's sensor speaks in an event of the machine: a frozen one hears it when it is thawed. */
@@ -197,10 +227,29 @@ export class SimNode {
     });
   }
 
+  #makeStages(life: SeededRandom): ObservedStages {
+    const { faults, witness, stages, stageBytes, isFaulty } = this.#options;
+    const random = life.fork("stages");
+    return new ObservedStages({
+      host: this.host,
+      inner: stages(this.clock),
+      witness,
+      memoryBytes: stageBytes,
+      loadFault: () => {
+        const isFailing = random.chance(faults.loadFailureProbability) && isFaulty();
+        return isFailing ? random.pick(["engine-load-failed", "engine-crashed"]) : null;
+      },
+    });
+  }
+
   #makeCache(life: SeededRandom): ReturnType<typeof simWeights> {
-    const { faults, isFaulty } = this.#options;
+    const { faults, isFaulty, layerCount, peers, witness } = this.#options;
     const random = life.fork("weights");
     return simWeights({
+      layerCount,
+      onFetched: (fetched) => {
+        if (peers !== null) witness({ kind: "fetched", node: this.name, ...fetched });
+      },
       host: this.host,
       disk: this.#disk,
       bytesPerMs: FETCH_BYTES_PER_MS,

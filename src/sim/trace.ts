@@ -34,6 +34,12 @@ export class Trace {
     if (this.#detail === "full") this.#keep(line);
   }
 
+  /** What passes between nodes: in the hash, and told by its length. */
+  bytes(at: { nowMs: number; from: string; to: string; text: string }): void {
+    this.#frames += 1;
+    this.#hash.update(`${at.nowMs} ${at.from}>${at.to} `).update(at.text, "latin1").update("\n");
+  }
+
   observe(observation: Observation, nowMs: number): void {
     const line = describe(observation);
     if (line === null) return;

@@ -6,14 +6,19 @@
 import type { ServedModel } from "../coordinator/dispatch/served-models.ts";
 import { assert } from "../domain/assert.ts";
 import { usableBytes } from "../domain/hardware.ts";
+import type { ModelManifest } from "../domain/model.ts";
 import type { Crypto } from "../ports/crypto.ts";
 import type { EngineLoadSpec } from "../ports/engine.ts";
 import { FAULT_AT_LINK } from "../ports/log.ts";
+import type { StageLoadSpec } from "../ports/stage-engine.ts";
 import type { Store } from "../ports/store.ts";
 import { agentMessageSchema, coordinatorMessageSchema } from "../wire/agent-link.ts";
+import type { ChainGrid } from "./chains/draw-chains.ts";
+import { chainCapabilities } from "./chains/draw-chains.ts";
 import { AnswerChecker } from "./checkers/answers.ts";
 import { BoundChecker, type Gauge } from "./checkers/bounds.ts";
 import { CapacityChecker } from "./checkers/capacity.ts";
+import { ChainChecker } from "./checkers/chains.ts";
 import { MoneyChecker } from "./checkers/money.ts";
 import { OwnerChecker } from "./checkers/owner.ts";
 import { RuleChecker } from "./checkers/rules.ts";
@@ -21,6 +26,7 @@ import { StreamChecker } from "./checkers/streams.ts";
 import { drawCapabilities, drawPace, manifestOf } from "./draw-grid.ts";
 import { ScriptedEngines } from "./engine/scripted-engine.ts";
 import { SCRIPTED_STOP_TOKEN, SCRIPTED_VOCAB_SIZE } from "./engine/scripted-model.ts";
+import { ScriptedStages } from "./engine/scripted-stage-host.ts";
 import { FaultDriver } from "./faults/fault-driver.ts";
 import type { FaultPlan } from "./faults/faults.ts";
 import { NOWHERE, type Place } from "./faults/places.ts";
@@ -30,6 +36,7 @@ import { LoadDriver } from "./load/load-driver.ts";
 import { PacketNetwork } from "./network/packet-network.ts";
 import { SimInternet } from "./network/sim-dialer.ts";
 import type { LinkTap } from "./network/sim-link.ts";
+import { SimPeers } from "./network/sim-peers.ts";
 import type { Checker, Observation, Violation } from "./observation.ts";
 import { COORDINATOR, SimCoordinator } from "./sim-coordinator.ts";
 import { simCrypto } from "./sim-crypto.ts";
@@ -56,6 +63,8 @@ export interface WorldOptions {
   readonly faults: FaultPlan;
   readonly trace: Trace;
   readonly saboteur: Saboteur | null;
+  /** The machines of a grid with a model that fits on none of them; null draws machines of all sizes that know the coordinator alone. */
+  readonly chains?: ChainGrid | null;
 }
 
 export class World {
@@ -67,6 +76,8 @@ export class World {
   readonly #options: WorldOptions;
   readonly #crypto: Crypto;
   readonly #internet: SimInternet;
+  readonly #peers: SimPeers | null;
+  readonly #chains: ChainChecker;
   readonly #coordinatorHost: Host;
   readonly #disk: Store;
   readonly #models: readonly ServedModel[];
@@ -88,6 +99,8 @@ export class World {
     });
     this.#coordinatorHost = new Host(COORDINATOR, timeline);
     this.#internet = new SimInternet({ network: this.network, tap: this.#tap(), coordinator: this.#coordinatorHost });
+    this.#peers = (options.chains ?? null) === null ? null : this.#makePeers();
+    this.#chains = new ChainChecker({ report: this.#report });
     const diskClock = new SimClock(new Host("disk", timeline));
     const witness = (observation: Observation) => this.#witness(observation);
     this.#disk = witnessedStore(new MemoryStore({ writeLatencyMs: 0 }, { clock: diskClock }), witness);
@@ -104,6 +117,7 @@ export class World {
       coordinator: this.coordinator,
       coordinatorHost: this.#coordinatorHost,
       nodes: this.nodes,
+      peers: this.#peers,
       witness,
     });
     this.load = this.#makeLoad();
@@ -119,8 +133,8 @@ export class World {
     return this.#violations;
   }
 
-  counts(): ReturnType<AnswerChecker["counts"]> {
-    return this.#answers.counts();
+  counts(): ReturnType<AnswerChecker["counts"]> & ReturnType<ChainChecker["counts"]> {
+    return { ...this.#answers.counts(), ...this.#chains.counts() };
   }
 
   /** Founds the grid on its disk, and lets the machines start. */
@@ -186,6 +200,15 @@ export class World {
     };
   }
 
+  /** What peers say to each other is in the trace, and no checker reads it. */
+  #makePeers(): SimPeers {
+    const { trace } = this.#options;
+    const onFrame = ({ from, to, text }: { from: string; to: string; text: string }) =>
+      trace.bytes({ nowMs: this.timeline.nowMs, from, to, text });
+    const tap = { onSent: () => undefined, onFrame, onClosed: () => undefined };
+    return new SimPeers({ network: this.network, coordinator: this.#coordinatorHost, tap });
+  }
+
   #makeCoordinator(): SimCoordinator {
     const { random, faults, saboteur } = this.#options;
     return new SimCoordinator({
@@ -206,7 +229,7 @@ export class World {
   }
 
   #makeNode(index: number): SimNode {
-    const { random, faults, saboteur } = this.#options;
+    const { random, faults, saboteur, chains = null } = this.#options;
     const name = `node-${index}`;
     const mine = random.fork(name);
     const nodeFaults = faults.nodes[index];
@@ -221,10 +244,26 @@ export class World {
       witness: (observation) => this.#witness(observation),
       log: this.#log(name),
       faults: nodeFaults,
-      capabilities: drawCapabilities(mine.fork("capabilities"), index, nodeFaults.diskBytes),
+      capabilities:
+        chains === null
+          ? drawCapabilities(mine.fork("capabilities"), index, nodeFaults.diskBytes)
+          : chainCapabilities(chains, mine.fork("capabilities")),
       vocabSize: SCRIPTED_VOCAB_SIZE,
-      engines: (clock) => new ScriptedEngines({ clock, pace, memoryBytes: (spec) => this.#engineBytes(spec) }),
+      engines: (clock) => {
+        const layerCount = (spec: EngineLoadSpec) => this.#modelOf(spec.weightsSha256).layerCount;
+        return new ScriptedEngines({ clock, pace, memoryBytes: (spec) => this.#engineBytes(spec), layerCount });
+      },
+      stages: (clock) =>
+        new ScriptedStages({
+          clock,
+          pace,
+          memoryBytes: (spec) => this.#stageBytes(spec),
+          broken: saboteur?.stageBreak ?? null,
+        }),
       engineBytes: (spec) => this.#engineBytes(spec),
+      stageBytes: (spec) => this.#stageBytes(spec),
+      layerCount: (weightsSha256) => this.#modelOf(weightsSha256).layerCount,
+      peers: this.#peers,
       joinToken: () => this.load.joinToken,
       isFaulty: () => this.#faults.isFaulty(),
       resumesAfterMs: saboteur?.resumesAfterMs ?? null,
@@ -248,7 +287,8 @@ export class World {
     const report = this.#report;
     return [
       new MoneyChecker({ report, store: this.#disk }),
-      new StreamChecker({ report }),
+      this.#chains,
+      new StreamChecker({ report, chains: this.#chains }),
       new CapacityChecker({
         report,
         usableBytes: (name) => {
@@ -286,11 +326,19 @@ export class World {
     return Math.max(0, ...this.nodes.map(({ bytesOverDisk }) => bytesOverDisk));
   }
 
-  #engineBytes(spec: EngineLoadSpec): number {
-    const model = this.#models.find(({ manifest }) => manifest.weightsSha256 === spec.weightsSha256);
-    assert(model !== undefined, `${spec.weightsSha256} are weights of the grid`);
-    const { fileBytes, kvBytesPerToken } = model.manifest;
+  #engineBytes(spec: Pick<EngineLoadSpec, "weightsSha256" | "contextTokens" | "sequencesMax">): number {
+    const { fileBytes, kvBytesPerToken } = this.#modelOf(spec.weightsSha256);
     return fileBytes + kvBytesPerToken * spec.contextTokens * spec.sequencesMax;
+  }
+
+  #stageBytes(spec: StageLoadSpec): number {
+    return Math.floor((this.#engineBytes(spec) * spec.share.count) / this.#modelOf(spec.weightsSha256).layerCount);
+  }
+
+  #modelOf(weightsSha256: string): ModelManifest {
+    const model = this.#models.find(({ manifest }) => manifest.weightsSha256 === weightsSha256);
+    assert(model !== undefined, `${weightsSha256} are weights of the grid`);
+    return model.manifest;
   }
 
   #log(host: string): ReturnType<typeof simLog> {

@@ -13,7 +13,11 @@ export interface CapacityOptions {
   readonly report: Report;
   readonly usableBytes: (node: string) => number;
   /** As the model's file says, whatever the planner believes. */
-  readonly sizeOf: (modelId: string) => { readonly fileBytes: number; readonly kvBytesPerToken: number };
+  readonly sizeOf: (modelId: string) => {
+    readonly fileBytes: number;
+    readonly kvBytesPerToken: number;
+    readonly layerCount: number;
+  };
 }
 
 interface NodeBooks {
@@ -46,7 +50,7 @@ export class CapacityChecker implements Checker {
       case "message": {
         const { message, node } = observation;
         const books = this.#books(node);
-        if (message.type === "attempt.end" || message.type === "attempt.failed") books.leases.delete(message.leaseId);
+        if (message.type === "attempt.end" || message.type === "attempt.failed") this.#ended(books, message.leaseId);
         if (message.type === "heartbeat") this.#listed(node, message.replicas);
         if (message.type === "hello") this.#returned(node, message.replicas);
         if (message.type === "replica.state") this.#reported(node, [message.replica]);
@@ -62,6 +66,12 @@ export class CapacityChecker implements Checker {
         this.#engine(observation.node, observation.engine, observation.change);
         break;
     }
+  }
+
+  /** A lease on a chain is at its first and its last stage: the last one's word ends it at both. */
+  #ended(books: NodeBooks, leaseId: string): void {
+    if (!books.leases.delete(leaseId)) return;
+    for (const { leases } of this.#nodes.values()) leases.delete(leaseId);
   }
 
   /** A drain is told again on the next link, when it still holds. */
@@ -93,8 +103,9 @@ export class CapacityChecker implements Checker {
 
   #planned(node: string, order: ReplicaLoad): void {
     const { planned, slots } = this.#books(node);
-    const { fileBytes, kvBytesPerToken } = this.#options.sizeOf(order.modelId);
-    const bytes = fileBytes + kvBytesPerToken * order.contextTokens * order.sequencesMax;
+    const { fileBytes, kvBytesPerToken, layerCount } = this.#options.sizeOf(order.modelId);
+    const whole = fileBytes + kvBytesPerToken * order.contextTokens * order.sequencesMax;
+    const bytes = order.stage === undefined ? whole : Math.floor((whole * order.stage.count) / layerCount);
     planned.set(order.replicaId, bytes);
     slots.set(order.replicaId, order.sequencesMax);
     let total = 0;

@@ -5,7 +5,7 @@
  * The newest order to start a choice names the only lease that may feed its stream. A client's position may never be ahead
  * of what that lease was given plus what its node has sent in order, so a token that came in under an older lease shows up
  * even though it is the right one. A priority request may have two leases until its first token (a hedge): the one that gives
- * that token is then the only one.
+ * that token is then the only one. A lease on a chain also ends with the epoch of the chain under which it was granted.
  */
 import type { GenerationEvent } from "../../domain/generation.ts";
 import type { RequestId } from "../../domain/ids.ts";
@@ -29,18 +29,36 @@ interface Feed {
   nextSeq: number;
   /** Position in the stream up to which this lease has fed. */
   reached: number;
+  /** On a chain: the epoch under which it was granted. */
+  readonly chain: ChainEpoch | null;
+}
+
+export interface ChainEpoch {
+  readonly chainId: string;
+  readonly epoch: number;
+}
+
+/** What the checker of chains knows. */
+export interface ChainBooks {
+  /** A stage that is not its model's last feeds no stream: it has the same lease as the last. */
+  isInner(replicaId: string): boolean;
+  /** Of this moment; null for a replica of no chain. */
+  epochOf(replicaId: string): ChainEpoch | null;
+  isCurrent(chain: ChainEpoch): boolean;
 }
 
 export class StreamChecker implements Checker {
   readonly name = "streams";
   readonly #report: Report;
+  readonly #chains: ChainBooks;
   readonly #streams = new Map<string, StreamState>();
   readonly #feeds = new Map<string, Feed>();
   readonly #vectors = new Map<RequestId, readonly Float32Array[]>();
   #newestEpoch = 0;
 
-  constructor(options: { report: Report }) {
+  constructor(options: { report: Report; chains: ChainBooks }) {
     this.#report = options.report;
+    this.#chains = options.chains;
   }
 
   observe(observation: Observation): void {
@@ -81,6 +99,7 @@ export class StreamChecker implements Checker {
   }
 
   #started(at: { node: string; connection: number }, order: AttemptStart): void {
+    if (this.#chains.isInner(order.replicaId)) return;
     if (order.epoch <= this.#newestEpoch) {
       this.#break(`${order.leaseId} has epoch ${order.epoch}, not above ${this.#newestEpoch}`);
     }
@@ -95,7 +114,8 @@ export class StreamChecker implements Checker {
     if (order.work.generatedCount !== stream.position) {
       this.#break(`${order.leaseId} goes on at ${order.work.generatedCount}, ${stream.label} is at ${stream.position}`);
     }
-    const feed = { stream, ...at, epoch: order.epoch, nextSeq: 0, reached: order.work.generatedCount };
+    const chain = this.#chains.epochOf(order.replicaId);
+    const feed = { stream, ...at, epoch: order.epoch, nextSeq: 0, reached: order.work.generatedCount, chain };
     this.#feeds.set(order.leaseId, feed);
     const isHedge = order.terms.tier === "priority" && stream.position === 0;
     const others = isHedge ? stream.live.filter(({ node }) => node !== at.node) : [];
@@ -121,6 +141,8 @@ export class StreamChecker implements Checker {
     const feed = this.#feeds.get(chunk.leaseId);
     if (feed === undefined || feed.node !== at.node || feed.connection !== at.connection) return;
     if (chunk.epoch !== feed.epoch || chunk.seq !== feed.nextSeq) return;
+    // The chain has another epoch: what its stages still say for this one comes from a dead one.
+    if (feed.chain !== null && !this.#chains.isCurrent(feed.chain)) return;
     feed.nextSeq += 1;
     feed.reached += chunk.tokenIds.length;
   }

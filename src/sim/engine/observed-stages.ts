@@ -75,11 +75,11 @@ export class ObservedStages implements StageEngineHost {
 
   /** Of those that run now. */
   slowDownAll(factor: number): void {
-    for (const stage of this.#options.inner.alive) stage.slowDown(factor);
+    for (const stage of this.#stages) stage.slowDown(factor);
   }
 
   spoilAll(how: StageSpoiling | null): void {
-    for (const stage of this.#options.inner.alive) stage.spoil(how);
+    for (const stage of this.#stages) stage.spoil(how);
   }
 
   /** The process died and its stages with it. */
@@ -183,6 +183,14 @@ class ObservedStage implements StageEngine {
   async close(): Promise<void> {
     await this.#inner.close();
     await this.exited;
+  }
+
+  slowDown(factor: number): void {
+    this.#inner.slowDown(factor);
+  }
+
+  spoil(how: StageSpoiling | null): void {
+    this.#inner.spoil(how);
   }
 
   hang(): void {

@@ -4,15 +4,15 @@ import type { Clock } from "../../ports/clock.ts";
 import { pause } from "../../ports/clock.ts";
 import type { StageEngineHost, StageLoadOptions, StageLoadSpec } from "../../ports/stage-engine.ts";
 import { SCRIPTED_PACE, type ScriptedPace } from "./scripted-engine.ts";
-import { ScriptedStage } from "./scripted-stage.ts";
+import { ScriptedStage, type StageBreak } from "./scripted-stage.ts";
 
 export interface ScriptedStagesOptions {
   readonly clock: Clock;
   /** Of eight layers. */
   readonly pace?: ScriptedPace;
   readonly memoryBytes?: (spec: StageLoadSpec) => number;
-  /** Sabotage: a position that comes again is added to what is held. False in every honest run. */
-  readonly keepsStale?: boolean;
+  /** Null in every honest run. */
+  readonly broken?: StageBreak | null;
 }
 
 export class ScriptedStages implements StageEngineHost {
@@ -25,7 +25,7 @@ export class ScriptedStages implements StageEngineHost {
   }
 
   async loadStage(spec: StageLoadSpec, options: StageLoadOptions): Promise<ScriptedStage> {
-    const { clock, pace = SCRIPTED_PACE, memoryBytes, keepsStale = false } = this.#options;
+    const { clock, pace = SCRIPTED_PACE, memoryBytes, broken = null } = this.#options;
     await pause(clock, pace.loadMs / 2, options.signal);
     options.onProgress?.(0.5);
     await pause(clock, pace.loadMs / 2, options.signal);
@@ -35,7 +35,7 @@ export class ScriptedStages implements StageEngineHost {
       clock,
       pace,
       memoryBytes: memoryBytes?.(spec) ?? 0,
-      keepsStale,
+      broken,
       onEvents: options.onEvents,
     });
     this.alive.add(stage);

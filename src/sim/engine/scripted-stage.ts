@@ -28,9 +28,12 @@ export interface ScriptedStageOptions {
   readonly clock: Clock;
   readonly pace: ScriptedPace;
   readonly memoryBytes: number;
-  readonly keepsStale: boolean;
+  readonly broken: StageBreak | null;
   readonly onEvents: (events: readonly StageEvent[]) => void;
 }
+
+/** Sabotage: a position that comes again is added to what is held; positions that are missing are passed over. */
+export type StageBreak = "keeps-stale" | "ignores-gaps";
 
 /** How what it puts out is spoilt: numbers that are none, or numbers that another model gave. */
 export type StageSpoiling = "nan" | "garbage";
@@ -64,8 +67,7 @@ export class ScriptedStage implements StageEngine {
     const { share, wire, contextTokens, sequencesMax } = spec;
     this.#options = options;
     this.exited = this.#exit.promise;
-    const { keepsStale } = options;
-    this.#shape = { range: share, isLast: share.hasOutput, wire, keepsStale };
+    this.#shape = { range: share, isLast: share.hasOutput, wire, keepsStale: options.broken === "keeps-stale" };
     this.info = {
       libraryVersion: "scripted",
       variant: "cpu",
@@ -104,7 +106,7 @@ export class ScriptedStage implements StageEngine {
     if (slot === null) return;
     const isFirst = this.#shape.range.first === 0;
     assert(isFirst === (input.kind === "tokens"), `a ${isFirst ? "first" : "later"} stage got ${input.kind}`);
-    if (start > slot.planned || start + count > this.info.contextTokens) {
+    if ((start > slot.planned && !this.#ignoresGaps) || start + count > this.info.contextTokens) {
       const message = `positions ${start} to ${start + count - 1}: held are ${slot.planned} of ${this.info.contextTokens}`;
       this.forget(sequence);
       this.#tell({ kind: "failed", sequence, tag, code: "position-wrong", message });
@@ -116,7 +118,13 @@ export class ScriptedStage implements StageEngine {
   }
 
   held(sequence: SequenceId): number {
-    return this.#slots.get(sequence)?.planned ?? 0;
+    const slot = this.#slots.get(sequence);
+    return slot !== undefined && this.#ignoresGaps && slot.isRunning ? this.info.contextTokens : (slot?.planned ?? 0);
+  }
+
+  /** The first stage has no gaps: it computes from tokens. */
+  get #ignoresGaps(): boolean {
+    return this.#options.broken === "ignores-gaps" && this.#shape.range.first > 0;
   }
 
   holdings(): readonly { readonly sequence: SequenceId; readonly held: number }[] {

@@ -1,6 +1,7 @@
 /** Carries the drawn faults out, repairs each after its time, and everything when the time of faults is over. */
 import { FallowError } from "../../domain/fault.ts";
 import { CALM_NETWORK, type PacketNetwork } from "../network/packet-network.ts";
+import type { SimPeers } from "../network/sim-peers.ts";
 import type { Witness } from "../observation.ts";
 import { COORDINATOR, type SimCoordinator } from "../sim-coordinator.ts";
 import type { SimNode } from "../sim-node.ts";
@@ -8,6 +9,7 @@ import { CALM_STORE, type StoreConditions } from "../store/chaotic-store.ts";
 import type { Host } from "../time/host.ts";
 import type { Timeline } from "../time/timeline.ts";
 import type { FaultEvent, FaultPlan } from "./faults.ts";
+import { StageFaults } from "./stage-faults.ts";
 
 export interface FaultDriverOptions {
   readonly plan: FaultPlan;
@@ -16,6 +18,8 @@ export interface FaultDriverOptions {
   readonly coordinator: SimCoordinator;
   readonly coordinatorHost: Host;
   readonly nodes: readonly SimNode[];
+  /** Null where nodes know the coordinator alone. */
+  readonly peers: SimPeers | null;
   readonly witness: Witness;
 }
 
@@ -25,9 +29,11 @@ const LIFT_REPEAT_MS = 1_000;
 
 export class FaultDriver {
   readonly #options: FaultDriverOptions;
+  readonly #stages: StageFaults;
 
   constructor(options: FaultDriverOptions) {
     this.#options = options;
+    this.#stages = new StageFaults(options);
   }
 
   /** False once the faults are over. */
@@ -51,6 +57,7 @@ export class FaultDriver {
 
   #strike(event: FaultEvent): void {
     this.#tell(event, true);
+    if (this.#stages.strike(event)) return;
     if (event.node === null) this.#strikeGrid(event);
     else if (event.kind.includes("partition") || event.kind === "clog") this.#strikePath(event);
     else this.#strikeNode(event);
@@ -114,6 +121,7 @@ export class FaultDriver {
   #repair(event: FaultEvent): void {
     const { network, coordinatorHost } = this.#options;
     this.#tell(event, false);
+    if (this.#stages.repair(event)) return;
     const node = this.#node(event);
     switch (event.kind) {
       case "crash":
@@ -148,6 +156,7 @@ export class FaultDriver {
   #repairAll(): void {
     const { network, nodes, coordinator, coordinatorHost, witness } = this.#options;
     network.healAll();
+    this.#stages.repairAll();
     network.changeConditions(CALM_NETWORK);
     this.#thawCoordinator();
     if (coordinatorHost.state === "dead") coordinator.start();

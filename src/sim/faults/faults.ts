@@ -10,6 +10,7 @@ import { CALM_NETWORK, type NetworkConditions } from "../network/packet-network.
 import { CALM_STORE, type StoreConditions } from "../store/chaotic-store.ts";
 import { type ClockFaults, PERFECT_CLOCK } from "../time/clock.ts";
 import type { SeededRandom } from "../time/random.ts";
+import type { StageFaultKind } from "./chain-faults.ts";
 import { type ChurnSeries, drawOwnerWeek, drawSpot } from "./churn-events.ts";
 import { LIES, type Lie } from "./lies.ts";
 import { drawPlace, NOWHERE, type Place } from "./places.ts";
@@ -42,7 +43,8 @@ export const FAULT_KINDS = [
   "regions",
   "small-disk",
 ] as const;
-export type FaultKind = (typeof FAULT_KINDS)[number];
+/** Those of `faults/chain-faults.ts` strike where there are chains. */
+export type FaultKind = (typeof FAULT_KINDS)[number] | StageFaultKind;
 
 export const NODES_MAX = 8;
 
@@ -53,6 +55,8 @@ export interface FaultEvent {
   readonly durationMs: number;
   /** Index of the node; null when it strikes the coordinator or the network as a whole. */
   readonly node: number | null;
+  /** Of the node from which it is cut, for faults between two. */
+  readonly other?: number;
   /** One bit more: the cache of weights is lost as well; the coordinator loses its power; which way is cut. */
   readonly coin: boolean;
   /** `wall-step`: how far. */

@@ -11,6 +11,8 @@
  * | ignored-region      | 3   | dispatch never hears of the regions that a request allows                                |
  * | restart-in-presence | 4   | the agent takes up work again while its owner is at the machine                          |
  * | no-deadline         | 5   | a request whose attempt fails is forgotten: no end, no refusal                           |
+ * | stale-positions     | 2   | stages keep positions that were to be dropped                                            |
+ * | ignored-gap         | 2   | stages pass over positions that are missing                                              |
  */
 import type { ServedModel } from "../../coordinator/dispatch/served-models.ts";
 import type { Roster, RosterHandlers, WorkMessage } from "../../coordinator/roster.ts";
@@ -20,6 +22,7 @@ import { microUsd } from "../../domain/money.ts";
 import { PLATFORM_REVENUE, tenantAccount } from "../../market/accounts.ts";
 import type { Store } from "../../ports/store.ts";
 import type { AttemptStart, Chunk } from "../../wire/agent-link.ts";
+import type { StageBreak } from "../engine/scripted-stage.ts";
 import type { ServingGrid } from "../sim-coordinator.ts";
 
 export const SABOTAGES = [
@@ -31,7 +34,10 @@ export const SABOTAGES = [
   "restart-in-presence",
   "no-deadline",
 ] as const;
-export type Sabotage = (typeof SABOTAGES)[number];
+/** Of stages: they show where there are chains. */
+export const STAGE_SABOTAGES = ["stale-positions", "ignored-gap"] as const;
+export type StageSabotage = (typeof STAGE_SABOTAGES)[number];
+export type Sabotage = (typeof SABOTAGES)[number] | StageSabotage;
 
 export interface Saboteur {
   readonly models: (models: readonly ServedModel[]) => readonly ServedModel[];
@@ -39,6 +45,8 @@ export interface Saboteur {
   readonly grid: (grid: ServingGrid, store: Store) => ServingGrid;
   /** Milliseconds after which an agent resumes in its owner's presence; null: it waits, as it should. */
   readonly resumesAfterMs: number | null;
+  /** What every stage does wrong; null: nothing. */
+  readonly stageBreak: StageBreak | null;
 }
 
 const HARMLESS: Saboteur = {
@@ -46,6 +54,7 @@ const HARMLESS: Saboteur = {
   roster: (roster) => roster,
   grid: (grid) => grid,
   resumesAfterMs: null,
+  stageBreak: null,
 };
 
 export function saboteurFor(sabotage: Sabotage): Saboteur {
@@ -64,6 +73,10 @@ export function saboteurFor(sabotage: Sabotage): Saboteur {
       return { ...HARMLESS, resumesAfterMs: 700 };
     case "no-deadline":
       return { ...HARMLESS, grid: (grid) => eventsChanged(grid, forgetFailures) };
+    case "stale-positions":
+      return { ...HARMLESS, stageBreak: "keeps-stale" };
+    case "ignored-gap":
+      return { ...HARMLESS, stageBreak: "ignores-gaps" };
   }
 }
 

@@ -256,7 +256,11 @@ export class LoadDriver {
         price: manifest.price,
       }),
       reference: generations.map((generation) =>
-        scriptedAnswer({ ...generation, tokenIds: generation.promptTokenIds, generatedCount: 0 }, draw.tokensMax),
+        scriptedAnswer(
+          { ...generation, tokenIds: generation.promptTokenIds, generatedCount: 0 },
+          draw.tokensMax,
+          manifest.layerCount,
+        ),
       ),
       vectors: [],
     };

@@ -11,6 +11,8 @@ export interface ModelDraw {
   readonly name: string;
   readonly warmReplicas: number;
   readonly fileBytes: number;
+  /** One where it is not told: such a model is never split. */
+  readonly layerCount?: number;
   readonly kvBytesPerToken: number;
   readonly inputMicroUsdPerMtok: number;
   readonly outputMicroUsdPerMtok: number;

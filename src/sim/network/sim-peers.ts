@@ -35,6 +35,8 @@ export class SimPeers {
   readonly #options: SimPeersOptions;
   readonly #listening = new Map<string, SimCarrier>();
   readonly #links = new Set<SimLink>();
+  /** Directions in which the relay passes nothing on. */
+  readonly #parted = new Set<string>();
   #connections = 0;
 
   constructor(options: SimPeersOptions) {
@@ -68,6 +70,16 @@ export class SimPeers {
     return ends.length;
   }
 
+  /** Whether the relay passes on what goes from one node to another. */
+  part(from: string, to: string, isParted: boolean): void {
+    if (isParted) this.#parted.add(`${from}>${to}`);
+    else this.#parted.delete(`${from}>${to}`);
+  }
+
+  joinAll(): void {
+    this.#parted.clear();
+  }
+
   pair(kind: SimCarrierKind, near: Host, far: Host): { near: SimLink; far: SimLink } {
     for (const link of this.#links) if (link.isOver) this.#links.delete(link);
     const { tap } = this.#options;
@@ -86,7 +98,8 @@ export class SimPeers {
     return {
       send: ({ from, to, bytes, arrive }) => {
         const passOn = () => {
-          if (coordinator.state === "running") network.send({ from: coordinator.name, to, bytes, arrive });
+          if (coordinator.state === "running" && !this.#parted.has(`${from}>${to}`))
+            network.send({ from: coordinator.name, to, bytes, arrive });
         };
         network.send({ from, to: coordinator.name, bytes, arrive: passOn });
       },
