@@ -51,6 +51,7 @@ function nodeFact(view: NodeView, knowledge: NodeKnowledge): NodeFact {
     owner: view.owner ?? null,
     network: view.network ?? null,
     rttMs: view.rttMs,
+    hasStageServing: capabilities.servesStages === true,
     ...(view.priceMicroUsdPerHour === undefined || view.priceMicroUsdPerHour === null
       ? {}
       : { priceMicroUsdPerHour: view.priceMicroUsdPerHour }),

@@ -7,10 +7,15 @@
  */
 import type { RequestConstraints, RequestTerms } from "../../domain/generation.ts";
 import type { ModelId, NodeId } from "../../domain/ids.ts";
+import type { ModelManifest } from "../../domain/model.ts";
 import type { Refusal } from "../../domain/refusal.ts";
-import { capableNodes, isCapable, type WantedRoom } from "../../scheduler/placement/capable-nodes.ts";
+import { estimatedEnds } from "../../scheduler/chains/stage-bytes.ts";
+import { canChain, capableNodes, isCapable, type WantedRoom } from "../../scheduler/placement/capable-nodes.ts";
+import { TIER_RULES } from "../../scheduler/placement/objective.ts";
 import type { ModelSize } from "../../scheduler/placement/slots.ts";
 import { countLoser, describeLosers, type LoserReason, type NodeFact } from "../../scheduler/placement/snapshot.ts";
+
+import { canSplit } from "./can-split.ts";
 
 /** Nodes come and go by the minute; sooner is seldom worth it. */
 const NO_NODE_RETRY_MS = 15_000;
@@ -24,10 +29,15 @@ export interface Asking {
   tokensNeeded(): number;
 }
 
-/** Of the catalogue: how large a model is. */
+/** Of the catalogue: how large a model is; without what its layers are like it is never run in stages. */
 export interface SizedModels {
-  get(modelId: ModelId): { readonly manifest: ModelSize } | null;
+  get(modelId: ModelId): { readonly manifest: ModelSize & Partial<LayeredModel> } | null;
 }
+
+type LayeredModel = Pick<
+  ModelManifest,
+  "architecture" | "layerCount" | "parameterCount" | "vocabSize" | "embeddingLength"
+>;
 
 export interface PossiblePorts {
   readonly models: SizedModels;
@@ -44,6 +54,8 @@ export class Possible {
   readonly #witnesses = new Map<string, NodeId>();
   /** By question and context: refused on this very grid. */
   readonly #refused = new Map<string, Refusal>();
+  /** By question and context: several nodes of this very grid could run it together. */
+  readonly #chained = new Set<string>();
   #refusedOn: ReadonlyMap<NodeId, NodeFact> | null = null;
 
   constructor(ports: PossiblePorts) {
@@ -62,11 +74,15 @@ export class Possible {
     const fact = witness === undefined ? null : pool.node(witness);
     if (fact !== null && couldRun(fact, want, constraints)) return null;
     const nodes = pool.nodes();
-    if (this.#refusedOn !== nodes) this.#refused.clear();
+    if (this.#refusedOn !== nodes) {
+      this.#refused.clear();
+      this.#chained.clear();
+    }
     this.#refusedOn = nodes;
     const exactly = `${want.tokensNeeded} ${question}`;
     const refused = this.#refused.get(exactly);
     if (refused !== undefined) return refused;
+    if (this.#chained.has(exactly)) return null;
     for (const [nodeId, node] of nodes) {
       if (!couldRun(node, want, constraints)) continue;
       remember(this.#witnesses, question, nodeId);
@@ -74,13 +90,14 @@ export class Possible {
     }
     const refusal = impossibility(asking, { models, nodes });
     if (refusal !== null) remember(this.#refused, exactly, refusal);
+    else if (this.#chained.size < QUESTIONS_MAX) this.#chained.add(exactly);
     return refusal;
   }
 }
 
 const NOBODY: ReadonlyMap<NodeId, NodeFact> = new Map();
 
-/** Null when some node could run it, now or after loading the model or when it is heard again; else why none can. */
+/** Null when some node could run it, or several in stages, now or after loading the model or when they are heard again; else why none can. */
 export function impossibility(
   asking: Asking,
   grid: { readonly models: SizedModels; readonly nodes: ReadonlyMap<NodeId, NodeFact> },
@@ -96,11 +113,30 @@ export function impossibility(
   const tokensNeeded = asking.tokensNeeded();
   const found = capableNodes({ nodes, model: model.manifest, tokensNeeded });
   if (found.capable + found.mayReturn > 0) return null;
+  const chain = chainObstacle(model.manifest, { nodes: nodes.values(), tokensNeeded });
+  if (chain === null) return null;
   for (const [reason, count] of found.losers) {
     if (reason !== "no-node" || losers.size === 0) losers.set(reason, (losers.get(reason) ?? 0) + count);
   }
-  const message = `no node of the grid can run ${asking.modelId} with ${tokensNeeded} tokens of context (${describeLosers(losers)})`;
+  const message = `no node of the grid can run ${asking.modelId} with ${tokensNeeded} tokens of context (${describeLosers(losers)}), ${chain}`;
   return { code: "no-capable-node", message, param: null, retryAfterMs: NO_NODE_RETRY_MS };
+}
+
+/** Why no chain of nodes can run it, in words; null when one can. */
+function chainObstacle(
+  manifest: ModelSize & Partial<LayeredModel>,
+  by: { readonly nodes: Iterable<NodeFact>; readonly tokensNeeded: number },
+): string | null {
+  const { architecture, layerCount, parameterCount, vocabSize, embeddingLength } = manifest;
+  if (architecture === undefined || layerCount === undefined) return "and its layers are not known";
+  if (!canSplit({ architecture })) return `and models of the architecture ${architecture} cannot be split over nodes`;
+  const ends =
+    parameterCount === undefined || vocabSize === undefined || embeddingLength === undefined
+      ? { embeddingBytes: 0, outputBytes: 0 }
+      : estimatedEnds({ fileBytes: manifest.fileBytes, parameterCount, vocabSize, embeddingLength });
+  const { stagesMax } = TIER_RULES.default;
+  const isPossible = canChain({ model: { ...manifest, layerCount, ends }, ...by, stagesMax });
+  return isPossible ? null : "nor can the nodes that serve stages together";
 }
 
 function questionOf({ modelId, terms: { constraints } }: Asking): string {

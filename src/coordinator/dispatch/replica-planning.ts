@@ -11,10 +11,11 @@
  */
 import { describeFault } from "../../domain/fault.ts";
 import { usableBytes } from "../../domain/hardware.ts";
-import type { ModelId, NodeId, ReplicaId } from "../../domain/ids.ts";
+import type { ModelId, NodeId, ReplicaId, Sha256Hex } from "../../domain/ids.ts";
 import type { Clock, Timer } from "../../ports/clock.ts";
 import type { Log } from "../../ports/log.ts";
 import type { Planner } from "../../ports/planner.ts";
+import { estimatedEnds } from "../../scheduler/chains/stage-bytes.ts";
 import { packGrid } from "../../scheduler/placement/grid-columns.ts";
 import { OBJECTIVE, TIER_RULES } from "../../scheduler/placement/objective.ts";
 import { planPlacement, wantedReplicas } from "../../scheduler/placement/plan-placement.ts";
@@ -22,6 +23,7 @@ import type {
   ChainOrder,
   Demand,
   DemandClass,
+  EndBytes,
   PlacementPlan,
   PlannedModel,
   PlanQuestion,
@@ -31,6 +33,7 @@ import { missingKey, repairPlacement, servingCounts } from "../../scheduler/plac
 import { type NodeFact, nodeObstacle } from "../../scheduler/placement/snapshot.ts";
 import { type GridNow, orderObstacle } from "../../scheduler/placement/verify-order.ts";
 import { backoffCeilingMs } from "../../scheduler/retries/backoff.ts";
+import { canSplit } from "./can-split.ts";
 import type { DispatchOptions } from "./dispatch-options.ts";
 import type { ReplicaBook } from "./replica-book.ts";
 import type { ServedModel } from "./served-models.ts";
@@ -48,6 +51,8 @@ export interface ReplicaPlanningPorts {
   waiting(): ReadonlyMap<ModelId, Demand>;
   /** What is asked for, as counted and foreseen. */
   demand(): readonly DemandClass[];
+  /** What a chain's ends hold of these weights; null while nobody knows: it is estimated. */
+  ends?(weightsSha256: Sha256Hex): EndBytes | null;
   /** Carries out what is ordered of chains; absent: nobody does. */
   readonly chains?: {
     /** False when some of its nodes have no link, or the model is gone. */
@@ -104,10 +109,14 @@ export class ReplicaPlanning {
   /** Plans in a row that could not be made. */
   #failedPlans = 0;
   #isShort = false;
+  /** The models that fit nowhere, and those of them that the newest plan was asked for. */
+  #short = "";
+  #plannedShort = "";
   /** Some of the newest plan no longer stood. */
   #hasDropped = false;
   #isStopped = false;
   #stepTimer: Timer | null = null;
+  #wakeTimer: Timer | null = null;
   #models: readonly ServedModel[] = [];
   /** Something changed since it was looked whether anything is missing. */
   #isUnchecked = false;
@@ -128,6 +137,11 @@ export class ReplicaPlanning {
     return this.#newest;
   }
 
+  /** A model wants a replica that no node can take. */
+  get isShort(): boolean {
+    return this.#isShort;
+  }
+
   stats(): PlanningStats {
     return this.#counts;
   }
@@ -135,6 +149,7 @@ export class ReplicaPlanning {
   stop(): void {
     this.#isStopped = true;
     this.#stepTimer?.cancel();
+    this.#wakeTimer?.cancel();
   }
 
   /** Orders what is missing, and asks for a plan when one is due: the first piece of that in this turn, the others in later ones. */
@@ -151,8 +166,24 @@ export class ReplicaPlanning {
     if (this.#isUnchecked && this.#mayMiss()) this.#repair();
     else if (this.#orders.length > 0) this.#carryOutSome();
     else if (this.#isDue()) void this.#ask();
-    else return;
+    else {
+      if (this.#isNewlyShort()) this.#wakeForPlan();
+      return;
+    }
     this.#stepTimer = this.#ports.clock.setTimer(NEXT_TURN_MS, () => this.#step());
+  }
+
+  /** What fits nowhere is planned for as soon as another plan may be asked for, whether or not anything happens until then. */
+  #wakeForPlan(): void {
+    this.#wakeTimer ??= this.#ports.clock.setTimer(this.#options.replanGapMs, () => {
+      this.#wakeTimer = null;
+      if (this.#stepTimer === null) this.#step();
+    });
+  }
+
+  /** A model fits nowhere, and no plan has looked for a chain of nodes for it yet. */
+  #isNewlyShort(): boolean {
+    return this.#isShort && this.#short !== this.#plannedShort;
   }
 
   #mayMiss(): boolean {
@@ -166,7 +197,10 @@ export class ReplicaPlanning {
       wanted: this.#wantedNow(),
     });
     this.#isUnchecked = this.#missing !== "" && !this.#isKnownVain();
-    if (this.#missing === "") this.#isShort = false;
+    if (this.#missing === "") {
+      this.#isShort = false;
+      this.#plannedShort = "";
+    }
     return this.#isUnchecked;
   }
 
@@ -184,6 +218,7 @@ export class ReplicaPlanning {
     const now = this.#gridNow();
     for (const order of orders) this.#carryOut(order, now);
     this.#isShort = short.length > 0;
+    this.#short = short.join();
     this.#isUnchecked = isPartial;
     const isVain = orders.length === 0 && !isPartial;
     const untilMs = Math.min(nowMs + VAIN_MS_MAX, nextTryMs(question));
@@ -199,7 +234,9 @@ export class ReplicaPlanning {
     const { clock, book, nodes, version, waiting, demand } = this.#ports;
     return {
       grid: packGrid({ version: version(), nodes: nodes(), replicas: book.facts() }),
-      models: this.#models.map(plannedModel),
+      models: this.#models.map((model) =>
+        plannedModel(model, this.#ports.ends?.(model.manifest.weightsSha256) ?? null),
+      ),
       classes: demand(),
       waiting: waiting(),
       tiers: TIER_RULES,
@@ -219,7 +256,7 @@ export class ReplicaPlanning {
     if (this.#failedPlans > 0) return sinceMs >= backoffCeilingMs(this.#failedPlans - 1, FAILED_REPLAN);
     if (sinceMs >= this.#options.replanMs) return true;
     if (sinceMs < this.#options.replanGapMs) return false;
-    if (this.#hasDropped || (this.#isShort && sinceMs >= SHORT_REPLAN_MS)) return true;
+    if (this.#hasDropped || this.#isNewlyShort() || (this.#isShort && sinceMs >= SHORT_REPLAN_MS)) return true;
     const changed = Math.abs(this.#capacityBytes() - asked.capacityBytes);
     return changed > CAPACITY_CHANGE * asked.capacityBytes || modelsKey(this.#models) !== asked.models;
   }
@@ -229,6 +266,7 @@ export class ReplicaPlanning {
     const { clock, planner, book, log } = this.#ports;
     const askedAtMs = clock.monoMs();
     const versionSeen = book.version;
+    this.#plannedShort = this.#isShort ? this.#short : "";
     this.#asked = { atMs: askedAtMs, capacityBytes: this.#capacityBytes(), models: modelsKey(this.#models) };
     try {
       const plan = await planner.plan(this.#question());
@@ -324,7 +362,7 @@ function nextTryMs({ notBeforeMs, nowMs }: PlanQuestion): number {
   return nextMs;
 }
 
-function plannedModel({ manifest }: ServedModel): PlannedModel {
+function plannedModel({ manifest }: ServedModel, ends: EndBytes | null): PlannedModel {
   const { modelId, contextTokensMax, layerCount, embeddingLength, warmReplicas, price } = manifest;
   const { quantisation, weightsSha256, fileBytes, kvBytesPerToken } = manifest;
   return {
@@ -332,10 +370,20 @@ function plannedModel({ manifest }: ServedModel): PlannedModel {
     contextTokensMax,
     layerCount,
     embeddingLength,
+    canSplit: canSplit(manifest),
     warmReplicas,
     valueMicroUsdPerMtok: price.outputMicroUsdPerMtok,
     // A registered model is one file; a second quantisation is a second model until models have variants.
-    variants: [{ quantisation, weightsSha256, fileBytes, kvBytesPerToken, qualityPenalty: 0 }],
+    variants: [
+      {
+        quantisation,
+        weightsSha256,
+        fileBytes,
+        kvBytesPerToken,
+        ends: ends ?? estimatedEnds(manifest),
+        qualityPenalty: 0,
+      },
+    ],
   };
 }
 

@@ -1,10 +1,12 @@
 /**
- * Whether a model can ever run on this grid with a context of that length, whatever is loaded where at this moment. A request that no
- * node could take is refused at once, with the count of nodes for each reason.
+ * Whether a model can ever run on this grid with a context of that length, whatever is loaded where at this moment: whole on one node, or in stages on
+ * several. A request that neither could take is refused at once, with the count of nodes for each reason.
  */
 import { usableBytes } from "../../domain/hardware.ts";
 import type { NodeId } from "../../domain/ids.ts";
-import { type ModelSize, sizeReplica } from "./slots.ts";
+import { type ChainShape, type StageSizes, stageBytes, stageSizes, wantedShapes } from "../chains/stage-bytes.ts";
+import type { EndBytes } from "./plan-question.ts";
+import { COMPUTE_BYTES, type ModelSize, sizeReplica } from "./slots.ts";
 import { countLoser, type LoserCounts, type LoserReason, type NodeFact, nodeObstacle } from "./snapshot.ts";
 
 export interface CapableNodes {
@@ -13,6 +15,12 @@ export interface CapableNodes {
   /** Large enough, silent for the moment. */
   readonly mayReturn: number;
   readonly losers: LoserCounts;
+}
+
+/** A model as it would be split into stages. */
+export interface SplitModel extends ModelSize {
+  readonly layerCount: number;
+  readonly ends?: EndBytes;
 }
 
 export interface WantedRoom {
@@ -40,6 +48,49 @@ export function capableNodes(question: WantedRoom & { readonly nodes: ReadonlyMa
 export function isCapable(node: NodeFact, want: WantedRoom): boolean {
   const obstacle = nodeObstacle(node);
   return (obstacle === null || obstacle === "node-suspect") && roomObstacle(node, want, new Map()) === null;
+}
+
+/**
+ * Whether the nodes that serve stages could hold the model together: the roomiest of them, as many as a chain may have, their devices empty. Ends
+ * are taken to lie where they cost least, so that a no is certain, and a yes nearly.
+ */
+export function canChain(question: {
+  readonly model: SplitModel;
+  readonly tokensNeeded: number;
+  readonly nodes: Iterable<NodeFact>;
+  readonly stagesMax: number;
+}): boolean {
+  const { model, tokensNeeded, stagesMax } = question;
+  const sizes = stageSizes(model, model);
+  const [least] = wantedShapes(model.contextTokensMax, tokensNeeded).slice(-1);
+  if (least === undefined) return false;
+  const rooms: number[] = [];
+  for (const node of question.nodes) {
+    const obstacle = nodeObstacle(node);
+    if (node.hasStageServing !== true || (obstacle !== null && obstacle !== "node-suspect")) continue;
+    const freeBytes = Math.max(0, ...node.devices.map(usableBytes));
+    rooms.push(layersIn(sizes, freeBytes, least));
+  }
+  const roomiest = rooms.sort((a, b) => b - a).slice(0, Math.min(stagesMax, model.layerCount));
+  const layers = roomiest.reduce((sum, room) => sum + Math.min(room, model.layerCount - 1), 0);
+  return roomiest.length >= 2 && layers - layersOfEnds(sizes, least) >= model.layerCount;
+}
+
+/** Layers that fit there, were it in the midst of a chain. */
+function layersIn(sizes: StageSizes, freeBytes: number, shape: ChainShape): number {
+  const room = freeBytes - COMPUTE_BYTES;
+  return room < 0 ? 0 : Math.floor(room / layerBytesAt(sizes, shape));
+}
+
+/** Layers whose room the ends take at least. */
+function layersOfEnds(sizes: StageSizes, shape: ChainShape): number {
+  const each = layerBytesAt(sizes, shape);
+  return Math.floor(sizes.embeddingBytes / each) + Math.floor(sizes.outputBytes / each);
+}
+
+function layerBytesAt(sizes: StageSizes, shape: ChainShape): number {
+  const plain = { ...sizes, embeddingBytes: 0, outputBytes: 0 };
+  return Math.max(1, stageBytes(plain, { first: 0, count: 1 }, shape) - COMPUTE_BYTES);
 }
 
 /** `rooms`: what devices of so many bytes answered before; nodes of a class have equal ones. */
