@@ -3,7 +3,7 @@
  * body, which holds the statements of all attempts; the log's checkpoint commits to the body's place. Schemas are in
  * wire/receipt.ts, building and checking in market/. Signed bodies hold only strings, booleans, null and safe integers.
  */
-import type { AttemptEnding } from "./attempt.ts";
+import type { AttemptEnding, AttemptStage } from "./attempt.ts";
 import type { AttemptId, LeaseId, ModelId, NodeId, ReceiptId, RequestId, Sha256Hex } from "./ids.ts";
 import type { MicroUsd, TokenPrice } from "./money.ts";
 import type { StopReason } from "./sampling.ts";
@@ -68,6 +68,8 @@ export interface ReceiptAttempt {
   /** Null when the node was lost before it could sign. */
   readonly statement: NodeStatement | null;
   readonly nodeSignature: string | null;
+  /** Of a chain: who worked on it, in order, each with its number of layers; the last one is `nodeId`, who signs for all. */
+  readonly stages?: readonly AttemptStage[] | undefined;
 }
 
 export interface ReceiptBody {

@@ -49,5 +49,6 @@ export function receiptAttempt(record: AttemptRecord, statement: NodeStatement |
     ending: record.ending,
     statement,
     nodeSignature: statement === null ? null : record.signatureHex,
+    ...(record.stages === undefined ? {} : { stages: record.stages.map(({ nodeId, layers }) => ({ nodeId, layers })) }),
   };
 }

@@ -72,6 +72,59 @@ describe("a settlement", () => {
     expect(flows(settled)).not.toHaveProperty([nodeHeldAccount(node(3))]);
   });
 
+  test("pays the nodes of a chain by their layers, output and prompt alike, and charges once", () => {
+    const stages = [
+      { nodeId: node(1), layers: 5 },
+      { nodeId: node(2), layers: 3 },
+      { nodeId: node(3), layers: 2 },
+    ];
+    const settled = settlementOf(request({ attempts: [{ ...attempt(3, 50, true), stages }] }));
+    // 85 of output and 85 of prompt: 42 + 42, 25 + 25, 17 + 17; the rest of each division is rounding.
+    expect(flows(settled)).toEqual({
+      [tenantAccount(tenant)]: -200,
+      [nodeHeldAccount(node(1))]: 84,
+      [nodeHeldAccount(node(2))]: 50,
+      [nodeHeldAccount(node(3))]: 34,
+      [PLATFORM_REVENUE]: 24,
+      [AUDIT_REVENUE]: 6,
+      [ROUNDING]: 2,
+    });
+    expect(settled.transfers.filter(({ reason }) => reason === "charge")).toHaveLength(1);
+  });
+
+  test("pays a chain that was repaired in mid-answer by what each of its nodes took part in", () => {
+    const before = [
+      { nodeId: node(1), layers: 6 },
+      { nodeId: node(2), layers: 6 },
+    ];
+    const after = [
+      { nodeId: node(4), layers: 6 },
+      { nodeId: node(2), layers: 6 },
+    ];
+    const settled = settlementOf(
+      request({
+        promptTokens: 0,
+        attempts: [
+          { ...attempt(2, 20), stages: before },
+          { ...attempt(2, 80, true), stages: after },
+        ],
+      }),
+    );
+    expect(flows(settled)).toMatchObject({
+      [nodeHeldAccount(node(1))]: 17,
+      [nodeHeldAccount(node(2))]: 85,
+      [nodeHeldAccount(node(4))]: 68,
+    });
+  });
+
+  test("an attempt whose stages do not end at its node is a bug", () => {
+    const stages = [
+      { nodeId: node(3), layers: 1 },
+      { nodeId: node(1), layers: 1 },
+    ];
+    expect(() => settlementOf(request({ attempts: [{ ...attempt(3, 50, true), stages }] }))).toThrow("last stage");
+  });
+
   test("a node that came back for a second attempt has one share", () => {
     const settled = settlementOf(request({ attempts: [attempt(1, 10), attempt(2, 20), attempt(1, 20, true)] }));
     const shares = settled.transfers.filter((transfer) => transfer.reason === "node-share");
@@ -141,9 +194,20 @@ describe("laws", () => {
       promptTokens: fc.nat(2 ** 20),
       maxTokens: fc.integer({ min: 1, max: 2 ** 17 }),
       choices: fc.integer({ min: 1, max: 8 }),
-      delivered: fc.array(fc.record({ node: fc.nat(4), part: fc.nat(1_000), hasFinished: fc.boolean() }), {
-        maxLength: 12,
-      }),
+      delivered: fc.array(
+        fc.record({
+          node: fc.nat(4),
+          part: fc.nat(1_000),
+          hasFinished: fc.boolean(),
+          /** Layers of the stages before the node's own; none: it ran the whole model. */
+          before: fc.uniqueArray(fc.tuple(fc.integer({ min: 5, max: 9 }), fc.integer({ min: 1, max: 40 })), {
+            selector: ([at]) => at,
+            maxLength: 3,
+          }),
+          own: fc.integer({ min: 1, max: 40 }),
+        }),
+        { maxLength: 12 },
+      ),
     })
     .map(({ delivered, ...rest }) => {
       const parts = Math.max(
@@ -151,9 +215,14 @@ describe("laws", () => {
         delivered.reduce((sum, { part }) => sum + part, 0),
       );
       const most = rest.maxTokens * rest.choices;
-      const attempts = delivered.map(({ node: number, part, hasFinished }) =>
-        attempt(number, Math.floor((most * part) / parts), hasFinished),
-      );
+      const attempts = delivered.map(({ node: number, part, hasFinished, before, own }): MeteredAttempt => {
+        const metered = attempt(number, Math.floor((most * part) / parts), hasFinished);
+        const stages = [
+          ...before.map(([at, layers]) => ({ nodeId: node(at), layers })),
+          { nodeId: node(number), layers: own },
+        ];
+        return before.length === 0 ? metered : { ...metered, stages };
+      });
       return request({ ...rest, attempts, heldMicroUsd: holdAmount(rest) });
     });
 
@@ -184,8 +253,22 @@ describe("laws", () => {
       fc.property(anyRequest, (any) => {
         const settled = settlementOf(any);
         const flow: Record<string, number> = flows(settled);
-        const nodes = new Set(any.attempts.map((one) => one.nodeId)).size;
-        expect(flow[ROUNDING] ?? 0).toBeLessThanOrEqual(nodes + 4);
+        const all = any.attempts.flatMap(({ nodeId: own, stages }) => stages?.map((stage) => stage.nodeId) ?? [own]);
+        const ofPrompt = Math.max(1, ...any.attempts.map(({ stages }) => stages?.length ?? 1));
+        expect(flow[ROUNDING] ?? 0).toBeLessThanOrEqual(new Set(all).size + ofPrompt + 4);
+      }),
+    );
+  });
+
+  test("a node in a chain is never paid more than one that ran the whole model would be", () => {
+    fc.assert(
+      fc.property(anyRequest, (any) => {
+        const flow: Record<string, number> = flows(settlementOf(any));
+        const whole = any.attempts.map(({ stages: _, ...rest }) => rest);
+        const asWhole: Record<string, number> = flows(settlementOf({ ...any, attempts: whole }));
+        for (const one of new Set(any.attempts.map(({ nodeId: own }) => own))) {
+          expect(flow[nodeHeldAccount(one)] ?? 0).toBeLessThanOrEqual(asWhole[nodeHeldAccount(one)] ?? 0);
+        }
       }),
     );
   });

@@ -5,9 +5,11 @@
  *
  * Of what output tokens cost, the nodes' share is split by the tokens that each delivered (acknowledged by the coordinator;
  * a node's own count is never used). Of what the prompt cost, it goes to the node that finished last, or, when none
- * finished, to the last that delivered. Tokens prefilled again after a failover are nobody's charge and nobody's pay.
+ * finished, to the last that delivered. An attempt on a chain is paid to the nodes of all its stages, by their numbers of layers; what the division
+ * leaves is rounding too. Tokens prefilled again after a failover are nobody's charge and nobody's pay.
  */
 import { assert } from "../domain/assert.ts";
+import type { AttemptStage } from "../domain/attempt.ts";
 import { type AccountId, type NodeId, type RequestId, type TenantId, transferId } from "../domain/ids.ts";
 import type { Transfer } from "../domain/ledger.ts";
 import { addUsd, type MicroUsd, microUsd, shareOf, subtractUsd, type TokenPrice, ZERO_USD } from "../domain/money.ts";
@@ -23,6 +25,8 @@ export interface MeteredAttempt {
   /** Tokens of this attempt that the coordinator accepted. */
   readonly acknowledgedTokens: number;
   readonly hasFinished: boolean;
+  /** Of a chain, in order; the last one is `nodeId`. Absent: the whole model ran on `nodeId`. */
+  readonly stages?: readonly AttemptStage[];
 }
 
 export interface MeteredRequest {
@@ -111,19 +115,53 @@ function distribution(request: MeteredRequest, cost: Charge): readonly Transfer[
 /** Each node's pay, in the order of first appearance. */
 function nodeShares(attempts: readonly MeteredAttempt[], cost: Charge): ReadonlyMap<NodeId, MicroUsd> {
   const shares = new Map<NodeId, MicroUsd>();
-  const pay = (node: NodeId, amount: MicroUsd) => shares.set(node, addUsd(shares.get(node) ?? ZERO_USD, amount));
-  const pool = BigInt(shareOf(cost.output, SHARES.nodes));
-  const tokens = attempts.reduce((sum, attempt) => sum + attempt.acknowledgedTokens, 0);
-  const tokensOf = new Map<NodeId, number>();
-  for (const { nodeId, acknowledgedTokens } of attempts) {
-    tokensOf.set(nodeId, (tokensOf.get(nodeId) ?? 0) + acknowledgedTokens);
-  }
-  for (const [node, delivered] of tokensOf) {
-    if (delivered > 0) pay(node, microUsd(Number((pool * BigInt(delivered)) / BigInt(tokens))));
-  }
-  const finisher =
-    attempts.findLast((attempt) => attempt.hasFinished) ??
-    attempts.findLast((attempt) => attempt.acknowledgedTokens > 0);
-  if (finisher !== undefined) pay(finisher.nodeId, shareOf(cost.prompt, SHARES.nodes));
+  const pay = (pool: MicroUsd, of: readonly MeteredAttempt[], tokensOf: (attempt: MeteredAttempt) => number) => {
+    for (const [node, amount] of splitByWork(pool, of, tokensOf)) {
+      shares.set(node, addUsd(shares.get(node) ?? ZERO_USD, amount));
+    }
+  };
+  const delivering = attempts.filter(({ acknowledgedTokens }) => acknowledgedTokens > 0);
+  pay(shareOf(cost.output, SHARES.nodes), delivering, ({ acknowledgedTokens }) => acknowledgedTokens);
+  const finisher = attempts.findLast((attempt) => attempt.hasFinished) ?? delivering.at(-1);
+  if (finisher !== undefined) pay(shareOf(cost.prompt, SHARES.nodes), [finisher], () => 1);
   return shares;
+}
+
+/** By tokens, and of each attempt by layers; each part rounded down. */
+function splitByWork(
+  pool: MicroUsd,
+  attempts: readonly MeteredAttempt[],
+  tokensOf: (attempt: MeteredAttempt) => number,
+): ReadonlyMap<NodeId, MicroUsd> {
+  const works = attempts.map((attempt) => ({ tokens: BigInt(tokensOf(attempt)), stages: stagesOf(attempt) }));
+  const layersOf = (stages: readonly AttemptStage[]) => stages.reduce((sum, { layers }) => sum + BigInt(layers), 0n);
+  // One denominator for all attempts: those of one request mostly have the model's number of layers, or ran it whole.
+  const common = works.reduce((multiple, { stages }) => leastCommonMultiple(multiple, layersOf(stages)), 1n);
+  const parts = new Map<NodeId, bigint>();
+  let whole = 0n;
+  for (const { tokens, stages } of works) {
+    const perLayer = (tokens * common) / layersOf(stages);
+    for (const { nodeId, layers } of stages) {
+      const part = perLayer * BigInt(layers);
+      parts.set(nodeId, (parts.get(nodeId) ?? 0n) + part);
+      whole += part;
+    }
+  }
+  return new Map([...parts].map(([node, part]) => [node, microUsd(Number((BigInt(pool) * part) / whole))]));
+}
+
+function stagesOf({ nodeId, stages }: MeteredAttempt): readonly AttemptStage[] {
+  if (stages === undefined) return [{ nodeId, layers: 1 }];
+  assert(stages.at(-1)?.nodeId === nodeId, `the last stage of an attempt on ${nodeId} is its own`);
+  assert(
+    stages.every(({ layers }) => Number.isSafeInteger(layers) && layers > 0),
+    `each stage of an attempt on ${nodeId} has layers`,
+  );
+  return stages;
+}
+
+function leastCommonMultiple(a: bigint, b: bigint): bigint {
+  let [divisor, rest] = [a, b];
+  while (rest !== 0n) [divisor, rest] = [rest, divisor % rest];
+  return (a / divisor) * b;
 }

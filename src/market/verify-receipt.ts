@@ -16,7 +16,7 @@ import { isIncluded } from "./merkle-log.ts";
 import { receiptBytes, receiptLeaf, statementBytes } from "./receipt.ts";
 
 export interface ReceiptCheck {
-  /** `schema`, `coordinator-key`, `coordinator-signature`, `attempts`, `cost`, `inclusion`, `checkpoint`, or `node-…:` and an attempt's id. */
+  /** `schema`, `coordinator-key`, `coordinator-signature`, `attempts`, `stages`, `cost`, `inclusion`, `checkpoint`, or `node-…:` and an attempt's id. */
   readonly name: string;
   readonly isPassed: boolean;
   /** What was found, as a sentence. */
@@ -48,6 +48,7 @@ export function verifyReceipt(untrusted: unknown, tools: ReceiptTools): ReceiptV
     coordinatorSignature(receipt, tools.crypto),
     ...body.attempts.flatMap((attempt) => attemptChecks(attempt, body, tools.crypto)),
     countCheck(body),
+    ...stagesCheck(body),
     costCheck(body),
     inclusionCheck(receipt, tools.crypto),
     checkpointCheck(receipt, tools.crypto),
@@ -176,6 +177,21 @@ function countCheck(body: ReceiptBody): ReceiptCheck {
       ? `${total} tokens in ${body.attempts.length} attempt${body.attempts.length === 1 ? "" : "s"}`
       : problems.join("; "),
   );
+}
+
+/** Only of receipts that tell of chains: each attempt's stages end at the node that signed, no node twice. */
+function stagesCheck({ attempts }: ReceiptBody): readonly ReceiptCheck[] {
+  const chained = attempts.flatMap(({ attemptId, nodeId, stages }) =>
+    stages === undefined ? [] : [{ attemptId, nodeId, nodeIds: stages.map((stage) => stage.nodeId) }],
+  );
+  if (chained.length === 0) return [];
+  const problems = chained.flatMap(({ attemptId, nodeId, nodeIds }) => [
+    ...(nodeIds.at(-1) === nodeId ? [] : [`the stages of attempt ${attemptId} do not end at ${nodeId}`]),
+    ...(new Set(nodeIds).size === nodeIds.length ? [] : [`a node has two stages of attempt ${attemptId}`]),
+  ]);
+  const nodes = new Set(chained.flatMap(({ nodeIds }) => nodeIds)).size;
+  const found = `${chained.length} attempt${chained.length === 1 ? "" : "s"} ran in stages on ${nodes} nodes`;
+  return [check("stages", problems.length === 0, problems.length === 0 ? found : problems.join("; "))];
 }
 
 function costCheck(body: ReceiptBody): ReceiptCheck {

@@ -1,6 +1,7 @@
 /** Schemas of statements and receipts: what a node signs, what a tenant gets, what anyone checks offline. */
 import { z } from "zod";
 import { ATTEMPT_ENDINGS } from "../domain/attempt.ts";
+import { CHAIN_STAGES_MAX } from "../domain/chain.ts";
 import { attemptId, ID_PATTERNS, leaseId, modelId, nodeId, receiptId, requestId, sha256Hex } from "../domain/ids.ts";
 import { microUsd } from "../domain/money.ts";
 import type { NodeStatement, ReceiptBody, SignedReceipt } from "../domain/receipt.ts";
@@ -17,8 +18,8 @@ export const RECEIPT_BOUNDS = {
   pathHashesMax: 48,
   /** A signed note with a few signatures. */
   checkpointCharsMax: 4_096,
-  /** A receipt with the most attempts is below 1.5 MB. */
-  receiptCharsMax: 2_000_000,
+  /** A receipt with the most attempts is below 1.5 MB, and below 4 MB when each of them ran on the longest chain. */
+  receiptCharsMax: 4_000_000,
   statementCharsMax: 8_192,
 } as const;
 
@@ -69,6 +70,11 @@ const attemptSchema = z.strictObject({
   ending: z.enum(ATTEMPT_ENDINGS),
   statement: nodeStatementSchema.nullable(),
   nodeSignature: hex(64).nullable(),
+  stages: z
+    .array(z.strictObject({ nodeId: z.string().regex(ID_PATTERNS.node).transform(nodeId), layers: count.min(1) }))
+    .min(2)
+    .max(CHAIN_STAGES_MAX)
+    .optional(),
 });
 
 const choiceSchema = z.strictObject({
