@@ -4,8 +4,8 @@
  * hence at most ceil(active / stages) generating sequences lie in the first engine at a time. What is ready goes at once, up to that; nothing waits
  * for a group to fill. A chain bound by its round trips never meets the limit but when many answers begin together.
  *
- * Pieces of prompts go oldest prompt first, at most two pieces ahead of the engine, so that a generating sequence's token is never behind more, and
- * never into the link's last free place while others generate.
+ * Pieces of prompts go oldest prompt first, at most two pieces ahead of the engine, so that a generating sequence's token is never behind more, and not
+ * into the link's last free place while others generate and a piece is on its way.
  */
 
 export interface ReadyWork {
@@ -34,6 +34,6 @@ export function nextKind(work: ReadyWork): "single" | "piece" | "nothing" {
   if (work.room < 1) return "nothing";
   const groupMax = Math.max(1, Math.ceil(work.generating / work.stages));
   if (work.singlesReady > 0 && work.singlesOut < groupMax) return "single";
-  if (!work.hasPiece || (work.generating > 0 && work.room < 2)) return "nothing";
+  if (!work.hasPiece || (work.generating > 0 && work.room < 2 && work.piecePositionsOut > 0)) return "nothing";
   return work.piecePositionsOut > (PIECES_AHEAD - 1) * work.piecePositionsMax ? "nothing" : "piece";
 }

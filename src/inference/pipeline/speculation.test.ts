@@ -39,7 +39,7 @@ function speedup(run: {
     while (sent !== null && accepted < sent.drafts && random() < run.chance(made + accepted)) accepted++;
     ms += loopMsWith(times, sent?.drafts ?? 0);
     made += 1 + accepted;
-    speculation.note({ sent, accepted, isOver: false }, times);
+    speculation.note({ sent, accepted, isOver: false, waitedMs: 0 }, times);
   }
   return (made * loopMsWith(times, 0)) / ms;
 }
@@ -82,7 +82,7 @@ describe("Speculation", () => {
     for (let loop = 0; loop < 200; loop++) {
       const choice = speculation.choose([offer("run-8", DRAFTS_MAX)], busy, DRAFTS_MAX);
       sent += choice?.drafts ?? 0;
-      speculation.note({ sent: choice, accepted: 0, isOver: false }, busy);
+      speculation.note({ sent: choice, accepted: 0, isOver: false, waitedMs: 0 }, busy);
     }
     expect(sent).toBeLessThanOrEqual(4);
   });
@@ -117,9 +117,9 @@ describe("Speculation", () => {
     const speculation = new Speculation(shared);
     const before = shared.rate("run-8");
     const sent = { offer: offer("run-8", 5), drafts: 5, waitMs: 0 };
-    speculation.note({ sent, accepted: 0, isOver: true }, WIDE);
+    speculation.note({ sent, accepted: 0, isOver: true, waitedMs: 0 }, WIDE);
     expect(shared.rate("run-8")).toBe(before);
-    speculation.note({ sent, accepted: 0, isOver: false }, WIDE);
+    speculation.note({ sent, accepted: 0, isOver: false, waitedMs: 0 }, WIDE);
     expect(shared.rate("run-8")).toBeLessThan(before);
   });
 });

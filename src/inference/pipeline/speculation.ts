@@ -95,9 +95,26 @@ export class Speculation {
     return best ?? this.#try(offers, times, { allowedMs, draftsMax });
   }
 
+  /** Whether drafts of this kind would pay if they were there, or are due to be tried. */
+  isWorth(kind: DraftKind, times: LoopTimes): boolean {
+    if (this.#loopsUntilTry === 0) return true;
+    const rate = this.#rates.rate(kind);
+    const plainMs = loopMsWith(times, 0);
+    for (let drafts = 1; drafts <= DRAFTS_MAX; drafts++)
+      if (tokensExpected(rate, drafts) / loopMsWith(times, drafts) > GAIN_MIN / plainMs) return true;
+    return false;
+  }
+
   /** A pass came back: what it carried, how much of that came true. */
   note(
-    pass: { readonly sent: DraftChoice | null; readonly accepted: number; readonly isOver: boolean },
+    pass: {
+      readonly sent: DraftChoice | null;
+      readonly accepted: number;
+      /** The answer ended with its last token. */
+      readonly isOver: boolean;
+      /** It left so much later to have drafts. */
+      readonly waitedMs: number;
+    },
     times: LoopTimes,
   ): void {
     const plainMs = loopMsWith(times, 0);
@@ -105,13 +122,14 @@ export class Speculation {
     this.#runMs = this.#runMs * LEDGER_FADE + plainMs;
     this.#lostMs *= LEDGER_FADE;
     this.#wonMs *= LEDGER_FADE;
+    this.#lostMs += pass.waitedMs;
     this.#loopsUntilTry = Math.max(0, this.#loopsUntilTry - 1);
     const { sent, accepted } = pass;
     if (sent === null) return;
     // An answer that ended with its last token says nothing of the drafts behind.
     const wrong = accepted < sent.drafts && !pass.isOver ? 1 : 0;
     this.#rates.note(sent.offer.kind, { accepted, tried: accepted + wrong });
-    this.#lostMs += loopMsWith(times, sent.drafts) - plainMs + sent.waitMs;
+    this.#lostMs += loopMsWith(times, sent.drafts) - plainMs;
     const wonMax = this.#lostMs + CREDIT_LOOPS_MAX * plainMs;
     this.#wonMs = Math.min(this.#wonMs + accepted * plainMs, wonMax);
   }
