@@ -188,3 +188,38 @@ describe("a receipt's verification", () => {
     expect(floated.checks[0]?.detail).toContain("body.promptTokens");
   });
 });
+
+describe("a receipt of a chain", () => {
+  async function chained(): Promise<string> {
+    const grid = await SettlementGrid.start();
+    await grid.hold(1, 10_000);
+    const stages = [
+      [1, 6],
+      [2, 4],
+      [3, 2],
+    ] as const;
+    const settled = await grid.settlement.settle(aSettleRequest(1, [{ node: 3, tokens: [1, 2, 3], stages }]));
+    return JSON.stringify(await grid.settlement.signedReceipt(settled.receiptId));
+  }
+
+  test("lists the stages with their layers, and passes", async () => {
+    const json = await chained();
+    expect(failing(JSON.parse(json))).toEqual([]);
+    const receipt = parseSignedReceipt(JSON.parse(json));
+    expect(receipt.ok && receipt.value.body.attempts[0]?.stages?.map(({ layers }) => layers)).toEqual([6, 4, 2]);
+    const checks = verifyReceipt(JSON.parse(json), tools).checks.filter(({ name }) => name === "stages");
+    expect(checks).toEqual([{ name: "stages", isPassed: true, detail: "1 attempt ran in stages on 3 nodes" }]);
+  });
+
+  test("fails when a stage is left out, added or given other layers, and when the stages do not end at the node that signed", async () => {
+    const json = await chained();
+    const at = ["body", "attempts", 0, "stages"];
+    expect(failing(altered(json, [...at, 0, "layers"], plusOne))).toContain("coordinator-signature");
+    const turned = altered(json, at, (stages) => (Array.isArray(stages) ? [...stages].reverse() : stages));
+    expect(failing(turned)).toContain("stages");
+    const twice = altered(json, at, (stages) =>
+      Array.isArray(stages) ? [...stages.slice(2), ...stages.slice(2)] : stages,
+    );
+    expect(failing(twice)).toContain("stages");
+  });
+});

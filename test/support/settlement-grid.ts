@@ -98,6 +98,8 @@ export interface SampleAttempt {
   readonly unseen?: number;
   readonly ending?: AttemptEnding;
   readonly choice?: number;
+  /** Node and layers of each stage of a chain, in order; the last one is `node`. */
+  readonly stages?: readonly (readonly [node: number, layers: number])[];
 }
 
 /** A request of 100 prompt tokens whose nodes signed what they did; a lost node signed nothing. */
@@ -149,6 +151,14 @@ function attemptRecord(at: {
     acknowledgedTokens: attempt.tokens.length,
     ending: attempt.ending ?? "finished",
     detail: null,
+    ...(attempt.stages === undefined
+      ? {}
+      : {
+          stages: attempt.stages.map(([node, layers]) => ({
+            nodeId: nodeIdOf(sha256(nodeKey(node).publicKey)),
+            layers,
+          })),
+        }),
   };
   if (record.ending === "node-lost") return { ...record, statementJson: null, signatureHex: null };
   const statement: NodeStatement = {
