@@ -12,7 +12,7 @@ import { dieWithParent } from "./parent-death.ts";
 import { StageDecoder } from "./stage-decoder.ts";
 import { StageLoop } from "./stage-loop.ts";
 import type { StageCommand, StageLoadCommand, StageReport } from "./stage-protocol.ts";
-import { stageSelfCheckFailure } from "./stage-self-check.ts";
+import { checkStage } from "./stage-self-check.ts";
 
 const EXIT_FATAL = 70;
 
@@ -45,7 +45,7 @@ function load(command: StageLoadCommand): StageLoop | null {
   const result = StageDecoder.load(api, { ...command, onProgress }, fatal);
   if (!result.ok) return failed(result.code, result.message);
   const decoder = result.value;
-  const failure = stageSelfCheckFailure(decoder);
+  const { failure, stateShape } = checkStage(decoder);
   if (failure !== null) return failed("engine-self-test-failed", failure);
   const { loaded } = decoder;
   report({
@@ -63,7 +63,7 @@ function load(command: StageLoadCommand): StageLoop | null {
       .map(({ description, memoryBytes, memoryFreeBytes }) => ({ name: description, memoryBytes, memoryFreeBytes })),
     hasPassedSelfTest: command.selfTestModelPath !== null,
   });
-  return new StageLoop(decoder, { wire: command.wire, report });
+  return new StageLoop(decoder, { wire: command.wire, stateShape, report });
 }
 
 dieWithParent();

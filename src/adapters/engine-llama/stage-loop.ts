@@ -28,6 +28,8 @@ const US_PER_MS = 1000;
 
 export interface StageLoopOptions {
   readonly wire: WireFormat;
+  /** What states from elsewhere must be like; null: none is taken. */
+  readonly stateShape: string | null;
   readonly report: (report: StageServingReport) => void;
 }
 
@@ -48,7 +50,7 @@ export class StageLoop {
   constructor(decoder: StageDecoder, options: StageLoopOptions) {
     this.#decoder = decoder;
     this.#options = options;
-    this.#slots = new StageSlots(decoder.loaded);
+    this.#slots = new StageSlots(decoder.loaded, options.stateShape);
     this.#grammars = new GrammarParser(decoder.loaded);
     this.#scratch = new SamplerScratch(decoder.share.hasOutput ? decoder.loaded.vocabulary.size : 0);
   }

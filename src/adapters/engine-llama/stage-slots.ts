@@ -1,5 +1,6 @@
 /** The slots of a stage's process: one sequence of libllama each, how much it holds, and what waits to be done with it, in order. */
 import { assert } from "../../domain/assert.ts";
+import { type KvCache, kvStateFor, readKvState } from "./kv-state.ts";
 import type { LoadedModel } from "./loaded-model.ts";
 import type { RunningSequence } from "./running-sequence.ts";
 import type { RunningPass } from "./stage-pass.ts";
@@ -21,9 +22,12 @@ export interface StageSlot {
 export class StageSlots {
   readonly all: readonly StageSlot[];
   readonly #loaded: LoadedModel;
+  readonly #shape: string | null;
 
-  constructor(loaded: LoadedModel) {
+  /** `stateShape`: of a state that this stage gave, as `kvShapeOf` tells it; null when it is not known. */
+  constructor(loaded: LoadedModel, stateShape: string | null) {
     this.#loaded = loaded;
+    this.#shape = stateShape;
     this.all = Array.from({ length: loaded.sequencesMax }, (_, index) => ({
       index,
       held: 0,
@@ -72,25 +76,45 @@ export class StageSlots {
     slot.held = 0;
   }
 
-  /** Keys and values of the first `positions` and of what follows them; null when it does not hold so many. */
+  /**
+   * Keys and values of the first `positions` and of what follows them; null when it does not hold so many, or where a model's states are not
+   * of the form that is known.
+   */
   snapshot(slot: StageSlot, positions: number): Uint8Array | null {
     if (slot.held < positions || positions < 1) return null;
-    const { api, context } = this.#loaded;
-    const data = new Uint8Array(Number(api.stateBytes(context, slot.index)));
-    const written = Number(api.getState(context, data, data.length, slot.index));
-    return written === 0 ? null : data.subarray(0, written);
+    const caches = readKvState(stateOf(this.#loaded, slot.index));
+    return caches === null ? null : kvStateFor(caches, 1);
   }
 
   /** Into an empty slot; false when the state is not one of this stage with so many positions. */
   restore(slot: StageSlot, { positions, data }: { readonly positions: number; readonly data: Uint8Array }): boolean {
     this.clear(slot);
+    const caches = readKvState(data);
+    const { contextTokens, sequencesMax } = this.#loaded;
+    const isOurs = caches?.every(({ cells }) => cells >= positions && cells <= contextTokens) === true;
+    if (caches === null || !isOurs || shapeOf(caches) !== this.#shape) return false;
+    const whole = kvStateFor(caches, sequencesMax);
     const { api, context, memory } = this.#loaded;
-    const read = Number(api.setState(context, data, data.length, slot.index));
-    const last = read > 0 ? api.lastPosition(memory, slot.index) : -1;
-    slot.held = last + 1;
-    const isWhole = last >= positions - 1 && api.firstPosition(memory, slot.index) === 0;
+    const read = Number(api.setState(context, whole, whole.length, slot.index));
+    slot.held = read > 0 ? api.lastPosition(memory, slot.index) + 1 : 0;
+    const isWhole = slot.held >= positions && api.firstPosition(memory, slot.index) === 0;
     if (isWhole && this.truncate(slot, positions)) return true;
     this.clear(slot);
     return false;
   }
+}
+
+/** Of the state of slot 0, which holds something. */
+export function kvShapeOf(loaded: LoadedModel): string | null {
+  const caches = readKvState(stateOf(loaded, 0));
+  return caches === null ? null : shapeOf(caches);
+}
+
+function stateOf({ api, context }: LoadedModel, index: number): Uint8Array {
+  const data = new Uint8Array(Number(api.stateBytes(context, index)));
+  return data.subarray(0, Number(api.getState(context, data, data.length, index)));
+}
+
+function shapeOf(caches: readonly KvCache[]): string {
+  return caches.map(({ shape }) => shape).join(" | ");
 }
