@@ -20,4 +20,11 @@ export interface AttemptRecord {
   /** The node's signed statement as canonical JSON, and the signature; null when it was lost before it could sign. */
   readonly statementJson: string | null;
   readonly signatureHex: string | null;
+  /** Of a chain: who worked on it, in order, each with its number of layers; `nodeId` is the last one's. Absent: the whole model ran on `nodeId`. */
+  readonly stages?: readonly AttemptStage[];
+}
+
+export interface AttemptStage {
+  readonly nodeId: NodeId;
+  readonly layers: number;
 }
