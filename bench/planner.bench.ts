@@ -12,6 +12,7 @@ import { monitorEventLoopDelay } from "node:perf_hooks";
 import { setTimeout as sleep } from "node:timers/promises";
 import { SystemClock } from "../src/adapters/clock-system/system-clock.ts";
 import { SystemRandom } from "../src/adapters/clock-system/system-random.ts";
+import { NodeCrypto } from "../src/adapters/crypto-node/node-crypto.ts";
 import { UlidIds } from "../src/adapters/ids-ulid/ulid-ids.ts";
 import { openReplicaPlanner } from "../src/cli/compose/replica-planner.ts";
 import { DISPATCH_OPTIONS } from "../src/coordinator/dispatch/dispatch-options.ts";
@@ -201,6 +202,9 @@ async function measureTurns(drawn: PlacementGrid, by: ReplicaPlanner | null) {
       }),
       roster,
       models,
+      crypto: new NodeCrypto(),
+      boot: 1,
+      onChainBreak: () => undefined,
       leasedOn: () => 0,
       demand: () => new Map(),
       outlook: { cachedWeights: () => null, stayChance: () => null, expectedDemand: () => drawn.classes },

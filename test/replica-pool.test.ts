@@ -26,7 +26,19 @@ test("plans at once, and then no sooner than the gap, however often the roster c
   };
   const ids = new SimIds(clock, grid.random.fork("ids"));
   const pool = new ReplicaPool(
-    { clock, ids, log, roster, models, leasedOn: () => 0, demand: () => new Map(), onChange: () => undefined },
+    {
+      clock,
+      ids,
+      log,
+      roster,
+      models,
+      crypto: grid.crypto,
+      boot: 1,
+      onChainBreak: () => undefined,
+      leasedOn: () => 0,
+      demand: () => new Map(),
+      onChange: () => undefined,
+    },
     DISPATCH_OPTIONS,
   );
   pool.start();
@@ -62,7 +74,20 @@ test("looks for room again only when something changed, or half a second later, 
   const models = { get: () => model, byWeights: () => model, list: () => [model] };
   const ids = new SimIds(clock, grid.random.fork("ids"));
   const pool = new ReplicaPool(
-    { clock, ids, log, roster, models, outlook, leasedOn: () => 0, demand: () => new Map(), onChange: () => undefined },
+    {
+      clock,
+      ids,
+      log,
+      roster,
+      models,
+      outlook,
+      crypto: grid.crypto,
+      boot: 1,
+      onChainBreak: () => undefined,
+      leasedOn: () => 0,
+      demand: () => new Map(),
+      onChange: () => undefined,
+    },
     DISPATCH_OPTIONS,
   );
   pool.start();

@@ -59,7 +59,7 @@ export async function createCoordinator(ports: CoordinatorPorts, options: Coordi
     options.forecast,
   );
   const dispatcher = new Dispatcher(
-    { ...ports, gridId, boot, roster: registry, models, outlook: outlookOf(forecast, links) },
+    { ...ports, gridId, boot, roster: registry, models, outlook: outlookOf(forecast, links, distribution) },
     options.dispatch,
   );
   forecast.followPlan(() => dispatcher.pool.plan()?.plan ?? null);

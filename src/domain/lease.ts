@@ -19,6 +19,8 @@ export interface Lease {
   readonly attemptId: AttemptId;
   readonly nodeId: NodeId;
   readonly replicaId: ReplicaId;
+  /** Of a chain: the node of its first stage, which works on the attempt too. */
+  readonly headNodeId?: NodeId;
   /** Monotonic clock of the coordinator. */
   readonly grantedAtMs: number;
   readonly endsAtMs: number;

@@ -22,6 +22,8 @@ export interface AdmissionPorts {
     ready(modelId: ModelId): readonly ReplicaFact[];
     replica(replicaId: ReplicaId): ReplicaFact | null;
     node(nodeId: NodeId): NodeFact | null;
+    /** Why no chain of the model serves; null when one does, or it has none. */
+    readonly chains: { describe(modelId: ModelId): string | null };
   };
   /** The clock of leases. */
   patientMs(): number;
@@ -81,7 +83,7 @@ export class AdmissionDesk {
         ? `${waiting.lengthMax} requests of tier ${work.tier} are waiting already`
         : `${waiting.tenantLengthMax} requests of this tenant are waiting in tier ${work.tier} already, which is one tenant's part of the queue`;
     const waitMs = this.#expectedWaitMs(work);
-    const message = `${full}; this one would start in about ${seconds(waitMs)} s and cost at most ${this.#mostUsd(work)} USD`;
+    const message = `${full}${this.#obstacle(work)}; this one would start in about ${seconds(waitMs)} s and cost at most ${this.#mostUsd(work)} USD`;
     return { code: "queue-full", message, param: null, retryAfterMs: retryAfterMs(waitMs) };
   }
 
@@ -182,6 +184,12 @@ export class AdmissionDesk {
     if (waitMs < HOPELESS_FACTOR * patienceMs) return null;
     const message = `a flex request would start in about ${seconds(waitMs)} s, and its deadline is ${seconds(patienceMs)} s; it would cost at most ${this.#mostUsd(work)} USD`;
     return { code: "no-capacity", message, param: null, retryAfterMs: retryAfterMs(waitMs) };
+  }
+
+  /** Of a model whose chain does not serve: which stage is missing. */
+  #obstacle(work: Work): string {
+    const chain = this.#ports.pool.chains.describe(work.modelId);
+    return chain === null ? "" : `, and ${chain}`;
   }
 
   #mostUsd(work: Work): string {

@@ -19,9 +19,8 @@ import type { NodeId } from "../../domain/ids.ts";
 import type { Refusal } from "../../domain/refusal.ts";
 import type { SampledToken } from "../../domain/sampling.ts";
 import { WaitingRoom } from "../../scheduler/admission/admission.ts";
-import { decideFailover, describeTrouble, isEngineDeath, type Trouble } from "../../scheduler/attempts/failover.ts";
+import type { Trouble } from "../../scheduler/attempts/failover.ts";
 import { LeaseTable } from "../../scheduler/attempts/lease-table.ts";
-import { RetryBudget } from "../../scheduler/retries/retry-budget.ts";
 import type { AttemptEnd } from "../../wire/agent-link.ts";
 import type { NodeView, RosterHandlers } from "../roster.ts";
 import { acceptEmbedding, acceptGeneration, type WorkDoor } from "./accept-request.ts";
@@ -33,11 +32,12 @@ import type { DispatcherPorts } from "./dispatcher-ports.ts";
 import { DrainGate, draining } from "./drain-gate.ts";
 import { GridIndex } from "./grid-index.ts";
 import { Hedges } from "./hedges.ts";
+import { LostAttempts } from "./lost-attempts.ts";
 import { MatchLog } from "./match-log.ts";
 import { Matcher } from "./matcher.ts";
 import { Preempter } from "./preempt.ts";
 import { ReplicaPool } from "./replica-pool.ts";
-import { isStillAtWork, RunningAttempts } from "./running-attempts.ts";
+import { RunningAttempts } from "./running-attempts.ts";
 import { Watch } from "./watch.ts";
 import type { RunningAttempt, Work } from "./work.ts";
 import { type Statement, WorkInbox } from "./work-inbox.ts";
@@ -56,9 +56,9 @@ export class Dispatcher implements Dispatch {
   readonly #watch: Watch;
   readonly #hedges: Hedges;
   readonly #preempter: Preempter;
-  readonly #budget: RetryBudget;
+  readonly #lost: LostAttempts;
   readonly #gate: DrainGate;
-  #counts = { started: 0, moved: 0, failed: 0 };
+  #counts = { started: 0, failed: 0 };
   #isMatchQueued = false;
   #isStopped = false;
 
@@ -73,7 +73,6 @@ export class Dispatcher implements Dispatch {
     });
     this.#leases = leases;
     this.#waiting = new WaitingRoom({ lengthMax: this.#options.queueLengthMax });
-    this.#budget = new RetryBudget(clock.monoMs());
     this.pool = new ReplicaPool(
       {
         ...ports,
@@ -81,6 +80,7 @@ export class Dispatcher implements Dispatch {
         onNodeChange: (nodeId) => grid.mark(nodeId),
         demand: () => demandOf(this.#waiting.all()),
         onChange: () => this.#matchSoon(),
+        onChainBreak: (tail, detail) => this.#lost.chainBroke(tail, detail),
       },
       this.#options,
     );
@@ -94,6 +94,15 @@ export class Dispatcher implements Dispatch {
     this.#matcher = new Matcher({ ...ports, ...index, ...matched }, this.#options);
     this.#running = new RunningAttempts({ ...ports, leases, pool: this.pool, desk: this.admission });
     const books = { waiting: this.#waiting, running: this.#running, desk: this.admission, pool: this.pool };
+    this.#lost = new LostAttempts({
+      ...books,
+      clock,
+      log: ports.log,
+      settle: (work) => this.#settle(work),
+      fail: (work, reason) => this.#fail(work, reason),
+      tellStarted: (work, attempt) => this.#tellStarted(work, attempt),
+      matchSoon: () => this.#matchSoon(),
+    });
     this.#preempter = new Preempter({ ...books, log: ports.log });
     this.#hedges = new Hedges({
       ready: (modelId) => this.pool.ready(modelId),
@@ -105,8 +114,8 @@ export class Dispatcher implements Dispatch {
       onTokens: (work, tokens) => this.#tokens(work, tokens),
       onEnd: (work, end) => this.#end(work, end),
       onFirst: (work, attempt) => this.#won(work, attempt),
-      onSpoilt: (work, attempt, detail) => this.#lose(work, attempt, { kind: "spoilt", detail }),
-      onFailed: (work, attempt, failure) => this.#lose(work, attempt, { kind: "failed", ...failure }),
+      onSpoilt: (work, attempt, detail) => this.#lost.lose(work, attempt, { kind: "spoilt", detail }),
+      onFailed: (work, attempt, failure) => this.#lost.lose(work, attempt, { kind: "failed", ...failure }),
     });
     ports.roster.subscribe(grid.hearing(this.#rosterHandlers()));
   }
@@ -119,8 +128,9 @@ export class Dispatcher implements Dispatch {
       waiting: () => this.#waiting.all(),
       hasAlternative: (work) => this.#matcher.hasAlternative(work),
       impossibility: (work) => this.#matcher.impossibility(work),
-      onTrouble: (work, attempt, trouble) => this.#lose(work, attempt, trouble),
+      onTrouble: (work, attempt, trouble) => this.#lost.lose(work, attempt, trouble),
       onFail: (work, reason) => this.#fail(work, reason),
+      describe: (work) => this.pool.chains.describe(work.modelId),
       onTick: () => {
         this.#match();
         this.#hedges.consider(this.#running.works());
@@ -171,6 +181,7 @@ export class Dispatcher implements Dispatch {
     const { won: hedgesWon, lost: hedgesLost } = this.#hedges.counts;
     return {
       ...this.#counts,
+      moved: this.#lost.moved,
       preempted: this.#preempter.preempted,
       hedgesWon,
       hedgesLost,
@@ -260,7 +271,7 @@ export class Dispatcher implements Dispatch {
     if (attempt === null) return;
     this.#running.began(work, attempt);
     this.#counts.started += 1;
-    if (work.counts.troubles === 0) this.#budget.started();
+    if (work.counts.troubles === 0) this.#lost.budget.started();
     this.#hedges.started();
     this.admission.started(work, attempt);
     work.orphanSinceMs = null;
@@ -302,50 +313,6 @@ export class Dispatcher implements Dispatch {
     this.#matchSoon();
   }
 
-  /** The running attempt is over and its answer is not. */
-  #lose(work: Work, attempt: RunningAttempt, trouble: Trouble): void {
-    if (work.hedge !== null) {
-      if (this.#running.loseOneOfTwo(work, attempt, trouble) && work.current !== null) {
-        this.#counts.moved += 1;
-        this.#tellStarted(work, work.current);
-      }
-      this.#matchSoon();
-      return;
-    }
-    if (work.current !== attempt) return;
-    const { leaseId, nodeId } = attempt.lease;
-    const detail = describeTrouble(trouble);
-    const isClosing = work.phase === "closing";
-    const completion = work.completion();
-    const isOver = isClosing || completion !== null;
-    if (!isOver) work.countTrouble(trouble);
-    const decision = decideFailover(trouble, work.counts);
-    const ending = isClosing ? work.finishEnding() : completion !== null ? "finished" : decision.ending;
-    this.#running.revoke(work, { ending, detail, statement: null, isNodeTold: isStillAtWork(trouble) });
-    if (isOver) {
-      this.#settle(work);
-      if (!isClosing && completion !== null) work.deliverEnd(completion);
-      this.#matchSoon();
-      return;
-    }
-    const { requestId } = work.terms;
-    this.#ports.log.info({ requestId, nodeId, leaseId, detail, next: decision.kind }, "attempt lost");
-    if (decision.kind === "give-up") {
-      this.#fail(work, decision.reason);
-      return;
-    }
-    const nowMs = this.#ports.clock.monoMs();
-    if (decision.avoidNodeMs > 0) {
-      work.avoid(nodeId, nowMs + decision.avoidNodeMs);
-      if (!isEngineDeath(trouble)) work.notBeforeMs = this.#budget.take(nowMs);
-    }
-    this.#counts.moved += 1;
-    work.phase = "waiting";
-    this.admission.reprice(work);
-    this.#waiting.enterMoved(work);
-    this.#matchSoon();
-  }
-
   /** Of two attempts this one gave the first token. */
   #won(work: Work, attempt: RunningAttempt): void {
     const isHedge = this.#running.settleRace(work, attempt);
@@ -383,7 +350,8 @@ export class Dispatcher implements Dispatch {
 
   #withdraw(nodeId: NodeId, trouble: Trouble): void {
     for (const { work, attempt } of this.#running.attempts()) {
-      if (attempt.lease.nodeId === nodeId) this.#lose(work, attempt, trouble);
+      // Attempts on chains end with their chain, which looks for itself.
+      if (attempt.lease.nodeId === nodeId && attempt.crew === null) this.#lost.lose(work, attempt, trouble);
     }
     this.pool.observe(nodeId);
     this.pool.planSoon();

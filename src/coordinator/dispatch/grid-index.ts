@@ -11,7 +11,7 @@ import { usableBytes } from "../../domain/hardware.ts";
 import type { NodeId, ReplicaId } from "../../domain/ids.ts";
 import { MatchIndex } from "../../scheduler/matching/match-index.ts";
 import type { NodeAvailability, NodeTraits } from "../../scheduler/matching/node-table.ts";
-import type { NodeFact, ReplicaFact } from "../../scheduler/placement/snapshot.ts";
+import { isReplicaFact, type NodeFact, type ReplicaFact } from "../../scheduler/placement/snapshot.ts";
 import type { Roster, RosterHandlers } from "../roster.ts";
 
 export interface GridIndexPorts {
@@ -112,9 +112,11 @@ export class GridIndex {
     }
     const rttMs = roster.node(nodeId)?.rttMs ?? null;
     this.#index.upsertNode(nodeTraits(fact, { replicas, rttMs, horizonMs }));
-    const present = new Set(replicas.map(({ replicaId }) => replicaId));
+    // Stages take memory, and only what stands for a chain takes work.
+    const whole = replicas.filter(isReplicaFact);
+    const present = new Set(whole.map(({ replicaId }) => replicaId));
     for (const replicaId of this.#known(nodeId)) if (!present.has(replicaId)) this.#index.removeReplica(replicaId);
-    for (const replica of replicas) {
+    for (const replica of whole) {
       const { replicaId, modelId, state, slots, slotsLeased, contextTokens } = replica;
       const isReady = state === "ready";
       const layersCached = isReady ? 1 : 0;

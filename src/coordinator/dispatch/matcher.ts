@@ -22,12 +22,14 @@ import {
   UNCONSTRAINED,
 } from "../../scheduler/matching/match-request.ts";
 import { PrefixHints } from "../../scheduler/matching/prefix-hints.ts";
+import type { NodeFact } from "../../scheduler/placement/snapshot.ts";
 import type { AttemptStart } from "../../wire/agent-link.ts";
+import type { CrewStage } from "../chains/chain.ts";
 import type { NodeView, Roster } from "../roster.ts";
 import type { DispatchOptions } from "./dispatch-options.ts";
 import type { GridIndex } from "./grid-index.ts";
 import type { MatchLog } from "./match-log.ts";
-import { Possible } from "./possible.ts";
+import { Possible, ruleObstacle } from "./possible.ts";
 import type { ReplicaPool } from "./replica-pool.ts";
 import type { ServedModels } from "./served-models.ts";
 import type { RunningAttempt, Work } from "./work.ts";
@@ -38,7 +40,7 @@ export interface MatcherPorts {
   readonly roster: Roster;
   readonly leases: LeaseTable;
   readonly models: ServedModels;
-  readonly pool: Pick<ReplicaPool, "version" | "nodes" | "node" | "replica">;
+  readonly pool: Pick<ReplicaPool, "version" | "nodes" | "node" | "replica" | "chains">;
   readonly grid: GridIndex;
   readonly matchLog: MatchLog;
   readonly waiting: WaitingRoom<Work>;
@@ -117,8 +119,9 @@ export class Matcher {
     const lease = this.#grant(work, choice);
     if (lease === null) return null;
     const { publicKeyHex: nodePublicKeyHex } = node;
-    const attempt = work.beginHedge({ lease, nodePublicKeyHex, nowMs: this.#ports.patientMs() });
-    if (this.#ports.roster.send(lease.nodeId, startMessage(work, lease, this.#ports.clock.monoMs()))) {
+    const crew = this.#ports.pool.chains.crewOf(lease.replicaId);
+    const attempt = work.beginHedge({ lease, nodePublicKeyHex, crew, nowMs: this.#ports.patientMs() });
+    if (this.#send(work, lease, crew)) {
       this.#ports.matchLog.explains.decided(work, { kind: "hedged", lease, match: choice.match });
       return attempt;
     }
@@ -132,7 +135,7 @@ export class Matcher {
     const request = this.#requestFor(work, this.#ports.clock.monoMs());
     const excludedNodeIds = new Set(request.excludedNodeIds);
     if (work.current !== null) excludedNodeIds.add(work.current.lease.nodeId);
-    return matchReplica(this.#ports.grid.catchUp(), { ...request, excludedNodeIds }, this.#scratch) !== -1;
+    return this.#matchWhole(this.#ports.grid.catchUp(), { ...request, excludedNodeIds }) !== -1;
   }
 
   /** Null when some node could run it, now or after loading the model or when it is heard again; else why none can. */
@@ -159,7 +162,7 @@ export class Matcher {
   #choose(index: MatchIndex, request: MatchRequest): Choice | null {
     const { clock, pool, matchLog } = this.#ports;
     const startMs = clock.monoMs();
-    const replica = matchReplica(index, request, this.#scratch);
+    const replica = this.#matchWhole(index, request);
     matchLog.matched({ tookMs: clock.monoMs() - startMs, looked: this.#scratch.looked });
     if (replica === -1) return null;
     const { replicas, nodes } = index;
@@ -170,6 +173,22 @@ export class Matcher {
       versionSeen: pool.version,
       match: explainMatch(index, this.#scratch),
     };
+  }
+
+  /** The index knows a chain by its last stage: the rules are looked at on the nodes of all its stages, and a chain that breaks one is passed over. */
+  #matchWhole(index: MatchIndex, request: MatchRequest): number {
+    const { pool } = this.#ports;
+    const excludedNodeIds = new Set(request.excludedNodeIds);
+    for (let tries = 0; tries < CHAINS_TRIED_MAX; tries++) {
+      const asked = tries === 0 ? request : { ...request, excludedNodeIds };
+      const replica = matchReplica(index, asked, this.#scratch);
+      if (replica === -1) return -1;
+      const crew = pool.chains.crewOf(index.replicas.ids.key(replica));
+      if (crew === null || crew.every(({ nodeId }) => keepsRules(pool.node(nodeId), request.constraints)))
+        return replica;
+      excludedNodeIds.add(index.nodes.ids.key(index.replicas.node(replica)));
+    }
+    return -1;
   }
 
   #start(work: Work, choice: Choice): NodeView | null {
@@ -185,8 +204,9 @@ export class Matcher {
       return null;
     }
     explains.decided(work, { kind: "leased", lease, match });
-    const attempt = work.begin({ lease, nodePublicKeyHex: node.publicKeyHex, nowMs: this.#ports.patientMs() });
-    if (!roster.send(lease.nodeId, startMessage(work, attempt.lease, this.#ports.clock.monoMs()))) {
+    const crew = this.#ports.pool.chains.crewOf(lease.replicaId);
+    work.begin({ lease, nodePublicKeyHex: node.publicKeyHex, crew, nowMs: this.#ports.patientMs() });
+    if (!this.#send(work, lease, crew)) {
       this.#ports.leases.revoke(lease.leaseId);
       work.close({ ending: "node-lost", detail: LINK_CLOSED, statement: null });
       work.phase = "waiting";
@@ -197,17 +217,32 @@ export class Matcher {
     return node;
   }
 
+  /** To the node, and of a chain to its first stage as well. False when one of them has no link. */
+  #send(work: Work, lease: Lease, crew: readonly CrewStage[] | null): boolean {
+    const { roster, clock } = this.#ports;
+    const start = startMessage(work, lease, clock.monoMs());
+    if (!roster.send(lease.nodeId, start)) return false;
+    const head = crew?.[0];
+    if (head === undefined || roster.send(head.nodeId, { ...start, replicaId: head.replicaId })) return true;
+    roster.send(lease.nodeId, { type: "attempt.cancel", leaseId: lease.leaseId, epoch: lease.epoch });
+    return false;
+  }
+
   /** The plan is checked against what is so now; a plan that no longer stands waits for the next round. */
   #grant(work: Work, choice: Choice): Lease | null {
     const { ids, leases, pool } = this.#ports;
     const { nodeId, replicaId } = choice.lease;
     const replica = pool.replica(replicaId);
+    const head = pool.chains.crewOf(replicaId)?.[0];
+    // A chain that lacks a stage at this moment is not ready, whatever was seen.
+    const isWhole = replica?.stage === undefined || head !== undefined;
     const granted = leases.grant(
       {
         leaseId: leaseId(ids.make("lease")),
         attemptId: attemptId(ids.make("att")),
         nodeId,
         replicaId,
+        ...(head === undefined ? {} : { headNodeId: head.nodeId }),
         nowMs: this.#ports.patientMs(),
         ttlMs: this.#options.leaseTtlMs + work.promptTokens() * this.#options.leaseTtlPerPromptTokenMs,
       },
@@ -215,11 +250,18 @@ export class Matcher {
         versionSeen: choice.versionSeen,
         versionNow: pool.version,
         slotsLeasedSeen: choice.slotsLeasedSeen,
-        slotsNow: replica?.state === "ready" ? replica.slots : 0,
+        slotsNow: replica?.state === "ready" && isWhole ? replica.slots : 0,
       },
     );
     return granted.ok ? granted.value : null;
   }
+}
+
+/** Chains of one model that a rule keeps out, before the others are left for the next round. */
+const CHAINS_TRIED_MAX = 8;
+
+function keepsRules(node: NodeFact | null, { regions, trustMin, priceMicroUsdPerHourMax }: MatchConstraints): boolean {
+  return node !== null && ruleObstacle(node, { regions, trustMin, priceMicroUsdPerHourMax }) === null;
 }
 
 const LINK_CLOSED = "the link closed before the start was sent";

@@ -172,7 +172,7 @@ function allowedNodes(
 }
 
 /** The matcher's rules (scheduler/matching), for a node that holds no replica yet. */
-function ruleObstacle(node: NodeFact, rules: RequestConstraints): LoserReason | null {
+export function ruleObstacle(node: NodeFact, rules: RequestConstraints): LoserReason | null {
   const { regions, trustMin, priceMicroUsdPerHourMax } = rules;
   if (regions !== null && !regions.includes(node.region ?? "")) return "region-not-allowed";
   if (trustMin !== null && (node.trust ?? 1) < trustMin) return "trust-too-low";

@@ -78,6 +78,8 @@ export class ReplicaBook {
   readonly #ports: ReplicaBookPorts;
   readonly #options: DispatchOptions;
   readonly #known = new Map<ReplicaId, KnownReplica>();
+  /** Those of them that are stages. */
+  readonly #stages = new Map<ReplicaId, KnownReplica>();
   readonly #byNode = new Map<NodeId, Set<KnownReplica>>();
   readonly #failures = new Map<string, { count: number; notBeforeMs: number }>();
   readonly #cached = new Map<NodeId, ReadonlySet<Sha256Hex>>();
@@ -226,7 +228,7 @@ export class ReplicaBook {
 
   /** Sorted by replica id. */
   stages(): readonly StageNow[] {
-    const stages = [...this.#known.values()].flatMap((known) => stageNow(known) ?? []);
+    const stages = [...this.#stages.values()].flatMap((known) => stageNow(known) ?? []);
     return stages.sort((a, b) => (a.replicaId < b.replicaId ? -1 : 1));
   }
 
@@ -321,6 +323,7 @@ export class ReplicaBook {
 
   #add(known: KnownReplica): void {
     this.#known.set(known.replicaId, known);
+    if (known.stage !== null) this.#stages.set(known.replicaId, known);
     const here = this.#byNode.get(known.nodeId);
     if (here === undefined) this.#byNode.set(known.nodeId, new Set([known]));
     else here.add(known);
@@ -329,6 +332,7 @@ export class ReplicaBook {
 
   #forget(known: KnownReplica): void {
     this.#known.delete(known.replicaId);
+    this.#stages.delete(known.replicaId);
     const here = this.#byNode.get(known.nodeId);
     here?.delete(known);
     if (here?.size === 0) this.#byNode.delete(known.nodeId);

@@ -6,10 +6,13 @@
 import type { ModelId, NodeId, ReplicaId } from "../../domain/ids.ts";
 import type { ServiceTier } from "../../domain/tier.ts";
 import type { Clock, Timer } from "../../ports/clock.ts";
+import type { Crypto } from "../../ports/crypto.ts";
 import { Arrivals } from "../../scheduler/placement/arrivals.ts";
 import { loneTokenSeconds, ObservedSpeeds } from "../../scheduler/placement/observed-speed.ts";
 import type { Demand, DemandClass } from "../../scheduler/placement/plan-question.ts";
-import { type NodeFact, nodeObstacle, type ReplicaFact } from "../../scheduler/placement/snapshot.ts";
+import { isReplicaFact, type NodeFact, nodeObstacle, type ReplicaFact } from "../../scheduler/placement/snapshot.ts";
+import { ChainDesk } from "../chains/chain-desk.ts";
+import type { ChainDeskPorts } from "../chains/chain-desk-ports.ts";
 import type { DispatchOptions } from "./dispatch-options.ts";
 import { NodeFacts, type NodeKnowledge } from "./node-facts.ts";
 import { ReplicaBook, type ReplicaBookPorts } from "./replica-book.ts";
@@ -26,12 +29,19 @@ import type { RunningAttempt } from "./work.ts";
 export interface Outlook extends NodeKnowledge {
   /** Demand that is expected; what was counted is there besides, and the larger of the two is planned for. */
   expectedDemand?(): readonly DemandClass[];
+  /** Bytes of some layers, and how many of them lie on the node; null while nobody knows. */
+  shareOn?: ChainDeskPorts["shareOn"];
 }
 
 export interface ReplicaPoolPorts extends ReplicaBookPorts {
   /** Without one, placements are planned in the turn that asks. */
   readonly planner?: ReplicaPlanner;
   readonly outlook?: Outlook;
+  /** Durable count of coordinator starts. */
+  readonly boot: number;
+  readonly crypto: Pick<Crypto, "sha256">;
+  /** What runs on the chain that this stage stood for is over, and goes on when it serves again. */
+  onChainBreak(tail: ReplicaId, detail: string): void;
   /** Requests that wait for a replica of each model. */
   demand(): ReadonlyMap<ModelId, Demand>;
   /** A replica may have become ready. */
@@ -53,6 +63,7 @@ export class ReplicaPool {
   readonly #ports: ReplicaPoolPorts;
   readonly #options: DispatchOptions;
   readonly #clock: Clock;
+  readonly chains: ChainDesk;
   readonly #book: ReplicaBook;
   readonly #facts: NodeFacts;
   readonly #planning: ReplicaPlanning;
@@ -60,6 +71,7 @@ export class ReplicaPool {
   readonly #speeds = new ObservedSpeeds();
   readonly #servingWaiters = new Set<() => void>();
   #plannedVersion = -1;
+  #chainedVersion = -1;
   #isPlanQueued = false;
   #isStopped = false;
   #timer: Timer | null = null;
@@ -79,8 +91,21 @@ export class ReplicaPool {
       links: (nodeId) => ports.outlook?.links?.(nodeId) ?? [],
       observedSpeeds: (nodeId) => this.#speeds.of(nodeId),
     });
+    this.chains = new ChainDesk(
+      {
+        ...ports,
+        book: this.#book,
+        nodes: () => this.nodes(),
+        shareOn: (nodeId, weightsSha256, share) => ports.outlook?.shareOn?.(nodeId, weightsSha256, share) ?? null,
+        isShort: () => this.#planning.isShort,
+        onBreak: (tail, detail) => ports.onChainBreak(tail, detail),
+        onServing: () => this.#changed(),
+      },
+      options,
+    );
     this.#planning = new ReplicaPlanning(
       {
+        chains: this.chains,
         clock: ports.clock,
         log: ports.log,
         planner: ports.planner ?? INLINE_PLANNER,
@@ -104,6 +129,7 @@ export class ReplicaPool {
     this.#timer?.cancel();
     this.#gapTimer?.cancel();
     this.#planning.stop();
+    this.chains.stop();
   }
 
   /** Grows with every change that could alter a plan. */
@@ -180,7 +206,8 @@ export class ReplicaPool {
     const nodes = this.nodes();
     return this.#book.factsOf(modelId).filter((replica) => {
       const node = nodes.get(replica.nodeId);
-      return node !== undefined && nodeObstacle(node) === null && replica.state === "ready";
+      const isTaking = node !== undefined && nodeObstacle(node) === null;
+      return isTaking && replica.state === "ready" && isReplicaFact(replica);
     });
   }
 
@@ -207,6 +234,8 @@ export class ReplicaPool {
     const replica = this.#book.fact(replicaId);
     const view = this.#ports.roster.node(nodeId);
     const device = view?.capabilities.devices.find(({ deviceId }) => deviceId === replica?.deviceId);
+    // What a chain does says nothing of one of its devices; its stages measure themselves.
+    if (replica?.stage !== undefined) return;
     if (view === null || replica?.weightsSha256 === undefined || device === undefined) return;
     const { deviceId, weightsSha256 } = replica;
     const busyReplicas = this.#book
@@ -232,7 +261,18 @@ export class ReplicaPool {
     if (view === null) return;
     const versionBefore = this.version;
     this.#book.observe(view);
+    if (this.version !== this.#chainedVersion) this.#lookAtChains();
     if (this.version === versionBefore && this.version === this.#plannedVersion) return;
+    this.#changed();
+  }
+
+  #lookAtChains(): void {
+    this.chains.look();
+    this.#chainedVersion = this.version;
+  }
+
+  /** A replica may have become ready. */
+  #changed(): void {
     this.#ports.onChange();
     for (const look of [...this.#servingWaiters]) look();
     this.planSoon();
@@ -261,6 +301,7 @@ export class ReplicaPool {
   #plan(): void {
     this.#lastPlanMs = this.#clock.monoMs();
     this.#book.sweep();
+    this.#lookAtChains();
     this.#planning.look(this.#ports.models.list());
     this.#plannedVersion = this.version;
   }

@@ -73,8 +73,9 @@ export class RunningAttempts {
   }
 
   cancel(attempt: RunningAttempt): void {
-    const { leaseId, epoch, nodeId } = attempt.lease;
+    const { leaseId, epoch, nodeId, headNodeId } = attempt.lease;
     this.#ports.roster.send(nodeId, { type: "attempt.cancel", leaseId, epoch });
+    if (headNodeId !== undefined) this.#ports.roster.send(headNodeId, { type: "attempt.cancel", leaseId, epoch });
   }
 
   /** Of two attempts this one gave the first token: the other is cancelled and counts for nothing. True when the hedge won. */
@@ -123,7 +124,8 @@ export class RunningAttempts {
 
 /** Whether the node may go on with an attempt that went wrong so. */
 export function isStillAtWork(trouble: Trouble): boolean {
-  return trouble.kind !== "node-gone" && trouble.kind !== "failed";
+  // A chain's stages drop what runs when they are told who is in it; a cancel would make them forget what they hold of the sequence.
+  return trouble.kind !== "chain-changed" && trouble.kind !== "node-gone" && trouble.kind !== "failed";
 }
 
 const LOST_THE_RACE: AttemptClosing = {

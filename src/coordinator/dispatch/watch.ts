@@ -23,6 +23,8 @@ export interface WatchPorts {
   impossibility(work: Work): Refusal | null;
   onTrouble(work: Work, attempt: RunningAttempt, trouble: Trouble): void;
   onFail(work: Work, reason: Refusal): void;
+  /** What stands in the way of waiting work, beside that all slots are taken; null when nothing does. */
+  describe(work: Work): string | null;
   /** Waiting work may have become placeable by time alone. */
   onTick(): void;
 }
@@ -75,7 +77,9 @@ export class Watch {
     for (const work of [...this.#ports.running(), ...this.#ports.waiting()]) {
       if (work.deadlineAtMs > nowMs || work.phase === "closing") continue;
       const state = work.phase === "waiting" ? "waiting for a replica" : "answering";
-      const message = `the deadline of ${work.terms.deadlineMs} ms passed while ${state}`;
+      const obstacle = work.phase === "waiting" ? this.#ports.describe(work) : null;
+      const why = obstacle === null ? "" : `: ${obstacle}`;
+      const message = `the deadline of ${work.terms.deadlineMs} ms passed while ${state}${why}`;
       this.#ports.onFail(work, { code: "deadline-exceeded", message, param: null, retryAfterMs: null });
     }
   }

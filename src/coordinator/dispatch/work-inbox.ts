@@ -153,7 +153,7 @@ export class WorkInbox {
     this.#handlers.onSpoilt(work, attempt, detail);
   }
 
-  #heldBy(from: NodeId, claim: { leaseId: string; epoch: number }): Held | null {
+  #heldBy(from: NodeId, claim: { leaseId: string; epoch: number; type?: string }): Held | null {
     const leaseId = asLeaseId(claim.leaseId);
     const found = this.#ports.leases.find(leaseId);
     const verdict = judgeLease({ leaseId, epoch: claim.epoch, from, boot: this.#ports.boot, found });
@@ -161,7 +161,15 @@ export class WorkInbox {
       this.#breach(from, verdict);
       return null;
     }
-    const work = verdict.kind === "live" ? this.#handlers.find(leaseId) : null;
+    const isOfHead = claim.type !== "attempt.failed" && found?.lease.nodeId !== from;
+    if (verdict.kind === "live" && isOfHead && claim.type !== "attempt.end") {
+      this.#breach(from, {
+        code: "foreign-lease",
+        detail: `${claim.type ?? "a chunk"} of ${leaseId} from a first stage`,
+      });
+      return null;
+    }
+    const work = verdict.kind === "live" && !isOfHead ? this.#handlers.find(leaseId) : null;
     const attempt = work?.attemptUnder(leaseId) ?? null;
     if (work !== null && attempt !== null) return { work, attempt, from };
     this.lateMessages += 1;

@@ -22,6 +22,7 @@ import { isEngineDeath, isRequestFault, isRetry, type Trouble } from "../../sche
 import { startPace, type TokenPace } from "../../scheduler/attempts/stall.ts";
 import { type Effort, startEffort } from "../../scheduler/placement/observed-speed.ts";
 import type { AttemptStart } from "../../wire/agent-link.ts";
+import type { CrewStage } from "../chains/chain.ts";
 
 export type WorkPhase = "waiting" | "running" | "closing" | "done";
 
@@ -29,6 +30,8 @@ export type WorkPhase = "waiting" | "running" | "closing" | "done";
 export interface RunningAttempt {
   readonly lease: Lease;
   readonly nodePublicKeyHex: string;
+  /** Of a chain: all stages, in order; null: the whole model runs on the lease's node. */
+  readonly crew: readonly CrewStage[] | null;
   /** Length of the prompt that this attempt was given, tokens of earlier attempts included. */
   readonly promptTokens: number;
   nextSeq: number;
@@ -48,6 +51,7 @@ const NO_TENANT = "none";
 export interface AttemptBeginning {
   readonly lease: Lease;
   readonly nodePublicKeyHex: string;
+  readonly crew?: readonly CrewStage[] | null;
   /** By the clock of leases. */
   readonly nowMs: number;
 }
@@ -82,7 +86,7 @@ export abstract class Work implements QueueEntry {
   /** A second attempt beside the current one, until either of them gives the first token. */
   hedge: RunningAttempt | null = null;
   /** Of the attempts that ended badly; what bounds the moves. */
-  readonly counts = { troubles: 0, retries: 0, engineDeaths: 0, requestFaults: 0 };
+  readonly counts = { troubles: 0, retries: 0, engineDeaths: 0, requestFaults: 0, chainChanges: 0 };
   /** Not placed before this, after a failed attempt when the retry budget is spent. */
   notBeforeMs = 0;
   /** When `finish` was called; the node owes its statement. */
@@ -189,6 +193,7 @@ export abstract class Work implements QueueEntry {
     return {
       lease: start.lease,
       nodePublicKeyHex: start.nodePublicKeyHex,
+      crew: start.crew ?? null,
       promptTokens: this.promptTokens(),
       nextSeq: 0,
       receivedTokenIds: [],
@@ -212,10 +217,15 @@ export abstract class Work implements QueueEntry {
       detail: end.detail,
       statementJson: end.statement?.json ?? null,
       signatureHex: end.statement?.signatureHex ?? null,
+      ...(attempt.crew === null ? {} : { stages: attempt.crew.map(({ nodeId, layers }) => ({ nodeId, layers })) }),
     });
   }
 
   countTrouble(trouble: Trouble): void {
+    if (trouble.kind === "chain-changed") {
+      this.counts.chainChanges += 1;
+      return;
+    }
     this.counts.troubles += 1;
     if (isRetry(trouble)) this.counts.retries += 1;
     if (isEngineDeath(trouble)) this.counts.engineDeaths += 1;

@@ -94,7 +94,10 @@ export class NodeTable {
   /** The node was sent a message: who keeps account of orders hears of it. Always true. */
   sent(nodeId: NodeId, message: CoordinatorMessage): boolean {
     if (message.type === "replica.load" || message.type === "weights.stage") {
-      this.tell((handlers) => handlers.onOrdered?.(nodeId, sha256Hex(message.weightsSha256)));
+      const draft = message.type === "replica.load" ? message.stage?.draft : undefined;
+      for (const { weightsSha256 } of draft === undefined ? [message] : [message, draft]) {
+        this.tell((handlers) => handlers.onOrdered?.(nodeId, sha256Hex(weightsSha256)));
+      }
     }
     return true;
   }

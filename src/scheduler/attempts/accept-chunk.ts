@@ -7,6 +7,7 @@
  * | lease unknown, epoch of an earlier boot      | ignored: the coordinator restarted meanwhile |
  * | lease unknown, epoch of this boot            | breach `foreign-lease`                       |
  * | lease of another node                        | breach `foreign-lease`                       |
+ * | lease of a chain, from its first stage       | as from the last one; ignored once it is over |
  * | lease known, epoch differs                   | breach `dead-epoch`                          |
  * | lease dead (revoked or run out)              | ignored: late                                |
  * | lease ended by the node itself               | breach `message-after-end`                   |
@@ -65,7 +66,8 @@ export function judgeLease(claim: {
     if (claimedBoot < claim.boot) return { kind: "ignore", why: "dead-epoch" };
     return breach("foreign-lease", `${claim.leaseId} was never granted`, false);
   }
-  if (found.lease.nodeId !== from) {
+  const isHead = found.lease.headNodeId === from && found.lease.nodeId !== from;
+  if (found.lease.nodeId !== from && !isHead) {
     return breach("foreign-lease", `${claim.leaseId} belongs to ${found.lease.nodeId}`, false);
   }
   if (found.lease.epoch !== claim.epoch) {
@@ -77,6 +79,7 @@ export function judgeLease(claim: {
     case "dead":
       return { kind: "ignore", why: "late" };
     case "ended":
+      if (isHead) return { kind: "ignore", why: "late" };
       return breach("message-after-end", `${claim.leaseId} was ended by its node before`, false);
   }
 }

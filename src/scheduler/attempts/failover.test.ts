@@ -1,6 +1,9 @@
 import { describe, expect, test } from "vitest";
 import {
   AVOID_MAX_MS,
+  asChainTrouble,
+  CHAIN_CHANGES_MAX,
+  chainPauseMs,
   decideFailover,
   ENGINE_DEATHS_MAX,
   isEngineDeath,
@@ -10,7 +13,7 @@ import {
   type Trouble,
 } from "./failover.ts";
 
-const FIRST = { troubles: 1, retries: 1, engineDeaths: 0, requestFaults: 0 };
+const FIRST = { troubles: 1, retries: 1, engineDeaths: 0, requestFaults: 0, chainChanges: 0 };
 const failed = (code: string): Trouble => ({ kind: "failed", code, message: "because" });
 
 describe("decideFailover", () => {
@@ -33,7 +36,13 @@ describe("decideFailover", () => {
     "%s is the request's own fault once a second attempt finds it too: one node may lie",
     (code) => {
       expect(decideFailover(failed(code), { ...FIRST, requestFaults: 1 }).kind).toBe("move");
-      const decision = decideFailover(failed(code), { troubles: 2, retries: 2, engineDeaths: 0, requestFaults: 2 });
+      const decision = decideFailover(failed(code), {
+        troubles: 2,
+        retries: 2,
+        engineDeaths: 0,
+        requestFaults: 2,
+        chainChanges: 0,
+      });
       expect(decision).toMatchObject({ kind: "give-up", reason: { code: "invalid-request", retryAfterMs: null } });
     },
   );
@@ -56,6 +65,17 @@ describe("decideFailover", () => {
     expect(decideFailover(gone, { ...FIRST, troubles: TROUBLES_MAX + 1 }).kind).toBe("give-up");
     const dead = decideFailover(failed("engine-crashed"), { ...FIRST, troubles: 3, engineDeaths: ENGINE_DEATHS_MAX });
     expect(dead).toMatchObject({ kind: "give-up", reason: { code: "upstream-lost" } });
+  });
+
+  test("a chain that changes is nobody's fault: the stream waits for it, longer and longer, up to a bound", () => {
+    const lost = asChainTrouble(failed("chain-broken"));
+    expect(lost).toMatchObject({ kind: "chain-changed" });
+    expect(asChainTrouble(failed("engine-crashed"))).toEqual(failed("engine-crashed"));
+    expect(isRetry(lost)).toBe(false);
+    const counts = { ...FIRST, troubles: 0, chainChanges: CHAIN_CHANGES_MAX };
+    expect(decideFailover(lost, counts)).toEqual({ kind: "move", ending: "moved", avoidNodeMs: 0 });
+    expect(decideFailover(lost, { ...counts, chainChanges: CHAIN_CHANGES_MAX + 1 }).kind).toBe("give-up");
+    expect([1, 2, 3, 4, 5, 64].map(chainPauseMs)).toEqual([0, 0, 50, 100, 200, 1_000]);
   });
 
   test("gives up after three retries, and does not count moves off nodes and engines that died", () => {

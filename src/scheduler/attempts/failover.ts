@@ -8,6 +8,7 @@
  * | lease ran out, stalled, spoilt by a breach     | moves                         | avoided for the back-off                  |
  * | engine crashed, hung, out of memory            | moves, at most `ENGINE_DEATHS_MAX` times | avoided for the back-off       |
  * | replica not ready, engine closed or overloaded | moves                         | avoided for the back-off                  |
+ * | its chain broke, or has new stages             | moves, at most `CHAIN_CHANGES_MAX` times: goes on on the same chain | no node is at fault |
  * | grammar invalid, context exceeded, bad token   | moves; ends with `invalid-request` once said `REQUEST_FAULTS_MAX` times | avoided for the back-off |
  * | attempt's deadline passed on the node          | ends: `deadline-exceeded`     | -                                         |
  *
@@ -15,13 +16,14 @@
  */
 import type { AttemptEnding } from "../../domain/attempt.ts";
 import type { Refusal } from "../../domain/refusal.ts";
+import { backoffCeilingMs } from "../retries/backoff.ts";
 
 export type Trouble =
   | {
       readonly kind: "node-gone" | "node-suspect" | "node-yielded" | "lease-expired" | "stalled";
       readonly detail: string;
     }
-  | { readonly kind: "spoilt"; readonly detail: string }
+  | { readonly kind: "spoilt" | "chain-changed"; readonly detail: string }
   | { readonly kind: "failed"; readonly code: string; readonly message: string };
 
 /** Retries of one choice: attempts that failed on a node that still lives. Moves off nodes and engines that died are no retries. */
@@ -30,6 +32,11 @@ export const RETRIES_MAX = 3;
 export const TROUBLES_MAX = 8;
 /** A request that kills engines is not carried from node to node until all of them are dead. */
 export const ENGINE_DEATHS_MAX = 3;
+/** Changes of chains under one choice. Each costs a second or so, and what the chain did wrong is counted where it is mended. */
+export const CHAIN_CHANGES_MAX = 64;
+/** Changes after which it goes on at once; then it waits 50, 100, 200 … ms first. */
+const CHAIN_CHANGES_FREE = 2;
+const CHAIN_PAUSE = { baseMs: 50, capMs: 1_000 };
 /**
  * The coordinator checked the request before it left, so one node's word against it is not enough: it may lie. A second
  * attempt, on another node where there is one, has to find the same.
@@ -55,6 +62,7 @@ export interface TroubleCounts {
   readonly retries: number;
   readonly engineDeaths: number;
   readonly requestFaults: number;
+  readonly chainChanges: number;
 }
 
 export type FailoverDecision =
@@ -70,6 +78,10 @@ export function decideFailover(trouble: Trouble, counts: TroubleCounts): Failove
   if (trouble.kind === "failed" && trouble.code === "deadline-exceeded") {
     const message = `the node could not finish before the deadline: ${trouble.message}`;
     return { kind: "give-up", ending, reason: { code: "deadline-exceeded", message, param: null, retryAfterMs: null } };
+  }
+  if (trouble.kind === "chain-changed" && counts.chainChanges > CHAIN_CHANGES_MAX) {
+    const message = `its chain changed ${counts.chainChanges} times; the last: ${trouble.detail}`;
+    return { kind: "give-up", ending, reason: { code: "upstream-lost", message, param: null, retryAfterMs: null } };
   }
   if (counts.troubles > TROUBLES_MAX || counts.retries > RETRIES_MAX || counts.engineDeaths >= ENGINE_DEATHS_MAX) {
     const message = `${counts.troubles} attempts failed, ${counts.engineDeaths} of them with their engine; the last: ${describeTrouble(trouble)}`;
@@ -92,6 +104,7 @@ export function isRetry(trouble: Trouble): boolean {
     case "node-gone":
     case "node-suspect":
     case "node-yielded":
+    case "chain-changed":
       return false;
     case "stalled":
     case "lease-expired":
@@ -100,6 +113,18 @@ export function isRetry(trouble: Trouble): boolean {
     case "failed":
       return trouble.code !== "yield" && !isEngineDeath(trouble);
   }
+}
+
+/** An attempt on a chain failed because of the chain: what its stages name so (`chain-…`, `stage-…`). */
+export function asChainTrouble(trouble: Trouble): Trouble {
+  const isOfChain = trouble.kind === "failed" && /^(?:chain|stage)-/.test(trouble.code);
+  return isOfChain ? { kind: "chain-changed", detail: describeTrouble(trouble) } : trouble;
+}
+
+/** How long a choice waits before it goes on on a chain that failed under it so often. */
+export function chainPauseMs(chainChanges: number): number {
+  const counted = chainChanges - CHAIN_CHANGES_FREE - 1;
+  return counted < 0 ? 0 : backoffCeilingMs(counted, CHAIN_PAUSE);
 }
 
 export function describeTrouble(trouble: Trouble): string {
@@ -113,6 +138,7 @@ function endingOf(trouble: Trouble): AttemptEnding {
       return "node-lost";
     case "node-yielded":
     case "stalled":
+    case "chain-changed":
       return "moved";
     case "lease-expired":
       return "timed-out";
@@ -129,6 +155,7 @@ function avoidMs(trouble: Trouble, troubles: number): number {
     case "node-gone":
     case "node-suspect":
     case "node-yielded":
+    case "chain-changed":
       return 0;
     case "lease-expired":
     case "stalled":

@@ -24,6 +24,8 @@ export interface GrantWant {
   readonly attemptId: AttemptId;
   readonly nodeId: NodeId;
   readonly replicaId: ReplicaId;
+  /** Of a chain: the node of its first stage. */
+  readonly headNodeId?: NodeId;
   readonly nowMs: number;
   readonly ttlMs: number;
 }
@@ -70,6 +72,7 @@ export class LeaseTable {
       attemptId: want.attemptId,
       nodeId: want.nodeId,
       replicaId: want.replicaId,
+      ...(want.headNodeId === undefined ? {} : { headNodeId: want.headNodeId }),
       grantedAtMs: want.nowMs,
       endsAtMs: want.nowMs + want.ttlMs,
     };
