@@ -61,6 +61,7 @@ export function addSim(program: Command): void {
     .option("--seed <seed>", "first seed", seed, 1)
     .option("--count <seeds>", "how many seeds, one after the other", wholeNumber({ min: 1, max: 100_000 }), 1)
     .option("--commit <hash>", "the commit on which the seed failed: refused where this is another")
+    .option("--chains", "a model that fits on no node, and faults that strike its stages")
     .addOption(new Option("--trace <detail>", "print what happens").choices(["short", "full"]))
     .option("--no-replay", "do not run each seed twice to compare trace hashes");
   withCommonOptions(command, { isClient: false }).action(async (options) => {

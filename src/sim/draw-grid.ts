@@ -66,7 +66,8 @@ export function manifestOf(draw: ModelDraw, crypto: Crypto, nowMs: number): Mode
     weightsSha256: digest("weights"),
     fileBytes: draw.fileBytes,
     name: draw.name,
-    architecture: "scripted",
+    // What is split is taken for a model of an architecture that can be.
+    architecture: (draw.layerCount ?? 1) > 1 ? "llama" : "scripted",
     quantisation: "Q8_0",
     parameterCount: draw.fileBytes,
     layerCount: draw.layerCount ?? 1,

@@ -3,10 +3,13 @@
  * outlives it. Opening may fail when the store fails; then the process exits and whoever supervises it starts it again.
  */
 import { Dispatcher } from "../coordinator/dispatch/dispatcher.ts";
+import type { Outlook } from "../coordinator/dispatch/replica-pool.ts";
 import type { ServedModel, ServedModels } from "../coordinator/dispatch/served-models.ts";
 import { Forecast } from "../coordinator/forecast/forecast.ts";
 import { observedDispatch } from "../coordinator/forecast/observed-dispatch.ts";
 import type { GatewaySettlement } from "../coordinator/gateway/settlement-port.ts";
+import { outlookOf } from "../coordinator/network/grid-outlook.ts";
+import { LinkBook } from "../coordinator/network/link-book.ts";
 import { NodeRegistry } from "../coordinator/registry/node-registry.ts";
 import { Settlement } from "../coordinator/settlement/settlement.ts";
 import { FallowError } from "../domain/fault.ts";
@@ -26,6 +29,9 @@ import type { SeededRandom } from "./time/random.ts";
 export const COORDINATOR = "coordinator";
 /** A supervisor's pause before it starts a process again that ended. */
 const RESTART_MS = 500;
+
+/** Without hole punching; the relay is a carrier of its own in the simulator. */
+const NETWORK = { bootstrap: [], hasRelay: false } as const;
 
 /** A run lasts about a minute: what takes minutes in life takes seconds in it, so that it happens at all. */
 const SIM_FORECAST = { countTurnMs: 1_000, countMs: 2_000, askMs: 7_000, keepMs: 9_000, stageMs: 3_000 };
@@ -54,6 +60,8 @@ export interface SimCoordinatorOptions {
   readonly models: readonly ServedModel[];
   readonly witness: Witness;
   readonly log: Log;
+  /** What of some layers lies on a node, where nodes know each other and hold stages; null where they do not. */
+  readonly shareOn: NonNullable<Outlook["shareOn"]> | null;
   /** Breaks a law on purpose, to show that the checkers see it; null in every honest run. */
   readonly saboteur: Saboteur | null;
 }
@@ -104,6 +112,7 @@ export class SimCoordinator {
 
   async #open(): Promise<void> {
     const { host, crypto, random, gridId, gridKey, internet, log, disk, storeConditions, saboteur } = this.#options;
+    const { shareOn } = this.#options;
     const models = saboteur?.models(this.#options.models) ?? this.#options.models;
     const life = random.fork(`life/${++this.#starts}`);
     const { clock } = this;
@@ -112,14 +121,17 @@ export class SimCoordinator {
     const boot = await store.meta.increment("boot");
     const settlement = new Settlement({ gridId }, { store, crypto, clock, ids, log, keyPair: gridKey });
     await settlement.start();
-    const registry = new NodeRegistry({ gridId, boot }, { store, clock, crypto, random: life.fork("registry"), log });
+    // Nodes that know the coordinator alone are told nothing of ways to others.
+    const told = shareOn === null ? { gridId, boot } : { gridId, boot, peering: () => NETWORK };
+    const registry = new NodeRegistry(told, { store, clock, crypto, random: life.fork("registry"), log });
     const catalogue = servedModels(models);
     const roster = saboteur?.roster(registry) ?? registry;
     const forecast = await Forecast.open(
       { clock, log, meta: store.meta, roster: registry, models: catalogue },
       SIM_FORECAST,
     );
-    const outlook = forecast;
+    const links = shareOn === null ? null : new LinkBook({ clock, roster: registry });
+    const outlook: Outlook = shareOn === null || links === null ? forecast : { ...outlookOf(forecast, links), shareOn };
     const dispatcher = new Dispatcher({ gridId, boot, clock, ids, crypto, log, roster, models: catalogue, outlook });
     await registry.start();
     dispatcher.start();

@@ -2,10 +2,14 @@
  * A machine of the grid: the real agent on simulated ports, an owner who comes and goes, and the ways in which machines
  * fail. What lies on its disk (weights, the key) outlives its process.
  */
-import { type Agent, createAgent } from "../agent/agent.ts";
+import { type Agent, type AgentPorts, createAgent } from "../agent/agent.ts";
+import { openPeerNetwork } from "../agent/peering/peer-network.ts";
+import { WayNews } from "../agent/peering/way-news.ts";
 import type { NodeCapabilities } from "../domain/hardware.ts";
-import type { NodeId } from "../domain/ids.ts";
+import { toHex } from "../domain/hex.ts";
+import type { NodeId, Sha256Hex } from "../domain/ids.ts";
 import { nodeIdOf } from "../domain/node-id.ts";
+import type { LayerShare } from "../domain/weights.ts";
 import type { Crypto, KeyPair } from "../ports/crypto.ts";
 import type { EngineHost, EngineLoadSpec } from "../ports/engine.ts";
 import type { Log } from "../ports/log.ts";
@@ -17,6 +21,7 @@ import type { ScriptedStages } from "./engine/scripted-stage-host.ts";
 import { SimDisk, simWeights } from "./engine/sim-weights.ts";
 import type { NodeFaults } from "./faults/faults.ts";
 import { Forger } from "./faults/lies.ts";
+import { observedPeers } from "./network/observed-peers.ts";
 import type { SimInternet } from "./network/sim-dialer.ts";
 import type { SimPeers } from "./network/sim-peers.ts";
 import type { Witness } from "./observation.ts";
@@ -47,8 +52,11 @@ export interface SimNodeOptions {
   readonly stages: (clock: SimClock) => ScriptedStages;
   readonly stageBytes: (spec: StageLoadSpec) => number;
   readonly layerCount: (weightsSha256: string) => number;
+  readonly layerBytes: (weightsSha256: string) => number;
   /** The ways to other nodes; null: it knows the coordinator alone. */
   readonly peers: SimPeers | null;
+  /** Hears what stages say to each other; null when nobody reads it. */
+  readonly onPeerFrame: ((said: { readonly from: string; readonly to: string; readonly what: string }) => void) | null;
   readonly joinToken: () => string | null;
   /** False once the faults are over. */
   readonly isFaulty: () => boolean;
@@ -95,6 +103,18 @@ export class SimNode {
     return this.#disk.usedBytes() - diskBytes;
   }
 
+  /** Bytes of some layers, and those of them that lie on its disk: as a coordinator hears from who has what. */
+  shareOn(
+    weightsSha256: Sha256Hex,
+    share: LayerShare,
+  ): { readonly bytes: number; readonly storedBytes: number } | null {
+    const { layerBytes } = this.#options;
+    const one = layerBytes(weightsSha256);
+    const own = this.#disk.parts.get(weightsSha256)?.layers ?? new Set();
+    const stored = Array.from({ length: share.count }, (_, at) => own.has(share.first + at)).filter(Boolean).length;
+    return { bytes: share.count * one, storedBytes: stored * one };
+  }
+
   get agent(): Agent | null {
     return this.#agent;
   }
@@ -123,6 +143,7 @@ export class SimNode {
         dialer: this.#forger.dialer(internet.dialerFrom(this.host)),
         engines: this.#engines,
         weights: this.#makeCache(life),
+        ...this.#peering(life),
       },
       {
         keyPair: this.keyPair,
@@ -225,6 +246,30 @@ export class SimNode {
         return isFailing ? random.pick(["engine-load-failed", "engine-crashed", "engine-out-of-memory"]) : null;
       },
     });
+  }
+
+  /** The real peer network over simulated carriers, and the stages that use it. */
+  #peering(life: SeededRandom): Pick<AgentPorts, "peers"> {
+    const { peers, crypto, log } = this.#options;
+    if (peers === null) return {};
+    const own = { host: this.host, keyHex: toHex(this.keyPair.publicKey) };
+    const tcp = peers.carrier("tcp", own);
+    const carriers = [tcp, peers.carrier("relay", own)];
+    const linked = openPeerNetwork({ clock: this.clock, random: life.fork("peers"), crypto, log, carriers });
+    const { onPeerFrame } = this.#options;
+    const network =
+      onPeerFrame === null
+        ? linked
+        : observedPeers(linked, (from, what) => onPeerFrame({ from: from.slice(0, 8), to: this.name, what }));
+    const news = new WayNews({ clock: this.clock, crypto, network, endpoints: () => tcp.endpoints() });
+    return {
+      peers: {
+        onLineUp: (line) => news.onLineUp(line),
+        onLineDown: () => news.onLineDown(),
+        // Weights come from nowhere in particular here, and nobody is relayed by order.
+        onPeerOrder: () => undefined,
+      },
+    };
   }
 
   #makeStages(life: SeededRandom): ObservedStages {

@@ -23,6 +23,10 @@ export class Trace {
     return this.#detail !== "none";
   }
 
+  get isFull(): boolean {
+    return this.#detail === "full";
+  }
+
   get frames(): number {
     return this.#frames;
   }

@@ -224,6 +224,11 @@ export class World {
       models: this.#models,
       witness: (observation) => this.#witness(observation),
       log: this.#log(COORDINATOR),
+      shareOn:
+        this.#peers === null
+          ? null
+          : (nodeId, weightsSha256, share) =>
+              this.nodes.find((node) => node.nodeId === nodeId)?.shareOn(weightsSha256, share) ?? null,
       saboteur,
     });
   }
@@ -263,7 +268,14 @@ export class World {
       engineBytes: (spec) => this.#engineBytes(spec),
       stageBytes: (spec) => this.#stageBytes(spec),
       layerCount: (weightsSha256) => this.#modelOf(weightsSha256).layerCount,
+      layerBytes: (weightsSha256) => {
+        const { fileBytes, layerCount } = this.#modelOf(weightsSha256);
+        return Math.ceil(fileBytes / layerCount);
+      },
       peers: this.#peers,
+      onPeerFrame: this.#options.trace.isFull
+        ? ({ from, to, what }) => this.#options.trace.log(this.timeline.nowMs, `${from}>${to} ${what}`)
+        : null,
       joinToken: () => this.load.joinToken,
       isFaulty: () => this.#faults.isFaulty(),
       resumesAfterMs: saboteur?.resumesAfterMs ?? null,

@@ -15,6 +15,8 @@ export interface SimOptions {
   readonly replay: boolean;
   readonly commit?: string;
   readonly trace?: "short" | "full";
+  /** A model that fits on no node, and faults that strike its stages. */
+  readonly chains?: boolean;
   readonly json?: boolean;
 }
 
@@ -33,15 +35,16 @@ export async function runSim(options: SimOptions): Promise<void> {
   }
   let failed = 0;
   for (let seed = options.seed; seed < options.seed + options.count; seed++) {
-    const result = await runSimulation({ seed, detail: options.trace ?? "none" });
-    const replayed = options.replay ? await runSimulation({ seed }) : null;
+    const hasChains = options.chains === true;
+    const result = await runSimulation({ seed, hasChains, detail: options.trace ?? "none" });
+    const replayed = options.replay ? await runSimulation({ seed, hasChains }) : null;
     const isReplayed = replayed === null ? null : replayed.hash === result.hash;
     const isGood = result.violations.length === 0 && isReplayed !== false;
     if (!isGood) failed++;
     if (options.json === true) printJson({ ...result, isGood, isReplayed });
     else print(result, { isGood, isReplayed });
-    if (!isGood)
-      note(`fallow: to see it again: fallow sim --seed ${seed}${commit === null ? "" : ` --commit ${commit}`}`);
+    const which = `${hasChains ? " --chains" : ""} --seed ${seed}${commit === null ? "" : ` --commit ${commit}`}`;
+    if (!isGood) note(`fallow: to see it again: fallow sim${which}`);
   }
   if (failed === 0) return;
   process.exitCode = EXIT.checkFailed;

@@ -222,7 +222,7 @@ export class RequestFlow {
     one.state = "waiting";
     const decision = decideFailover(
       { kind: trouble.kind, detail: "churn" },
-      { troubles: one.troubles, engineDeaths: 0, requestFaults: 0, retries: 0 },
+      { troubles: one.troubles, engineDeaths: 0, requestFaults: 0, retries: 0, chainChanges: 0 },
     );
     if (decision.kind === "give-up") {
       this.#end(one, "failed");
