@@ -24,6 +24,7 @@ export const STAGES_MAX = 5;
 const SPARES_MAX = 2;
 /** Prompts and answers that are worth a chain's while, and leave time for many in a run. */
 const PROMPT_TOKENS_MAX = 40;
+const BALANCE_MICRO_USD = 1_000_000;
 const DEADLINES_MS = [20_000, 30_000] as const;
 
 export function drawChainGrid(random: SeededRandom): ChainGrid {
@@ -67,6 +68,8 @@ export function chainLoad(plan: LoadPlan, grid: ChainGrid, random: SeededRandom)
   return {
     ...plan,
     models: [grid.model],
+    // Money is for other runs to be short of: here it would keep requests away from the chain.
+    tenants: plan.tenants.map((tenant) => ({ ...tenant, balanceMicroUsd: BALANCE_MICRO_USD, budgetMicroUsd: null })),
     requests: plan.requests.map(shaped),
     embeddings: [],
     probes: probe === undefined ? [] : [shaped(probe)],
