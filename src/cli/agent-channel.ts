@@ -15,6 +15,7 @@ export const agentOrderSchema = z.discriminatedUnion("kind", [
     name: z.string().nullable(),
     region: z.string().nullable(),
     priceMicroUsdPerHour: z.number().int().min(0).nullable(),
+    memoryBytesMax: z.number().int().min(1).nullable(),
     transfers: z.object({
       uploadMbit: z.union([z.number(), z.literal("none")]).exactOptional(),
       downloadMbit: z.union([z.number(), z.literal("none")]).exactOptional(),

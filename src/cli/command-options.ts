@@ -3,6 +3,9 @@ import { type Command, InvalidArgumentError, Option } from "commander";
 import { NODE_PRICE_MICRO_USD_PER_HOUR_MAX } from "../domain/node-price.ts";
 import type { HostPort } from "../domain/peer.ts";
 import { REGION_PATTERN } from "../domain/region.ts";
+import { COMPUTE_BYTES } from "../scheduler/placement/slots.ts";
+import { parseBytes } from "./byte-size.ts";
+import { CliError } from "./cli-error.ts";
 import { EXIT_CODES_HELP } from "./exit-codes.ts";
 
 /** A terabit: above it a cap is none. */
@@ -44,6 +47,19 @@ export function regionName(text: string): string {
 export function pricePerHour(text: string): number {
   const usd = decimalNumber({ min: 0, max: NODE_PRICE_MICRO_USD_PER_HOUR_MAX / 1e6 })(text);
   return Math.round(usd * 1e6);
+}
+
+/** A commander parser for how much of a device's memory is used; answers bytes. Less than what computing alone takes holds no model at all. */
+export function deviceMemory(text: string): number {
+  try {
+    const bytes = parseBytes(text);
+    if (bytes >= COMPUTE_BYTES) return bytes;
+  } catch (thrown) {
+    if (!(thrown instanceof CliError)) throw thrown;
+  }
+  throw new InvalidArgumentError(
+    `It must be a size such as 8GiB or 512MiB, of at least ${COMPUTE_BYTES / 1_024 ** 2}MiB: so much computing needs beside the weights.`,
+  );
 }
 
 /** A commander parser for a cap in Mbit/s, or `none`. */

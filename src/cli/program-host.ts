@@ -1,7 +1,10 @@
 /** Commands that run something on this machine: the grid, an agent, checks, keys of the node. */
 import { type Command, Option } from "commander";
+import { WIRE_FORMATS, type WireFormat } from "../domain/chain.ts";
+import { SPARES_PER_CHAIN_MAX } from "../scheduler/chains/choose-spares.ts";
 import {
   decimalNumber,
+  deviceMemory,
   hostPort,
   MBIT_MAX,
   megabits,
@@ -31,6 +34,9 @@ const PRICE_HELP =
   "what you want for an hour of this machine while it serves, e.g. 0.15: cheaper ones are planned first";
 const REGION_HELP = "where this machine stands, e.g. eu or us-east: callers may demand a region";
 
+const MAX_VRAM_HELP =
+  "use at most so much memory of each device (a GPU, or the CPU's pool), e.g. 8GiB: a model that needs more is split over several nodes";
+
 /** How much of its line an owner lends; kept in the home, so that it is said once. */
 function withTransferOptions(command: Command): Command {
   return command
@@ -44,6 +50,26 @@ function withTransferOptions(command: Command): Command {
       "--quiet-mbit <n>",
       "what may be moved each way in quiet hours (default: nothing)",
       decimalNumber({ min: 0, max: MBIT_MAX }),
+    );
+}
+
+/** Of models that are split over nodes. */
+function withChainOptions(command: Command): Command {
+  return command
+    .option("--max-vram <size>", MAX_VRAM_HELP, deviceMemory)
+    .addOption(
+      new Option(
+        "--stage-wire <format>",
+        "numbers between the stages of a model that is split over nodes: f32 gives the unsplit model's answers bit by bit, f16 takes half the bytes",
+      )
+        .choices(WIRE_FORMATS)
+        .default("f16" satisfies WireFormat),
+    )
+    .option(
+      "--chain-spares <n>",
+      "stages that are kept loaded a second time for each split model, where memory is free",
+      wholeNumber({ min: 0, max: SPARES_PER_CHAIN_MAX }),
+      1,
     );
 }
 
@@ -110,7 +136,7 @@ With --json stdout gets exactly one line once the grid answers:
   {"event":"ready","apiUrl":…,"baseUrl":…,"apiKey":…,"joinCode":…,"dashboardUrl":…}
 Ctrl-C drains for at most 5 s and ends with 0; a second Ctrl-C ends at once.`,
     );
-  withTransferOptions(withCommonOptions(command, { isClient: false })).action(async (options) => {
+  withTransferOptions(withChainOptions(withCommonOptions(command, { isClient: false }))).action(async (options) => {
     const { runUp } = await import("./commands/up.ts");
     await runUp(options);
   });
@@ -122,7 +148,8 @@ function addJoin(program: Command): void {
     .description("lend this machine to a grid")
     .argument("[code]", "join code from the grid; needed the first time only")
     .option("--name <name>", "name shown in the grid (default: the host name)")
-    .option("--max-memory <size>", "lend at most this much memory, e.g. 8GiB")
+    .option("--max-vram <size>", MAX_VRAM_HELP, deviceMemory)
+    .addOption(new Option("--max-memory <size>", "the former name of --max-vram").argParser(deviceMemory).hideHelp())
     .option(
       "--max-weights <size>",
       "keep at most this much of models' files, e.g. 50GiB (default: what the disk takes)",

@@ -38,7 +38,7 @@ export async function runAgentChild(): Promise<void> {
       name: order.name,
       region: order.region,
       priceMicroUsdPerHour: order.priceMicroUsdPerHour,
-      memoryBytesMax: null,
+      memoryBytesMax: order.memoryBytesMax,
       weightsBytesMax: null,
       weightsFolder: null,
       transfers: order.transfers,

@@ -31,7 +31,9 @@ export interface JoinOptions {
   readonly region?: string;
   /** Micro-USD. */
   readonly pricePerHour?: number;
-  readonly maxMemory?: string;
+  /** Bytes. */
+  readonly maxVram?: number;
+  readonly maxMemory?: number;
   readonly maxWeights?: string;
   readonly weightsFolder?: string;
   readonly uploadMbit?: number | "none";
@@ -58,7 +60,7 @@ const NEARBY_MS = 1_000;
 
 export async function runJoin(code: string | null, options: JoinOptions): Promise<void> {
   const home = openHome(options.home);
-  const memoryBytesMax = options.maxMemory === undefined ? null : parseBytes(options.maxMemory);
+  const memoryBytesMax = options.maxVram ?? options.maxMemory ?? null;
   const weightsBytesMax = options.maxWeights === undefined ? null : parseBytes(options.maxWeights);
   const invitation = code === null ? await savedGrid(home, options.lan) : readCode(code);
   const stop = onStopSignals(() => note("fallow: finishing what runs; Ctrl-C again ends at once"));

@@ -12,6 +12,7 @@ import { resolve } from "node:path";
 import { createPinoLog, type LogLevel } from "../../adapters/log-pino/pino-log.ts";
 import { isLoopback } from "../../adapters/tls-identity/loopback.ts";
 import type { EngineWish } from "../../agent/devices/choose-variant.ts";
+import type { WireFormat } from "../../domain/chain.ts";
 import type { Log } from "../../ports/log.ts";
 import type { AgentNews } from "../agent-channel.ts";
 import { CliError, systemCode } from "../cli-error.ts";
@@ -42,6 +43,10 @@ export interface UpOptions {
   readonly model?: string;
   readonly warm: number;
   readonly agent: boolean;
+  /** Bytes. */
+  readonly maxVram?: number;
+  readonly stageWire: WireFormat;
+  readonly chainSpares: number;
   readonly threads?: number;
   readonly region?: string;
   /** Micro-USD. */
@@ -159,6 +164,7 @@ async function openCoordinator(
       port: options.port,
       database: options.database,
       clientStallMsMax: options.clientStall * 1_000,
+      chains: { stageWire: options.stageWire, chainSpares: options.chainSpares },
       peering: {
         peerPort: options.peerPort ?? null,
         peerAddress: options.peerAddress ?? null,
@@ -214,6 +220,7 @@ function startAgent(
       name: null,
       region: more.options.region ?? null,
       priceMicroUsdPerHour: more.options.pricePerHour ?? null,
+      memoryBytesMax: more.options.maxVram ?? null,
       transfers: transferFlagsOf(more.options),
       peers: {
         // Where other machines join, they also fetch from this one.

@@ -16,6 +16,7 @@ import { givenTlsIdentity, keptTlsIdentity, type TlsIdentity } from "../../adapt
 import { LlamaTokenizerHost } from "../../adapters/tokenizer-llama/tokenizer-host.ts";
 import { type Coordinator, createCoordinator } from "../../coordinator/coordinator.ts";
 import type { GridAddresses } from "../../coordinator/coordinator-options.ts";
+import type { DispatchOptions } from "../../coordinator/dispatch/dispatch-options.ts";
 import { assert } from "../../domain/assert.ts";
 import { modelId } from "../../domain/ids.ts";
 import { fromHex } from "../../market/hex.ts";
@@ -52,6 +53,8 @@ export interface CoordinatorHostOptions {
   readonly tlsFiles: { readonly certificatePath: string; readonly keyPath: string } | null;
   /** A client that reads nothing for so long, while there is something to read, is gone. */
   readonly clientStallMsMax: number;
+  /** Of models that are split over nodes. */
+  readonly chains?: Pick<DispatchOptions, "stageWire" | "chainSpares">;
   /** How nodes reach each other. */
   readonly peering: NodeNetworkOptions & { readonly hasRelay: boolean };
   readonly version: string;
@@ -112,6 +115,7 @@ export async function startCoordinatorHost(options: CoordinatorHostOptions): Pro
         version: options.version,
         addresses: () => addresses,
         gateway: { clientStallMsMax: options.clientStallMsMax },
+        ...(options.chains === undefined ? {} : { dispatch: options.chains }),
         peering: () => ({ bootstrap: network?.bootstrap() ?? [], hasRelay }),
         ...(hasRelay ? {} : { relay: { relaysMax: 0 } }),
         statusPage: readStatusPage(),

@@ -190,5 +190,5 @@ function limited(
     reserveBytes: Math.max(device.reserveBytes, device.memoryBytes - memoryBytesMax),
   }));
   if (devices.some((device) => usableBytes(device) > 0)) return { ...capabilities, devices };
-  throw new CliError(`nothing is left to lend with --max-memory ${memoryBytesMax}`, { fix: "lend more memory" });
+  throw new CliError(`nothing is left to lend with --max-vram ${memoryBytesMax}`, { fix: "lend more memory" });
 }
