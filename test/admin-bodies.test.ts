@@ -51,6 +51,7 @@ beforeEach(async () => {
       check: () => {
         throw new Error("no model is checked here");
       },
+      setDraft: () => Promise.reject(new Error("no model drafts here")),
       remove: nothing,
       jobs: null,
     },

@@ -9,7 +9,9 @@ import { exchange, field, list, parsed } from "./support/exchange.ts";
 import { type Grid, MAIN, makeHome, removeHome, runFallow, startGrid } from "./support/grid.ts";
 import { adminGet, until } from "./support/grid-console.ts";
 import { type HubServer, startHubServer } from "./support/hub-server.ts";
+import { findSharedData } from "./support/shared-data.ts";
 
+const shared = findSharedData();
 const TINY = readFileSync(TINY_PATH);
 const CHUNK = 1024 * 1024;
 const KILLS = 3;
@@ -76,6 +78,22 @@ describe("models", () => {
     const again = await fallow("add", "hf:owner/b", "--id", "other-name", "--warm", "0", "--json");
     expect(again.json).toMatchObject({ model: { modelId: "other-name" }, job: { fetchedBytes: 0 } });
     expect(hub.bytesSent()).toBe(sent);
+  });
+
+  test.skipIf(shared === null)("a draft is named when a model is added, shown, changed and taken away", async () => {
+    const draft = join(shared ?? "", "models/tiny-draft-q8_0.gguf");
+    expect(await fallow("add", draft, "--id", "small", "--warm", "0")).toMatchObject({ code: 0 });
+    const added = await fallow("add", TINY_PATH, "--id", "drafted", "--warm", "0", "--draft", "small");
+    expect(added.code, added.stderr).toBe(0);
+    expect((await fallow("show", "drafted")).stdout).toMatch(/draft model +small/);
+    expect((await fallow("draft", "drafted", "none")).stdout).toMatch(/no model drafts for drafted/);
+    expect((await fallow("draft", "drafted", "--json")).json).toEqual({ modelId: "drafted", draftModelId: null });
+    expect((await fallow("draft", "drafted", "small")).stdout).toMatch(/small drafts for drafted/);
+    const models = list(field((await fallow("list", "--json")).json, "models"));
+    expect(models.find((model) => field(model, "modelId") === "drafted")).toMatchObject({ draftModelId: "small" });
+    const refused = await fallow("draft", "small", "drafted");
+    expect(refused.code).toBe(4);
+    expect(refused.stderr).toMatch(/drafted cannot draft for small: it has \d+ parameters, at most/);
   });
 
   test("what the hub refuses is told in its words with exit code 4", async () => {

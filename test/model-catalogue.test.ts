@@ -8,12 +8,16 @@ import { NodeCrypto } from "../src/adapters/crypto-node/node-crypto.ts";
 import { engineEnvironment } from "../src/adapters/engine-llama/child-environment.ts";
 import { DiskModelFiles } from "../src/adapters/model-files-disk/disk-model-files.ts";
 import { LlamaTokenizerHost } from "../src/adapters/tokenizer-llama/tokenizer-host.ts";
+import { draftOf } from "../src/coordinator/models/draft-model.ts";
 import { idFromPath, ModelCatalogue } from "../src/coordinator/models/model-catalogue.ts";
 import { FallowError } from "../src/domain/fault.ts";
 import { modelId } from "../src/domain/ids.ts";
 import { simLog } from "../src/sim/sim-log.ts";
 import { MemoryStore } from "../src/sim/store/memory-store.ts";
 import { TINY_PATH } from "./support/engine-fixture.ts";
+import { findSharedData } from "./support/shared-data.ts";
+
+const shared = findSharedData();
 
 let folder: string;
 let kept: string;
@@ -154,6 +158,60 @@ describe("over restarts", () => {
     expect(first.list()).toMatchObject([{ manifest: { modelId: "tiny" } }]);
     expect(await first.remove(modelId("tiny"))).toBe(true);
     expect((await opened(bundled)).list()).toEqual([]);
+  });
+});
+
+describe.skipIf(shared === null)("draft", () => {
+  const draftPath = join(shared ?? "", "models/tiny-draft-q8_0.gguf");
+
+  test("a smaller model with the same tokens drafts for another, and the stage order is told of it", async () => {
+    const catalogue = await opened();
+    await catalogue.add({ path: draftPath, id: "small" });
+    const added = await catalogue.add({ path: TINY_PATH, id: "large", draftModelId: "small" });
+    expect(added).toMatchObject({ ok: true, value: { manifest: { draftModelId: "small" } } });
+    const small = catalogue.get(modelId("small"))?.manifest;
+    expect(draftOf(modelId("large"), catalogue)).toEqual({
+      modelId: "small",
+      weightsSha256: small?.weightsSha256,
+      fileBytes: small?.fileBytes,
+    });
+    // The same file under the same id again leaves it, a restart too.
+    await catalogue.add({ path: TINY_PATH, id: "large", warmReplicas: 2 });
+    expect((await opened()).get(modelId("large"))?.manifest).toMatchObject({ draftModelId: "small", warmReplicas: 2 });
+    expect(await catalogue.setDraft(modelId("large"), null)).toMatchObject({ ok: true });
+    expect(draftOf(modelId("large"), catalogue)).toBeNull();
+    expect((await store.models.get(modelId("large")))?.manifest).not.toHaveProperty("draftModelId");
+    await catalogue.setDraft(modelId("large"), "small");
+    expect(draftOf(modelId("large"), catalogue)).not.toBeNull();
+    await catalogue.remove(modelId("small"));
+    expect(draftOf(modelId("large"), catalogue)).toBeNull();
+  });
+
+  test("one that is not there, that is as large, or that is the model itself is refused, and nothing is changed", async () => {
+    const catalogue = await opened();
+    expect(await catalogue.add({ path: TINY_PATH, id: "large", draftModelId: "small" })).toMatchObject({
+      ok: false,
+      reason: {
+        code: "invalid-request",
+        param: "draftModelId",
+        message: expect.stringContaining("add the draft model"),
+      },
+    });
+    expect(catalogue.list()).toEqual([]);
+    expect(readdirSync(folder)).toEqual([]);
+    await catalogue.add({ path: TINY_PATH, id: "large" });
+    await catalogue.add({ path: TINY_PATH, id: "twin" });
+    await catalogue.add({ path: draftPath, id: "small" });
+    const refused = async (model: string, draft: string) => {
+      const set = await catalogue.setDraft(modelId(model), draft);
+      return set.ok ? "" : set.reason.message;
+    };
+    expect(await refused("large", "twin")).toMatch(/parameters, at most/);
+    expect(await refused("small", "large")).toMatch(/parameters, at most/);
+    expect(await refused("large", "large")).toMatch(/the model itself/);
+    expect(await refused("large", "no such thing")).toMatch(/no model is called/);
+    expect(await refused("nobody", "small")).toMatch(/no model called "nobody"/);
+    expect(catalogue.list().every(({ manifest }) => manifest.draftModelId === undefined)).toBe(true);
   });
 });
 

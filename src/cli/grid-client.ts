@@ -34,7 +34,7 @@ export interface GridAnswer {
 }
 
 export interface GridCall {
-  readonly method?: "GET" | "POST" | "DELETE";
+  readonly method?: "GET" | "POST" | "PUT" | "DELETE";
   readonly body?: unknown;
   /** What kind of answer is wanted; events come as lines of JSON with `application/x-ndjson`. */
   readonly accept?: string;

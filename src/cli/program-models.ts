@@ -32,6 +32,7 @@ function addBringing(models: Command): void {
       .option("--id <id>", "name that callers use (default: from the file)"),
   )
     .option("--warm <replicas>", "replicas that are kept ready", wholeNumber({ min: 0, max: 1_000 }))
+    .option("--draft <model>", "a small model with the same tokens that drafts for it where it is split over nodes")
     .option("-d, --detach", "do not wait: the grid goes on by itself")
     .addHelpText("after", REFERENCES);
   withCommonOptions(add, client).action(async (reference: string, options) => {
@@ -73,6 +74,17 @@ function addChecking(models: Command): void {
   ).action(async (model: string, options) => {
     const { verifyModel } = await import("./commands/models.ts");
     await verifyModel(model, options);
+  });
+  withCommonOptions(
+    models
+      .command("draft")
+      .description("tell or set the model that drafts for another where that is split over nodes")
+      .argument("<model>")
+      .argument("[draft]", "a registered model with the same tokens, half as large at most; none: no more"),
+    client,
+  ).action(async (model: string, draft: string | undefined, options) => {
+    const { draftModel } = await import("./commands/models.ts");
+    await draftModel(model, draft, options);
   });
   withCommonOptions(
     models.command("rm").description("remove a model from the grid; your own file stays").argument("<model>"),

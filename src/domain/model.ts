@@ -30,4 +30,6 @@ export interface ModelManifest {
   readonly addedAtMs: number;
   /** Reference from which its files can be fetched again (docs/models.md); absent when the operator gave them. */
   readonly source?: string;
+  /** A small model with the same tokens that drafts for it in a chain; absent where it has none. */
+  readonly draftModelId?: ModelId;
 }

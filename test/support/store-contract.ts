@@ -152,7 +152,8 @@ export function describeStoreContract(name: string, open: () => Promise<OpenedSt
         const model = aModel("tiny");
         await store.models.put(model);
         await store.models.put(aModel("other"));
-        const moved = { ...model, weightsPath: "/elsewhere/tiny.gguf" };
+        const manifest = { ...model.manifest, draftModelId: modelId("other") };
+        const moved = { manifest, weightsPath: "/elsewhere/tiny.gguf" };
         await store.models.put(moved);
         await reopen();
         expect(await store.models.get(modelId("tiny"))).toEqual(moved);

@@ -34,6 +34,7 @@ const manifestSchema: z.ZodType<ModelManifest> = z.object({
   warmReplicas: count,
   addedAtMs: count,
   source: z.string().exactOptional(),
+  draftModelId: z.string().regex(ID_PATTERNS.model).transform(modelId).exactOptional(),
 });
 
 export class ModelRows implements ModelStore {

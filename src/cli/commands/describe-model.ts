@@ -25,6 +25,7 @@ export function describeModel(model: ModelRow, weights: WeightsFactsRow["weights
       `${usd(model.inputMicroUsdPerMtok)} in, ${usd(model.outputMicroUsdPerMtok)} out (USD per million tokens)`,
     ],
     ["replicas", `${model.replicasReady} ready, ${model.warmReplicas} kept warm`],
+    ["draft model", model.draftModelId ?? "none"],
     ["licence", model.licence ?? "not told"],
     ["source", model.source ?? "a file of the operator"],
     ["sha-256", model.weightsSha256],

@@ -16,6 +16,7 @@ export interface BringOptions extends GlobalOptions {
   readonly priceIn?: number;
   readonly priceOut?: number;
   readonly warm?: number;
+  readonly draft?: string;
   readonly detach?: boolean;
 }
 
@@ -38,6 +39,7 @@ export async function bringModel(reference: string, options: BringOptions): Prom
       ...(options.priceIn === undefined ? {} : { inputMicroUsdPerMtok: options.priceIn }),
       ...(options.priceOut === undefined ? {} : { outputMicroUsdPerMtok: options.priceOut }),
       ...(options.warm === undefined ? {} : { warmReplicas: options.warm }),
+      ...(options.draft === undefined ? {} : { draftModelId: options.draft }),
     },
   });
   if (options.detach === true) {

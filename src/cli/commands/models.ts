@@ -39,6 +39,25 @@ export async function removeModel(modelId: string, options: GlobalOptions): Prom
   note(`${modelId} is removed`);
 }
 
+/** Without a draft: tells the one it has. `none` takes it away. */
+export async function draftModel(modelId: string, draft: string | undefined, options: GlobalOptions): Promise<void> {
+  const grid = connectGrid(options);
+  const { model } =
+    draft === undefined
+      ? await grid.json(pathOf(modelId), modelAnswerSchema)
+      : await grid.json(`${pathOf(modelId)}/draft`, modelAnswerSchema, {
+          method: "PUT",
+          body: { draftModelId: draft === "none" ? null : draft },
+        });
+  const { draftModelId } = model;
+  if (options.json === true) return printJson({ modelId, draftModelId });
+  printText(
+    draftModelId === null
+      ? `no model drafts for ${modelId}: what repeats does`
+      : `${draftModelId} drafts for ${modelId}`,
+  );
+}
+
 /** Exit code 5 when a chunk is damaged. */
 export async function verifyModel(modelId: string, options: GlobalOptions): Promise<void> {
   const grid = connectGrid(options);

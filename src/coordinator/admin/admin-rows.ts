@@ -109,6 +109,7 @@ export function modelRow(model: ModelRecord, replicasReady: number): ModelRow {
     addedAtMs: manifest.addedAtMs,
     licence: manifest.licence,
     source: manifest.source ?? null,
+    draftModelId: manifest.draftModelId ?? null,
     replicasReady,
   };
 }

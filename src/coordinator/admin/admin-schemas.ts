@@ -116,6 +116,8 @@ export const modelRowSchema = z.object({
   licence: z.string().nullable(),
   /** Reference from which its files can be fetched again; null when the operator gave them. */
   source: z.string().nullable(),
+  /** The model that drafts for it in a chain; null: none does. */
+  draftModelId: z.string().nullable().default(null),
   replicasReady: count,
 });
 export type ModelRow = z.infer<typeof modelRowSchema>;

@@ -58,6 +58,8 @@ export interface ModelOrders {
   /** Begins a job that fetches a model, or gives the one that does already. */
   start(model: AddModel): Promise<Outcome<JobView>>;
   remove(modelId: ModelId): Promise<boolean>;
+  /** Names the model that drafts for another; null: none does. */
+  setDraft(modelId: ModelId, draftModelId: string | null): Promise<Outcome<ModelRecord>>;
   /** What the grid signed about the model's files; null while there is no manifest. */
   weights(model: ModelRecord): Promise<WeightsFactsRow["weights"]>;
   /** A job that fetches all of it again when files or manifest are lost; null when it can be mended in place. */

@@ -7,7 +7,7 @@ import { modelRow } from "./admin-rows.ts";
 import type { AdminSources } from "./admin-sources.ts";
 import { eventStream } from "./event-stream.ts";
 import { readyReplicas } from "./grid-status.ts";
-import { addModelSchema } from "./model-schemas.ts";
+import { addModelSchema, setDraftSchema } from "./model-schemas.ts";
 import { bodyOf } from "./request-body.ts";
 
 export function addModelRoutes(app: Hono, sources: AdminSources): void {
@@ -30,6 +30,15 @@ export function addModelRoutes(app: Hono, sources: AdminSources): void {
     const isDone = id !== null && (await sources.models.remove(id));
     return isDone ? context.json({ ok: true }) : gate.refusal(context, unknown("model", context.req.param("modelId")));
   });
+  app.put("/admin/v1/models/:modelId/draft", (context) =>
+    withModel(context, sources, async ({ manifest }) => {
+      const body = await bodyOf(context, setDraftSchema);
+      if (!body.ok) return gate.refusal(context, body.reason);
+      const set = await sources.models.setDraft(manifest.modelId, body.value.draftModelId);
+      if (!set.ok) return gate.refusal(context, set.reason);
+      return context.json({ model: modelRow(set.value, readyReplicas(sources).get(manifest.modelId) ?? 0) });
+    }),
+  );
   app.get("/admin/v1/models/:modelId/weights", (context) =>
     withModel(context, sources, async (model) => context.json({ weights: await sources.models.weights(model) })),
   );

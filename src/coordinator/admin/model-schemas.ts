@@ -9,6 +9,8 @@ const terms = {
   inputMicroUsdPerMtok: z.number().int().min(0).max(1e9).optional(),
   outputMicroUsdPerMtok: z.number().int().min(0).max(1e9).optional(),
   warmReplicas: z.number().int().min(0).max(1_000).optional(),
+  /** A registered model that drafts for it. */
+  draftModelId: z.string().min(1).max(128).optional(),
 };
 
 /** `path` is answered when the model is there; `source` with a job, or with the job's events. */
@@ -24,6 +26,8 @@ export const addModelSchema = z
     path: ["source"],
     message: "name a path or a source, one of them",
   });
+/** Null: no model drafts. */
+export const setDraftSchema = z.strictObject({ draftModelId: z.string().min(1).max(128).nullable() });
 export type AddModel = z.infer<typeof addModelSchema>;
 
 export const jobSchema = z.object({

@@ -22,6 +22,7 @@ import type { ChainOrder } from "../../scheduler/placement/plan-question.ts";
 import { backoffCeilingMs } from "../../scheduler/retries/backoff.ts";
 import type { StageOrder } from "../../wire/chain-link.ts";
 import type { StageNow } from "../dispatch/replica-stage.ts";
+import { draftOf } from "../models/draft-model.ts";
 import { EndpointBook } from "../peering/endpoint-book.ts";
 import {
   type Chain,
@@ -380,8 +381,8 @@ export class ChainDesk implements ChainsView {
   }
 
   /** A small model with the same tokens that drafts on the first stage. */
-  #draftOf(_modelId: ModelId): StageOrder["draft"] {
-    return undefined;
+  #draftOf(modelId: ModelId): StageOrder["draft"] {
+    return draftOf(modelId, this.#ports.models) ?? undefined;
   }
 
   #nextEpoch(): number {

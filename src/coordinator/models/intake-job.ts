@@ -25,6 +25,7 @@ export const modelTermsSchema = z.strictObject({
   inputMicroUsdPerMtok: z.number().int().min(0).max(1e9).exactOptional(),
   outputMicroUsdPerMtok: z.number().int().min(0).max(1e9).exactOptional(),
   warmReplicas: z.number().int().min(0).max(1_000).exactOptional(),
+  draftModelId: z.string().regex(ID_PATTERNS.model).exactOptional(),
 });
 
 /** The note of a job, as it lies beside its partial files. */

@@ -16,6 +16,7 @@ import type { Log } from "../../ports/log.ts";
 import type { ModelFiles } from "../../ports/model-files.ts";
 import type { ModelRecord, Store } from "../../ports/store.ts";
 import type { Tokenizer, TokenizerHost } from "../../ports/tokenizer.ts";
+import { draftRefusal } from "./draft-model.ts";
 import { describeWeights, type FileOfWeights, readWeights, type WeightsFacts } from "./read-weights.ts";
 
 export interface CatalogueEntry {
@@ -33,6 +34,8 @@ export interface ModelTerms {
   readonly inputMicroUsdPerMtok?: number | undefined;
   readonly outputMicroUsdPerMtok?: number | undefined;
   readonly warmReplicas?: number | undefined;
+  /** A registered model that drafts for it. */
+  readonly draftModelId?: string | undefined;
 }
 
 export interface AddModelTerms extends ModelTerms {
@@ -176,6 +179,29 @@ export class ModelCatalogue {
     this.#changed();
   }
 
+  /** Names the model that drafts for another, or none. Refuses one that cannot, with the reason. */
+  setDraft(modelId: ModelId, draftModelId: string | null): Promise<Outcome<ModelRecord>> {
+    return this.#inTurn(async () => {
+      const known = await this.#ports.store.models.get(modelId);
+      if (known === null) return refuse("not-found", `there is no model called ${JSON.stringify(modelId)}`);
+      const { draftModelId: _, ...manifest } = known.manifest;
+      const draft = draftModelId === null ? ok(null) : this.#checkDraft(manifest, draftModelId);
+      if (!draft.ok) return draft;
+      const record = { ...known, manifest: withDraft(manifest, draft.value) };
+      await this.#ports.store.models.put(record);
+      const entry = this.#entries.get(modelId);
+      if (entry !== undefined) this.#entries.set(modelId, { ...entry, manifest: record.manifest });
+      this.#changed();
+      return ok(record);
+    });
+  }
+
+  #checkDraft(model: Parameters<typeof draftRefusal>[0], named: string): Outcome<ModelId> {
+    const draft = ID_PATTERNS.model.test(named) ? (this.#entries.get(asModelId(named))?.manifest ?? null) : null;
+    const refusal = draftRefusal(model, draft, named);
+    return refusal === null ? ok(asModelId(named)) : no(refusal);
+  }
+
   /** False when there is no such model. Its file is deleted unless another model has the same. */
   remove(modelId: ModelId): Promise<boolean> {
     return this.#inTurn(async () => {
@@ -229,6 +255,11 @@ export class ModelCatalogue {
     const known = await store.models.get(id);
     const taken = takenId(known, weightsSha256);
     if (taken !== null) return no(taken);
+    const draft =
+      terms.draftModelId === undefined
+        ? ok(known?.manifest.draftModelId ?? null)
+        : this.#checkDraft({ ...weights.facts.read.manifest, modelId: id }, terms.draftModelId);
+    if (!draft.ok) return draft;
     const licence = weights.licence ?? weights.facts.read.manifest.licence;
     const description = describeWeights(weights.facts, { origin: weights.origin, licence }, this.#ports);
     if (!description.ok) return description;
@@ -237,7 +268,7 @@ export class ModelCatalogue {
     assert(weightsPath !== undefined, "what was kept has a path");
     if ((await modelFiles.content(weightsSha256)) === null) await modelFiles.describe(weightsSha256, description.value);
     const record: ModelRecord = {
-      manifest: this.#manifest({ modelId: id, weights, licence, terms, known }),
+      manifest: withDraft(this.#manifest({ modelId: id, weights, licence, terms, known }), draft.value),
       weightsPath,
     };
     const open = this.#entries.get(id)?.tokenizer ?? null;
@@ -351,6 +382,10 @@ export function idFromPath(path: string): string {
     .replace(/[^a-z0-9._-]+/g, "-")
     .replace(/^[^a-z0-9]+/, "")
     .slice(0, 128);
+}
+
+function withDraft(manifest: ModelManifest, draftModelId: ModelId | null): ModelManifest {
+  return draftModelId === null ? manifest : { ...manifest, draftModelId };
 }
 
 function takenId(known: ModelRecord | null, weightsSha256: Sha256Hex): Refusal | null {

@@ -67,6 +67,10 @@ export class ModelDesk {
     return this.#ports.catalogue.remove(modelId);
   }
 
+  setDraft(modelId: ModelRecord["manifest"]["modelId"], draftModelId: string | null): Promise<Outcome<ModelRecord>> {
+    return this.#ports.catalogue.setDraft(modelId, draftModelId);
+  }
+
   /** Null while there is no manifest. */
   async weights(model: ModelRecord): Promise<WeightsFactsRow["weights"]> {
     const kept = await readKept(model.manifest.weightsSha256, this.#ports);

@@ -330,11 +330,12 @@ function isLocal({ note }: Job): boolean {
 
 /** Keys that are undefined are left out: a note is JSON. */
 function givenTerms(terms: ModelTerms): JobNote["terms"] {
-  const { id, inputMicroUsdPerMtok, outputMicroUsdPerMtok, warmReplicas } = terms;
+  const { id, inputMicroUsdPerMtok, outputMicroUsdPerMtok, warmReplicas, draftModelId } = terms;
   return {
     ...(id === undefined ? {} : { id }),
     ...(inputMicroUsdPerMtok === undefined ? {} : { inputMicroUsdPerMtok }),
     ...(outputMicroUsdPerMtok === undefined ? {} : { outputMicroUsdPerMtok }),
     ...(warmReplicas === undefined ? {} : { warmReplicas }),
+    ...(draftModelId === undefined ? {} : { draftModelId }),
   };
 }
