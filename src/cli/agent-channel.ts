@@ -2,6 +2,7 @@
 import { z } from "zod";
 import { LOG_LEVELS } from "../adapters/log-pino/pino-log.ts";
 import { ENGINE_WISHES } from "../agent/devices/choose-variant.ts";
+import { gpuSplitSchema } from "./gpu-split-flags.ts";
 
 export const agentOrderSchema = z.discriminatedUnion("kind", [
   z.object({
@@ -33,6 +34,7 @@ export const agentOrderSchema = z.discriminatedUnion("kind", [
       })
       .nullable(),
     threads: z.number().int().min(1).nullable(),
+    gpuSplit: gpuSplitSchema.nullable(),
     logLevel: z.enum(LOG_LEVELS),
   }),
   z.object({ kind: z.literal("stop") }),

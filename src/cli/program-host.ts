@@ -13,6 +13,7 @@ import {
   wholeNumber,
   withCommonOptions,
 } from "./command-options.ts";
+import { withGpuSplitOptions } from "./gpu-split-flags.ts";
 import { engineOption } from "./program-engine.ts";
 import { addPlan, addSim } from "./program-sim.ts";
 
@@ -136,6 +137,7 @@ With --json stdout gets exactly one line once the grid answers:
   {"event":"ready","apiUrl":…,"baseUrl":…,"apiKey":…,"joinCode":…,"dashboardUrl":…}
 Ctrl-C drains for at most 5 s and ends with 0; a second Ctrl-C ends at once.`,
     );
+  withGpuSplitOptions(command);
   withTransferOptions(withChainOptions(withCommonOptions(command, { isClient: false }))).action(async (options) => {
     const { runUp } = await import("./commands/up.ts");
     await runUp(options);
@@ -181,6 +183,7 @@ function addJoin(program: Command): void {
         .choices(["debug", "info", "warn", "error", "silent"])
         .default("warn"),
     );
+  withGpuSplitOptions(command);
   withTransferOptions(withCommonOptions(command, { isClient: false })).action(
     async (code: string | undefined, options) => {
       const { runJoin } = await import("./commands/join.ts");

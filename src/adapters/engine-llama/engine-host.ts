@@ -3,11 +3,18 @@
  * device class, because its answer does not change while the host lives.
  */
 import type { EngineVariant } from "../../domain/hardware.ts";
-import type { Engine, EngineHost, EngineInfo, EngineLoadOptions, EngineLoadSpec } from "../../ports/engine.ts";
+import type {
+  Engine,
+  EngineHost,
+  EngineInfo,
+  EngineLoadOptions,
+  EngineLoadSpec,
+  GpuSplit,
+} from "../../ports/engine.ts";
 import type { ChildCommand, LoadCommand, ServingReport } from "./child-protocol.ts";
 import { LlamaEngine } from "./llama-engine.ts";
 import { findLlamaLibrary, type LlamaLibraryFiles } from "./llama-library.ts";
-import { type FoundProcess, gpuLayersOf, numericClassOf, startProcess } from "./start-process.ts";
+import { type FoundProcess, gpuLayersOf, numericClassOf, splitOf, startProcess } from "./start-process.ts";
 
 export interface LlamaEngineHostOptions {
   readonly variant: EngineVariant;
@@ -16,6 +23,8 @@ export interface LlamaEngineHostOptions {
   /** The shipped tiny model, whose logits are known. */
   readonly selfTestModelPath: string;
   readonly environment: Record<string, string>;
+  /** How models lie on several GPUs, unless a load says otherwise. The CPU variant takes no notice. */
+  readonly split?: GpuSplit;
   /** Silence of an engine that owes an answer, after which it is killed. */
   readonly silenceMsMax?: number;
   /** Silence while a model loads: reading weights from a slow disk is silent for long. */
@@ -73,7 +82,7 @@ function loadCommand({ spec, host, library, needsSelfTest }: Start): LoadCommand
     queueMax: host.queueMax ?? QUEUE_MAX,
     threads: spec.threads,
     gpuLayers: gpuLayersOf(library, spec.gpuLayers),
-    split: spec.split ?? null,
+    split: splitOf(library, spec.split ?? host.split),
     selfTestModelPath: needsSelfTest ? host.selfTestModelPath : null,
   };
 }

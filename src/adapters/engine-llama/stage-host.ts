@@ -11,7 +11,7 @@ import type { LlamaEngineHostOptions } from "./engine-host.ts";
 import { findLlamaLibrary, type LlamaLibraryFiles } from "./llama-library.ts";
 import { LlamaStageEngine } from "./llama-stage-engine.ts";
 import type { StageCommand, StageLoadCommand, StageServingReport } from "./stage-protocol.ts";
-import { type FoundProcess, gpuLayersOf, numericClassOf, startProcess } from "./start-process.ts";
+import { type FoundProcess, gpuLayersOf, numericClassOf, splitOf, startProcess } from "./start-process.ts";
 
 /** `LLAMA_MAX_SEQ`. */
 const SEQUENCES_MAX = 256;
@@ -35,7 +35,7 @@ export class LlamaStageEngineHost implements StageEngineHost {
       host: this.#options,
       library,
       options,
-      command: loadCommand(spec, { library, selfTestModelPath }),
+      command: loadCommand(spec, { host: this.#options, library, selfTestModelPath }),
       make: (found) => {
         const { onEvents } = options;
         const made = new LlamaStageEngine({ info: stageInfo(spec, found), process: found.process, onEvents });
@@ -49,8 +49,13 @@ export class LlamaStageEngineHost implements StageEngineHost {
 
 function loadCommand(
   spec: StageLoadSpec,
-  { library, selfTestModelPath }: { readonly library: LlamaLibraryFiles; readonly selfTestModelPath: string | null },
+  more: {
+    readonly host: LlamaEngineHostOptions;
+    readonly library: LlamaLibraryFiles;
+    readonly selfTestModelPath: string | null;
+  },
 ): StageLoadCommand {
+  const { host, library, selfTestModelPath } = more;
   return {
     kind: "load",
     library,
@@ -59,7 +64,7 @@ function loadCommand(
     sequencesMax: spec.sequencesMax,
     threads: spec.threads,
     gpuLayers: gpuLayersOf(library, spec.gpuLayers),
-    split: spec.split ?? null,
+    split: splitOf(library, spec.split ?? host.split),
     selfTestModelPath,
     share: spec.share,
     wire: spec.wire,

@@ -3,7 +3,7 @@
  * rejects. Whole models and stages start alike; they differ in what is made of the process once it is ready.
  */
 import { FallowError } from "../../domain/fault.ts";
-import type { EngineExit, EngineLoadOptions } from "../../ports/engine.ts";
+import type { EngineExit, EngineLoadOptions, GpuSplit } from "../../ports/engine.ts";
 import { fileTypeName } from "../../weights/quantisation.ts";
 import type { LoadReport, ReadyReport } from "./child-protocol.ts";
 import type { LlamaEngineHostOptions } from "./engine-host.ts";
@@ -94,6 +94,11 @@ function isLoadReport(report: { readonly kind: string }): report is LoadReport {
 export function gpuLayersOf(library: LlamaLibraryFiles, wanted: number | "all"): number {
   if (library.variant === "cpu") return 0;
   return wanted === "all" ? ALL_LAYERS : wanted;
+}
+
+/** A split is of GPUs: the CPU variant has none. */
+export function splitOf(library: LlamaLibraryFiles, wanted: GpuSplit | undefined): GpuSplit | null {
+  return library.variant === "cpu" ? null : (wanted ?? null);
 }
 
 /** Numbers are equal only within one class. */

@@ -44,6 +44,7 @@ export async function runAgentChild(): Promise<void> {
       transfers: order.transfers,
       peers: order.peers,
       threads: order.threads,
+      gpuSplit: order.gpuSplit,
       drainMs: 0,
       log: createPinoLog({ level: order.logLevel }),
       signal: stopping.signal,

@@ -18,6 +18,7 @@ import { type AgentEvent, describeAgentEvent } from "../compose/agent-events.ts"
 import { startAgentHost } from "../compose/agent-host.ts";
 import type { PeerWaysOptions } from "../compose/peer-ways.ts";
 import { EXIT } from "../exit-codes.ts";
+import { type GpuSplitFlags, gpuSplitOf } from "../gpu-split-flags.ts";
 import { ENGINES_FOLDER, type HomeFolder, openHome } from "../home/home-folder.ts";
 import { type JoinedGrid, readJoinedGrid, writeJoinedGrid } from "../home/joined-grid.ts";
 import { transferFlagsOf } from "../home/transfer-settings.ts";
@@ -25,7 +26,7 @@ import { onStopSignals } from "../stop-signals.ts";
 import { note, printJson } from "../terminal.ts";
 import { gridsNearby } from "./discover.ts";
 
-export interface JoinOptions {
+export interface JoinOptions extends GpuSplitFlags {
   readonly home?: string;
   readonly name?: string;
   readonly region?: string;
@@ -90,6 +91,7 @@ export async function runJoin(code: string | null, options: JoinOptions): Promis
       transfers: transferFlagsOf(options),
       peers: options.peers ? peersOf(options, target) : null,
       threads: options.threads ?? null,
+      gpuSplit: gpuSplitOf(options),
       log: createPinoLog({ level: options.logLevel }),
       signal: stop.signal,
       drainMs: DRAIN_MS,

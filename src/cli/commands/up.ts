@@ -23,6 +23,7 @@ import {
 } from "../compose/coordinator-host.ts";
 import { type LocalAgent, startLocalAgent } from "../compose/local-agent.ts";
 import { EXIT } from "../exit-codes.ts";
+import { type GpuSplitFlags, gpuSplitOf } from "../gpu-split-flags.ts";
 import { clientFor, type GridClient } from "../grid-client.ts";
 import { ENGINES_FOLDER, type HomeFolder, openHome } from "../home/home-folder.ts";
 import { removeRunFile, writeRunFile } from "../home/run-file.ts";
@@ -35,7 +36,7 @@ import { packageVersion } from "../version.ts";
 import { chooseModel, joinTokenOf, makeJoinCode, untilServing } from "./up-grid.ts";
 import { announceReady } from "./up-ready.ts";
 
-export interface UpOptions {
+export interface UpOptions extends GpuSplitFlags {
   readonly home?: string;
   readonly port: number;
   readonly host: string;
@@ -232,6 +233,7 @@ function startAgent(
         hasLan: more.options.lan,
       },
       threads: more.options.threads ?? null,
+      gpuSplit: gpuSplitOf(more.options),
       logLevel: more.options.logLevel,
     };
   };

@@ -17,6 +17,7 @@ import { WeightsSwarm } from "../../agent/cache/swarm/weights-swarm.ts";
 import type { EngineWish } from "../../agent/devices/choose-variant.ts";
 import { PeerDuties } from "../../agent/peer-duties.ts";
 import { FallowError } from "../../domain/fault.ts";
+import type { GpuSplit } from "../../ports/engine.ts";
 import type { LinkTarget } from "../../ports/link.ts";
 import type { Log } from "../../ports/log.ts";
 import { type HomeFolder, makeFolder } from "../home/home-folder.ts";
@@ -61,6 +62,8 @@ export interface AgentHostOptions {
   readonly peers: PeerWaysOptions | null;
   /** CPU threads of each engine; null: half of the logical cores. */
   readonly threads: number | null;
+  /** How models lie on several GPUs of the machine; null or absent: the engine's own way. */
+  readonly gpuSplit?: GpuSplit | null;
   readonly log: Log;
   /** Ends the agent. */
   readonly signal: AbortSignal;

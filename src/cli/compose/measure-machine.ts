@@ -5,8 +5,9 @@
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { SystemClock } from "../../adapters/clock-system/system-clock.ts";
-import { LlamaEngineHost } from "../../adapters/engine-llama/engine-host.ts";
+import { LlamaEngineHost, type LlamaEngineHostOptions } from "../../adapters/engine-llama/engine-host.ts";
 import { LLAMA_RELEASE } from "../../adapters/engine-llama/llama-library.ts";
+import { LlamaStageEngineHost } from "../../adapters/engine-llama/stage-host.ts";
 import type { InstallProgress, VariantFolder } from "../../adapters/engine-variants/variant-folder.ts";
 import { MachineProbe, type MachineProbeOptions } from "../../adapters/hardware-probe/machine-probe.ts";
 import { SpeedRecordFile } from "../../adapters/hardware-probe/speed-record-file.ts";
@@ -17,8 +18,9 @@ import { assert } from "../../domain/assert.ts";
 import { describeFault, FallowError } from "../../domain/fault.ts";
 import { type EngineVariant, type NodeCapabilities, usableBytes } from "../../domain/hardware.ts";
 import { modelId, sha256Hex } from "../../domain/ids.ts";
-import type { EngineHost, EngineLoadSpec } from "../../ports/engine.ts";
+import type { EngineHost, EngineLoadSpec, GpuSplit } from "../../ports/engine.ts";
 import type { ProbeNote } from "../../ports/gpu-probe.ts";
+import type { StageEngineHost } from "../../ports/stage-engine.ts";
 import { BUNDLED_MODEL } from "../bundled-model.ts";
 import { CliError } from "../cli-error.ts";
 import type { HomeFolder } from "../home/home-folder.ts";
@@ -42,6 +44,7 @@ export interface MachineMeasuring {
   /** Of each device at most so much is lent; null: all but the owner's reserve. */
   readonly memoryBytesMax: number | null;
   readonly threads: number;
+  readonly gpuSplit?: GpuSplit | null;
   readonly signal: AbortSignal;
   readonly onEvent: (event: AgentEvent) => void;
 }
@@ -49,6 +52,7 @@ export interface MachineMeasuring {
 export interface MeasuredMachine {
   readonly capabilities: NodeCapabilities;
   readonly engines: EngineHost;
+  readonly stages: StageEngineHost;
 }
 
 type Probed = Awaited<ReturnType<MachineProbe["probe"]>>;
@@ -91,7 +95,13 @@ export async function measureMachine(options: MachineMeasuring): Promise<Measure
   // What the owner was told already, or does not want to hear.
   const isTold = ({ missingVariant }: ProbeNote) =>
     missingVariant !== undefined && (options.engine !== "auto" || failed.includes(missingVariant));
-  return measured({ options, probed, variant: "cpu", engines: hostOf("cpu", null), isTold });
+  return measured({
+    options,
+    probed,
+    variant: "cpu",
+    hosts: hostsOf({ variant: "cpu", directory: null }, options),
+    isTold,
+  });
 }
 
 /** Throws a `FallowError` when the variant does not work here. */
@@ -102,7 +112,8 @@ async function measureGpu(
   const { options } = more;
   const kept = more.installed.find((each) => each.variant === variant);
   const directory = isInstalled && kept !== undefined ? kept.directory : await installVariant(variant, more);
-  const engines = hostOf(variant, directory);
+  const hosts = hostsOf({ variant, directory }, options);
+  const { engines } = hosts;
   const { gpus = [] } = await tryVariant({ spec: bundledSpec(options.threads), signal: options.signal }, { engines });
   const probed = await probe(options, { installedVariants: [variant, "cpu"], seenByEngine: { variant, gpus } });
   const [first] = probed.capabilities.devices;
@@ -110,7 +121,7 @@ async function measureGpu(
   if (first.variant !== variant) {
     throw new FallowError("engine-offloads-nothing", `its GPU tells no memory, so nothing can be planned for it`);
   }
-  const result = await measured({ options, probed, variant, engines, isTold: () => false });
+  const result = await measured({ options, probed, variant, hosts, isTold: () => false });
   options.onEvent({ event: "engine", variant, gpu: first.name });
   return result;
 }
@@ -133,17 +144,17 @@ async function measured(result: {
   options: MachineMeasuring;
   probed: Probed;
   variant: EngineVariant;
-  engines: EngineHost;
+  hosts: Hosts;
   isTold: (note: ProbeNote) => boolean;
 }): Promise<MeasuredMachine> {
-  const { options, probed, engines } = result;
+  const { options, probed, hosts } = result;
   const speed = await referenceSpeed(
     {
       spec: bundledSpec(options.threads),
       engineVersion: `${LLAMA_RELEASE}/${result.variant}`,
       signal: options.signal,
     },
-    { clock: new SystemClock(), engines, record: new SpeedRecordFile(options.home.at("speed.json")) },
+    { clock: new SystemClock(), engines: hosts.engines, record: new SpeedRecordFile(options.home.at("speed.json")) },
   );
   for (const note of probed.notes) {
     const { subject, problem, fix } = note;
@@ -151,7 +162,7 @@ async function measured(result: {
   }
   return {
     capabilities: { ...limited(probed.capabilities, options.memoryBytesMax), referenceSpeed: speed },
-    engines,
+    ...hosts,
   };
 }
 
@@ -162,9 +173,23 @@ function probe(
   return new MachineProbe({ engineVersion: LLAMA_RELEASE, folder: home.path, ...more }).probe();
 }
 
-function hostOf(variant: EngineVariant, libraryDirectory: string | null): EngineHost {
-  const selfTestModelPath = BUNDLED_MODEL.path;
-  return new LlamaEngineHost({ variant, libraryDirectory, selfTestModelPath, environment: childEnvironment() });
+interface Hosts {
+  readonly engines: EngineHost;
+  readonly stages: StageEngineHost;
+}
+
+function hostsOf(
+  library: { readonly variant: EngineVariant; readonly directory: string | null },
+  { gpuSplit = null }: MachineMeasuring,
+): Hosts {
+  const options: LlamaEngineHostOptions = {
+    variant: library.variant,
+    libraryDirectory: library.directory,
+    selfTestModelPath: BUNDLED_MODEL.path,
+    environment: childEnvironment(),
+    ...(gpuSplit === null ? {} : { split: gpuSplit }),
+  };
+  return { engines: new LlamaEngineHost(options), stages: new LlamaStageEngineHost(options) };
 }
 
 function bundledSpec(threads: number): EngineLoadSpec {
