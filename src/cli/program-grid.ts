@@ -21,8 +21,13 @@ function addStatus(program: Command): void {
   const status = program
     .command("status")
     .description("show nodes, replicas, requests and money")
-    .option("--explain <request>", "say why this request went where it went (one of the last 1,000)");
-  withCommonOptions(status, client).action(async ({ explain, ...options }) => {
+    .option("--explain <request>", "say why this request went where it went (one of the last 1,000)")
+    .option("--pipeline", "draw each model that is split over nodes: stages, ways between them, what is missing");
+  withCommonOptions(status, client).action(async ({ explain, pipeline, ...options }) => {
+    if (pipeline === true) {
+      const { showPipeline } = await import("./commands/pipeline.ts");
+      return showPipeline(options);
+    }
     if (explain === undefined) {
       const { showStatus } = await import("./commands/status.ts");
       return showStatus(options);

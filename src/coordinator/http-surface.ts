@@ -4,6 +4,7 @@
  */
 import { Registry } from "prom-client";
 import { addAdminRoutes } from "./admin/admin-routes.ts";
+import { addChainRoutes } from "./admin/chain-routes.ts";
 import { adminSources } from "./admin/sources-of-parts.ts";
 import { statusPageResponse } from "./admin/status-page.ts";
 import { addDistributionRoutes } from "./admin/weights-routes.ts";
@@ -54,7 +55,8 @@ export function httpSurface(
   );
   const gate = { ...gateway.gate, forgetKey: gateway.forgetKey };
   addAdminRoutes(gateway.app, adminSources(ports, options, parts, gate));
-  const { registry: roster, links, distribution } = parts;
+  const { registry: roster, links, distribution, dispatcher } = parts;
+  addChainRoutes(gateway.app, { gate, chains: dispatcher.pool.chains, links, roster });
   addDistributionRoutes(gateway.app, { gate, clock: ports.clock, roster, links, weights: () => distribution.rows() });
   return {
     gateway,

@@ -4,9 +4,14 @@ import { z } from "zod";
 export const CHAINS_PATH = "/admin/v1/chains";
 
 const ms = z.number().nullable();
+/** Empty while the stage is lost. */
+const holder = z
+  .string()
+  .nullable()
+  .transform((id) => id ?? "");
 export const chainStageSchema = z.looseObject({
-  replicaId: z.string(),
-  nodeId: z.string(),
+  replicaId: holder,
+  nodeId: holder,
   first: z.number(),
   count: z.number(),
   /** To the next stage; of the last stage to the first. */

@@ -1,16 +1,33 @@
 import { doneSchema, nodeListSchema } from "../../coordinator/admin/admin-schemas.ts";
+import { type ChainList, chainListSchema } from "../../coordinator/admin/chain-schema.ts";
 import { linkListSchema } from "../../coordinator/admin/weights-schema.ts";
 import { CliError } from "../cli-error.ts";
 import { EXIT } from "../exit-codes.ts";
 import { connectGrid, type GlobalOptions, type GridClient } from "../grid-client.ts";
 import { note, printJson, printText } from "../terminal.ts";
-import { linkTable, nodeTable, warningLines } from "./tables.ts";
+import { linkTable, type NodeStage, nodeTable, warningLines } from "./tables.ts";
 
 export async function listNodes(options: GlobalOptions): Promise<void> {
-  const { nodes } = await connectGrid(options).json("/admin/v1/nodes", nodeListSchema);
-  if (options.json === true) return printJson({ nodes });
-  printText(nodeTable(nodes));
+  const grid = connectGrid(options);
+  const { nodes } = await grid.json("/admin/v1/nodes", nodeListSchema);
+  const stages = stagesByNode(await grid.json("/admin/v1/chains", chainListSchema));
+  if (options.json === true) {
+    return printJson({ nodes: nodes.map((node) => ({ ...node, stages: stages.get(node.nodeId) ?? [] })) });
+  }
+  printText(nodeTable(nodes, stages));
   printText(warningLines(nodes));
+}
+
+/** What each node holds of models that are split; spares too. */
+function stagesByNode({ chains, spares }: ChainList): ReadonlyMap<string, readonly NodeStage[]> {
+  const held = chains.flatMap(({ modelId, stages }) =>
+    stages.flatMap(({ nodeId, first, count }) => (nodeId === null ? [] : [{ nodeId, modelId, first, count }])),
+  );
+  const found = new Map<string, NodeStage[]>();
+  const add = (nodeId: string, stage: NodeStage) => found.set(nodeId, [...(found.get(nodeId) ?? []), stage]);
+  for (const { nodeId, ...stage } of held) add(nodeId, { ...stage, isSpare: false });
+  for (const { nodeId, modelId, first, count } of spares) add(nodeId, { modelId, first, count, isSpare: true });
+  return found;
 }
 
 /** Ways that were measured; with a node, its ways to all others, estimated where nobody measured. */

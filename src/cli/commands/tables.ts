@@ -12,7 +12,20 @@ export function usd(amount: number): string {
   return formatUsd(microUsd(amount));
 }
 
-export function nodeTable(nodes: readonly NodeRow[]): string {
+/** Layers that a node holds of a model that is split over several. */
+export interface NodeStage {
+  readonly modelId: string;
+  readonly first: number;
+  readonly count: number;
+  readonly isSpare: boolean;
+}
+
+/** With a column for stages when some node has one. */
+export function nodeTable(
+  nodes: readonly NodeRow[],
+  stages: ReadonlyMap<string, readonly NodeStage[]> = new Map(),
+): string {
+  const stageColumn = stages.size === 0 ? [] : [{ title: "STAGES", dropOrder: 3 }];
   return table(
     [
       { title: "NODE", dropOrder: 2 },
@@ -23,6 +36,7 @@ export function nodeTable(nodes: readonly NodeRow[]): string {
       { title: "TOK/S", isRight: true, dropOrder: 1 },
       { title: "REPLICAS", isRight: true },
       { title: "EARNED USD", isRight: true },
+      ...stageColumn,
     ],
     nodes.map((node) => [
       node.nodeId,
@@ -33,9 +47,14 @@ export function nodeTable(nodes: readonly NodeRow[]): string {
       node.decodeTokPerSecond === null ? "-" : node.decodeTokPerSecond.toFixed(0),
       String(node.replicas),
       usd(node.earnedMicroUsd),
+      ...stageColumn.map(() => stages.get(node.nodeId)?.map(stageName).join(", ") ?? "-"),
     ]),
     "no node has joined; `fallow join-code` makes a code for one",
   );
+}
+
+function stageName({ modelId, first, count, isSpare }: NodeStage): string {
+  return `${modelId} ${count === 1 ? first : `${first}-${first + count - 1}`}${isSpare ? " (spare)" : ""}`;
 }
 
 /** What the operator should look at; empty when there is nothing. */

@@ -1,0 +1,111 @@
+/**
+ * `fallow status --pipeline`: each chain drawn from its first stage to its last, with the time of each stage and of each way, and what it lacks. One
+ * picture for wide terminals and pipes, a narrower one with a line for the node and a line for what it does.
+ */
+import {
+  type ChainList,
+  type ChainRow,
+  type ChainStageRow,
+  chainListSchema,
+} from "../../coordinator/admin/chain-schema.ts";
+import { counted, formatDuration, plain } from "../format.ts";
+import { connectGrid, type GlobalOptions } from "../grid-client.ts";
+import { printJson, printText } from "../terminal.ts";
+
+/** Below so many columns a stage takes two lines. */
+const WIDE_COLUMNS = 90;
+const CHAIN_ID_SHOWN = 8;
+
+export async function showPipeline(options: GlobalOptions): Promise<void> {
+  const list = await connectGrid(options).json("/admin/v1/chains", chainListSchema);
+  if (options.json === true) return printJson(list);
+  printText(pipelineText(list, process.stdout.isTTY === true ? process.stdout.columns : null));
+}
+
+/** `width` is that of the terminal; null for a file or a pipe. */
+export function pipelineText({ chains, spares, stats }: ChainList, width: number | null): string {
+  if (chains.length === 0) {
+    return "no model is split over nodes: each one fits on a node, or nothing that fits nowhere was asked for\n";
+  }
+  const isWide = width === null || width >= WIDE_COLUMNS;
+  const drawn = chains.map((chain) => {
+    const own = spares.filter(({ modelId }) => modelId === chain.modelId);
+    const spare = own.map(({ nodeName, state, ...layers }) => `  spare: ${layersOf(layers)} on ${nodeName}, ${state}`);
+    return [...headLines(chain, isWide), ...stageLines(chain, isWide), ...footLines(chain, isWide), ...spare];
+  });
+  const { repairs, repairsBySpare, moves, troubles } = stats;
+  const since = `since the start: ${counted(repairs, "repair")} (${repairsBySpare} by a spare), ${counted(moves, "move")}, ${counted(troubles, "trouble")} told`;
+  return `${[...drawn, [since]].map((lines) => lines.map(plain).join("\n")).join("\n\n")}\n`;
+}
+
+function headLines(chain: ChainRow, isWide: boolean): readonly string[] {
+  const what = `${chain.modelId}: ${chain.state}`;
+  const how = `${counted(chain.stages.length, "stage")}, ${counted(chain.layerCount, "layer")}, ${chain.wire} between them`;
+  const room = `${counted(chain.sequencesMax, "slot")} of ${chain.contextTokens} tokens`;
+  const name = `chain ${chain.chainId.slice(0, CHAIN_ID_SHOWN)}, epoch ${chain.chainEpoch}`;
+  return isWide ? [`${what} (${name}; ${how}; ${room})`] : [what, `  ${name}`, `  ${how}`, `  ${room}`];
+}
+
+function stageLines(chain: ChainRow, isWide: boolean): readonly string[] {
+  const nameWidth = Math.max(...chain.stages.map(({ nodeName }) => (nodeName ?? NOBODY).length));
+  const layerWidth = Math.max(...chain.stages.map((stage) => layersOf(stage).length));
+  const numberWidth = String(chain.stages.length).length;
+  return chain.stages.flatMap((stage, at) => {
+    const number = String(at + 1).padStart(numberWidth);
+    const indent = " ".repeat(numberWidth);
+    const name = stage.nodeName ?? NOBODY;
+    const next = chain.stages[(at + 1) % chain.stages.length];
+    const isLast = at === chain.stages.length - 1;
+    const way = `${isLast ? "^" : "|"} ${wayText(stage)}`;
+    if (!isWide) {
+      return [`  ${number} ${name}`, `  ${indent} ${layersOf(stage)}, ${stageText(stage)}`, `  ${indent} ${way}`];
+    }
+    const to = isLast ? `back to ${next?.nodeName ?? NOBODY}` : `to ${next?.nodeName ?? NOBODY}`;
+    const what = `${layersOf(stage).padEnd(layerWidth)}  ${name.padEnd(nameWidth)}  ${stageText(stage)}`;
+    return [`  ${number}  ${what}`, `  ${indent}  ${way} ${to}`];
+  });
+}
+
+const NOBODY = "(no node)";
+
+function layersOf({ first, count }: Pick<ChainStageRow, "first" | "count">): string {
+  return count === 1 ? `layer ${first}` : `layers ${first}-${first + count - 1}`;
+}
+
+function stageText({ state, isLinked, singleMs, singlesMean, successor }: ChainStageRow): string {
+  const how = state === null ? "lost" : state === "ready" && !isLinked ? "ready, not linked" : state;
+  const together = singlesMean !== null && singlesMean > 1 ? ` for ${singlesMean.toFixed(1)} answers at once` : "";
+  const time = singleMs === null ? "not measured" : `${milliseconds(singleMs)} a token${together}`;
+  const next = successor === null ? "" : `, ${successor.nodeName} takes over (${successor.state})`;
+  return `${how}, ${time}${next}`;
+}
+
+function wayText({ nextRttMs, nextCarrier }: ChainStageRow): string {
+  const time = nextRttMs === null ? "not measured" : `${milliseconds(nextRttMs)} round trip`;
+  return nextCarrier === null ? time : `${time}, ${nextCarrier}`;
+}
+
+function footLines(chain: ChainRow, isWide: boolean): readonly string[] {
+  const { loopMs, loneTokPerSecond, drafted, accepted, repairs, recoveryMs, trouble } = chain;
+  const speed =
+    loopMs === null || loneTokPerSecond === null
+      ? ["loop not measured yet"]
+      : [`loop ${milliseconds(loopMs)}`, `${loneTokPerSecond.toFixed(1)} tokens/s for one answer without drafts`];
+  const drafts = drafted === 0 ? [] : [`${accepted} of ${drafted} drafts came true (${percent(accepted / drafted)})`];
+  const mended = repairs === 0 ? [] : [`${counted(repairs, "stage")} replaced`];
+  const recovery = recoveryMs === null ? [] : [`served again ${formatDuration(recoveryMs)} after the last break`];
+  const facts = [...speed, ...drafts, ...mended, ...recovery];
+  return [
+    ...(isWide ? [`  ${facts.join("; ")}`] : facts.map((fact) => `  ${fact}`)),
+    ...chain.missing.map((sentence) => `  ! ${sentence}`),
+    ...(trouble === null ? [] : [`  ! last trouble: ${trouble}`]),
+  ];
+}
+
+function milliseconds(ms: number): string {
+  return `${ms < 10 ? ms.toFixed(2) : ms.toFixed(1)} ms`;
+}
+
+function percent(share: number): string {
+  return `${Math.round(share * 100)} %`;
+}
