@@ -93,6 +93,7 @@ describe("a chain gives the unsplit model's logits", () => {
     ["granite", "F32", "embeddings scaled in the first stage alone"],
     ["minicpm", "Q8_0", "a scale from the number of layers"],
     ["deepseek", "Q8_0", "dense layers before those of experts"],
+    ["deepseek2", "Q8_0", "compressed queries, keys and values"],
     ["openelm", "F16", "heads of each layer's own"],
   ])("%s in %s: %s", async (name, quantisation) => {
     const { path, folder } = await modelFile(name, quantisation);

@@ -15,7 +15,7 @@
  * | residual scale of the number of layers        | minicpm                                 | the whole model's is written                |
  * | attention by the number of layers             | gemma2 27B, gemma3 27B, command-r+, exaone4 32B | refused                             |
  * | the same in all sizes                         | baichuan, llama4, minicpm3, smollm3, smallthinker | refused                           |
- * | how a layer is read, by the number of layers  | deepseek2, mistral4                     | refused                                     |
+ * | how a layer is read, by the number of layers  | deepseek2, mistral4                     | 26, 27, 47 and 48 of them are refused       |
  * | embeddings of each layer, shared keys, values | gemma4                                  | refused                                     |
  * | no hidden states taken in at all              | glm4, glm4moe                           | refused                                     |
  */
@@ -41,14 +41,22 @@ export interface StageRules {
   readonly metadata: (model: Metadata, stage: StageOf) => readonly (readonly [key: string, value: StageValue])[];
   /** Layers before this number may have other tensors than those after it. */
   readonly leadingDense: (model: Metadata) => number;
+  /** Models of as many layers are cut; above, the engine takes a stage of just so many for a whole of another kind. */
+  readonly layersMax: number;
+  /** Whether heads and their lengths tell the widths of queries, keys and values. */
+  readonly hasPlainHeads: boolean;
   /** Why this model of the architecture cannot be cut, or null. */
-  readonly refusal: (model: Metadata, layerCount: number) => string | null;
+  readonly refusal: (model: Metadata) => string | null;
+  /** Numbers of layers that neither the model nor a stage of it may have. */
+  readonly countsRefused: readonly number[];
 }
 
 export type StageOf = LayerShare & { readonly of: number };
 
 /** llama.cpp's LLAMA_MAX_LAYERS. */
 const LAYERS = { least: 0, most: 512 };
+/** `LLAMA_EXPERT_GATING_FUNC_TYPE_SOFTMAX`. */
+const SOFTMAX = 1;
 const SPLITTABLE: ReadonlyMap<string, StageRules> = new Map([
   ...["apertus", "bailingmoe", "codeshell", "dbrx", "gptneox", "internlm2", "minimax-m2", "nemotron", "olmoe"].map(own),
   ...["orion", "phi2", "phimoe", "qwen", "qwen2moe", "stablelm", "xverse"].map(own),
@@ -58,26 +66,26 @@ const SPLITTABLE: ReadonlyMap<string, StageRules> = new Map([
   ...["bitnet", "openelm"].map((name) => entry(name, { head: "tied" })),
   entry("bailingmoe2", { head: "own", ...denseFirst("bailingmoe2") }),
   entry("bloom", { inputTensor: "inp_norm-0" }),
-  entry("command-r", {
-    head: "tied",
-    refusal: refuseFrom(64, "the engine looks for norms of queries and keys from 64 layers on"),
-  }),
+  // From 64 on the engine looks for norms of queries and keys.
+  entry("command-r", { head: "tied", layersMax: 63 }),
   entry("cohere2", { head: "tied", metadata: windows("cohere2", 4) }),
   entry("deepseek", denseFirst("deepseek")),
+  entry("deepseek2", latentHeads("deepseek2")),
+  entry("mistral4", latentHeads("mistral4")),
   entry("dots1", { head: "own", ...denseFirst("dots1") }),
   entry("ernie4_5-moe", { ...denseFirst("ernie4_5-moe"), refusal: refuseSteps }),
-  entry("exaone4", { refusal: refuseFrom(64, "the engine gives sliding windows to 64 layers alone") }),
+  // 64 have sliding windows, others none.
+  entry("exaone4", { layersMax: 63 }),
   entry("gemma", { head: "tied", inputTensor: "inp_scaled" }),
   entry("gemma2", {
     head: "tied",
     inputTensor: "inp_scaled",
     metadata: windows("gemma2", 2),
-    refusal: refuseFrom(46, "the engine scales the attention of 46 layers in another way"),
+    // 46 have another scale of attention.
+    layersMax: 45,
   }),
-  entry("gemma3", {
-    metadata: windows("gemma3", 6),
-    refusal: refuseFrom(62, "the engine scales the attention of 62 layers in another way"),
-  }),
+  // 62 have another scale of attention.
+  entry("gemma3", { metadata: windows("gemma3", 6), layersMax: 61 }),
   entry("gpt-oss", { head: "own", metadata: windows("gpt-oss", 2) }),
   ...["granite", "granitemoe", "grok"].map((name) => entry(name, { metadata: unscaledInput })),
   entry("minicpm", { metadata: minicpm }),
@@ -85,6 +93,13 @@ const SPLITTABLE: ReadonlyMap<string, StageRules> = new Map([
 ]);
 
 export const STAGE_ARCHITECTURES: ReadonlySet<string> = new Set(SPLITTABLE.keys());
+
+/** What can be told without the file: `stageRefusalOf` looks into its header. */
+export function canBeCut(model: { readonly architecture: string; readonly layerCount: number }): boolean {
+  const rules = SPLITTABLE.get(model.architecture);
+  if (rules === undefined || model.layerCount > rules.layersMax) return false;
+  return !rules.countsRefused.includes(model.layerCount);
+}
 
 /** Throws the refusal when it is not listed. */
 export function stageRulesOf(architecture: string): StageRules {
@@ -101,7 +116,10 @@ function entry(name: string, rules: Partial<StageRules>): [string, StageRules] {
     inputTensor: null,
     metadata: () => [],
     leadingDense: () => 0,
+    layersMax: LAYERS.most,
+    hasPlainHeads: true,
     refusal: () => null,
+    countsRefused: [],
   };
   return [name, { ...plain, ...rules }];
 }
@@ -139,6 +157,26 @@ function denseFirst(name: string): Pick<StageRules, "metadata" | "leadingDense">
   };
 }
 
+/**
+ * The engine takes 26, 27 and some of 47 and 48 layers for small models, which have no compressed queries or another gate: such a whole is refused,
+ * and so is such a stage. The gate is the one that it takes for all others, when the file tells none.
+ */
+function latentHeads(name: string): Partial<StageRules> {
+  const { leadingDense, metadata } = denseFirst(name);
+  return {
+    leadingDense,
+    hasPlainHeads: false,
+    countsRefused: [26, 27, 47, 48],
+    metadata: (model, stage) => {
+      const gate = model.integerOrNull(`${name}.expert_gating_func`, { least: 0, most: 0xff }) ?? 0;
+      return [
+        ...metadata(model, stage),
+        ["expert_gating_func", { kind: "uint32", value: gate === 0 ? SOFTMAX : gate }],
+      ];
+    },
+  };
+}
+
 /** 0 stands for no scale at all. */
 function unscaledInput(_: Metadata, stage: StageOf): ReturnType<StageRules["metadata"]> {
   return stage.hasEmbedding ? [] : [["embedding_scale", { kind: "float32", value: 0 }]];
@@ -150,11 +188,6 @@ function minicpm(model: Metadata, stage: StageOf): ReturnType<StageRules["metada
   // 1.4f / sqrtf(layers), each step rounded to a float as there.
   const value = Math.fround(Math.fround(1.4) / Math.fround(Math.sqrt(stage.of)));
   return [...scaled, ["residual_scale", { kind: "float32", value }]];
-}
-
-/** From so many layers on: a stage of just so many of a longer model would be taken for the whole of another. */
-function refuseFrom(least: number, why: string): StageRules["refusal"] {
-  return (_, layerCount) => (layerCount >= least ? `of ${layerCount} layers: ${why}` : null);
 }
 
 function refuseSteps(model: Metadata): string | null {

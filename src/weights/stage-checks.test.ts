@@ -7,7 +7,7 @@ import type { LayerShare } from "../domain/weights.ts";
 import { ARCHITECTURES } from "./architectures.ts";
 import { byteSourceOf } from "./byte-source.ts";
 import { readGgufHeader } from "./gguf-reader.ts";
-import { STAGE_ARCHITECTURES } from "./stage-architectures.ts";
+import { canBeCut, STAGE_ARCHITECTURES } from "./stage-architectures.ts";
 import { readStagePlan, stageRefusalOf } from "./stage-slice.ts";
 
 const SHARE: LayerShare = { first: 2, count: 3, hasEmbedding: false, hasOutput: false };
@@ -95,6 +95,31 @@ describe("a model that cannot be cut is refused by name", () => {
     ];
     const refusal = await refusalOf(name, { changes: { block_count: uint32(layers) }, tensors });
     expect(refusal).toMatch(new RegExp(`^stage-refused: a ${name} of ${layers} layers`));
+  });
+
+  test("deepseek2 in a stage of 26 layers, which the engine takes for a small model", async () => {
+    const tensors = (all: SpecTensor[]): SpecTensor[] => [
+      ...all,
+      ...Array.from({ length: 34 }, (_, at) =>
+        all
+          .filter((tensor) => tensor.name.startsWith("blk.5."))
+          .map((tensor) => ({ ...tensor, name: tensor.name.replace("blk.5.", `blk.${LAYERS + at}.`) })),
+      ).flat(),
+    ];
+    const options = { changes: { block_count: uint32(40) }, tensors };
+    const of = (count: number): LayerShare => ({ first: 3, count, hasEmbedding: false, hasOutput: false });
+    expect(await refusalOf("deepseek2", options, of(26))).toMatch(
+      /^stage-refused: a stage of 26 layers of a deepseek2/,
+    );
+    expect(await refusalOf("deepseek2", options, of(25))).toBe("planned");
+  });
+
+  test("is known before its file is read, by architecture and number of layers", () => {
+    expect(canBeCut({ architecture: "llama", layerCount: 126 })).toBe(true);
+    expect(canBeCut({ architecture: "gemma2", layerCount: 42 })).toBe(true);
+    expect(canBeCut({ architecture: "gemma2", layerCount: 46 })).toBe(false);
+    expect(canBeCut({ architecture: "deepseek2", layerCount: 27 })).toBe(false);
+    expect(canBeCut({ architecture: "baichuan", layerCount: 4 })).toBe(false);
   });
 
   test.each([...ARCHITECTURES].filter((name) => !STAGE_ARCHITECTURES.has(name)))("%s", async (name) => {

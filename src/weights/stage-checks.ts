@@ -37,7 +37,15 @@ export function checkStages(header: GgufHeader): StagedModel {
   const rows = checkVocabulary(header, metadata);
   const shape = readShape(metadata, architecture);
   const { layerCount } = shape;
-  const refusal = rules.refusal(metadata, layerCount);
+  if (layerCount > rules.layersMax) {
+    const message = `a ${architecture} of ${layerCount} layers cannot be cut: the engine makes something else of more than ${rules.layersMax}`;
+    throw new GgufProblem("stage-refused", message);
+  }
+  if (rules.countsRefused.includes(layerCount)) {
+    const message = `a ${architecture} of ${layerCount} layers cannot be cut: the engine tells small models by that number`;
+    throw new GgufProblem("stage-refused", message);
+  }
+  const refusal = rules.refusal(metadata);
   if (refusal !== null) throw new GgufProblem("stage-refused", `a ${architecture} ${refusal}`);
   refuseExtraLayers(metadata, architecture);
   checkLayers(header, {
@@ -45,7 +53,7 @@ export function checkStages(header: GgufHeader): StagedModel {
     leadingDense: rules.leadingDense(metadata),
     mayDiffer: mayDiffer(header, architecture),
   });
-  checkShapes(header, shape);
+  checkShapes(header, shape, rules.hasPlainHeads);
   const embedding = header.tensors.find(({ name }) => name === "token_embd.weight");
   if (embedding === undefined) throw new GgufProblem("bad-tensor", "the file has no tensor token_embd.weight");
   const head = header.tensors.find(({ name }) => name === "output.weight") ?? null;
@@ -138,21 +146,21 @@ function compareLayers(pair: {
 }
 
 /** Shapes that metadata tells; those of other tensors are compared between layers, and by the engine's loader. */
-function checkShapes(header: GgufHeader, shape: Shape): void {
+function checkShapes(header: GgufHeader, shape: Shape, hasPlainHeads: boolean): void {
   const { embeddingLength: width, heads, headsKv, keyLength, valueLength } = shape;
   for (const { name, dimensions } of header.tensors) {
     const [, number, rest] = /^blk\.(\d+)\.(.+)$/.exec(name) ?? [];
     const layer = Number(number ?? 0);
     const [own, kv] = [heads[layer] ?? 0, headsKv[layer] ?? 0];
-    const expected: Readonly<Record<string, readonly number[]>> = {
-      "attn_norm.weight": [width],
+    const heights: Readonly<Record<string, readonly number[]>> = {
       "attn_q.weight": [width, own * keyLength],
       "attn_k.weight": [width, kv * keyLength],
       "attn_v.weight": [width, kv * valueLength],
       "attn_qkv.weight": [width, own * keyLength + kv * (keyLength + valueLength)],
       "attn_output.weight": [own * valueLength, width],
-      "output_norm.weight": [width],
     };
+    const norms = { "attn_norm.weight": [width], "output_norm.weight": [width] };
+    const expected: Readonly<Record<string, readonly number[]>> = hasPlainHeads ? { ...norms, ...heights } : norms;
     const right = Object.hasOwn(expected, rest ?? name) ? expected[rest ?? name] : undefined;
     if (right === undefined || dimensions.join() === right.join()) continue;
     const message = `${name} is ${dimensions.join(" × ")}; by the metadata it is ${right.join(" × ")}`;

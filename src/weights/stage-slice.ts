@@ -77,11 +77,15 @@ function answered<T>(work: () => T): Outcome<T, GgufRefusal> {
   }
 }
 
-function checkShare({ layerCount }: StagedModel, share: LayerShare): void {
+function checkShare({ layerCount, architecture, rules }: StagedModel, share: LayerShare): void {
   const { first, count } = share;
   const isInside = Number.isInteger(first) && Number.isInteger(count) && first >= 0 && count >= 1;
   if (!isInside || first + count > layerCount) {
     throw new GgufProblem("stage-refused", `layers ${first} + ${count} are not among the model's ${layerCount}`);
+  }
+  if (rules.countsRefused.includes(count)) {
+    const message = `a stage of ${count} layers of a ${architecture} cannot be: the engine tells other models by that number`;
+    throw new GgufProblem("stage-refused", message);
   }
   if (share.hasEmbedding !== (first === 0) || share.hasOutput !== (first + count === layerCount)) {
     const ends = `hasEmbedding ${share.hasEmbedding} and hasOutput ${share.hasOutput}`;

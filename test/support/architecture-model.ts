@@ -8,7 +8,8 @@ import { fileURLToPath } from "node:url";
 import { byteSourceOf } from "../../src/weights/byte-source.ts";
 import { readGgufHeader } from "../../src/weights/gguf-reader.ts";
 import { padding, type WrittenEntry, writeGgufHeader } from "../../src/weights/gguf-writer.ts";
-import { ARCHITECTURE_SPECS, type ArchitectureSpec } from "./architecture-specs.ts";
+import type { ArchitectureSpec } from "./architecture-spec.ts";
+import { ARCHITECTURE_SPECS } from "./architecture-specs.ts";
 import {
   CONTEXT_TOKENS,
   FORWARD,

@@ -4,9 +4,35 @@
  */
 
 import {
+  type ArchitectureSpec,
+  bool,
+  COMPRESSED,
+  COMPRESSED_KEYS,
+  denseFirst,
+  EXPERT_SCALE,
+  EXPERT_SIZE,
+  headed,
+  LATENT_KEYS,
+  LAYER_FORWARD,
+  LAYER_HEADS,
+  LAYER_NORM,
+  LEADING_KEYS,
+  latent,
+  llamaLike,
+  MIXTURE,
+  OUTPUT_NORM_BIAS,
+  oneForEach,
+  openelm,
+  POSITIONS,
+  post,
+  RMS,
+  SHARED,
+  spec,
+  WINDOW,
+} from "./architecture-spec.ts";
+import {
   attention,
   bias,
-  CONTEXT_TOKENS,
   EXPERT_FORWARD,
   EXPERTS,
   experts,
@@ -17,7 +43,7 @@ import {
   HEADS,
   headNorms,
   KV_HEADS,
-  LAYERS,
+  KV_RANK,
   matrix,
   norm,
   normBias,
@@ -25,69 +51,12 @@ import {
   plainBias,
   qkvBias,
   ROPE,
-  type SpecTensor,
   shared,
   standard,
   standardBias,
   WIDTH,
 } from "./architecture-tensors.ts";
-import { float32, float32s, type SampleValue, string, uint32, uint32s } from "./gguf-bytes.ts";
-
-export interface ArchitectureSpec {
-  readonly name: string;
-  /** Of a second model of the same architecture. */
-  readonly variant?: string;
-  /** Its own `output.weight`. */
-  readonly hasHead: boolean;
-  readonly metadata: Readonly<Record<string, SampleValue>>;
-  readonly layer: (index: number) => readonly SpecTensor[];
-  /** Outside of layers, beside embedding, output norm and head. */
-  readonly ends: readonly SpecTensor[];
-  readonly hasOutputNorm: boolean;
-}
-
-const RMS = { "attention.layer_norm_rms_epsilon": float32(1e-5) };
-const LAYER_NORM = { "attention.layer_norm_epsilon": float32(1e-5) };
-const MIXTURE = { expert_count: uint32(EXPERTS), expert_used_count: uint32(2) };
-const EXPERT_SIZE = { expert_feed_forward_length: uint32(EXPERT_FORWARD) };
-const SHARED = { expert_shared_count: uint32(1), expert_shared_feed_forward_length: uint32(EXPERT_FORWARD) };
-const EXPERT_SCALE = { expert_weights_scale: float32(1) };
-const WINDOW = { "attention.sliding_window": uint32(8) };
-const OUTPUT_NORM_BIAS = bias("output_norm", WIDTH);
-
-interface Options {
-  readonly tied?: boolean;
-  readonly variant?: string;
-  readonly metadata?: Readonly<Record<string, SampleValue>>;
-  readonly ends?: readonly SpecTensor[];
-  readonly hasOutputNorm?: boolean;
-}
-function spec(name: string, layer: ArchitectureSpec["layer"], options: Options = {}): ArchitectureSpec {
-  const { tied = false, metadata = RMS, ends = [], hasOutputNorm = true, variant } = options;
-  const own = { name, hasHead: !tied, metadata, layer, ends, hasOutputNorm };
-  return variant === undefined ? own : { ...own, variant };
-}
-
-const llamaLike = (): SpecTensor[] => [...standard(), ...gated()];
-const LEADING = 2;
-const denseFirst =
-  (head: () => SpecTensor[], more: SpecTensor[] = []) =>
-  (index: number) =>
-    index < LEADING ? [...head(), ...gated()] : [...head(), ...experts(), ...shared(), ...more];
-const LEADING_KEYS = {
-  ...RMS,
-  ...MIXTURE,
-  ...EXPERT_SIZE,
-  ...SHARED,
-  ...EXPERT_SCALE,
-  leading_dense_block_count: uint32(LEADING),
-};
-const headed = (): SpecTensor[] => [...standard(), ...headNorms()];
-const oneForEach = (value: number): SampleValue => float32s(Array.from({ length: LAYERS }, (_, i) => value + i / 16));
-const post = (): SpecTensor[] => [...norm("post_attention_norm"), ...norm("post_ffw_norm")];
-const POSITIONS = matrix("position_embd", WIDTH, CONTEXT_TOKENS);
-const LAYER_HEADS = [4, 4, 2, 4, 2, 4];
-const LAYER_FORWARD = [256, 512, 256, 512, 512, 256];
+import { float32, string, uint32, uint32s } from "./gguf-bytes.ts";
 
 export const ARCHITECTURE_SPECS: readonly ArchitectureSpec[] = [
   spec("apertus", () => [...standard(), ...headNorms(), ...plain()], {
@@ -146,6 +115,20 @@ export const ARCHITECTURE_SPECS: readonly ArchitectureSpec[] = [
     metadata: { ...LAYER_NORM, ...MIXTURE, "attention.clamp_kqv": float32(8) },
   }),
   spec("deepseek", denseFirst(standard), { metadata: LEADING_KEYS }),
+  spec("deepseek2", latent(COMPRESSED), {
+    metadata: {
+      ...LATENT_KEYS,
+      "attention.head_count_kv": uint32(1),
+      "attention.key_length": uint32(KV_RANK + ROPE),
+      "attention.value_length": uint32(KV_RANK),
+      "attention.key_length_mla": uint32(HEAD),
+      "attention.value_length_mla": uint32(HEAD),
+    },
+  }),
+  spec("deepseek2", latent([matrix("attn_kv_b", KV_RANK, HEADS * (2 * HEAD - ROPE))]), {
+    variant: "legacy",
+    metadata: { ...LATENT_KEYS, "attention.head_count_kv": uint32(HEADS) },
+  }),
   spec(
     "dots1",
     denseFirst(
@@ -248,6 +231,16 @@ export const ARCHITECTURE_SPECS: readonly ArchitectureSpec[] = [
       "rope.scaling.original_context_length": uint32(128),
       "rope.scaling.yarn_log_multiplier": float32(1),
       "attention.temperature_scale": float32(0.1),
+    },
+  }),
+  spec("mistral4", latent(COMPRESSED), {
+    metadata: {
+      ...LATENT_KEYS,
+      ...COMPRESSED_KEYS,
+      "rope.scaling.type": string("yarn"),
+      "rope.scaling.factor": float32(4),
+      "rope.scaling.original_context_length": uint32(128),
+      "rope.scaling.yarn_log_multiplier": float32(1),
     },
   }),
   spec("mpt", () => [...norm("attn_norm"), ...fused(), ...norm("ffn_norm"), ...plain()], {
@@ -380,22 +373,3 @@ export const ARCHITECTURE_SPECS: readonly ArchitectureSpec[] = [
   ),
   spec("xverse", llamaLike),
 ];
-
-function openelm(index: number): SpecTensor[] {
-  const heads = LAYER_HEADS[index] ?? 0;
-  const forward = LAYER_FORWARD[index] ?? 0;
-  return [
-    ...norm("attn_norm"),
-    matrix("attn_qkv", WIDTH, 2 * heads * HEAD),
-    ...headNorms(),
-    matrix("attn_output", heads * HEAD, WIDTH),
-    ...norm("ffn_norm"),
-    matrix("ffn_gate", WIDTH, forward),
-    matrix("ffn_down", forward, WIDTH),
-    matrix("ffn_up", WIDTH, forward),
-  ];
-}
-
-function bool(value: boolean): SampleValue {
-  return { type: 7, bytes: Uint8Array.of(value ? 1 : 0) };
-}

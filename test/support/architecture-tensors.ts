@@ -9,6 +9,8 @@ export const EXPERTS = 4;
 export const EXPERT_FORWARD = 256;
 export const CONTEXT_TOKENS = 512;
 export const ROPE = 32;
+export const Q_RANK = 256;
+export const KV_RANK = 256;
 
 export interface SpecTensor {
   readonly name: string;
