@@ -16,6 +16,7 @@ import type { ReplicaReport } from "../wire/agent-link.ts";
 import { AgentMembership, type MembershipStatus } from "./membership/agent-membership.ts";
 import { Runner } from "./runner/runner.ts";
 import type { PeerHandler } from "./session.ts";
+import type { StageParts } from "./stages/stage-parts.ts";
 
 export interface AgentPorts {
   readonly clock: Clock;
@@ -27,6 +28,8 @@ export interface AgentPorts {
   readonly weights: WeightsCache;
   /** Deals with other nodes; without it the node knows the coordinator alone. */
   readonly peers?: PeerHandler;
+  /** For stages of chains; null, or absent, where the node holds whole models only. */
+  readonly stages?: StageParts | null;
 }
 
 export interface AgentOptions {

@@ -11,40 +11,44 @@
  */
 
 import { describeFault, FallowError } from "../../domain/fault.ts";
-import type { EngineVariant } from "../../domain/hardware.ts";
-import { modelId, sha256Hex } from "../../domain/ids.ts";
 import { type Clock, pause } from "../../ports/clock.ts";
-import type { Engine, EngineHost } from "../../ports/engine.ts";
+import type { EngineExit } from "../../ports/engine.ts";
 import type { Log } from "../../ports/log.ts";
 import type { Random } from "../../ports/random.ts";
-import type { WeightsCache } from "../../ports/weights-cache.ts";
 import { backoffMs } from "../../scheduler/retries/backoff.ts";
 import { type ReplicaLoad, type ReplicaReport, WIRE_BOUNDS } from "../../wire/agent-link.ts";
 
-export interface ReplicaRunPorts {
+/** A whole engine, or one of a stage. */
+export interface StartedEngine {
+  readonly info: { readonly numericClass: string };
+  stats(): { readonly memoryBytes: number; readonly sequencesQueued?: number; readonly passesQueued?: number };
+  close(): Promise<void>;
+  readonly exited: Promise<EngineExit>;
+}
+
+export interface StartOptions {
+  readonly signal: AbortSignal;
+  /** Of the fetching and the loading, 0 to 1. */
+  tell(progress: number): void;
+}
+
+export interface ReplicaRunPorts<E extends StartedEngine> {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
-  readonly engines: EngineHost;
-  readonly weights: Pick<WeightsCache, "ensure">;
-  /** Resolves when the memory of the replicas that are closing at this moment is free. */
-  freed(): Promise<unknown>;
+  /** Brings the weights and starts the engine (start-engine.ts). */
+  startEngine(options: StartOptions): Promise<E>;
+  /** It serves, or is gone. */
+  onEngine?(engine: E | null): void;
   /** Attempts that run on it. */
   slotsBusy(): number;
   /** State or progress changed. */
   onChange(): void;
 }
 
-export interface ReplicaRunOptions {
-  readonly threads: number;
-  readonly variant: EngineVariant;
-}
-
 const TRIES_MAX = 5;
 const STEADY_MS = 60_000;
 const RESTART_BACKOFF = { baseMs: 250, capMs: 30_000 };
-/** Share of the progress that fetching takes. */
-const FETCH_SHARE = 0.9;
 /** Progress is told in steps of this. */
 const PROGRESS_STEP = 0.1;
 /** What a second try does not change. */
@@ -55,28 +59,27 @@ const FINAL_FAULTS: ReadonlySet<string> = new Set([
   "engine-out-of-memory",
   "weights-digest-mismatch",
   "weights-manifest-refused",
+  "stage-refused",
   "disk-full",
   "downloads-shut",
 ]);
 
 type Failure = { readonly code: string; readonly message: string };
 
-export class ReplicaRun {
+export class ReplicaRun<E extends StartedEngine> {
   readonly load: ReplicaLoad;
-  readonly #ports: ReplicaRunPorts;
-  readonly #options: ReplicaRunOptions;
+  readonly #ports: ReplicaRunPorts<E>;
   readonly #abort = new AbortController();
   #state: ReplicaReport["state"] = "loading";
   #progress = 0;
   #failure: Failure | null = null;
-  #engine: Engine | null = null;
+  #engine: E | null = null;
   #failuresInRow = 0;
   #ended: Promise<void> = Promise.resolve();
 
-  constructor(load: ReplicaLoad, ports: ReplicaRunPorts, options: ReplicaRunOptions) {
+  constructor(load: ReplicaLoad, ports: ReplicaRunPorts<E>) {
     this.load = load;
     this.#ports = ports;
-    this.#options = options;
   }
 
   start(): void {
@@ -84,7 +87,7 @@ export class ReplicaRun {
   }
 
   /** The engine that serves now; null while there is none. */
-  get engine(): Engine | null {
+  get engine(): E | null {
     return this.#state === "ready" ? this.#engine : null;
   }
 
@@ -97,12 +100,13 @@ export class ReplicaRun {
       progress: this.#progress,
       slots: load.sequencesMax,
       slotsBusy: this.#ports.slotsBusy(),
-      queued: stats?.sequencesQueued ?? 0,
+      queued: stats?.sequencesQueued ?? stats?.passesQueued ?? 0,
       contextTokens: load.contextTokens,
       numericClass: this.#engine?.info.numericClass ?? null,
       memoryBytes: stats?.memoryBytes ?? 0,
       weightsSha256: load.weightsSha256,
       deviceId: load.deviceId,
+      ...(load.stage === undefined ? {} : { stage: { first: load.stage.first, count: load.stage.count } }),
       failure: this.#failure,
     };
   }
@@ -139,7 +143,7 @@ export class ReplicaRun {
   async #serveOnce(signal: AbortSignal): Promise<Failure | null> {
     const { clock } = this.#ports;
     try {
-      const engine = await this.#startEngine(signal);
+      const engine = await this.#ports.startEngine({ signal, tell: (progress) => this.#tell(progress) });
       this.#engine = engine;
       if (signal.aborted) {
         await engine.close();
@@ -147,6 +151,7 @@ export class ReplicaRun {
       }
       const readyAtMs = clock.monoMs();
       this.#failure = null;
+      this.#ports.onEngine?.(engine);
       this.#change("ready", 1);
       const exit = await engine.exited;
       if (clock.monoMs() - readyAtMs >= STEADY_MS) this.#failuresInRow = 0;
@@ -156,33 +161,8 @@ export class ReplicaRun {
       return { code: code.slice(0, WIRE_BOUNDS.textMax), message: bounded(describeFault(thrown)) };
     } finally {
       this.#engine = null;
+      this.#ports.onEngine?.(null);
     }
-  }
-
-  async #startEngine(signal: AbortSignal): Promise<Engine> {
-    const { load } = this;
-    const { engines, weights } = this.#ports;
-    const { weightsSha256: digest, fileBytes } = load;
-    const weightsSha256 = sha256Hex(digest);
-    const weightsPath = await weights.ensure(
-      { weightsSha256, fileBytes, label: load.modelId },
-      { signal, onProgress: (doneBytes) => this.#tell(FETCH_SHARE * Math.min(1, doneBytes / Math.max(1, fileBytes))) },
-    );
-    this.#tell(FETCH_SHARE);
-    // The coordinator orders a load right after an unload: both engines at once would not fit.
-    await this.#ports.freed();
-    return engines.load(
-      {
-        modelId: modelId(load.modelId),
-        weightsPath,
-        weightsSha256,
-        contextTokens: load.contextTokens,
-        sequencesMax: load.sequencesMax,
-        threads: this.#options.threads,
-        gpuLayers: this.#options.variant === "cpu" ? 0 : "all",
-      },
-      { signal, onProgress: (fraction) => this.#tell(FETCH_SHARE + (1 - FETCH_SHARE) * Math.min(1, fraction)) },
-    );
   }
 
   #tell(progress: number): void {

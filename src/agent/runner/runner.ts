@@ -3,6 +3,7 @@
  * When the line is lost its leases are dead: attempts stop, replicas stay for the next line. When the owner comes back
  * everything stops and its memory is free.
  */
+import { assert } from "../../domain/assert.ts";
 import type { Device } from "../../domain/hardware.ts";
 import { EPOCHS_PER_BOOT } from "../../domain/lease.ts";
 import type { Clock } from "../../ports/clock.ts";
@@ -11,12 +12,21 @@ import type { EngineHost } from "../../ports/engine.ts";
 import type { Log } from "../../ports/log.ts";
 import type { Random } from "../../ports/random.ts";
 import type { WeightsCache } from "../../ports/weights-cache.ts";
-import { type AttemptStart, type ReplicaLoad, type ReplicaReport, WIRE_BOUNDS } from "../../wire/agent-link.ts";
+import {
+  type AgentMessage,
+  type AttemptStart,
+  type ReplicaLoad,
+  type ReplicaReport,
+  WIRE_BOUNDS,
+} from "../../wire/agent-link.ts";
+import type { ChainSet } from "../../wire/chain-link.ts";
 import { WeightsShelf } from "../cache/weights-shelf.ts";
 import type { Line, WorkHandler, WorkOrder } from "../session.ts";
+import type { StageParts } from "../stages/stage-parts.ts";
+import { StageRoom } from "../stages/stage-room.ts";
 import { AttemptRun } from "./attempt-run.ts";
 import { ChunkFrames } from "./chunk-frames.ts";
-import { ReplicaRun } from "./replica-run.ts";
+import { type HeldReplica, holdStage, holdWhole } from "./held-replica.ts";
 
 export interface RunnerPorts {
   readonly clock: Clock;
@@ -25,6 +35,8 @@ export interface RunnerPorts {
   readonly log: Log;
   readonly engines: EngineHost;
   readonly weights: WeightsCache;
+  /** Null, or absent, where the node holds whole models only. */
+  readonly stages?: StageParts | null;
   memoryFreeBytes(): number;
 }
 
@@ -46,13 +58,14 @@ interface OpenLine {
 export class Runner implements WorkHandler {
   readonly #ports: RunnerPorts;
   readonly #options: RunnerOptions;
-  readonly #replicas = new Map<string, ReplicaRun>();
+  readonly #replicas = new Map<string, HeldReplica>();
   /** Replicas whose engine still has its memory. */
   readonly #closing = new Set<Promise<void>>();
   readonly #attempts = new Map<string, AttemptRun>();
   /** Attempts that run on each replica. */
   readonly #busy = new Map<string, number>();
   readonly #shelf: WeightsShelf;
+  readonly #room: StageRoom | null;
   #open: OpenLine | null = null;
   #isYielding = false;
   #isStopped = false;
@@ -64,16 +77,20 @@ export class Runner implements WorkHandler {
       {
         cache: ports.weights,
         log: ports.log,
-        pinned: () => new Set([...this.#replicas.values()].map(({ load }) => load.weightsSha256)),
+        pinned: () => new Set([...this.#replicas.values()].flatMap(({ weights }) => weights)),
         sessionToken: () => this.#open?.line.welcome.sessionToken ?? null,
         onChange: () => this.#tellWeights(),
       },
       { budgetBytes: options.weightsBudgetBytes ?? null },
     );
+    const { stages = null } = ports;
+    const tell = (message: AgentMessage) => this.#open?.line.send(message);
+    this.#room = stages === null ? null : new StageRoom({ ...ports, stages, tell });
   }
 
   onLineUp(line: Line): void {
     this.#open = { line, frames: new ChunkFrames(line) };
+    this.#room?.onLineUp();
     if (line.welcome.wantsWeightsState === true) void this.#shelf.open().then(() => this.#tellWeights());
   }
 
@@ -82,6 +99,7 @@ export class Runner implements WorkHandler {
     this.#open?.frames.close();
     this.#open = null;
     for (const run of [...this.#attempts.values()]) run.drop();
+    this.#room?.onLineDown();
   }
 
   onOrder(order: WorkOrder): void {
@@ -102,7 +120,7 @@ export class Runner implements WorkHandler {
         if (!this.#isYielding && !this.#isStopped) this.#shelf.stage(order);
         return;
       case "chain.set":
-        this.#ports.log.warn({ replicaId: order.replicaId }, "a chain was set for a node that runs no stages");
+        this.#setChain(order);
         return;
       case "node.drain":
         // The coordinator plans nothing more on a draining node; what runs here finishes.
@@ -168,24 +186,39 @@ export class Runner implements WorkHandler {
       this.#refuseLoad(order, { state: "gone", code: "yield", message: "the owner is using this machine" });
     } else if (device === undefined) {
       this.#refuseLoad(order, { state: "failed", code: "unknown-device", message: `no device ${deviceId} here` });
+    } else if (order.stage !== undefined && this.#room === null) {
+      const message = "this node holds whole models only: it has no way to other nodes";
+      this.#refuseLoad(order, { state: "failed", code: "stage-refused", message });
     } else if (this.#replicas.size >= WIRE_BOUNDS.replicasPerNodeMax) {
       const message = `${this.#replicas.size} replicas run here, the most that a node may report`;
       this.#refuseLoad(order, { state: "failed", code: "too-many-replicas", message });
     } else {
-      const run = new ReplicaRun(
-        order,
-        {
-          ...this.#ports,
-          weights: this.#shelf,
-          freed: () => Promise.all(this.#closing),
-          slotsBusy: () => this.#busy.get(replicaId) ?? 0,
-          onChange: () => this.#open?.line.send({ type: "replica.state", replica: run.report() }),
-        },
-        { threads: this.#options.threads, variant: device.variant },
-      );
-      this.#replicas.set(replicaId, run);
-      run.start();
+      const replica = this.#hold(order, device);
+      this.#replicas.set(replicaId, replica);
+      replica.start();
     }
+  }
+
+  #hold(order: ReplicaLoad, { variant }: Device): HeldReplica {
+    const { replicaId, stage } = order;
+    const { stages = null } = this.#ports;
+    const options = { threads: this.#options.threads, variant };
+    const ports = {
+      ...this.#ports,
+      weights: this.#shelf,
+      freed: () => Promise.all(this.#closing),
+      slotsBusy: () => this.#busy.get(replicaId) ?? 0,
+      onChange: (replica: ReplicaReport) => this.#open?.line.send({ type: "replica.state", replica }),
+    };
+    if (stage === undefined) return holdWhole(order, ports, options);
+    assert(stages !== null && this.#room !== null, "a node without stages has refused the load");
+    return holdStage({ ...order, stage }, { ...ports, stages, room: this.#room }, options);
+  }
+
+  #setChain(order: ChainSet): void {
+    const problem = this.#room === null ? "this node holds no stages" : this.#room.order(order);
+    if (problem !== null)
+      this.#ports.log.warn({ replicaId: order.replicaId, problem }, "a chain was set for nobody here");
   }
 
   #refuseLoad(order: ReplicaLoad, why: { state: "failed" | "gone"; code: string; message: string }): void {
@@ -214,7 +247,7 @@ export class Runner implements WorkHandler {
     this.#closing.add(closed);
     await closed.finally(() => this.#closing.delete(closed));
     this.#replicas.delete(replicaId);
-    this.#shelf.rest(replica.load.weightsSha256);
+    for (const digest of replica.weights) this.#shelf.rest(digest);
     this.#ports.log.info({ replicaId, reason }, "replica unloaded");
   }
 
@@ -223,9 +256,13 @@ export class Runner implements WorkHandler {
     if (open === null) return;
     const replica = this.#replicas.get(order.replicaId);
     const problem = this.#startProblem(order, replica, open.line);
-    const engine = replica?.engine ?? null;
+    if (problem === null && replica?.chain?.isFirst === true) {
+      replica.chain.startHead(order);
+      return;
+    }
+    const engine = replica?.engineFor(order) ?? null;
     if (problem !== null || engine === null) {
-      const { code, message } = problem ?? { code: "replica-not-ready", message: "the engine is not up" };
+      const { code, message } = problem ?? { code: "replica-not-ready", message: "no chain serves here" };
       const { leaseId, epoch } = order;
       open.line.send({ type: "attempt.failed", leaseId, epoch, code, message });
       return;
@@ -250,20 +287,22 @@ export class Runner implements WorkHandler {
   /** Null when the order may run here. */
   #startProblem(
     order: AttemptStart,
-    replica: ReplicaRun | undefined,
+    replica: HeldReplica | undefined,
     line: Line,
   ): { readonly code: string; readonly message: string } | null {
     if (this.#isYielding) return { code: "yield", message: "the owner is using this machine" };
     if (Math.floor(order.epoch / EPOCHS_PER_BOOT) !== line.welcome.boot) {
       return { code: "dead-epoch", message: `epoch ${order.epoch} is not of boot ${line.welcome.boot}` };
     }
-    if (replica?.engine == null) {
+    if (replica?.isReady() !== true) {
       return { code: "replica-not-ready", message: `${order.replicaId} is ${replica?.report().state ?? "not here"}` };
     }
-    if (this.#attempts.has(order.leaseId)) {
+    // The same order goes to both ends of a chain, which may lie on one node.
+    const isHead = replica.chain?.isFirst === true;
+    if (!isHead && this.#attempts.has(order.leaseId)) {
       return { code: "invalid-attempt", message: `${order.leaseId} runs already` };
     }
-    if ((this.#busy.get(order.replicaId) ?? 0) >= replica.load.sequencesMax) {
+    if (!isHead && (this.#busy.get(order.replicaId) ?? 0) >= replica.load.sequencesMax) {
       return { code: "engine-overloaded", message: `all ${replica.load.sequencesMax} slots are busy` };
     }
     if (order.terms.weightsSha256 !== replica.load.weightsSha256) {
@@ -275,6 +314,7 @@ export class Runner implements WorkHandler {
   #cancel(order: { leaseId: string; epoch: number }): void {
     const run = this.#attempts.get(order.leaseId);
     if (run !== undefined && run.order.epoch === order.epoch) run.cancel();
+    for (const { chain } of this.#replicas.values()) chain?.cancelHead(order.leaseId, order.epoch);
   }
 
   #countBusy(replicaId: string, by: 1 | -1): void {

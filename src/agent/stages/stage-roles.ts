@@ -17,6 +17,8 @@ export interface HeadPorts {
   readonly engine: Pick<StageEngine, "info" | "open" | "submit" | "held" | "release" | "stats">;
   /** The whole small model on this node that drafts, asked for at each use: it may come later and go; null: the prompt's repetitions draft. */
   draft(): Engine | null;
+  /** False: no drafts of any kind, as for measurements of plain chains. True where it is absent. */
+  readonly speculates?: boolean;
   /** `sequenceIdOf` of its terms and choice. */
   sequenceOf(order: AttemptStart): SequenceId;
   /** Stages of the chain. */

@@ -3,6 +3,7 @@
  * the coordinator. Used by `fallow join` in the foreground and by the agent process of `fallow up`.
  */
 import { availableParallelism, hostname } from "node:os";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { DiskChunkStore } from "../../adapters/chunk-store-disk/disk-chunk-store.ts";
 import { SystemClock } from "../../adapters/clock-system/system-clock.ts";
@@ -10,16 +11,22 @@ import { SystemRandom } from "../../adapters/clock-system/system-random.ts";
 import { NodeCrypto } from "../../adapters/crypto-node/node-crypto.ts";
 import { WebSocketDialer } from "../../adapters/link-websocket/websocket-dialer.ts";
 import { keptNodeIdentity } from "../../adapters/node-identity/node-identity.ts";
+import { DiskSpill } from "../../adapters/stage-files-disk/disk-spill.ts";
+import { DiskStageFiles } from "../../adapters/stage-files-disk/disk-stage-files.ts";
 import { HttpWeightsSource } from "../../adapters/weights-http/http-weights-source.ts";
 import { type Agent, createAgent } from "../../agent/agent.ts";
 import { Scrubber, type ScrubberPorts } from "../../agent/cache/scrubber.ts";
 import { WeightsSwarm } from "../../agent/cache/swarm/weights-swarm.ts";
 import type { EngineWish } from "../../agent/devices/choose-variant.ts";
+import type { MembershipStatus } from "../../agent/membership/agent-membership.ts";
 import { PeerDuties } from "../../agent/peer-duties.ts";
+import { type SharedPeers, sharePeers } from "../../agent/peer-server.ts";
+import type { StageParts } from "../../agent/stages/stage-parts.ts";
 import { FallowError } from "../../domain/fault.ts";
 import type { GpuSplit } from "../../ports/engine.ts";
 import type { LinkTarget } from "../../ports/link.ts";
 import type { Log } from "../../ports/log.ts";
+import type { StageEngineHost } from "../../ports/stage-engine.ts";
 import { type HomeFolder, makeFolder } from "../home/home-folder.ts";
 import { takeAgentHome } from "../home/take-home.ts";
 import { keptTransferSettings, limitsOf, type TransferFlags } from "../home/transfer-settings.ts";
@@ -27,7 +34,7 @@ import { packageVersion } from "../version.ts";
 import type { AgentEvent } from "./agent-events.ts";
 import { FetchWatch, tellFetched } from "./fetch-watch.ts";
 import { measureMachine } from "./measure-machine.ts";
-import { openPeerWays, type PeerWaysOptions } from "./peer-ways.ts";
+import { openPeerWays, type PeerWays, type PeerWaysOptions } from "./peer-ways.ts";
 import { ReplicaWatch } from "./replica-watch.ts";
 
 export interface AgentHostOptions {
@@ -110,7 +117,7 @@ export async function startAgentHost(options: AgentHostOptions): Promise<AgentHo
     const keyPair = await keptNodeIdentity(home.path, crypto);
     const threads = options.threads ?? defaultThreads();
     onEvent({ event: "measuring" });
-    const { capabilities, engines } = await abortable(measureMachine({ ...options, threads }), options.signal);
+    const { capabilities, engines, stages } = await abortable(measureMachine({ ...options, threads }), options.signal);
     options.signal.throwIfAborted();
     onEvent({ event: "connecting", url: target.url });
     const name = (options.name ?? hostname()).slice(0, NAME_CHARS_MAX) || "node";
@@ -118,19 +125,27 @@ export async function startAgentHost(options: AgentHostOptions): Promise<AgentHo
     const ports = { clock: new SystemClock(), random: new SystemRandom(), crypto, log };
     const ways = options.peers === null ? null : await openPeerWays(options.peers, { ...ports, keyPair, target });
     undo.push(() => ways?.close());
+    const shared = ways === null ? null : sharePeers(ways.network);
     const source = new HttpWeightsSource({ target });
     undo.push(() => source.close());
     const store = new DiskChunkStore({ folder: options.weightsFolder ?? home.at("weights") });
     const { upload: uploadLimits, download: downloadLimits } = limitsOf(keptTransferSettings(home, options.transfers));
     const weights = new WeightsSwarm(
-      { ...ports, store, source, network: ways?.network ?? null },
+      { ...ports, store, source, network: shared?.weights ?? null },
       { keyPair, uploadLimits, downloadLimits, onFetched: (fetched) => tellFetched(fetched, onEvent) },
     );
     undo.push(() => weights.close());
     const { relay = null, news = null } = ways ?? {};
     const peers = new PeerDuties({ weights, relay, news, idle: () => scrubber });
     const agent = createAgent(
-      { ...ports, dialer: new WebSocketDialer(), engines, weights, peers },
+      {
+        ...ports,
+        dialer: new WebSocketDialer(),
+        engines,
+        weights,
+        peers,
+        stages: ways === null || shared === null ? null : stageParts({ home, log, stages, ways, shared }),
+      },
       {
         keyPair,
         target,
@@ -141,24 +156,12 @@ export async function startAgentHost(options: AgentHostOptions): Promise<AgentHo
         region: options.region,
         priceMicroUsdPerHour: options.priceMicroUsdPerHour,
         agentVersion: packageVersion(),
-        capabilities,
+        capabilities: { ...capabilities, servesStages: ways !== null },
         threads,
         weightsBudgetBytes: options.weightsBytesMax,
         onStatus: (status) => {
-          switch (status.kind) {
-            case "online": {
-              const { nodeId, gridId, gridPublicKeyHex = null } = status;
-              return onEvent({ event: "online", nodeId, gridId, gridPublicKeyHex, name });
-            }
-            case "waiting":
-              return onEvent({ event: "waiting", retryInMs: Math.round(status.retryInMs), cause: status.cause });
-            case "refused":
-              onEvent({ event: "refused", code: status.code, message: status.message });
-              return refused.abort();
-            case "connecting":
-            case "stopped":
-              return;
-          }
+          tellStatus(status, { name, onEvent });
+          if (status.kind === "refused") refused.abort();
         },
       },
     );
@@ -181,6 +184,41 @@ export async function startAgentHost(options: AgentHostOptions): Promise<AgentHo
     await stopAll();
     throw thrown;
   }
+}
+
+function tellStatus(status: MembershipStatus, to: { readonly name: string; onEvent(event: AgentEvent): void }): void {
+  const { name, onEvent } = to;
+  switch (status.kind) {
+    case "online": {
+      const { nodeId, gridId, gridPublicKeyHex = null } = status;
+      return onEvent({ event: "online", nodeId, gridId, gridPublicKeyHex, name });
+    }
+    case "waiting":
+      return onEvent({ event: "waiting", retryInMs: Math.round(status.retryInMs), cause: status.cause });
+    case "refused":
+      return onEvent({ event: "refused", code: status.code, message: status.message });
+    case "connecting":
+    case "stopped":
+      return;
+  }
+}
+
+/** What a node needs to hold stages: only one with a way to others does. */
+function stageParts(parts: {
+  readonly home: HomeFolder;
+  readonly log: Log;
+  readonly stages: StageEngineHost;
+  readonly ways: PeerWays;
+  readonly shared: SharedPeers;
+}): StageParts {
+  const { home, log, stages, ways, shared } = parts;
+  return {
+    engines: stages,
+    files: new DiskStageFiles({ folder: home.at("stages"), log }),
+    network: ways.network,
+    serveChains: (server) => shared.serveChains(server),
+    spill: (replicaId) => new DiskSpill(join(home.at("spill"), replicaId)),
+  };
 }
 
 function startScrubber(agent: Agent, parts: ScrubberParts): Scrubber {

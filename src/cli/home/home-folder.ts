@@ -9,6 +9,8 @@
  * | grid.sqlite       | the coordinator's store, unless `--database` names another       |
  * | tls/              | certificate and key for addresses beyond loopback                |
  * | agent/            | the agent's own home: identity, joined grid, weights             |
+ * | agent/stages/     | files of stages, cut from weights; may be deleted while it rests  |
+ * | agent/spill/      | what running stages have sent, beyond what memory keeps          |
  * | engines/          | engine variants for GPUs, for every agent of this home            |
  */
 import { randomBytes } from "node:crypto";

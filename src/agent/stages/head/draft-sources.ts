@@ -13,9 +13,11 @@ import type { HeadSequence } from "./head-sequence.ts";
 
 export class DraftSources {
   readonly #contextTokens: number;
+  readonly #speculates: boolean;
   readonly #streams: DraftStreams;
 
   constructor(ports: HeadPorts, onDrafts: (sequence: SequenceId) => void) {
+    this.#speculates = ports.speculates ?? true;
     this.#contextTokens = ports.engine.info.contextTokens;
     this.#streams = new DraftStreams({ engine: () => ports.draft(), nowMs: () => ports.nowMs(), onDrafts });
   }
@@ -62,6 +64,7 @@ export class DraftSources {
 
   /** The context and the answer's length end drafts, too. */
   #draftsMax(run: HeadSequence): number {
+    if (!this.#speculates) return 0;
     return Math.min(DRAFTS_MAX, run.tokensLeft - 1, this.#contextTokens - run.tokens.length);
   }
 }
