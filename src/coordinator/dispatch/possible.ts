@@ -129,7 +129,8 @@ function chainObstacle(
 ): string | null {
   const { architecture, layerCount, parameterCount, vocabSize, embeddingLength } = manifest;
   if (architecture === undefined || layerCount === undefined) return "and its layers are not known";
-  if (!canSplit({ architecture, layerCount })) return `and a ${architecture} of ${layerCount} layers cannot be split over nodes`;
+  if (!canSplit({ architecture, layerCount }))
+    return `and a ${architecture} of ${layerCount} layers cannot be split over nodes`;
   const ends =
     parameterCount === undefined || vocabSize === undefined || embeddingLength === undefined
       ? { embeddingBytes: 0, outputBytes: 0 }
