@@ -7,6 +7,7 @@ import type { ModelId, NodeId, ReplicaId } from "../../domain/ids.ts";
 import type { ServiceTier } from "../../domain/tier.ts";
 import type { Clock, Timer } from "../../ports/clock.ts";
 import type { Crypto } from "../../ports/crypto.ts";
+import { wholeTokenSeconds } from "../../scheduler/chains/stage-speed.ts";
 import { Arrivals } from "../../scheduler/placement/arrivals.ts";
 import { loneTokenSeconds, ObservedSpeeds } from "../../scheduler/placement/observed-speed.ts";
 import type { Demand, DemandClass } from "../../scheduler/placement/plan-question.ts";
@@ -246,6 +247,22 @@ export class ReplicaPool {
     if (tokenSeconds !== null) this.#speeds.record({ nodeId, deviceId, weightsSha256, tokenSeconds });
   }
 
+  /** What stages of chains measure of themselves is planned with as attempts on whole replicas are. */
+  #noteStages(): void {
+    for (const { state, weightsSha256, layerCount, stages } of this.chains.chains()) {
+      for (const { holder, count: layers, times } of stages) {
+        if (state !== "serving" || holder === null || times === null) continue;
+        const { nodeId, deviceId } = holder;
+        const { singleMs, singlesMean } = times;
+        const device = this.#ports.roster.node(nodeId)?.capabilities.devices.find((one) => one.deviceId === deviceId);
+        if (device === undefined || singleMs === null || singlesMean === null) continue;
+        const isGpu = device.kind === "gpu";
+        const tokenSeconds = wholeTokenSeconds({ singleMs, singlesMean, layers, layerCount, isGpu });
+        if (tokenSeconds !== null) this.#speeds.record({ nodeId, deviceId, weightsSha256, tokenSeconds });
+      }
+    }
+  }
+
   /** A request was accepted: what is asked for is planned for. */
   noteArrival(work: Arriving): void {
     const { modelId, tier } = work;
@@ -293,6 +310,7 @@ export class ReplicaPool {
   }
 
   #planAndRepeat(): void {
+    this.#noteStages();
     if (this.#isStopped) return;
     this.#timer = this.#clock.setTimer(this.#options.planMs, () => this.#planAndRepeat());
     this.planSoon();
