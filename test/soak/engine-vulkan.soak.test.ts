@@ -7,10 +7,13 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { engineEnvironment } from "../../src/adapters/engine-llama/child-environment.ts";
+import { sequenceId } from "../../src/domain/chain.ts";
 import { DEFAULT_SAMPLING } from "../../src/domain/sampling.ts";
 import { findLavapipe, hasVulkanEngine, isCi } from "../../tools/test-tools.ts";
-import { engineHost, generate, loadTiny } from "../support/engine-fixture.ts";
+import { engineHost, generate, loadTiny, PROMPT, taskOf } from "../support/engine-fixture.ts";
 import { launchFallow, makeHome, removeHome, runFallow, startGrid } from "../support/grid.ts";
+import { generateRows } from "../support/stage-chain.ts";
+import { loadStage, StageFolder, stageHost } from "../support/stage-fixture.ts";
 
 const TOKENS = 8;
 const ENGINE_MS_MAX = 170_000;
@@ -25,6 +28,8 @@ if (absent !== null && hasVulkanEngine && isCi()) throw new Error(`${absent}: in
 
 /** ggml hides devices that are the processor itself, unless they are named. */
 const SOFTWARE_DEVICE = { GGML_VK_VISIBLE_DEVICES: "0", VK_ICD_FILENAMES: driver ?? "" };
+/** The same one under two names: the library takes them for two. */
+const TWO_DEVICES = { ...SOFTWARE_DEVICE, GGML_VK_VISIBLE_DEVICES: "0,0" };
 /** The loader finds no driver at all. */
 const NO_DEVICE = { VK_ICD_FILENAMES: "/nonexistent/driver.json", VK_DRIVER_FILES: "/nonexistent/driver.json" };
 
@@ -58,6 +63,58 @@ describe.skipIf(absent !== null)(`the Vulkan engine${absent === null ? "" : ` (l
     expect(gpus?.[0]?.memoryBytes).toBeGreaterThan(0);
     expect(tokenIds).toEqual(expected.tokenIds);
     expect(tokenIds).toHaveLength(TOKENS);
+  });
+
+  test("splits a model over two devices as its owner says, and says the same tokens as the CPU", {
+    timeout: ENGINE_MS_MAX,
+  }, async () => {
+    const task = { tokensMax: TOKENS, ignoreStopTokens: true, sampling: { ...DEFAULT_SAMPLING, temperature: 0 } };
+    const onCpu = await loadTiny(engineHost(), { sequencesMax: 1, contextTokens: 256 });
+    const expected = await generate(onCpu, task);
+    await onCpu.close();
+    const environment = { ...engineEnvironment(process.env), ...TWO_DEVICES };
+    const host = engineHost({ variant: "vulkan", libraryDirectory, environment, silenceMsMax: ENGINE_MS_MAX });
+    const spec = { sequencesMax: 1, contextTokens: 256, gpuLayers: "all" } as const;
+    const split = { mode: "layer", tensorSplit: [1, 1], mainGpu: 0 } as const;
+    const onBoth = await loadTiny(host, { ...spec, split });
+    const { tokenIds } = await generate(onBoth, task);
+    expect(onBoth.info.gpus).toHaveLength(2);
+    expect(onBoth.stats().memoryBytes).toBeGreaterThan(0);
+    await onBoth.close();
+    expect(tokenIds).toEqual(expected.tokenIds);
+    // What the library answers shows that it was asked: this device cannot be split by rows.
+    const byRows = loadTiny(host, { ...spec, split: { ...split, mode: "row" } });
+    await expect(byRows).rejects.toMatchObject({ message: expect.stringContaining("does not support split buffers") });
+    const onThird = loadTiny(host, { ...spec, split: { ...split, mode: "none", mainGpu: 2 } });
+    await expect(onThird).rejects.toMatchObject({ message: expect.stringContaining("not one of the 2 GPUs") });
+  });
+
+  test("runs a model as a chain of stages, one of them over two devices, and says the same tokens as the CPU", {
+    timeout: ENGINE_MS_MAX,
+  }, async () => {
+    const sampling = { ...DEFAULT_SAMPLING, temperature: 0 };
+    const onCpu = await loadTiny(engineHost(), { sequencesMax: 1, contextTokens: 256 });
+    const expected = await generate(onCpu, { tokensMax: TOKENS, ignoreStopTokens: true, sampling });
+    await onCpu.close();
+    const folder = await StageFolder.of();
+    const environment = { ...engineEnvironment(process.env), ...TWO_DEVICES };
+    const host = stageHost({ variant: "vulkan", libraryDirectory, environment, silenceMsMax: ENGINE_MS_MAX });
+    const spec = { sequencesMax: 2, contextTokens: 256, gpuLayers: "all" } as const;
+    const split = { mode: "layer", tensorSplit: [1, 1], mainGpu: 0 } as const;
+    const stages = [
+      await loadStage(host, await folder.cut(0, 3), { ...spec, split }),
+      await loadStage(host, await folder.cut(3, 1), spec),
+    ];
+    const sequence = sequenceId("00000000000000aa");
+    for (const { engine } of stages) {
+      expect(engine.info.layersOffloaded).toBeGreaterThan(0);
+      engine.open(sequence);
+    }
+    stages[1]?.engine.setSampling(sequence, taskOf({ sampling, ignoreStopTokens: true, tokensMax: TOKENS }));
+    const { tokenIds } = await generateRows(stages, { sequence, tokenIds: PROMPT, count: TOKENS });
+    await Promise.all(stages.map(({ engine }) => engine.close()));
+    await folder.remove();
+    expect(tokenIds).toEqual(expected.tokenIds);
   });
 
   test("without a device gives way to the CPU, and says why and what to do", { timeout: ENGINE_MS_MAX }, async () => {
