@@ -280,6 +280,9 @@ describe("a node that leaves", () => {
     const set = grid.holder(1).work.chain(grid.replicaAt(1));
     expect(set?.takeOver).toMatchObject({ replicaId: left, nodeId: leaving.nodeId });
     expect(grid.holder(0).work.chain(grid.replicaAt(0))?.takeOver).toBeUndefined();
+    const keys = grid.registry.nodes().filter(({ nodeId }) => nodeId === grid.holder(1).nodeId);
+    const handOvers = leaving.work.of("chain.set").flatMap(({ handOver }) => handOver ?? []);
+    expect(handOvers).toEqual(keys.map(({ publicKeyHex: publicKey }) => ({ publicKey })));
     expect(leaving.work.of("replica.unload").map(({ replicaId }) => replicaId)).toEqual([left]);
     expect(grid.chains.stats()).toMatchObject({ moves: 1, repairs: 0 });
   });

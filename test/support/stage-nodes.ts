@@ -24,6 +24,7 @@ export const LAYERS = 12;
 export const LOAD_MS = 400;
 const LINK_MS = 5;
 export const TOKEN_MS = 20;
+export const TAKE_OVER_MS = 100;
 /** A model of 12 layers on nodes that have room for four or five of them. */
 const MODEL_BYTES = 12e9;
 const NODE_BYTES = 5.6e9;
@@ -68,9 +69,11 @@ export class ScriptedStages implements WorkHandler {
         this.#reports.delete(order.replicaId);
         break;
       case "chain.set":
+        if (order.chainEpoch <= (this.chain(order.replicaId)?.chainEpoch ?? -1)) break;
         this.#chains.set(order.replicaId, order);
         this.#running = this.#running.filter(({ start }) => start.replicaId !== order.replicaId);
         this.#clock.setTimer(LINK_MS, () => this.say(order.replicaId, !this.isDeaf));
+        if (order.takeOver !== undefined) this.#takeOver(order);
         break;
       case "attempt.start":
         if (this.chain(order.replicaId)?.stages.at(-1)?.replicaId === order.replicaId) this.#answer(order);
@@ -114,13 +117,19 @@ export class ScriptedStages implements WorkHandler {
   }
 
   /** `chain.state` of the newest chain that the stage was told of. */
-  say(replicaId: string, isLinked: boolean): void {
+  say(replicaId: string, isLinked: boolean, more: { readonly hasTakenOver?: boolean } = {}): void {
     const set = this.chain(replicaId);
     if (set === null || !this.#reports.has(replicaId)) return;
     const { chainId, chainEpoch } = set;
     const times = { nextRttMs: 40, singleMs: 3, singlesMean: 1, promptMsPerPosition: 0.5, loopMs: 120 };
     const counts = { drafted: 10, accepted: 4, bytesSent: 1_000, positionsSent: 10 };
-    this.line?.send({ type: "chain.state", replicaId, chainId, chainEpoch, isLinked, ...times, ...counts });
+    this.line?.send({ type: "chain.state", replicaId, chainId, chainEpoch, isLinked, ...times, ...counts, ...more });
+  }
+
+  #takeOver({ replicaId, chainEpoch }: ChainSet): void {
+    this.#clock.setTimer(TAKE_OVER_MS, () => {
+      if (this.chain(replicaId)?.chainEpoch === chainEpoch) this.say(replicaId, true, { hasTakenOver: true });
+    });
   }
 
   accuse(

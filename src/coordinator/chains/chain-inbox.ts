@@ -42,10 +42,22 @@ export class ChainInbox {
     }
     // A stage that was just unloaded, or a chain that is no more, still speaks for a moment.
     const chain = this.#ports.chain(message.chainId);
+    if (chain !== null && message.type === "chain.state" && chain.move?.to === message.replicaId) {
+      this.#takeMove(chain, message);
+      return;
+    }
     const place = chain?.places.find(({ holder }) => holder === message.replicaId);
     if (chain === null || place === undefined) return;
     if (message.type === "chain.state") this.#takeState(chain, place, message);
     else this.#takeTrouble(chain, place, message);
+  }
+
+  /** Of the stage that takes another's place. */
+  #takeMove(chain: Chain, report: ChainStateReport): void {
+    if (report.chainEpoch !== chain.move?.epoch || report.hasTakenOver !== true) return;
+    this.#ports.keeper.finishMove(chain, this.#ports.clock.monoMs());
+    const place = chain.places.find(({ holder }) => holder === report.replicaId);
+    if (place !== undefined) this.#takeState(chain, place, report);
   }
 
   #takeState(chain: Chain, place: Place, report: ChainStateReport): void {

@@ -22,7 +22,7 @@ import {
   tailOf,
 } from "./chain.ts";
 import type { ChainBlame } from "./chain-blame.ts";
-import { type ChainSetPorts, chainSets } from "./chain-set.ts";
+import { type ChainSetPorts, chainSets, moveSets } from "./chain-set.ts";
 import { repairQuestion, type StageGrid } from "./repair-question.ts";
 
 export interface ChainKeeperPorts extends ChainSetPorts {
@@ -52,6 +52,8 @@ export interface KeptCounts {
 const RESTART_WAIT_MS = 5_000;
 /** Stages that are ready link up within some round trips; a dial that has to punch through NATs takes seconds. */
 const LINK_MS_MAX = 10_000;
+/** A successor fetches keys and values for at most 30 s (agent/stages/hand-over.ts). */
+const MOVE_IN_MS_MAX = 35_000;
 /** Nobody can take an empty place for so long: the chain's memory is given back, and another plan may find a way. Nodes restart in less. */
 export const ANEW_WAIT_MS = 10_000;
 /** A place is looked at again after 0.25, 0.5, 1 … seconds when its successor failed or nobody could be one. */
@@ -75,6 +77,7 @@ export class ChainKeeper {
   look(chain: Chain, nowMs: number): void {
     for (const place of chain.places) this.#checkHolder(chain, place, nowMs);
     for (const place of chain.places) this.#checkSuccessor(chain, place, nowMs);
+    this.#checkMove(chain, nowMs);
     for (const place of chain.places) this.#fill(chain, place, nowMs);
     this.#advance(chain, nowMs);
     this.seat(chain);
@@ -98,7 +101,7 @@ export class ChainKeeper {
     const isServing = chain.state === "serving";
     const loopMs = places[0]?.report?.loopMs ?? null;
     const seat = { chainId, slots, contextTokens, loopMs, isServing };
-    for (const { replicaId } of chain.retiring) book.seat(replicaId, { ...seat, isServing: false, isLast: false });
+    if (chain.retiring !== null) book.seat(chain.retiring, { ...seat, isServing: false, isLast: false });
     for (const [at, { holder, successor }] of places.entries()) {
       const isEnd = at === places.length - 1;
       if (holder !== null) book.seat(holder, { ...seat, isLast: isEnd });
@@ -159,7 +162,7 @@ export class ChainKeeper {
       chain.trouble = `${describePlace(place)}: ${why ?? "its successor is gone"}`;
     } else if (stage.isReady) {
       if (holder === null) this.#repaired(chain, place, successor);
-      else if (this.#mayMove(chain)) this.#move(chain, place, { to: successor, nowMs });
+      else this.#beginMove(chain, place, { to: successor, nowMs });
     }
   }
 
@@ -181,7 +184,7 @@ export class ChainKeeper {
     const { book } = this.#ports;
     const { replicaId } = taken.spare;
     if (place.holder !== null && place.unreadySinceMs === null) {
-      if (this.#mayMove(chain)) this.#move(chain, place, { to: replicaId, nowMs: taken.nowMs });
+      if (place.successor === null) this.#beginMove(chain, place, { to: replicaId, nowMs: taken.nowMs });
       return;
     }
     // What was being loaded may end as a spare of the next stage that is lost.
@@ -215,21 +218,41 @@ export class ChainKeeper {
   // -------------------------------------------------------------- moves
 
   /** One place moves at a time, and only while the chain serves: what is taken over is then known to be whole. */
-  #mayMove(chain: Chain): boolean {
-    return chain.state === "serving" && chain.retiring.length === 0;
+  #beginMove(chain: Chain, place: Place, how: { readonly to: ReplicaId; readonly nowMs: number }): void {
+    if (chain.state !== "serving" || chain.move !== null || chain.retiring !== null) return;
+    place.successor = how.to;
+    const move = { place, to: how.to, epoch: this.#ports.nextEpoch(), sinceMs: how.nowMs };
+    chain.move = move;
+    for (const { nodeId, message } of moveSets(chain, move, this.#ports)) this.#ports.roster.send(nodeId, message);
   }
 
-  #move(chain: Chain, place: Place, how: { readonly to: ReplicaId; readonly nowMs: number }): void {
+  /** The successor has what could be had: all change. */
+  finishMove(chain: Chain, nowMs: number): void {
+    const { move } = chain;
     const tail = tailOf(chain);
-    const why = `${describePlace(place)}: ${place.moving ?? "moved"}`;
-    const left = fillPlace(place, how.to);
-    if (left !== null) chain.retiring = [{ place: chain.places.indexOf(place), replicaId: left }];
+    if (move === null || chain.state !== "serving") return;
+    const why = `${describePlace(move.place)}: ${move.place.moving ?? "moved"}`;
+    chain.move = null;
+    chain.retiring = fillPlace(move.place, move.to);
     this.counts.moves += 1;
     chain.trouble = why;
-    chain.brokenAtMs = how.nowMs;
-    this.#setState(chain, "broken", how.nowMs);
-    this.seat(chain);
+    chain.brokenAtMs = nowMs;
+    this.#link(chain, { epoch: move.epoch, nowMs });
     if (tail !== null) this.#ports.onBreak(tail, why);
+  }
+
+  /** A move that comes to no end is let go, and begun anew later. */
+  #checkMove(chain: Chain, nowMs: number): void {
+    const { move } = chain;
+    if (move === null) return;
+    const isLost = move.place.successor !== move.to || move.place.moving === null;
+    const isLate = nowMs - move.sinceMs >= MOVE_IN_MS_MAX;
+    if (!isLost && !isLate) return;
+    chain.move = null;
+    if (!isLate || isLost) return;
+    this.#ports.book.seat(move.to, null);
+    move.place.successor = null;
+    retryLater(move.place, nowMs);
   }
 
   // -------------------------------------------------------------- states
@@ -244,6 +267,7 @@ export class ChainKeeper {
     const waits = chain.breaksInRow - BREAKS_FREE - 1;
     chain.linkNotBeforeMs = waits < 0 ? nowMs : nowMs + backoffCeilingMs(waits, RELINK);
     chain.brokenAtMs ??= nowMs;
+    chain.move = null;
     const { chainId, modelId } = chain;
     this.#ports.log.warn({ chainId, modelId, why }, "chain broken");
     this.#setState(chain, "broken", nowMs);
@@ -269,7 +293,7 @@ export class ChainKeeper {
       return;
     }
     const isReady = places.every(({ holder }) => holder !== null && this.#ports.book.stage(holder)?.isReady === true);
-    if (isReady && nowMs >= chain.linkNotBeforeMs) this.#link(chain, nowMs);
+    if (isReady && nowMs >= chain.linkNotBeforeMs) this.#link(chain, { epoch: this.#ports.nextEpoch(), nowMs });
   }
 
   #giveUpPlaces(chain: Chain, nowMs: number): void {
@@ -280,10 +304,10 @@ export class ChainKeeper {
     if (given !== undefined) this.#ports.dissolve(chain, chain.trouble ?? `${describePlace(given)} has no node`);
   }
 
-  #link(chain: Chain, nowMs: number): void {
-    chain.epoch = this.#ports.nextEpoch();
+  #link(chain: Chain, at: { readonly epoch: number; readonly nowMs: number }): void {
+    chain.epoch = at.epoch;
     for (const place of chain.places) place.isLinked = false;
-    this.#setState(chain, "linking", nowMs);
+    this.#setState(chain, "linking", at.nowMs);
     this.seat(chain);
     for (const { nodeId, message } of chainSets(chain, this.#ports)) this.#ports.roster.send(nodeId, message);
   }
@@ -297,7 +321,7 @@ export class ChainKeeper {
     chain.linksInVain += 1;
     const unlinked = chain.places.find(({ isLinked }) => !isLinked);
     if (unlinked === undefined || chain.linksInVain === 1) {
-      this.#link(chain, nowMs);
+      this.#link(chain, { epoch: this.#ports.nextEpoch(), nowMs });
       return;
     }
     const nodeId = unlinked.holder === null ? null : this.#ports.stageNode(unlinked.holder);
@@ -312,12 +336,12 @@ export class ChainKeeper {
     chain.linksInVain = 0;
     chain.hasServed = true;
     this.#setState(chain, "serving", nowMs);
-    for (const { replicaId } of chain.retiring) {
-      const nodeId = this.#ports.stageNode(replicaId);
-      book.seat(replicaId, null);
-      if (nodeId !== null) book.unload(nodeId, replicaId, "another stage took over");
+    const retired = chain.retiring === null ? null : book.stage(chain.retiring);
+    if (retired !== null) {
+      book.seat(retired.replicaId, null);
+      book.unload(retired.nodeId, retired.replicaId, "another stage took over");
     }
-    chain.retiring = [];
+    chain.retiring = null;
     this.seat(chain);
     const { chainId, modelId, epoch, recoveryMs } = chain;
     this.#ports.log.info({ chainId, modelId, epoch, recoveryMs, stages: chain.places.length }, "chain serves");

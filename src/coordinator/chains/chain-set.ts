@@ -4,7 +4,7 @@ import type { ChainSet } from "../../wire/chain-link.ts";
 import type { EndpointBook } from "../peering/endpoint-book.ts";
 import type { NodeView, Roster } from "../roster.ts";
 import { namedAddresses } from "../weights/named-addresses.ts";
-import type { Chain } from "./chain.ts";
+import type { Chain, ChainMove } from "./chain.ts";
 
 export interface ChainSetPorts {
   readonly roster: Pick<Roster, "node">;
@@ -19,22 +19,44 @@ export interface ChainSetFor {
 
 /** One for each stage, in their order. Empty when one of them is unknown: the chain is looked at again. */
 export function chainSets(chain: Chain, ports: ChainSetPorts): readonly ChainSetFor[] {
-  const { chainId, epoch: chainEpoch, places, retiring } = chain;
-  const seats = places.map(({ holder, first, count }) => ({ seat: seatOf(holder, ports), first, count }));
-  return seats.flatMap(({ seat }, at): ChainSetFor[] => {
-    if (seat === null) return [];
-    const network = seat.view.network ?? null;
-    const stages = seats.flatMap(({ seat: other, first, count }) => {
-      return other === null ? [] : [{ ...reached(other, network, ports), first, count }];
-    });
-    const left = retiring.find(({ place }) => place === at);
-    const from = left === undefined ? null : seatOf(left.replicaId, ports);
-    if (stages.length < places.length) return [];
-    const { replicaId } = seat;
-    const message: ChainSet = { type: "chain.set", replicaId, chainId, chainEpoch, stages };
-    const takeOver = from === null ? {} : { takeOver: reached(from, network, ports) };
-    return [{ nodeId: seat.view.nodeId, message: { ...message, ...takeOver } }];
+  const holders = chain.places.map(({ holder }) => holder);
+  return chain.places.flatMap((_, at) => chainSet(chain, { at, holders, epoch: chain.epoch }, ports) ?? []);
+}
+
+/**
+ * The two words with which a planned move begins, in their order: the stage that leaves hears, in its own epoch, who may fetch what it holds; its
+ * successor hears of the next epoch alone, and takes over. Empty when one of them is unknown.
+ */
+export function moveSets(chain: Chain, move: ChainMove, ports: ChainSetPorts): readonly ChainSetFor[] {
+  const at = chain.places.indexOf(move.place);
+  const holders = chain.places.map(({ holder }) => holder);
+  const [leaving, coming] = [seatOf(move.place.holder, ports), seatOf(move.to, ports)];
+  const told = chainSet(chain, { at, holders, epoch: chain.epoch }, ports);
+  const next = chainSet(chain, { at, holders: holders.with(at, move.to), epoch: move.epoch }, ports);
+  if (leaving === null || coming === null || told === null || next === null) return [];
+  const takeOver = reached(leaving, coming.view.network ?? null, ports);
+  return [
+    { nodeId: told.nodeId, message: { ...told.message, handOver: { publicKey: coming.view.publicKeyHex } } },
+    { nodeId: next.nodeId, message: { ...next.message, takeOver } },
+  ];
+}
+
+function chainSet(
+  { chainId, places }: Chain,
+  of: { readonly at: number; readonly holders: readonly (ReplicaId | null)[]; readonly epoch: number },
+  ports: ChainSetPorts,
+): ChainSetFor | null {
+  const seats = of.holders.map((holder) => seatOf(holder, ports));
+  const seat = seats[of.at] ?? null;
+  if (seat === null) return null;
+  const network = seat.view.network ?? null;
+  const stages = places.flatMap(({ first, count }, at) => {
+    const other = seats[at] ?? null;
+    return other === null ? [] : [{ ...reached(other, network, ports), first, count }];
   });
+  if (stages.length < places.length) return null;
+  const { replicaId } = seat;
+  return { nodeId: seat.view.nodeId, message: { type: "chain.set", replicaId, chainId, chainEpoch: of.epoch, stages } };
 }
 
 interface Seat {

@@ -8,7 +8,7 @@
  * | a holder that loads                   | waits: a chain that served is broken, and takes a spare or, after a while, another node      |
  * | a holder that is gone, silent, blamed | it is empty; a stage that is still loaded becomes a spare                                   |
  * | no holder                             | a spare takes it, or a successor is loaded, or after `ANEW_WAIT_MS` the chain is dissolved    |
- * | a holder that leaves, or is slow      | the chain serves on; a successor is loaded and takes the place with keys and values         |
+ * | a holder that leaves, or is slow      | the chain serves on; a successor is loaded, takes keys and values over, then all change      |
  */
 import type { ChainState, WireFormat } from "../../domain/chain.ts";
 import type { ModelId, NodeId, ReplicaId, Sha256Hex } from "../../domain/ids.ts";
@@ -47,10 +47,13 @@ export interface ChainShape {
   readonly draft: StageOrder["draft"];
 }
 
-/** A stage that left by a planned move: its keys and values are taken over, then it goes. */
-export interface Retiring {
-  readonly place: number;
-  readonly replicaId: ReplicaId;
+/** A planned move under way: the chain serves on in its epoch until the successor has taken over. */
+export interface ChainMove {
+  readonly place: Place;
+  readonly to: ReplicaId;
+  /** The chain's, once all are told. */
+  readonly epoch: number;
+  readonly sinceMs: number;
 }
 
 export interface Chain extends ChainShape {
@@ -72,7 +75,9 @@ export interface Chain extends ChainShape {
   repairs: number;
   recoveryMs: number | null;
   trouble: string | null;
-  retiring: readonly Retiring[];
+  move: ChainMove | null;
+  /** A stage that another took over from: it goes when the chain serves. */
+  retiring: ReplicaId | null;
 }
 
 export interface StageSpot {
@@ -112,7 +117,8 @@ export function newChain(
     repairs: 0,
     recoveryMs: null,
     trouble: null,
-    retiring: [],
+    move: null,
+    retiring: null,
   };
 }
 
@@ -123,8 +129,7 @@ export function tailOf({ places }: Chain): ReplicaId | null {
 
 export function hasMember({ places, retiring }: Chain, replicaId: ReplicaId): boolean {
   return (
-    places.some(({ holder, successor }) => holder === replicaId || successor === replicaId) ||
-    retiring.some((one) => one.replicaId === replicaId)
+    places.some(({ holder, successor }) => holder === replicaId || successor === replicaId) || retiring === replicaId
   );
 }
 

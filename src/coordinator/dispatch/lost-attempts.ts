@@ -10,6 +10,7 @@ import type { Log } from "../../ports/log.ts";
 import type { WaitingRoom } from "../../scheduler/admission/admission.ts";
 import {
   asChainTrouble,
+  chainFailurePauseMs,
   chainPauseMs,
   decideFailover,
   describeTrouble,
@@ -103,7 +104,8 @@ export class LostAttempts {
     } else if (avoidNodeMs > 0) {
       if (crew === null) work.avoid(lease.nodeId, nowMs + avoidNodeMs);
       const budgetMs = isEngineDeath(trouble) ? nowMs : this.budget.take(nowMs);
-      if (crew !== null) work.notBeforeMs = Math.max(budgetMs, nowMs + avoidNodeMs);
+      // Nobody else can take it: a little later the chain itself knows whether a stage is gone.
+      if (crew !== null) work.notBeforeMs = Math.max(budgetMs, nowMs + chainFailurePauseMs(work.counts.troubles));
       else if (!isEngineDeath(trouble)) work.notBeforeMs = budgetMs;
     }
     this.moved += 1;

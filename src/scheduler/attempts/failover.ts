@@ -36,6 +36,7 @@ export const ENGINE_DEATHS_MAX = 3;
 export const CHAIN_CHANGES_MAX = 64;
 /** Changes after which it goes on at once; then it waits 50, 100, 200 … ms first. */
 const CHAIN_CHANGES_FREE = 2;
+const CHAIN_FAILURE_PAUSE = { baseMs: 100, capMs: 10_000 };
 const CHAIN_PAUSE = { baseMs: 50, capMs: 1_000 };
 /**
  * The coordinator checked the request before it left, so one node's word against it is not enough: it may lie. A second
@@ -125,6 +126,11 @@ export function asChainTrouble(trouble: Trouble): Trouble {
 export function chainPauseMs(chainChanges: number): number {
   const counted = chainChanges - CHAIN_CHANGES_FREE - 1;
   return counted < 0 ? 0 : backoffCeilingMs(counted, CHAIN_PAUSE);
+}
+
+/** The same after a failure that its last stage names without blaming the chain. */
+export function chainFailurePauseMs(troubles: number): number {
+  return backoffCeilingMs(Math.max(0, troubles - 1), CHAIN_FAILURE_PAUSE);
 }
 
 export function describeTrouble(trouble: Trouble): string {
