@@ -202,6 +202,24 @@ describe("a stage that is not what the plan says", () => {
     });
   });
 
+  test("in where its layers stand, or in its ends, is refused", async () => {
+    const wrongPlace = { ...middle.share, first: 0, hasEmbedding: true };
+    await expect(loadStage(host, { ...middle, share: wrongPlace })).rejects.toMatchObject({
+      code: "stage-refused",
+      message: expect.stringContaining("a stage from layer 1 on of a model of 4"),
+    });
+    const noHead = { ...tail.share, hasOutput: false };
+    await expect(loadStage(host, { ...tail, share: noHead })).rejects.toMatchObject({ code: "stage-refused" });
+  });
+
+  test("but a whole model is refused", async () => {
+    const share = { first: 0, count: 4, hasEmbedding: true, hasOutput: false };
+    await expect(loadStage(host, { path: TINY_PATH, share })).rejects.toMatchObject({
+      code: "stage-refused",
+      message: expect.stringContaining("does not say that it is a stage"),
+    });
+  });
+
   test("or no model at all does not load, and leaves no process", async () => {
     const path = folder.at("text.gguf");
     await writeFile(path, "this is no model");

@@ -96,6 +96,20 @@ describe("logits of a chain with f32 between its stages", () => {
     });
   }
 
+  test("of a prompt longer than a decode takes, in one pass, are the unsplit model's", async () => {
+    const tokenIds = Array.from({ length: 1025 }, (_, at) => 300 + ((at * 37) % 1500));
+    const spec = { contextTokens: 1280 };
+    const stages = await chainOf([2], spec);
+    const one = [await whole(spec)];
+    open(stages, sequence);
+    open(one, sequence);
+    const run = { sequence, tokenIds, count: 4 };
+    const split = await generateRows(stages, run);
+    // Pieces of another length, none of them of one position.
+    const unsplitRows = await generateRows(one, { ...run, pieceTokens: 205 });
+    expect(largestDifference(split.rows, unsplitRows.rows)).toBe(0);
+  });
+
   test("do not depend on the seven other sequences that are computed beside one", async () => {
     const stages = await chainOf([1, 3], { sequencesMax: 8 });
     const prompts = Array.from({ length: 8 }, (_, at) => LONG.slice(at, at + 20 + 5 * (at % 3)));
@@ -148,6 +162,22 @@ describe("logits of a chain with f32 between its stages", () => {
     const after = PROMPT.length + got.tokenIds.length - 1;
     const next = tokenPass(sequence, { start: after, tokenIds: [got.tokenIds.at(-1) ?? 0], draw: DRAW });
     expect((await feed(verified, next))?.tokens[0]?.tokenId).toBe(wanted.tokenIds[got.tokenIds.length]);
+  });
+
+  test("stay a model's own when drafts are verified together, in one decode", async () => {
+    const plain = await chainOf([2]);
+    open(plain, sequence);
+    const wanted = await generateRows(plain, { sequence, tokenIds: PROMPT, count: 6 });
+    const verified = await chainOf([2]);
+    open(verified, sequence);
+    await generateRows(verified, { sequence, tokenIds: PROMPT, count: 1 });
+    const draftIds = [...wanted.tokenIds.slice(1, 3), 7];
+    const pass = { start: PROMPT.length, tokenIds: [wanted.tokenIds[0] ?? 0, ...draftIds], draw: { draftIds } };
+    const event = await feed(verified, tokenPass(sequence, { ...pass, how: "together", wantsLogits: true }));
+    expect(event?.tokens.map(({ tokenId }) => tokenId)).toEqual(wanted.tokenIds.slice(1, 4));
+    // Rounded as a piece is: near, and not equal.
+    expect(largestDifference(event?.logits ?? [], wanted.rows.slice(1, 4))).toBeLessThan(0.1);
+    expect(verified.map(({ engine }) => engine.held(sequence))).toEqual([PROMPT.length + 4, PROMPT.length + 3]);
   });
 
   test("are the same after another branch was dropped", async () => {

@@ -5,7 +5,12 @@
 import { assert } from "../../domain/assert.ts";
 import type { LayerShare } from "../../domain/weights.ts";
 import { PREFILL_TOKENS_MAX } from "../../inference/batch-policy.ts";
-import { STAGE_INPUT_KEY, STAGE_OUTPUT_KEY } from "../../weights/stage-plan.ts";
+import {
+  STAGE_FIRST_KEY,
+  STAGE_INPUT_KEY,
+  STAGE_MODEL_LAYERS_KEY,
+  STAGE_OUTPUT_KEY,
+} from "../../weights/stage-plan.ts";
 import { DecodeBatch } from "./decode-batch.ts";
 import type { LlamaApi, Pointer } from "./llama-ffi.ts";
 import { type LoadedModel, type LoadResult, loadModel, type ModelRequest, metadataText } from "./loaded-model.ts";
@@ -83,11 +88,8 @@ export class StageDecoder {
       },
     });
     if (!result.ok) return result;
-    const layers = api.layerCount(result.value.model);
-    if (layers !== share.count) {
-      const message = `the file holds ${layers} layers, the stage is to have ${share.count}`;
-      return { ok: false, code: "stage-refused", message };
-    }
+    const refusal = shareRefusal(api, result.value.model, share);
+    if (refusal !== null) return { ok: false, code: "stage-refused", message: refusal };
     return {
       ok: true,
       value: new StageDecoder({ loaded: result.value, share, tap: found.tap, onFatal }),
@@ -150,6 +152,29 @@ export class StageDecoder {
 function positionsOfDecode(vocabSize: number, share: LayerShare, sequencesMax: number): number {
   const affordable = share.hasOutput ? PREFILL_TOKENS_MAX : Math.floor(LOGITS_BYTES_MAX / (4 * Math.max(1, vocabSize)));
   return Math.max(sequencesMax, POSITIONS_MIN, Math.min(PREFILL_TOKENS_MAX, affordable));
+}
+
+/**
+ * Why this file is not the stage that was planned, or null. A file without our keys is a whole model: cut by something else, it may hold an
+ * architecture that cannot be.
+ */
+function shareRefusal(api: LlamaApi, model: Pointer, share: LayerShare): string | null {
+  const layers = api.layerCount(model);
+  if (layers !== share.count) return `the file holds ${layers} layers, the stage is to have ${share.count}`;
+  const first = metadataText(api, model, STAGE_FIRST_KEY);
+  const ofModel = metadataText(api, model, STAGE_MODEL_LAYERS_KEY);
+  const isWhole = share.hasEmbedding && share.hasOutput;
+  if (first === null && ofModel === null && isWhole) return null;
+  const wanted = `layers ${share.first} to ${share.first + share.count - 1}`;
+  if (first === null || ofModel === null) return `the file does not say that it is a stage: ${wanted} were to be in it`;
+  const isLast = share.first + share.count === Number(ofModel);
+  if (Number(first) === share.first && share.hasEmbedding === (share.first === 0) && share.hasOutput === isLast)
+    return null;
+  return `the file is a stage from layer ${first} on of a model of ${ofModel}, not ${wanted} with ${endsOf(share)}`;
+}
+
+function endsOf({ hasEmbedding, hasOutput }: LayerShare): string {
+  return `${hasEmbedding ? "an" : "no"} embedding and ${hasOutput ? "a" : "no"} head`;
 }
 
 /** As the stage's file tells; a file that tells nothing is of an architecture that needs nothing. */
