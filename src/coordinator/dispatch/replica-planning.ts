@@ -234,9 +234,7 @@ export class ReplicaPlanning {
     const { clock, book, nodes, version, waiting, demand } = this.#ports;
     return {
       grid: packGrid({ version: version(), nodes: nodes(), replicas: book.facts() }),
-      models: this.#models.map((model) =>
-        plannedModel(model, this.#ports.ends?.(model.manifest.weightsSha256) ?? null),
-      ),
+      models: this.#models.map((model) => plannedModel(model, this.#endsOf(model))),
       classes: demand(),
       waiting: waiting(),
       tiers: TIER_RULES,
@@ -246,6 +244,12 @@ export class ReplicaPlanning {
       idleUnloadMs: this.#options.idleUnloadMs,
       horizonMs: this.#options.horizonMs,
     };
+  }
+
+  /** Asked for what fits nowhere alone: a manifest is read for it. */
+  #endsOf({ manifest }: ServedModel): EndBytes | null {
+    const { modelId, weightsSha256 } = manifest;
+    return this.#missing.includes(modelId) ? (this.#ports.ends?.(weightsSha256) ?? null) : null;
   }
 
   #isDue(): boolean {

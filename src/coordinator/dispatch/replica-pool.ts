@@ -3,14 +3,14 @@
  * (changes of one turn, and those within `planGapMs` of a look, share the next one) and every `planMs`. replica-book.ts follows
  * what exists, replica-planning.ts decides and orders what should.
  */
-import type { ModelId, NodeId, ReplicaId } from "../../domain/ids.ts";
+import type { ModelId, NodeId, ReplicaId, Sha256Hex } from "../../domain/ids.ts";
 import type { ServiceTier } from "../../domain/tier.ts";
 import type { Clock, Timer } from "../../ports/clock.ts";
 import type { Crypto } from "../../ports/crypto.ts";
 import { wholeTokenSeconds } from "../../scheduler/chains/stage-speed.ts";
 import { Arrivals } from "../../scheduler/placement/arrivals.ts";
 import { loneTokenSeconds, ObservedSpeeds } from "../../scheduler/placement/observed-speed.ts";
-import type { Demand, DemandClass } from "../../scheduler/placement/plan-question.ts";
+import type { Demand, DemandClass, EndBytes } from "../../scheduler/placement/plan-question.ts";
 import { isReplicaFact, type NodeFact, nodeObstacle, type ReplicaFact } from "../../scheduler/placement/snapshot.ts";
 import { ChainDesk } from "../chains/chain-desk.ts";
 import type { ChainDeskPorts } from "../chains/chain-desk-ports.ts";
@@ -32,6 +32,8 @@ export interface Outlook extends NodeKnowledge {
   expectedDemand?(): readonly DemandClass[];
   /** Bytes of some layers, and how many of them lie on the node; null while nobody knows. */
   shareOn?: ChainDeskPorts["shareOn"];
+  /** What a chain's ends hold of these weights; null while nobody knows. */
+  endsOf?(weightsSha256: Sha256Hex): EndBytes | null;
 }
 
 export interface ReplicaPoolPorts extends ReplicaBookPorts {
@@ -107,6 +109,7 @@ export class ReplicaPool {
     this.#planning = new ReplicaPlanning(
       {
         chains: this.chains,
+        ends: (weightsSha256) => ports.outlook?.endsOf?.(weightsSha256) ?? null,
         clock: ports.clock,
         log: ports.log,
         planner: ports.planner ?? INLINE_PLANNER,

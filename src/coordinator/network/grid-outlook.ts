@@ -7,13 +7,14 @@ import type { LinkBook } from "./link-book.ts";
 export function outlookOf(
   forecast: Forecast,
   links: Pick<LinkBook, "factsOf">,
-  distribution?: Pick<WeightsDistribution, "shareOn">,
+  distribution?: Pick<WeightsDistribution, "shareOn" | "endsOf">,
 ): Outlook {
   return {
     cachedWeights: (nodeId) => forecast.cachedWeights(nodeId),
     stayChance: (nodeId) => forecast.stayChance(nodeId),
     expectedDemand: () => forecast.expectedDemand(),
     links: (nodeId) => links.factsOf(nodeId),
+    endsOf: (weightsSha256) => distribution?.endsOf(weightsSha256) ?? null,
     shareOn: (nodeId, weightsSha256, share) => distribution?.shareOn(nodeId, weightsSha256, share) ?? null,
   };
 }

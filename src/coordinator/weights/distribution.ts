@@ -10,6 +10,7 @@ import type { ModelFiles } from "../../ports/model-files.ts";
 import type { Random } from "../../ports/random.ts";
 import type { MetaStore } from "../../ports/store.ts";
 import type { LinkEstimate } from "../../scheduler/network/link-table.ts";
+import type { EndBytes } from "../../scheduler/placement/plan-question.ts";
 import { weightsRows } from "../admin/weights-rows.ts";
 import type { WeightsRow } from "../admin/weights-schema.ts";
 import type { NodeRegistry } from "../registry/node-registry.ts";
@@ -84,6 +85,13 @@ export class WeightsDistribution {
     const swarm = this.tracker.swarms().find((one) => one.weightsSha256 === weightsSha256);
     if (swarm === undefined) void this.#read(weightsSha256);
     return swarm?.shareOn(nodeId, share) ?? null;
+  }
+
+  /** What a chain's ends hold. Null while the manifest is still to be read, which this begins: ask again later. */
+  endsOf(weightsSha256: Sha256Hex): EndBytes | null {
+    const swarm = this.tracker.swarms().find((one) => one.weightsSha256 === weightsSha256);
+    if (swarm === undefined) void this.#read(weightsSha256);
+    return swarm?.endBytes() ?? null;
   }
 
   async #read(weightsSha256: Sha256Hex): Promise<void> {

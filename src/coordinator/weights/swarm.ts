@@ -3,6 +3,7 @@ import { type ChunkRun, ChunkSet } from "../../domain/chunk-set.ts";
 import type { NodeId, Sha256Hex } from "../../domain/ids.ts";
 import { chunkCountOf, type LayerShare, totalBytesOf, type WeightsManifest } from "../../domain/weights.ts";
 import { SourceClaims } from "../../scheduler/distribution/source-claims.ts";
+import type { EndBytes } from "../../scheduler/placement/plan-question.ts";
 import {
   bytesOfChunks,
   chunksOfEachLayer,
@@ -10,6 +11,7 @@ import {
   isShareOf,
   layersIn,
 } from "../../weights/chunks-of-layers.ts";
+import { endBytesOf } from "./end-bytes.ts";
 
 export interface Holding {
   readonly have: ChunkSet;
@@ -180,6 +182,11 @@ export class Swarm {
     const layers = this.#layers.get(have) ?? layersIn(this.#eachLayer, have);
     this.#layers.set(have, layers);
     return layers;
+  }
+
+  /** What a chain's ends hold. */
+  endBytes(): EndBytes {
+    return endBytesOf(this.#manifest);
   }
 
   /** A share's bytes, and whether the node has told that it has all of them; null when the model has no such layers. */

@@ -56,9 +56,9 @@ export function stageSizes(
   { fileBytes, kvBytesPerToken, ends }: Pick<ModelVariant, "fileBytes" | "kvBytesPerToken" | "ends">,
 ): StageSizes {
   const { layerCount, contextTokensMax } = model;
-  const { embeddingBytes, outputBytes } = ends ?? { embeddingBytes: 0, outputBytes: 0 };
+  const { embeddingBytes, outputBytes, layersBytes }: EndBytes = ends ?? { embeddingBytes: 0, outputBytes: 0 };
   // Of a tied model the file has the embedding once: what is left for the layers is never told too small.
-  const inLayers = Math.max(0, fileBytes - Math.min(embeddingBytes, outputBytes) / END_FINER);
+  const inLayers = layersBytes ?? Math.max(0, fileBytes - Math.min(embeddingBytes, outputBytes) / END_FINER);
   return {
     layerCount,
     contextTokensMax,

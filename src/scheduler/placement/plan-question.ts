@@ -16,6 +16,8 @@ export interface EndBytes {
   readonly embeddingBytes: number;
   /** Of a head that is the embedding once more (tied), as much again. */
   readonly outputBytes: number;
+  /** Of all layers; absent: what the ends leave of the file. */
+  readonly layersBytes?: number;
 }
 
 /** One file in which the model exists. Which one runs where is for the planner to choose. */
