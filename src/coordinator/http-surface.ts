@@ -8,6 +8,7 @@ import { addChainRoutes } from "./admin/chain-routes.ts";
 import { adminSources } from "./admin/sources-of-parts.ts";
 import { statusPageResponse } from "./admin/status-page.ts";
 import { addDistributionRoutes } from "./admin/weights-routes.ts";
+import { registerChainMetrics } from "./chains/chain-metrics.ts";
 import type { CoordinatorOptions, CoordinatorPorts } from "./coordinator-options.ts";
 import type { CoordinatorParts } from "./coordinator-parts.ts";
 import { registerDispatchMetrics } from "./dispatch/dispatch-metrics.ts";
@@ -34,6 +35,7 @@ export function httpSurface(
   const metrics = new Registry();
   registerDispatchMetrics(metrics, parts.dispatcher);
   registerPlacementMetrics(metrics, parts.dispatcher.pool, ports.clock);
+  registerChainMetrics(metrics, parts.dispatcher.pool.chains);
   registerForecastMetrics(metrics, parts.forecast);
   registerWeightsMetrics(metrics, parts.distribution, ports.clock);
   registerRelayMetrics(metrics, parts.relay);
