@@ -2,7 +2,7 @@
 import { beforeEach, describe, expect, test } from "vitest";
 import { assert } from "../src/domain/assert.ts";
 import { replicaId as asReplicaId } from "../src/domain/ids.ts";
-import { counted, LAYERS, LOAD_MS, StageGrid, type StageNode } from "./support/stage-nodes.ts";
+import { counted, LAYERS, LOAD_MS, StageGrid, type StageNode } from "./support/chain-desk-grid.ts";
 
 let grid: StageGrid;
 
