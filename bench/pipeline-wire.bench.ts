@@ -101,7 +101,7 @@ async function overChain(wire: WireFormat) {
 async function counted(chains: ChainGrid, above = 0): Promise<{ readonly bytes: number; readonly positions: number }> {
   const [row] = await chains.chains();
   const [first] = row?.stages ?? [];
-  const counts = { bytes: Number(first?.["bytesSent"]), positions: Number(first?.["positionsSent"]) };
+  const counts = { bytes: first?.bytesSent ?? 0, positions: first?.positionsSent ?? 0 };
   if (counts.positions > above) return counts;
   await new Promise((resolve) => setTimeout(resolve, 200));
   return counted(chains, above);

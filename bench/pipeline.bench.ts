@@ -111,7 +111,7 @@ async function draftRates(): Promise<DraftRates> {
     }
   }
   const [row] = await on.chains();
-  const { drafted, accepted } = { drafted: Number(row?.["drafted"]), accepted: Number(row?.["accepted"]) };
+  const { drafted = 0, accepted = 0 } = row ?? {};
   bench.say(`drafts: ${JSON.stringify({ ...rates, drafted, accepted })}`);
   return { stages: DRAFT_STAGES, rttMs: BAR_RTT_MS, ...rates, drafted, accepted };
 }

@@ -8,6 +8,7 @@ import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { z } from "zod";
+import { type ChainList, chainListSchema } from "../../src/coordinator/admin/chain-schema.ts";
 import type { WireFormat } from "../../src/domain/chain.ts";
 import type { LinkSpec } from "../../test/netlab/link-shape.ts";
 import { type Netlab, startNetlab } from "../../test/netlab/netlab.ts";
@@ -16,8 +17,7 @@ import type { ReadStream, StreamBody } from "../../test/support/chain-streams.ts
 import {
   CHAINS_PATH,
   type ChainPlace,
-  type ChainRow,
-  chainListSchema,
+  type ServingChain,
   servingChain,
   stageAt,
 } from "../../test/support/chain-view.ts";
@@ -156,32 +156,36 @@ export class LabChain implements AsyncDisposable {
     for (const name of ["coordinator", ...NAMES] as const) await this.lab.link(name).set(linkOf(way));
   }
 
-  async chains(): Promise<readonly ChainRow[]> {
-    return (await this.grid.json(CHAINS_PATH, chainListSchema)).chains;
+  async list(): Promise<ChainList> {
+    return this.grid.json(CHAINS_PATH, chainListSchema);
   }
 
-  async serving(after: ChainRow | null = null): Promise<ChainRow | null> {
+  async chains(): Promise<ChainList["chains"]> {
+    return (await this.list()).chains;
+  }
+
+  async serving(after?: ServingChain): Promise<ServingChain | null> {
     const { stages } = this.#options;
     for (const startMs = performance.now(); performance.now() - startMs < SERVING_MS_MAX; await sleep(LOOK_MS)) {
       if (stages === 1) {
         if (await this.#isWholeReady()) return null;
         continue;
       }
-      const chain = servingChain(await this.chains(), { modelId: LAB_MODEL_ID, stages });
-      const isAnother = chain?.chainId !== after?.chainId || chain?.chainEpoch !== after?.chainEpoch;
-      if (chain !== null && isAnother) return chain;
+      const want = { modelId: LAB_MODEL_ID, stages, ...(after === undefined ? {} : { after }) };
+      const chain = servingChain(await this.chains(), want);
+      if (chain !== null) return chain;
     }
     const { body } = await this.grid.ask(stages === 1 ? "/admin/v1/replicas" : CHAINS_PATH);
     throw new Error(`${stages} stages do not serve: ${body.slice(0, 2_000)}`);
   }
 
-  async chain(): Promise<ChainRow> {
+  async chain(): Promise<ServingChain> {
     const chain = await this.serving();
     if (chain === null) throw new Error("a whole model is no chain");
     return chain;
   }
 
-  async stageNode(place: ChainPlace): Promise<{ readonly agent: LabAgent; readonly chain: ChainRow }> {
+  async stageNode(place: ChainPlace): Promise<{ readonly agent: LabAgent; readonly chain: ServingChain }> {
     const chain = await this.chain();
     return { agent: this.node(stageAt(chain, place).nodeId), chain };
   }

@@ -1,6 +1,7 @@
 /** What the pipeline benches ask of a chain in the lab, and how they set it against the time that its stages and its ways take. */
+
+import type { ChainRow } from "../../src/coordinator/admin/chain-schema.ts";
 import { streamBodies, tokPerSecond, tokPerSecondTogether } from "../../test/support/chain-streams.ts";
-import type { ChainRow } from "../../test/support/chain-view.ts";
 import { LAB_MODEL_ID, type LabChain } from "./lab-chain.ts";
 import { median } from "./quantiles.ts";
 

@@ -4,8 +4,9 @@
  */
 import { setTimeout as sleep } from "node:timers/promises";
 import { z } from "zod";
+import type { ChainRow } from "../../src/coordinator/admin/chain-schema.ts";
 import { machineMs, type ReadStream, type StreamBody } from "../../test/support/chain-streams.ts";
-import type { ChainPlace, ChainRow } from "../../test/support/chain-view.ts";
+import type { ChainPlace, ServingChain } from "../../test/support/chain-view.ts";
 import { LAB_MODEL_ID, type LabChain } from "./lab-chain.ts";
 import type { LabAgent } from "./lab-grid.ts";
 
@@ -81,7 +82,7 @@ export async function drillRecovery(chain: LabChain, drill: Drill): Promise<Reco
     linkedMs: Math.round(linkedAt - atMs),
     firstTokenMs: Math.round(Math.min(...wentOn) - atMs),
     lastTokenMs: Math.round(Math.max(...wentOn) - atMs),
-    toldRecoveryMs: typeof row["recoveryMs"] === "number" ? Math.round(row["recoveryMs"]) : null,
+    toldRecoveryMs: row.recoveryMs === null ? null : Math.round(row.recoveryMs),
     streams,
   };
 }
@@ -106,7 +107,7 @@ async function mend(chain: LabChain, agent: LabAgent, fault: ChainFault): Promis
   }
 }
 
-async function watch(chain: LabChain, before: ChainRow, fromMs: number): Promise<Seen> {
+async function watch(chain: LabChain, before: ServingChain, fromMs: number): Promise<Seen> {
   let detectAt = Number.NaN;
   let replaceAt = Number.NaN;
   while (machineMs() - fromMs < RECOVERY_MS_MAX) {
@@ -152,9 +153,12 @@ export async function settle(
   for (const startMs = machineMs(); machineMs() - startMs < SETTLE_MS_MAX; await sleep(SETTLE_LOOK_MS)) {
     const { nodes } = await chain.grid.json("/admin/v1/nodes", nodesSchema);
     const { replicas } = await chain.grid.json("/admin/v1/replicas", replicasSchema);
-    const [row] = await chain.chains();
+    const { chains, spares } = await chain.list();
+    const [row] = chains;
     const own = replicas.filter(({ modelId, state }) => modelId === LAB_MODEL_ID && state !== "gone");
-    const isQuiet = own.length === stages.length + want.spares && own.every(({ state }) => state === "ready");
+    const isSpared = spares.filter(({ state }) => state === "ready").length === want.spares;
+    const isQuiet =
+      isSpared && own.length === stages.length + want.spares && own.every(({ state }) => state === "ready");
     const online = nodes.filter(({ state }) => state === "online").length;
     if (isQuiet && online >= want.nodes && row?.state === "serving") return;
     told = JSON.stringify({ online, states: own.map(({ state }) => state), chain: row?.state });

@@ -6,10 +6,11 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { z } from "zod";
+import { type ChainList, chainListSchema } from "../../src/coordinator/admin/chain-schema.ts";
 import type { WireFormat } from "../../src/domain/chain.ts";
 import { CHAIN_MODEL, type ChainModelShape, vramOfStage, writeChainModel } from "./chain-model.ts";
 import { type ReadStream, readStreams, type StreamBody } from "./chain-streams.ts";
-import { CHAINS_PATH, type ChainPlace, type ChainRow, chainListSchema, servingChain, stageAt } from "./chain-view.ts";
+import { CHAINS_PATH, type ChainPlace, type ServingChain, servingChain, stageAt } from "./chain-view.ts";
 import { type AgentProcess, type Grid, makeHome, removeHome, startAgent, startGrid } from "./grid.ts";
 
 export const CHAIN_MODEL_ID = "random";
@@ -90,12 +91,12 @@ export class ChainGrid implements AsyncDisposable {
     return agent;
   }
 
-  async chains(): Promise<readonly ChainRow[]> {
+  async chains(): Promise<ChainList["chains"]> {
     return (await this.json(CHAINS_PATH, chainListSchema)).chains;
   }
 
   /** The chain as soon as it serves, in another epoch than `after` where that is given. */
-  async serving(after: ChainRow | null = null): Promise<ChainRow | null> {
+  async serving(after?: ServingChain): Promise<ServingChain | null> {
     const { stages } = this.#options;
     const endMs = performance.now() + SERVING_MS_MAX;
     for (; performance.now() < endMs; await new Promise((resolve) => setTimeout(resolve, LOOK_MS))) {
@@ -103,23 +104,23 @@ export class ChainGrid implements AsyncDisposable {
         if (await this.#isWholeReady()) return null;
         continue;
       }
-      const chain = servingChain(await this.chains(), { modelId: CHAIN_MODEL_ID, stages });
-      const isAnother = chain?.chainId !== after?.chainId || chain?.chainEpoch !== after?.chainEpoch;
-      if (chain !== null && isAnother) return chain;
+      const want = { modelId: CHAIN_MODEL_ID, stages, ...(after === undefined ? {} : { after }) };
+      const chain = servingChain(await this.chains(), want);
+      if (chain !== null) return chain;
     }
     const what = stages === 1 ? await this.text("/admin/v1/replicas") : await this.text(CHAINS_PATH);
     throw new Error(`${stages} stages do not serve: ${what.slice(0, 2_000)}\n${this.grid.log().slice(-2_000)}`);
   }
 
   /** Of a chain that serves. */
-  async chain(): Promise<ChainRow> {
+  async chain(): Promise<ServingChain> {
     const chain = await this.serving();
     if (chain === null) throw new Error("a whole model is no chain");
     return chain;
   }
 
   /** To the node of a stage, its engines and all else that it started. */
-  async strike(place: ChainPlace, signal: NodeJS.Signals): Promise<{ agent: AgentProcess; chain: ChainRow }> {
+  async strike(place: ChainPlace, signal: NodeJS.Signals): Promise<{ agent: AgentProcess; chain: ServingChain }> {
     const chain = await this.chain();
     const agent = this.agent(stageAt(chain, place).nodeId);
     agent.killGroup(signal);
