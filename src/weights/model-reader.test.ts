@@ -135,6 +135,7 @@ describe("a model that cannot be run is refused", () => {
     ["no layers", { "llama.block_count": uint32(0) }, "bad-metadata", /block_count is the uint32 0/],
     ["too many layers", { "llama.block_count": uint32(4_000_000_000) }, "bad-metadata", /block_count/],
     ["more layers than tensors", { "llama.block_count": uint32(3) }, "bad-tensor", /blk\.2/],
+    ["fewer layers than tensors", { "llama.block_count": uint32(1) }, "bad-tensor", /block_count is 1.*blk\.1/],
     ["layers as text", { "llama.block_count": string("2") }, "bad-metadata", /not an integer/],
     ["no heads", { "llama.attention.head_count": uint32(0) }, "bad-metadata", /head_count/],
     ["more heads than width", { "llama.attention.head_count": uint32(65) }, "bad-metadata", /heads/],

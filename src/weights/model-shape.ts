@@ -74,6 +74,11 @@ export function checkTensors(header: GgufHeader, shape: Pick<Shape, "embeddingLe
     throw new GgufProblem("bad-tensor", message);
   }
   const layers = new Set(header.tensors.map((tensor) => /^blk\.(\d+)\./.exec(tensor.name)?.[1]));
+  const beyond = [...layers].find((layer) => layer !== undefined && Number(layer) >= shape.layerCount);
+  if (beyond !== undefined) {
+    const message = `block_count is ${shape.layerCount}, but there is a tensor blk.${beyond}.*`;
+    throw new GgufProblem("bad-tensor", message);
+  }
   for (let layer = 0; layer < shape.layerCount; layer++) {
     if (layers.has(String(layer))) continue;
     throw new GgufProblem("bad-tensor", `block_count is ${shape.layerCount}, but there is no tensor blk.${layer}.*`);

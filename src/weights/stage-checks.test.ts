@@ -1,4 +1,5 @@
 /** Headers that lie about layers, and models that cannot be cut: each is refused by name, before a byte is copied. */
+import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { architectureModel, type ModelOptions, specNamed } from "../../test/support/architecture-model.ts";
 import { LAYERS, type SpecTensor } from "../../test/support/architecture-tensors.ts";
@@ -7,7 +8,9 @@ import type { LayerShare } from "../domain/weights.ts";
 import { ARCHITECTURES } from "./architectures.ts";
 import { byteSourceOf } from "./byte-source.ts";
 import { readGgufHeader } from "./gguf-reader.ts";
+import { GGUF_REFUSAL_CODES } from "./gguf-refusal.ts";
 import { canBeCut, STAGE_ARCHITECTURES } from "./stage-architectures.ts";
+import { copiedRanges } from "./stage-plan.ts";
 import { readStagePlan, stageRefusalOf } from "./stage-slice.ts";
 
 const SHARE: LayerShare = { first: 2, count: 3, hasEmbedding: false, hasOutput: false };
@@ -141,6 +144,41 @@ describe("a model that cannot be cut is refused by name", () => {
     if (!header.ok) throw new Error(header.reason.message);
     expect(stageRefusalOf([header.value])).toMatchObject({ code: "stage-refused" });
   });
+});
+
+test("any header is planned or refused, and a plan reads nothing behind the file's end", async () => {
+  const models = await Promise.all(
+    ["llama", "gemma2", "openelm", "deepseek2"].map((name) => architectureModel(specNamed(name), { isEmpty: true })),
+  );
+  await fc.assert(
+    fc.asyncProperty(
+      fc.constantFrom(...models),
+      fc.array(fc.tuple(fc.double({ min: 0, max: 1, noNaN: true }), fc.integer({ min: 1, max: 255 })), {
+        maxLength: 6,
+      }),
+      async (model, flips) => {
+        const read = await readGgufHeader(byteSourceOf(model));
+        if (!read.ok) throw new Error(read.reason.message);
+        // Metadata of the model and names of tensors lie at the ends of the header, the vocabulary between them.
+        const end = read.value.dataOffset;
+        const broken = model.slice(0, end);
+        for (const [place, mask] of flips) {
+          const at = Math.floor(place < 0.5 ? place * 2 * 1_200 : end - (1 - place) * 2 * 6_000);
+          broken[at] = (broken[at] ?? 0) ^ mask;
+        }
+        const source = {
+          sizeBytes: model.length,
+          read: (offset: number, length: number) => Promise.resolve(broken.subarray(offset, offset + length)),
+        };
+        const plan = await readStagePlan([source], SHARE);
+        if (!plan.ok) expect(GGUF_REFUSAL_CODES).toContain(plan.reason.code);
+        else
+          for (const { offset, bytes } of copiedRanges(plan.value))
+            expect(offset + bytes).toBeLessThanOrEqual(model.length);
+      },
+    ),
+    { numRuns: 300 },
+  );
 });
 
 describe("a share that is none is refused", () => {
