@@ -47,6 +47,22 @@ describe("a link", () => {
     await pair.until(() => pair.answersClosed() === 1);
   });
 
+  test("messages that were sent while its only connection was silent come when that answers again", async () => {
+    const { pair, link } = await started();
+    await pair.settled(link.send(Buffer.from("before")));
+    await pair.pass(500);
+    pair.net.silence("tcp");
+    pair.net.shut("tcp");
+    void link.send(Buffer.from("lost on the way"));
+    await pair.pass(1_500);
+    void link.send(Buffer.from("sent into nothing"));
+    await pair.pass(500);
+    pair.net.reopen("tcp");
+    void link.send(Buffer.from("after"));
+    await pair.until(() => pair.farMessages.length === 4);
+    expect(pair.farMessages).toEqual(["before", "lost on the way", "sent into nothing", "after"]);
+  });
+
   test("carries messages in order, each once, both ways", async () => {
     const { pair, link } = await started();
     const numbers = Array.from({ length: 300 }, (_, index) => String(index));

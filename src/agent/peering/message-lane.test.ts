@@ -61,4 +61,14 @@ describe("the lane of messages", () => {
     await more;
     expect(sent.length).toBe(MESSAGE_WINDOW_COUNT + 1);
   });
+
+  test("who waits for room comes before who asks while he is being woken", async () => {
+    const { lane, sent } = wire();
+    for (let index = 0; index < MESSAGE_WINDOW_COUNT; index++) await lane.send(Uint8Array.of(0));
+    const first = lane.send(Uint8Array.of(1));
+    lane.onAck(2);
+    const second = lane.send(Uint8Array.of(2));
+    await Promise.all([first, second]);
+    expect(sent.slice(MESSAGE_WINDOW_COUNT).map(([, bytes]) => bytes[0])).toEqual([1, 2]);
+  });
 });

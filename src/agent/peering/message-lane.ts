@@ -21,6 +21,7 @@ export class MessageLane {
   readonly #waiting: (() => void)[] = [];
   /** Came before their turn. */
   readonly #early = new Map<number, Uint8Array>();
+  #woken = 0;
   #unackedBytes = 0;
   #earlyBytes = 0;
   #nextSeq = 1;
@@ -41,13 +42,17 @@ export class MessageLane {
       bytes.length <= PEER_MESSAGE_BYTES_MAX,
       `a message of ${bytes.length} bytes is at most ${PEER_MESSAGE_BYTES_MAX}`,
     );
-    if (this.#waiting.length > 0 || !this.#hasRoom()) await this.#room();
+    // Who was woken and has not yet gone on comes before whoever asks in the same turn.
+    if (this.#waiting.length > 0 || this.#woken > 0 || !this.#hasRoom()) {
+      await this.#room();
+      this.#woken--;
+    }
     if (this.#failure !== null) throw this.#failure;
     const seq = this.#nextSeq++;
     this.#unacked.set(seq, bytes);
     this.#unackedBytes += bytes.length;
     this.#ways.transmit(seq, bytes);
-    if (this.#hasRoom()) this.#waiting.shift()?.();
+    if (this.#hasRoom()) this.#wakeNext();
   }
 
   /** What is not acknowledged goes out again, in order. */
@@ -62,7 +67,7 @@ export class MessageLane {
       this.#unacked.delete(sent);
       this.#unackedBytes -= bytes.length;
     }
-    if (this.#hasRoom()) this.#waiting.shift()?.();
+    if (this.#hasRoom()) this.#wakeNext();
     return null;
   }
 
@@ -87,7 +92,14 @@ export class MessageLane {
 
   fail(failure: FallowError): void {
     this.#failure ??= failure;
-    for (const wake of this.#waiting.splice(0)) wake();
+    while (this.#waiting.length > 0) this.#wakeNext();
+  }
+
+  #wakeNext(): void {
+    const wake = this.#waiting.shift();
+    if (wake === undefined) return;
+    this.#woken++;
+    wake();
   }
 
   #takeNext(): readonly Uint8Array[] {

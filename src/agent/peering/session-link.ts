@@ -328,9 +328,12 @@ export class SessionLink implements PeerLink, ConnectionOwner {
     this.#lookedAtMs = nowMs;
     const isStalled = passedMs > this.#tickMs + STALL_MS;
     const isBusy = this.#isBusy;
+    const suspects = [...this.connections].filter(({ isSuspect }) => isSuspect);
     const passedOver = watchConnections(this.connections, { isBusy, isStalled });
     for (const connection of passedOver) this.#pulls.passOver(connection);
-    if (passedOver.length > 0) this.#lane.resend();
+    // What was sent while the only connection was passed over went nowhere, and all that follows waits for it.
+    const isHeardAgain = suspects.some(({ isSuspect, isClosed }) => !isSuspect && !isClosed);
+    if (passedOver.length > 0 || isHeardAgain) this.#lane.resend();
     const movedBytes = this.#count(nowMs);
     const demand = this.#pulls.look(passedMs);
     this.#governNow(nowMs, demand.isWindowUsed);
