@@ -3,6 +3,7 @@
  * fail. What lies on its disk (weights, the key) outlives its process.
  */
 import { type Agent, type AgentPorts, createAgent } from "../agent/agent.ts";
+import { sharePeers } from "../agent/peer-server.ts";
 import { openPeerNetwork } from "../agent/peering/peer-network.ts";
 import { WayNews } from "../agent/peering/way-news.ts";
 import type { NodeCapabilities } from "../domain/hardware.ts";
@@ -18,6 +19,7 @@ import { ObservedEngines } from "./engine/observed-engine.ts";
 import { ObservedStages } from "./engine/observed-stages.ts";
 import type { StageSpoiling } from "./engine/scripted-stage.ts";
 import type { ScriptedStages } from "./engine/scripted-stage-host.ts";
+import { simSpill, simStageFiles } from "./engine/sim-stage-disk.ts";
 import { SimDisk, simWeights } from "./engine/sim-weights.ts";
 import type { NodeFaults } from "./faults/faults.ts";
 import { Forger } from "./faults/lies.ts";
@@ -55,6 +57,8 @@ export interface SimNodeOptions {
   readonly layerBytes: (weightsSha256: string) => number;
   /** The ways to other nodes; null: it knows the coordinator alone. */
   readonly peers: SimPeers | null;
+  /** Others reach it straight; else over the coordinator alone. */
+  readonly isDirect: boolean;
   /** Hears what stages say to each other; null when nobody reads it. */
   readonly onPeerFrame: ((said: { readonly from: string; readonly to: string; readonly what: string }) => void) | null;
   readonly joinToken: () => string | null;
@@ -249,25 +253,40 @@ export class SimNode {
   }
 
   /** The real peer network over simulated carriers, and the stages that use it. */
-  #peering(life: SeededRandom): Pick<AgentPorts, "peers"> {
-    const { peers, crypto, log } = this.#options;
-    if (peers === null) return {};
+  #peering(life: SeededRandom): Pick<AgentPorts, "peers" | "stages"> {
+    const { peers, crypto, log, faults, isDirect } = this.#options;
+    if (peers === null || this.#stages === null) return {};
     const own = { host: this.host, keyHex: toHex(this.keyPair.publicKey) };
     const tcp = peers.carrier("tcp", own);
-    const carriers = [tcp, peers.carrier("relay", own)];
+    const relay = peers.carrier("relay", own);
+    const carriers = isDirect ? [tcp, relay] : [relay];
     const linked = openPeerNetwork({ clock: this.clock, random: life.fork("peers"), crypto, log, carriers });
     const { onPeerFrame } = this.#options;
     const network =
       onPeerFrame === null
         ? linked
         : observedPeers(linked, (from, what) => onPeerFrame({ from: from.slice(0, 8), to: this.name, what }));
-    const news = new WayNews({ clock: this.clock, crypto, network, endpoints: () => tcp.endpoints() });
+    const shared = sharePeers(network);
+    const news = new WayNews({
+      clock: this.clock,
+      crypto,
+      network,
+      endpoints: () => (isDirect ? tcp : relay).endpoints(),
+    });
     return {
       peers: {
         onLineUp: (line) => news.onLineUp(line),
         onLineDown: () => news.onLineDown(),
         // Weights come from nowhere in particular here, and nobody is relayed by order.
         onPeerOrder: () => undefined,
+      },
+      stages: {
+        engines: this.#stages,
+        files: simStageFiles(this.host),
+        network,
+        serveChains: (server) => shared.serveChains(server),
+        spill: () => (faults.spills ? simSpill(this.host) : null),
+        ...(faults.activationBytesMax === null ? {} : { activationBytesMax: faults.activationBytesMax }),
       },
     };
   }

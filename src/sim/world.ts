@@ -267,6 +267,7 @@ export class World {
         }),
       engineBytes: (spec) => this.#engineBytes(spec),
       stageBytes: (spec) => this.#stageBytes(spec),
+      isDirect: chains?.isDirect ?? true,
       layerCount: (weightsSha256) => this.#modelOf(weightsSha256).layerCount,
       layerBytes: (weightsSha256) => {
         const { fileBytes, layerCount } = this.#modelOf(weightsSha256);

@@ -15,6 +15,8 @@ export interface ChainGrid {
   readonly memoryBytes: number;
   readonly reserveBytes: number;
   readonly model: ModelDraw;
+  /** False: machines reach each other over the coordinator alone. */
+  readonly isDirect: boolean;
 }
 
 const MEGABYTE = 1_048_576;
@@ -22,6 +24,8 @@ const MEGABYTE = 1_048_576;
 const ROOM_SLACK = 1.1;
 export const STAGES_MAX = 5;
 const SPARES_MAX = 2;
+/** Of grids whose machines stand behind routers that let nobody in. */
+const RELAYED_SHARE = 0.15;
 /** Prompts and answers that are worth a chain's while, and leave time for many in a run. */
 const PROMPT_TOKENS_MAX = 40;
 const BALANCE_MICRO_USD = 1_000_000;
@@ -42,6 +46,7 @@ export function drawChainGrid(random: SeededRandom): ChainGrid {
     nodes: stages + random.between(0, SPARES_MAX),
     memoryBytes: usableBytes + reserveBytes,
     reserveBytes,
+    isDirect: !random.fork("ways").chance(RELAYED_SHARE),
     model: {
       name: "sim-chained",
       warmReplicas: random.pick([0, 1, 1]),

@@ -7,6 +7,7 @@
  * death of its process. A lease counts until an end, failure or cancellation of it passed the wire, or its link closed.
  */
 import type { CoordinatorMessage, ReplicaLoad, ReplicaReport } from "../../wire/agent-link.ts";
+import type { ChainSet } from "../../wire/chain-link.ts";
 import type { Checker, EngineChange, Observation, Report } from "../observation.ts";
 
 export interface CapacityOptions {
@@ -28,6 +29,8 @@ interface NodeBooks {
   /** Replicas that the node has mentioned. */
   readonly seen: Set<string>;
   readonly engines: Map<number, { readonly bytes: number }>;
+  /** Of each stage's chain, the newest. */
+  readonly epochs: Map<string, number>;
   /** Lease by id, with its replica. */
   readonly leases: Map<string, string>;
   isDraining: boolean;
@@ -90,6 +93,7 @@ export class CapacityChecker implements Checker {
     if (message.type === "replica.load") this.#planned(node, message);
     if (message.type === "replica.unload") books.planned.delete(message.replicaId);
     if (message.type === "attempt.cancel") books.leases.delete(message.leaseId);
+    if (message.type === "chain.set") this.#chained(books, message);
     if (message.type !== "attempt.start") return;
     books.leases.set(message.leaseId, message.replicaId);
     const slots = books.slots.get(message.replicaId);
@@ -99,6 +103,13 @@ export class CapacityChecker implements Checker {
     }
     const leased = [...books.leases.values()].filter((replica) => replica === message.replicaId).length;
     if (leased > slots) this.#break(`${message.replicaId} on ${node} has ${leased} leases and ${slots} slots`);
+  }
+
+  /** With a new epoch of a chain all that ran on it is over. */
+  #chained({ leases, epochs }: NodeBooks, { replicaId, chainEpoch }: ChainSet): void {
+    if (chainEpoch <= (epochs.get(replicaId) ?? -1)) return;
+    epochs.set(replicaId, chainEpoch);
+    for (const [leaseId, replica] of [...leases]) if (replica === replicaId) leases.delete(leaseId);
   }
 
   #planned(node: string, order: ReplicaLoad): void {
@@ -171,6 +182,7 @@ export class CapacityChecker implements Checker {
         seen: new Set(),
         engines: new Map(),
         leases: new Map(),
+        epochs: new Map(),
         isDraining: false,
       };
       this.#nodes.set(node, books);

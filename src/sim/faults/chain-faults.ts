@@ -113,6 +113,9 @@ export function drawChainFaults(options: {
         weightsFaults: { probability: 0, kinds: ["weights-unreachable"] },
         place: NOWHERE,
         diskBytes: null,
+        // A position takes 16 bytes: a sequence of some dozen positions is forgotten, or written to disk.
+        activationBytesMax: own.pick([null, null, 1_024]),
+        spills: own.chance(0.5),
       };
     }),
     events: drawEvents(struck, random.fork("events"), { nodes, startMs, faultsEndMs }),

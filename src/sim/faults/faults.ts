@@ -73,6 +73,10 @@ export interface NodeFaults {
   readonly place: Place;
   /** Null: the disk is never full. */
   readonly diskBytes: number | null;
+  /** What a stage keeps in memory of what it sent; null: as much as usual. */
+  readonly activationBytesMax: number | null;
+  /** Beyond that it writes to its disk; else it forgets. */
+  readonly spills: boolean;
 }
 
 export interface FaultPlan {
@@ -202,6 +206,8 @@ function drawNode(
     place: has("regions") ? drawPlace(random.fork("place")) : NOWHERE,
     // Holds the largest model; whether it holds two is for the seed to say.
     diskBytes: has("small-disk") && !isTrusty ? random.fork("disk").pick(SMALL_DISKS_BYTES) : null,
+    activationBytesMax: null,
+    spills: true,
   };
 }
 

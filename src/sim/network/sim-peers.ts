@@ -18,6 +18,8 @@ import { SimPeerConnection } from "./sim-peer-connection.ts";
 const SYN_BYTES = 60;
 /** The first try and its repetitions. */
 const SYN_AT_MS = [0, 1_000, 3_000] as const;
+/** Where all machines are, as their names count them: private addresses, which the coordinator names to others. */
+const ADDRESS_HEAD = "10.0.0.";
 /** Every machine listens on this one; nobody else is on it. */
 const PEER_PORT = 8_421;
 
@@ -134,7 +136,8 @@ class SimCarrier implements PeerCarrier {
   }
 
   endpoints(): PeerEndpoints {
-    return { tcp: this.kind === "tcp" ? [{ host: this.host.name, port: PEER_PORT }] : [], hasUdp: false };
+    const host = `${ADDRESS_HEAD}${1 + Number(this.host.name.replace(/\D/g, ""))}`;
+    return { tcp: this.kind === "tcp" ? [{ host, port: PEER_PORT }] : [], hasUdp: false };
   }
 
   async close(): Promise<void> {
