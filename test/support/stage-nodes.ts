@@ -1,399 +1,315 @@
 /**
- * The real registry, dispatcher, planner and chain desk with scripted nodes that hold stages, in virtual time: each loads and links as it is told, and
- * the last stage of a chain counts upwards as its answer. What a node is told to do wrong it does.
+ * Nodes that hold stages of one chain, over carriers in memory, with the engines that a test gives them; the test plays the coordinator. Time is the
+ * test's: virtual for scripted engines, real for real ones.
  */
-import { AgentMembership } from "../../src/agent/membership/agent-membership.ts";
-import type { Line, WorkHandler, WorkOrder } from "../../src/agent/session.ts";
-import type { DispatchOptions } from "../../src/coordinator/dispatch/dispatch-options.ts";
-import { Dispatcher } from "../../src/coordinator/dispatch/dispatcher.ts";
-import { assert } from "../../src/domain/assert.ts";
-import type { Generation, GenerationEvent, RequestTerms } from "../../src/domain/generation.ts";
-import { type NodeId, requestId, sha256Hex } from "../../src/domain/ids.ts";
-import { DEFAULT_SAMPLING } from "../../src/domain/sampling.ts";
+
+import { sharePeers } from "../../src/agent/peer-server.ts";
+import { openPeerNetwork } from "../../src/agent/peering/peer-network.ts";
+import type { ChainStage } from "../../src/agent/stages/chain-stage.ts";
+import { StageRoom } from "../../src/agent/stages/stage-room.ts";
+import type { WireFormat } from "../../src/domain/chain.ts";
+import { nodeId, sha256Hex } from "../../src/domain/ids.ts";
+import type { PeerTarget } from "../../src/domain/peer.ts";
+import { DEFAULT_SAMPLING, type SamplingOptions } from "../../src/domain/sampling.ts";
+import type { ActivationSpill } from "../../src/ports/activation-spill.ts";
 import type { Clock } from "../../src/ports/clock.ts";
-import { manifestOf } from "../../src/sim/draw-grid.ts";
-import { SCRIPTED_VOCAB_SIZE } from "../../src/sim/engine/scripted-model.ts";
-import { SimIds } from "../../src/sim/sim-ids.ts";
-import { SimClock } from "../../src/sim/time/clock.ts";
-import type { Host } from "../../src/sim/time/host.ts";
-import type { AttemptStart, ReplicaReport } from "../../src/wire/agent-link.ts";
-import type { ChainSet } from "../../src/wire/chain-link.ts";
-import { CAPABILITIES, GRID_ID, MembershipGrid, TARGET } from "./membership-grid.ts";
+import type { EngineUsage } from "../../src/ports/engine.ts";
+import type { PeerLink, PeerNetwork } from "../../src/ports/peer-link.ts";
+import type { Random } from "../../src/ports/random.ts";
+import type { StageEngine, StageEvent } from "../../src/ports/stage-engine.ts";
+import { simCrypto } from "../../src/sim/sim-crypto.ts";
+import { simLog } from "../../src/sim/sim-log.ts";
+import type { AgentMessage, AttemptStart } from "../../src/wire/agent-link.ts";
+import type { ChainSet, ChainTrouble } from "../../src/wire/chain-link.ts";
+import { decodeStageFrame } from "../../src/wire/stage-frame-codec.ts";
+import type { StageFrame } from "../../src/wire/stage-frames.ts";
+import type { MemoryNet } from "./memory-carrier.ts";
 
-export const LAYERS = 12;
-export const LOAD_MS = 400;
-const LINK_MS = 5;
-export const TOKEN_MS = 20;
-export const TAKE_OVER_MS = 100;
-/** A model of 12 layers on nodes that have room for four or five of them. */
-const MODEL_BYTES = 12e9;
-const NODE_BYTES = 5.6e9;
+export interface StageNodesOptions {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly net: MemoryNet;
+  readonly layerCount: number;
+  readonly wire?: WireFormat;
+  load(
+    layers: { first: number; count: number },
+    onEvents: (events: readonly StageEvent[]) => void,
+  ): Promise<StageEngine>;
+  until(isReached: () => boolean): Promise<void>;
+  readonly activationBytesMax?: number;
+  readonly spill?: () => ActivationSpill | null;
+}
 
-export class ScriptedStages implements WorkHandler {
-  readonly orders: WorkOrder[] = [];
-  readonly #clock: Clock;
-  readonly #reports = new Map<string, ReplicaReport>();
-  readonly #chains = new Map<string, ChainSet>();
-  #running: { readonly start: AttemptStart; seq: number }[] = [];
-  line: Line | null = null;
-  isOwnerBack = false;
-  /** It says nothing of its links. */
-  isDeaf = false;
-  /** Every load ends badly. */
-  canLoad = true;
-  readonly port: number;
+export const CHAIN_ID = "c0ffee00".repeat(4);
 
-  constructor(clock: Clock, port: number) {
-    this.#clock = clock;
-    this.port = port;
+/** A node with one stage. */
+export class StageNode {
+  readonly index: number;
+  readonly keyHex: string;
+  readonly network: PeerNetwork;
+  readonly chain: ChainStage;
+  readonly replicaId: string;
+  readonly layers: { readonly first: number; readonly count: number };
+  readonly told: AgentMessage[] = [];
+  /** Frames that came, those that are none as null. */
+  readonly frames: (StageFrame | null)[] = [];
+  /** Links over which they came. */
+  readonly links = new Set<PeerLink>();
+  /** Changes what the engine reports. */
+  spoil: (events: readonly StageEvent[]) => readonly StageEvent[] = (events) => events;
+  engine: StageEngine | null = null;
+  readonly #room: StageRoom;
+
+  constructor(index: number, layers: { readonly first: number; readonly count: number }, options: StageNodesOptions) {
+    const { clock, random, net } = options;
+    this.index = index;
+    this.layers = layers;
+    this.keyHex = (index + 10).toString(16).padStart(2, "0").repeat(32);
+    this.replicaId = `rep_01KA00000000000000000000${String(index).padStart(2, "0")}`;
+    const crypto = simCrypto(random);
+    const log = simLog(() => undefined);
+    const carriers = [net.carrier("tcp", this.keyHex)];
+    this.network = openPeerNetwork({ clock, random, crypto, log, carriers });
+    const shared = sharePeers(this.network);
+    this.#room = new StageRoom({
+      clock,
+      crypto,
+      log,
+      tell: (message) => this.told.push(message),
+      stages: {
+        engines: { loadStage: () => Promise.reject(new Error("not asked")) },
+        files: { ensure: () => Promise.reject(new Error("not asked")), rest: () => undefined },
+        network: this.network,
+        serveChains: (server) =>
+          shared.serveChains({
+            admit: (credential, key) => server.admit(credential, key),
+            onFetch: (request, key) => server.onFetch(request, key),
+            needs: (key) => server.needs(key),
+            onMessage: (message, link) => {
+              const decoded = decodeStageFrame(Uint8Array.from(message));
+              this.frames.push(decoded.ok ? decoded.frame : null);
+              this.links.add(link);
+              server.onMessage(message, link);
+            },
+          }),
+        spill: () => options.spill?.() ?? null,
+        ...(options.activationBytesMax === undefined ? {} : { activationBytesMax: options.activationBytesMax }),
+      },
+    });
+    const { first, count } = layers;
+    this.chain = this.#room.open(
+      {
+        type: "replica.load",
+        replicaId: this.replicaId,
+        modelId: "tiny",
+        weightsSha256: "ab".repeat(32),
+        fileBytes: 1,
+        contextTokens: 1_024,
+        sequencesMax: 4,
+        deviceId: "cpu0",
+        stage: { first, count, layerCount: options.layerCount, wire: options.wire ?? "f32" },
+      },
+      () => null,
+    );
   }
 
-  onLineUp(line: Line): void {
-    this.line = line;
-    line.send({ type: "peer.endpoints", endpoints: { tcp: [{ host: "10.0.0.7", port: this.port }], hasUdp: true } });
+  onEvents(events: readonly StageEvent[]): void {
+    this.chain.onEvents(this.spoil(events));
   }
 
-  onLineDown(): void {
-    this.line = null;
-    this.#running = [];
+  set(message: ChainSet): void {
+    const problem = this.#room.order(message);
+    if (problem !== null) throw new Error(problem);
   }
 
-  onOrder(order: WorkOrder): void {
-    this.orders.push(order);
-    switch (order.type) {
-      case "replica.load":
-        this.#load(order);
-        break;
-      case "replica.unload":
-        this.report(order.replicaId, { state: "gone" });
-        this.#reports.delete(order.replicaId);
-        break;
-      case "chain.set":
-        if (order.chainEpoch <= (this.chain(order.replicaId)?.chainEpoch ?? -1)) break;
-        this.#chains.set(order.replicaId, order);
-        this.#running = this.#running.filter(({ start }) => start.replicaId !== order.replicaId);
-        this.#clock.setTimer(LINK_MS, () => this.say(order.replicaId, !this.isDeaf));
-        if (order.takeOver !== undefined) this.#takeOver(order);
-        break;
-      case "attempt.start":
-        if (this.chain(order.replicaId)?.stages.at(-1)?.replicaId === order.replicaId) this.#answer(order);
-        break;
-      case "attempt.cancel":
-        this.#running = this.#running.filter(({ start }) => start.leaseId !== order.leaseId);
-        break;
-      default:
-        break;
-    }
+  get troubles(): readonly ChainTrouble[] {
+    return this.told.filter((message) => message.type === "chain.trouble");
   }
 
-  replicas(): readonly ReplicaReport[] {
-    return [...this.#reports.values()];
-  }
-  isYielding(): boolean {
-    return this.isOwnerBack;
-  }
-  memoryFreeBytes(): number {
-    return 1e9;
-  }
-  stop(): Promise<void> {
-    return Promise.resolve();
+  get isLinked(): boolean {
+    const last = this.told.findLast((message) => message.type === "chain.state");
+    return last?.isLinked === true && last.chainEpoch === this.chain.chainEpoch;
   }
 
-  chain(replicaId: string): ChainSet | null {
-    return this.#chains.get(replicaId) ?? null;
+  get hasTakenOver(): boolean {
+    const last = this.told.findLast((message) => message.type === "chain.state");
+    return last?.hasTakenOver === true;
   }
 
-  /** Orders of one kind, in the order in which they came. */
-  of<Kind extends WorkOrder["type"]>(type: Kind): readonly Extract<WorkOrder, { type: Kind }>[] {
-    return this.orders.filter((order): order is Extract<WorkOrder, { type: Kind }> => order.type === type);
-  }
-
-  report(replicaId: string, change: Partial<ReplicaReport>): void {
-    const before = this.#reports.get(replicaId);
-    if (before === undefined) return;
-    const report = { ...before, ...change };
-    this.#reports.set(replicaId, report);
-    this.line?.send({ type: "replica.state", replica: report });
-  }
-
-  /** `chain.state` of the newest chain that the stage was told of. */
-  say(replicaId: string, isLinked: boolean, more: { readonly hasTakenOver?: boolean } = {}): void {
-    const set = this.chain(replicaId);
-    if (set === null || !this.#reports.has(replicaId)) return;
-    const { chainId, chainEpoch } = set;
-    const times = { nextRttMs: 40, singleMs: 3, singlesMean: 1, promptMsPerPosition: 0.5, loopMs: 120 };
-    const counts = { drafted: 10, accepted: 4, bytesSent: 1_000, positionsSent: 10 };
-    this.line?.send({ type: "chain.state", replicaId, chainId, chainEpoch, isLinked, ...times, ...counts, ...more });
-  }
-
-  #takeOver({ replicaId, chainEpoch }: ChainSet): void {
-    this.#clock.setTimer(TAKE_OVER_MS, () => {
-      if (this.chain(replicaId)?.chainEpoch === chainEpoch) this.say(replicaId, true, { hasTakenOver: true });
+  /** Frames of a type that came in an epoch. */
+  came<T extends StageFrame["type"]>(type: T, chainEpoch?: number): readonly Extract<StageFrame, { type: T }>[] {
+    return this.frames.filter((frame): frame is Extract<StageFrame, { type: T }> => {
+      return frame?.type === type && (chainEpoch === undefined || frame.chainEpoch === chainEpoch);
     });
   }
 
-  accuse(
-    replicaId: string,
-    by: { readonly accused: string; readonly kind: "stage-silent" | "stage-breach" | "stage-slow" },
-  ) {
-    const set = this.chain(replicaId);
-    assert(set !== null, `${replicaId} is in a chain`);
-    const { chainId, chainEpoch } = set;
-    const what = { ...by, code: "seen-by-test", message: "as the test says" };
-    this.line?.send({ type: "chain.trouble", replicaId, chainId, chainEpoch, ...what });
-  }
-
-  fail(start: AttemptStart, code: string): void {
-    const { leaseId, epoch } = start;
-    this.#running = this.#running.filter((one) => one.start.leaseId !== leaseId);
-    this.line?.send({ type: "attempt.failed", leaseId, epoch, code, message: "as the test says" });
-  }
-
-  #load({
-    replicaId,
-    weightsSha256,
-    deviceId,
-    sequencesMax,
-    contextTokens,
-    stage,
-  }: Extract<WorkOrder, { type: "replica.load" }>) {
-    this.#reports.set(replicaId, {
-      replicaId,
-      state: "loading",
-      progress: 0,
-      slots: sequencesMax,
-      slotsBusy: 0,
-      queued: 0,
-      contextTokens,
-      numericClass: "sim/cpu/Q8_0/f16-wire",
-      memoryBytes: 1e9,
-      weightsSha256,
-      deviceId,
-      ...(stage === undefined ? {} : { stage: { first: stage.first, count: stage.count } }),
-      failure: null,
-    });
-    this.report(replicaId, {});
-    this.#clock.setTimer(LOAD_MS, () => {
-      if (this.canLoad) this.report(replicaId, { state: "ready", progress: 1 });
-      else this.report(replicaId, { state: "failed", failure: { code: "out-of-memory", message: "as the test says" } });
-    });
-  }
-
-  #answer(start: AttemptStart): void {
-    const run = { start, seq: 0 };
-    this.#running.push(run);
-    this.#clock.setTimer(TOKEN_MS, () => this.#step(run));
-  }
-
-  #step(run: { readonly start: AttemptStart; seq: number }): void {
-    const { work, leaseId, epoch } = run.start;
-    if (!this.#running.includes(run) || work.kind !== "generate" || run.seq >= work.tokensMax) return;
-    const tokenIds = [(work.generatedCount + run.seq) % SCRIPTED_VOCAB_SIZE];
-    this.line?.send({ type: "attempt.chunks", chunks: [{ leaseId, epoch, seq: run.seq, tokenIds, details: null }] });
-    run.seq += 1;
-    this.#clock.setTimer(TOKEN_MS, () => this.#step(run));
+  async stop(): Promise<void> {
+    await this.#room.close(this.replicaId);
+    await this.engine?.close();
+    await this.network.close();
   }
 }
 
-export interface StageNode {
-  readonly host: Host;
-  readonly nodeId: NodeId;
-  readonly work: ScriptedStages;
-  readonly membership: AgentMembership;
+export interface Answer {
+  readonly tokenIds: number[];
+  end: string | null;
+  failed: string | null;
+  usage: EngineUsage | null;
 }
 
-export interface StageAsked {
-  readonly generation: Generation;
-  readonly events: GenerationEvent[];
-  tokenIds(): readonly number[];
-  outcome(): Extract<GenerationEvent, { kind: "end" | "failed" }> | null;
+export interface Ask {
+  readonly request: number;
+  readonly prompt: readonly number[];
+  readonly tokensMax: number;
+  readonly sampling?: SamplingOptions;
 }
 
-export class StageGrid extends MembershipGrid {
+export class StageNodes {
   readonly nodes: StageNode[] = [];
-  readonly model;
-  dispatcher: Dispatcher;
-  readonly #options: Partial<DispatchOptions>;
-  #boots = 1;
-  #asked = 0;
+  readonly #options: StageNodesOptions;
+  readonly #answers = new Map<number, Answer>();
+  /** Those that are in the chain now. */
+  members: readonly StageNode[] = [];
+  epoch = 0;
+  #lease = 0;
 
-  constructor(options: Partial<DispatchOptions> = {}) {
-    super();
-    const draw = {
-      name: "large",
-      fileBytes: MODEL_BYTES,
-      layerCount: LAYERS,
-      kvBytesPerToken: 1_200,
-      inputMicroUsdPerMtok: 50_000,
-      outputMicroUsdPerMtok: 200_000,
-      warmReplicas: 1,
-    };
-    const manifest = { ...manifestOf(draw, this.crypto, 0), contextTokensMax: 4_096 };
-    this.model = { manifest, tokenizer: { vocabSize: SCRIPTED_VOCAB_SIZE, stopTokenIds: [] } };
+  constructor(options: StageNodesOptions) {
     this.#options = options;
-    this.dispatcher = this.#makeDispatcher();
   }
 
-  get chains() {
-    return this.dispatcher.pool.chains;
-  }
-
-  override async start(): Promise<void> {
-    await super.start();
-    this.dispatcher.start();
-  }
-
-  /** The coordinator's process is killed; what it knew of chains is gone. */
-  override async restart(options: { downMs: number }): Promise<void> {
-    this.dispatcher.stop();
-    await super.restart(options);
-  }
-
-  /** Over the registry of a coordinator that restarted. */
-  openDispatcher(): void {
-    this.dispatcher = this.#makeDispatcher();
-    this.dispatcher.start();
-  }
-
-  #makeDispatcher(): Dispatcher {
-    const { clock, crypto, log, model } = this;
-    const boot = this.#boots++;
-    const models = {
-      get: (modelId: string) => (modelId === model.manifest.modelId ? model : null),
-      byWeights: (digest: string) => (digest === model.manifest.weightsSha256 ? model : null),
-      list: () => [model],
-    };
-    const ids = new SimIds(clock, this.random.fork(`ids-${boot}`));
-    return new Dispatcher(
-      { gridId: GRID_ID, boot, clock, crypto, log, ids, roster: this.registry, models },
-      this.#options,
-    );
-  }
-
-  async addNode(options: { region?: string; memoryBytes?: number } = {}): Promise<StageNode> {
-    const host = this.host();
-    const clock = new SimClock(host);
-    const work = new ScriptedStages(clock, 7_000 + this.nodes.length);
-    const [device] = CAPABILITIES.devices;
-    assert(device !== undefined, "the sample has a device");
-    const memoryBytes = options.memoryBytes ?? NODE_BYTES;
-    const devices = [{ ...device, memoryBytes, memoryFreeBytes: memoryBytes, reserveBytes: 0 }];
-    const capabilities = { ...CAPABILITIES, devices, memoryBytes, servesStages: true };
-    const membership = new AgentMembership(
-      {
-        name: host.name,
-        target: TARGET,
-        gridId: GRID_ID,
-        gridPublicKeyHex: null,
-        joinToken: await this.token(),
-        version: "0.0.0-test",
-        onStatus: () => undefined,
-        ...(options.region === undefined ? {} : { region: options.region }),
-      },
-      {
-        dialer: this.internet.dialerFrom(host),
-        clock,
-        crypto: this.crypto,
-        random: this.random.fork(host.name),
-        log: this.log,
-        keyPair: this.crypto.generateKeyPair(),
-        capabilities: () => capabilities,
-        work,
-        peers: { onLineUp: () => undefined, onLineDown: () => undefined, onPeerOrder: () => undefined },
-      },
-    );
-    const node = { host, nodeId: membership.nodeId, work, membership };
-    membership.start();
+  async add(layers: { readonly first: number; readonly count: number }): Promise<StageNode> {
+    const node = new StageNode(this.nodes.length, layers, this.#options);
     this.nodes.push(node);
-    await this.run(100);
+    await this.startEngine(node);
     return node;
   }
 
-  async addNodes(count: number): Promise<void> {
-    for (let at = 0; at < count; at++) await this.addNode();
+  async startEngine(node: StageNode): Promise<void> {
+    node.engine = await this.#options.load(node.layers, (events) => node.onEvents(events));
+    node.chain.setEngine(node.engine);
   }
 
-  /** As `kill -9` of the agent. */
-  kill({ host }: StageNode): void {
-    this.internet.drop(host.name, { isPowerLoss: false });
-    host.kill({ isPowerLoss: false });
-  }
-
-  ask(change: { tokensMax?: number; deadlineMs?: number; constraints?: RequestTerms["constraints"] } = {}): StageAsked {
-    const { modelId, weightsSha256, price } = this.model.manifest;
-    const { tokensMax = 60, deadlineMs = 60_000, constraints } = change;
-    const ids = new SimIds(this.clock, this.random.fork(`request-${this.#asked++}`));
-    const terms: RequestTerms = {
-      requestId: requestId(ids.make("req")),
-      requestSha256: sha256Hex("11".repeat(32)),
-      modelId,
-      weightsSha256,
-      tier: "default",
-      price,
-      deadlineMs,
-      ...(constraints === undefined ? {} : { constraints }),
+  message(node: StageNode, members: readonly StageNode[], chainEpoch: number): ChainSet {
+    return {
+      type: "chain.set",
+      replicaId: node.replicaId,
+      chainId: CHAIN_ID,
+      chainEpoch,
+      stages: members.map((member) => ({ ...placeOf(member), ...member.layers })),
     };
-    const events: GenerationEvent[] = [];
-    const generation = this.dispatcher.generate(
-      {
-        terms,
+  }
+
+  /** A new epoch with these members, and waits until they are linked. */
+  async link(members: readonly StageNode[]): Promise<void> {
+    this.epoch += 1;
+    this.members = members;
+    for (const member of members) member.set(this.message(member, members, this.epoch));
+    await this.#options.until(() => members.every(({ isLinked }) => isLinked));
+  }
+
+  /** The place of a stage goes to another, as a planned move has it. */
+  async move(from: StageNode, to: StageNode): Promise<void> {
+    const members = this.members.map((member) => (member === from ? to : member));
+    from.set({ ...this.message(from, this.members, this.epoch), handOver: { publicKey: to.keyHex } });
+    to.set({ ...this.message(to, members, this.epoch + 1), takeOver: placeOf(from) });
+    await this.#options.until(() => to.hasTakenOver);
+    this.epoch += 1;
+    this.members = members;
+    for (const member of members) if (member !== to) member.set(this.message(member, members, this.epoch));
+    await this.#options.until(() => members.every(({ isLinked }) => isLinked));
+  }
+
+  /** Begins an attempt with what the request has got so far. */
+  start(ask: Ask, { tailDelay }: { readonly tailDelay?: () => Promise<void> } = {}): Answer {
+    const answer = this.#answers.get(ask.request) ?? { tokenIds: [], end: null, failed: null, usage: null };
+    this.#answers.set(ask.request, answer);
+    answer.failed = null;
+    const order = this.#order(ask, answer);
+    const [head, tail] = [this.members[0], this.members.at(-1)];
+    const { work } = order;
+    const engine = tail?.chain.engineFor(order) ?? null;
+    if (head === undefined || engine === null || work.kind !== "generate") throw new Error("no chain serves");
+    const lease = this.#lease;
+    head.chain.startHead(order);
+    const generate = () =>
+      engine.generate({ ...work, seed: sha256Hex(work.seed) }, (event) => {
+        if (lease !== leases.get(answer)) return;
+        if (event.kind === "tokens") answer.tokenIds.push(...event.tokens.map(({ tokenId }) => tokenId));
+        else if (event.kind === "end") Object.assign(answer, { end: event.reason, usage: event.usage });
+        else answer.failed = `${event.code}: ${event.message}`;
+      });
+    leases.set(answer, lease);
+    if (tailDelay === undefined) generate();
+    else void tailDelay().then(generate);
+    return answer;
+  }
+
+  targetOf(node: StageNode): PeerTarget {
+    const { nodeId: id, publicKey: publicKeyHex, endpoints } = placeOf(node);
+    return { nodeId: nodeId(id), publicKeyHex, endpoints };
+  }
+
+  /** Of a stage that is accused; -1 when it is in no place. */
+  placeOf(replicaId: string): number {
+    return this.members.findIndex((member) => member.replicaId === replicaId);
+  }
+
+  until(isReached: () => boolean): Promise<void> {
+    return this.#options.until(isReached);
+  }
+
+  async stop(): Promise<void> {
+    for (const node of this.nodes) await node.stop();
+  }
+
+  #order({ request, prompt, tokensMax, sampling = DEFAULT_SAMPLING }: Ask, answer: Answer): AttemptStart {
+    this.#lease += 1;
+    const id = String(request).padStart(4, "0");
+    return {
+      type: "attempt.start",
+      leaseId: `lease_01KA0000000000000000${String(this.#lease).padStart(6, "0")}`,
+      epoch: this.#lease,
+      attemptId: `att_01KA0000000000000000${String(this.#lease).padStart(6, "0")}`,
+      replicaId: this.members.at(-1)?.replicaId ?? "",
+      deadlineMs: 600_000,
+      terms: {
+        requestId: `req_01KA0000000000000000${"0".repeat(2)}${id}`,
+        requestSha256: "cd".repeat(32),
+        weightsSha256: "ab".repeat(32),
+        tier: "default",
+        inputMicroUsdPerMtok: 0,
+        outputMicroUsdPerMtok: 0,
+      },
+      work: {
+        kind: "generate",
+        tokenIds: [...prompt, ...answer.tokenIds],
+        generatedCount: answer.tokenIds.length,
+        tokensMax: tokensMax - answer.tokenIds.length,
+        sampling: { ...sampling, logitBias: sampling.logitBias.map(([id, bias]) => [id, bias]) },
+        seed: seedOf(request),
         choice: 0,
-        promptTokenIds: [1, 2, 3],
-        tokensMax,
-        sampling: DEFAULT_SAMPLING,
-        seed: sha256Hex("22".repeat(32)),
         stopStrings: [],
         grammar: null,
-        cacheScope: "33".repeat(16),
-        ignoreStopTokens: true,
+        cacheScope: "00".repeat(16),
+        ignoreStopTokens: false,
         topLogprobs: null,
       },
-      (event) => events.push(event),
-    );
-    return {
-      generation,
-      events,
-      tokenIds: () =>
-        events.flatMap((event) => (event.kind === "tokens" ? event.tokens.map(({ tokenId }) => tokenId) : [])),
-      outcome: () => events.find((event) => event.kind === "end" || event.kind === "failed") ?? null,
     };
-  }
-
-  async until(isTrue: () => boolean, what: string, withinMs = 60_000): Promise<void> {
-    const endMs = this.timeline.nowMs + withinMs;
-    await this.timeline.run(endMs, () => !isTrue());
-    assert(isTrue(), `${what} within ${withinMs} ms of virtual time`);
-  }
-
-  async untilServing(): Promise<void> {
-    await this.until(() => this.chain()?.state === "serving", "a chain that serves");
-  }
-
-  /** The first. */
-  chain() {
-    return this.chains.chains()[0] ?? null;
-  }
-
-  /** Who holds the place, counted from the front. */
-  holder(at: number): StageNode {
-    const found = this.maybeHolder(at);
-    assert(found !== null, `place ${at} has a holder`);
-    return found;
-  }
-
-  maybeHolder(at: number): StageNode | null {
-    const nodeId = this.chain()?.stages.at(at)?.holder?.nodeId;
-    return this.nodes.find((node) => node.nodeId === nodeId) ?? null;
-  }
-
-  replicaAt(at: number): string {
-    const replicaId = this.chain()?.stages.at(at)?.holder?.replicaId;
-    assert(replicaId !== undefined, `place ${at} has a holder`);
-    return replicaId;
   }
 }
 
-/** The whole answer, whatever happened on the way. */
-export function counted(tokens: number): readonly number[] {
-  return Array.from({ length: tokens }, (_, at) => at % SCRIPTED_VOCAB_SIZE);
+/** The lease under which an answer goes on: what an older one gives is nobody's. */
+const leases = new WeakMap<Answer, number>();
+
+export function seedOf(request: number): string {
+  return request.toString(16).padStart(2, "0").repeat(32);
+}
+
+function placeOf(node: StageNode) {
+  return {
+    replicaId: node.replicaId,
+    nodeId: `node_${node.index.toString(16).padStart(32, "0")}`,
+    publicKey: node.keyHex,
+    endpoints: { tcp: [{ host: "192.0.2.1", port: 1 }], hasUdp: false },
+  };
 }

@@ -191,12 +191,15 @@ function tellStatus(status: MembershipStatus, to: { readonly name: string; onEve
   switch (status.kind) {
     case "online": {
       const { nodeId, gridId, gridPublicKeyHex = null } = status;
-      return onEvent({ event: "online", nodeId, gridId, gridPublicKeyHex, name });
+      onEvent({ event: "online", nodeId, gridId, gridPublicKeyHex, name });
+      return;
     }
     case "waiting":
-      return onEvent({ event: "waiting", retryInMs: Math.round(status.retryInMs), cause: status.cause });
+      onEvent({ event: "waiting", retryInMs: Math.round(status.retryInMs), cause: status.cause });
+      return;
     case "refused":
-      return onEvent({ event: "refused", code: status.code, message: status.message });
+      onEvent({ event: "refused", code: status.code, message: status.message });
+      return;
     case "connecting":
     case "stopped":
       return;
