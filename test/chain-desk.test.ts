@@ -149,6 +149,21 @@ describe("a stage is lost", () => {
     },
   );
 
+  test("whose engine starts again at once: nobody else loads its layers", async () => {
+    await gridOf(4);
+    const asked = grid.ask({ tokensMax: 80 });
+    await grid.until(() => asked.tokenIds().length === 20, "20 tokens");
+    const [node, kept] = [grid.holder(1), grid.replicaAt(1)];
+    node.work.accuse(kept, { accused: kept, kind: "engine-lost" });
+    node.work.report(kept, { state: "loading" });
+    await grid.run(LOAD_MS);
+    node.work.report(kept, { state: "ready" });
+    await grid.until(() => asked.outcome() !== null, "the answer's end");
+    expect(asked.tokenIds()).toEqual(counted(80));
+    expect(grid.replicaAt(1)).toBe(kept);
+    expect(others().flatMap(({ work }) => work.of("replica.load"))).toEqual([]);
+  });
+
   test("without a spare another node loads it, and nobody but the lost one moves", async () => {
     await gridOf(4);
     const asked = grid.ask({ tokensMax: 80 });
@@ -326,6 +341,25 @@ describe("a coordinator that restarts", () => {
     expect(held).toHaveLength(3);
     expect(held.map(({ replicaId }) => replicaId)).not.toContain(left[0]?.replicaId);
   });
+});
+
+test("a chain that breaks as soon as it serves waits longer and longer, and is given up", async () => {
+  await gridOf(3);
+  const first = grid.chain()?.chainId;
+  const gapsMs: number[] = [];
+  for (let breaks = 0; breaks < 40 && grid.chain()?.chainId === first; breaks++) {
+    const brokeAtMs = grid.timeline.nowMs;
+    grid.holder(1).work.accuse(grid.replicaAt(1), { accused: grid.replicaAt(1), kind: "engine-lost" });
+    await grid.until(() => grid.chain()?.state !== "serving", "the chain to break");
+    await grid.until(() => grid.chain() === null || grid.chain()?.state === "serving", "it to serve or to go");
+    gapsMs.push(grid.timeline.nowMs - brokeAtMs);
+  }
+  expect(grid.chains.stats().dissolved).toBe(1);
+  expect(gapsMs.length).toBeLessThan(20);
+  expect(Math.min(...gapsMs.slice(0, 4))).toBeLessThan(300);
+  expect(gapsMs.at(-2)).toBeGreaterThan(10_000);
+  await grid.untilServing();
+  expect(grid.chain()?.chainId).not.toBe(first);
 });
 
 test("rules of a request hold for the nodes of all stages", async () => {

@@ -134,7 +134,7 @@ export class ScriptedStages implements WorkHandler {
 
   accuse(
     replicaId: string,
-    by: { readonly accused: string; readonly kind: "stage-silent" | "stage-breach" | "stage-slow" },
+    by: { readonly accused: string; readonly kind: "stage-silent" | "stage-breach" | "stage-slow" | "engine-lost" },
   ) {
     const set = this.chain(replicaId);
     assert(set !== null, `${replicaId} is in a chain`);

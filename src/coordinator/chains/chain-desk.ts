@@ -86,7 +86,8 @@ export class ChainDesk implements ChainsView {
       grid: () => this.#grid(),
       stageNode: (replicaId) => ports.book.stage(replicaId)?.nodeId ?? null,
       fileBytes: (chain) => this.#fileBytes(chain),
-      sparesFor: (chain) => this.#readySpares(chain),
+      sparesFor: (chain) => this.#spares(chain).filter(({ isReady }) => isReady),
+      comingFor: (chain) => this.#spares(chain).filter(({ isReady }) => !isReady),
       nextEpoch: () => this.#nextEpoch(),
       onServing: () => this.#served(),
       dissolve: (chain, why) => this.#dissolve(chain, why),
@@ -232,11 +233,13 @@ export class ChainDesk implements ChainsView {
   // -------------------------------------------------------------- stages without a chain
 
   /** On nodes that nobody's word is against. Also those that another chain of the model keeps: whoever needs one first takes it. */
-  #readySpares(chain: Chain): readonly StageNow[] {
-    const nowMs = this.#ports.clock.monoMs();
-    return looseStages(this.#ports.book).filter((stage) => {
-      const isUsable = stage.isReady && !this.#blame.isAvoided(stage.nodeId, nowMs);
-      return isUsable && isFit(chain, stage) && (stage.report?.contextTokens ?? 0) >= chain.contextTokens;
+  #spares(chain: Chain): readonly StageNow[] {
+    const { book, clock, roster } = this.#ports;
+    const nowMs = clock.monoMs();
+    return looseStages(book).filter((stage) => {
+      const view = roster.node(stage.nodeId);
+      const isHere = view?.state === "online" && !view.isYielding && !this.#blame.isAvoided(stage.nodeId, nowMs);
+      return isHere && isFit(chain, stage) && (stage.report?.contextTokens ?? 0) >= chain.contextTokens;
     });
   }
 

@@ -35,6 +35,8 @@ export interface ChainKeeperPorts extends ChainSetPorts {
   fileBytes(chain: Chain): number | null;
   /** Loaded stages without a chain that fit this one. */
   sparesFor(chain: Chain): readonly SpareStage[];
+  /** Such stages that are still loading: spares, and those whose engine starts again. */
+  comingFor(chain: Chain): readonly SpareStage[];
   nextEpoch(): number;
   /** Attempts on the chain that `tail` stood for are over. */
   onBreak(tail: ReplicaId, detail: string): void;
@@ -61,10 +63,10 @@ const RETRY = { baseMs: 250, capMs: 10_000 };
 const TRIES_MAX = 24;
 /** Chains that break again and again wait before they link: 0.5, 1, 2 … seconds after the third break. */
 const RELINK = { baseMs: 500, capMs: 15_000 };
-const BREAKS_FREE = 2;
+const BREAKS_FREE = 4;
 const BREAKS_MAX = 16;
 /** A chain that served for so long starts counting anew. */
-const STEADY_MS = 30_000;
+const STEADY_MS = 3_000;
 
 export class ChainKeeper {
   readonly #ports: ChainKeeperPorts;
@@ -170,9 +172,12 @@ export class ChainKeeper {
     const isRestarting = place.holder !== null && place.unreadySinceMs !== null;
     if (place.holder !== null && place.moving === null && !isRestarting) return;
     const spares = this.#ports.sparesFor(chain);
-    const mayLoad = place.successor === null && !isRestarting && nowMs >= place.notBeforeMs;
-    const hasSpare = spares.some(({ first, count }) => first === place.first && count === place.count);
-    if (!mayLoad && !hasSpare) return;
+    const isOfPlace = ({ first, count }: SpareStage) => first === place.first && count === place.count;
+    // What loads already, or starts again where the weights are, is mostly there first.
+    const isAwaited = place.lostAtMs !== null && nowMs - place.lostAtMs < RESTART_WAIT_MS;
+    const isComing = isAwaited && this.#ports.comingFor(chain).some(isOfPlace);
+    const mayLoad = place.successor === null && !isRestarting && !isComing && nowMs >= place.notBeforeMs;
+    if (!mayLoad && !spares.some(isOfPlace)) return;
     const fileBytes = this.#ports.fileBytes(chain);
     if (fileBytes === null) return;
     const repair = repairChain(repairQuestion(chain, place, { grid: this.#ports.grid(), spares, fileBytes }));
