@@ -13,8 +13,8 @@ const F32_EXPONENT = 0x7f800000;
 /** The numbers, or null where one of them is NaN or infinite. The bytes are a whole number of elements. */
 export function readHidden(data: Uint8Array, format: WireFormat): Float32Array | null {
   const size = WIRE_BYTES[format];
-  // A message's bytes may begin anywhere, and views of numbers may not.
-  const aligned = data.byteOffset % size === 0 ? data : data.slice();
+  // A message's bytes may begin anywhere, and views of numbers may not. The slice of a Buffer is no copy.
+  const aligned = data.byteOffset % size === 0 ? data : new Uint8Array(data);
   const count = aligned.byteLength / size;
   if (format === "f32") {
     const numbers = new Float32Array(aligned.buffer, aligned.byteOffset, count);
