@@ -22,6 +22,8 @@ const CREDIT_LOOPS_MAX = 8;
 /** Loops with something to send between two tries that do not seem to pay. */
 const TRY_LOOPS = 24;
 const TRY_DRAFTS = 2;
+/** Asked so often, drafts to try did not come in time. */
+const TRY_AWAITED_MAX = 6;
 /** Drafts must promise so much more than none: estimates are no better. */
 const GAIN_MIN = 1.02;
 /** A sequence waits for the draft model no longer than this share of a loop. */
@@ -71,6 +73,7 @@ export class Speculation {
   #lostMs = 0;
   #wonMs = 0;
   #loopsUntilTry = 0;
+  #triesAwaited = 0;
   #hasRun = false;
 
   constructor(shared: AcceptanceRates) {
@@ -95,14 +98,18 @@ export class Speculation {
     return best ?? this.#try(offers, times, { allowedMs, draftsMax });
   }
 
-  /** Whether drafts of this kind would pay if they were there, or are due to be tried. */
-  isWorth(kind: DraftKind, times: LoopTimes): boolean {
-    if (this.#loopsUntilTry === 0) return true;
+  /** Whether drafts that take work to make would pay if they were there. `try`: no, but they are due to be tried; said for a few loops on end. */
+  worth(kind: DraftKind, times: LoopTimes): "yes" | "try" | "no" {
     const rate = this.#rates.rate(kind);
     const plainMs = loopMsWith(times, 0);
     for (let drafts = 1; drafts <= DRAFTS_MAX; drafts++)
-      if (tokensExpected(rate, drafts) / loopMsWith(times, drafts) > GAIN_MIN / plainMs) return true;
-    return false;
+      if (tokensExpected(rate, drafts) / loopMsWith(times, drafts) > GAIN_MIN / plainMs) return "yes";
+    if (this.#loopsUntilTry > 0) return "no";
+    this.#triesAwaited += 1;
+    if (this.#triesAwaited <= TRY_AWAITED_MAX) return "try";
+    this.#triesAwaited = 0;
+    this.#loopsUntilTry = TRY_LOOPS;
+    return "no";
   }
 
   /** A pass came back: what it carried, how much of that came true. */
@@ -156,6 +163,7 @@ export class Speculation {
       if (offer.waitMs(drafts) > 0) continue;
       if (loopMsWith(times, drafts) - loopMsWith(times, 0) > bounds.allowedMs) continue;
       this.#loopsUntilTry = TRY_LOOPS;
+      this.#triesAwaited = 0;
       return { offer, drafts, waitMs: 0 };
     }
     return null;

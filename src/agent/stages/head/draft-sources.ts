@@ -8,7 +8,7 @@ import {
   type LoopTimes,
 } from "../../../inference/pipeline/speculation.ts";
 import type { HeadPorts } from "../stage-roles.ts";
-import { DraftStreams } from "./draft-stream.ts";
+import { DraftStreams, RUN_AHEAD_TOKENS, TRY_AHEAD_TOKENS } from "./draft-stream.ts";
 import type { HeadSequence } from "./head-sequence.ts";
 
 export class DraftSources {
@@ -53,9 +53,10 @@ export class DraftSources {
 
   /** Lets the model run ahead of the sequence where that may pay. */
   follow(run: HeadSequence, times: LoopTimes | null): void {
-    const isWorth = times !== null && this.#draftsMax(run) > 0 && run.speculation.isWorth("model", times);
-    if (isWorth) this.#streams.follow(run);
-    else this.#streams.drop(run.sequence);
+    const mayDraft = times !== null && this.#draftsMax(run) > 0 && this.#streams.isQuickFor(times.loopMs);
+    const worth = mayDraft ? run.speculation.worth("model", times) : "no";
+    if (worth === "no") this.#streams.drop(run.sequence);
+    else this.#streams.follow(run, worth === "yes" ? RUN_AHEAD_TOKENS : TRY_AHEAD_TOKENS);
   }
 
   drop(sequence: SequenceId): void {

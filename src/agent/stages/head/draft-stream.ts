@@ -14,8 +14,12 @@ import type { HeadSequence } from "./head-sequence.ts";
 
 /** Tokens that a stream runs ahead in one go: two full drafts. */
 export const RUN_AHEAD_TOKENS = 32;
+/** To see whether it is of use. */
+export const TRY_AHEAD_TOKENS = 4;
 /** With fewer left a stream that came to its end goes on. */
 const GO_ON_BELOW_TOKENS = 16;
+/** A loop in which the model makes fewer tokens is left alone. */
+const TOKENS_PER_LOOP_MIN = 2;
 /** Streams at a time: with more sequences the stages have enough to do. */
 export const STREAMS_MAX = 4;
 /** Share of a measurement in the running mean. */
@@ -53,8 +57,16 @@ export class DraftStreams {
     return this.#streams.has(run.sequence) || this.#streams.size < streamsMax;
   }
 
-  /** The sequence's tokens have changed, or it begins: the stream goes on if it was right, else it begins again. */
-  follow(run: HeadSequence): void {
+  /** In a loop that is over sooner the model makes no drafts worth sending, and takes the stages' time. */
+  isQuickFor(loopMs: number): boolean {
+    return loopMs >= TOKENS_PER_LOOP_MIN * this.#tokenMs;
+  }
+
+  /**
+   * The sequence's tokens have changed, or it begins: the stream goes on if it was right, else it begins again. It runs ahead by `aheadTokens` in one
+   * go.
+   */
+  follow(run: HeadSequence, aheadTokens: number): void {
     const engine = this.#ports.engine();
     const stream = this.#streams.get(run.sequence);
     if (stream !== undefined && (engine !== stream.engine || !this.serves(run))) this.drop(run.sequence);
@@ -62,11 +74,12 @@ export class DraftStreams {
     const known = this.#streams.get(run.sequence);
     if (known === undefined || !wasRight(known, run)) {
       known?.running?.abort();
-      this.#begin(engine, run, []);
+      this.#begin(engine, run, { ids: [], aheadTokens });
     } else {
       known.ids.splice(0, run.tokens.length - known.at);
       known.at = run.tokens.length;
-      if (known.running === null && known.ids.length < GO_ON_BELOW_TOKENS) this.#begin(engine, run, known.ids);
+      const isShort = known.ids.length < Math.min(GO_ON_BELOW_TOKENS, aheadTokens);
+      if (known.running === null && isShort) this.#begin(engine, run, { ids: known.ids, aheadTokens });
     }
   }
 
@@ -96,8 +109,12 @@ export class DraftStreams {
     this.#streams.delete(sequence);
   }
 
-  #begin(engine: Engine, run: HeadSequence, ahead: readonly number[]): void {
-    const tokensMax = Math.min(RUN_AHEAD_TOKENS, engine.info.contextTokens - run.tokens.length - ahead.length);
+  #begin(
+    engine: Engine,
+    run: HeadSequence,
+    { ids: ahead, aheadTokens }: { readonly ids: readonly number[]; readonly aheadTokens: number },
+  ): void {
+    const tokensMax = Math.min(aheadTokens, engine.info.contextTokens - run.tokens.length - ahead.length);
     const stream: Stream = {
       engine,
       at: run.tokens.length,
