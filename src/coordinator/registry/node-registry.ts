@@ -160,10 +160,11 @@ export class NodeRegistry implements Roster {
     const node = this.#table.findPresent(nodeId);
     if (node === null) return false;
     if (node.record.isDraining === isDraining) return true;
+    // The node hears of it first: who hears of the change may have orders for it in the same turn.
+    this.send(nodeId, { type: "node.drain", isDraining });
     this.#table.change(node, () => {
       node.record = { ...node.record, isDraining };
     });
-    this.send(nodeId, { type: "node.drain", isDraining });
     await this.#ports.store.nodes.put(node.record);
     return true;
   }
