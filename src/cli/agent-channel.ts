@@ -35,6 +35,7 @@ export const agentOrderSchema = z.discriminatedUnion("kind", [
       .nullable(),
     threads: z.number().int().min(1).nullable(),
     gpuSplit: gpuSplitSchema.nullable(),
+    speculates: z.boolean(),
     logLevel: z.enum(LOG_LEVELS),
   }),
   z.object({ kind: z.literal("stop") }),

@@ -54,10 +54,13 @@ function withTransferOptions(command: Command): Command {
     );
 }
 
+const NO_SPECULATION_HELP = "send no drafts around the chains whose first stage is here";
+
 /** Of models that are split over nodes. */
 function withChainOptions(command: Command): Command {
   return command
     .option("--max-vram <size>", MAX_VRAM_HELP, deviceMemory)
+    .option("--no-speculation", NO_SPECULATION_HELP)
     .addOption(
       new Option(
         "--stage-wire <format>",
@@ -152,6 +155,7 @@ function addJoin(program: Command): void {
     .option("--name <name>", "name shown in the grid (default: the host name)")
     .option("--max-vram <size>", MAX_VRAM_HELP, deviceMemory)
     .addOption(new Option("--max-memory <size>", "the former name of --max-vram").argParser(deviceMemory).hideHelp())
+    .option("--no-speculation", NO_SPECULATION_HELP)
     .option(
       "--max-weights <size>",
       "keep at most this much of models' files, e.g. 50GiB (default: what the disk takes)",

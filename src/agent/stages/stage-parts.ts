@@ -13,6 +13,8 @@ export interface StageParts {
   serveChains(server: ChainServer): void;
   /** Disk for what a stage sent, by the stage's replica id; null keeps it in memory alone. */
   spill(replicaId: string): ActivationSpill | null;
+  /** False: first stages here send no drafts. True where it is absent. */
+  readonly speculates?: boolean;
   /** Tests: what memory keeps of what was sent, instead of `ACTIVATION_BYTES_MAX`. */
   readonly activationBytesMax?: number;
 }

@@ -51,7 +51,7 @@ export class StageRoom {
       firstLayer: load.stage?.first ?? 0,
       activations,
       hall: this.#hall,
-      createHead: createHeadDesk,
+      createHead: (ports) => createHeadDesk({ ...ports, speculates: stages.speculates ?? true }),
       draft,
       tell,
     });

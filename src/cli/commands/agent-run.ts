@@ -45,6 +45,7 @@ export async function runAgentChild(): Promise<void> {
       peers: order.peers,
       threads: order.threads,
       gpuSplit: order.gpuSplit,
+      speculates: order.speculates,
       drainMs: 0,
       log: createPinoLog({ level: order.logLevel }),
       signal: stopping.signal,

@@ -48,6 +48,7 @@ export interface JoinOptions extends GpuSplitFlags {
   readonly relay: boolean;
   readonly lan: boolean;
   readonly threads?: number;
+  readonly speculation: boolean;
   readonly engine: EngineWish;
   readonly logLevel: LogLevel;
   readonly json?: boolean;
@@ -92,6 +93,7 @@ export async function runJoin(code: string | null, options: JoinOptions): Promis
       peers: options.peers ? peersOf(options, target) : null,
       threads: options.threads ?? null,
       gpuSplit: gpuSplitOf(options),
+      speculates: options.speculation,
       log: createPinoLog({ level: options.logLevel }),
       signal: stop.signal,
       drainMs: DRAIN_MS,

@@ -46,6 +46,7 @@ export interface UpOptions extends GpuSplitFlags {
   readonly agent: boolean;
   /** Bytes. */
   readonly maxVram?: number;
+  readonly speculation: boolean;
   readonly stageWire: WireFormat;
   readonly chainSpares: number;
   readonly threads?: number;
@@ -234,6 +235,7 @@ function startAgent(
       },
       threads: more.options.threads ?? null,
       gpuSplit: gpuSplitOf(more.options),
+      speculates: more.options.speculation,
       logLevel: more.options.logLevel,
     };
   };

@@ -71,6 +71,8 @@ export interface AgentHostOptions {
   readonly threads: number | null;
   /** How models lie on several GPUs of the machine; null or absent: the engine's own way. */
   readonly gpuSplit?: GpuSplit | null;
+  /** False: no drafts around chains whose first stage is here. True where it is absent. */
+  readonly speculates?: boolean;
   readonly log: Log;
   /** Ends the agent. */
   readonly signal: AbortSignal;
@@ -126,6 +128,7 @@ export async function startAgentHost(options: AgentHostOptions): Promise<AgentHo
     const ways = options.peers === null ? null : await openPeerWays(options.peers, { ...ports, keyPair, target });
     undo.push(() => ways?.close());
     const shared = ways === null ? null : sharePeers(ways.network);
+    const { speculates = true } = options;
     const source = new HttpWeightsSource({ target });
     undo.push(() => source.close());
     const store = new DiskChunkStore({ folder: options.weightsFolder ?? home.at("weights") });
@@ -144,7 +147,7 @@ export async function startAgentHost(options: AgentHostOptions): Promise<AgentHo
         engines,
         weights,
         peers,
-        stages: ways === null || shared === null ? null : stageParts({ home, log, stages, ways, shared }),
+        stages: ways === null || shared === null ? null : stageParts({ home, log, stages, ways, shared, speculates }),
       },
       {
         keyPair,
@@ -213,9 +216,11 @@ function stageParts(parts: {
   readonly stages: StageEngineHost;
   readonly ways: PeerWays;
   readonly shared: SharedPeers;
+  readonly speculates: boolean;
 }): StageParts {
-  const { home, log, stages, ways, shared } = parts;
+  const { home, log, stages, ways, shared, speculates } = parts;
   return {
+    speculates,
     engines: stages,
     files: new DiskStageFiles({ folder: home.at("stages"), log }),
     network: ways.network,
