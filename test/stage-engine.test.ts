@@ -1,7 +1,9 @@
+import { writeFile } from "node:fs/promises";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type SequenceId, sequenceId } from "../src/domain/chain.ts";
 import { DEFAULT_SAMPLING } from "../src/domain/sampling.ts";
 import type { Engine } from "../src/ports/engine.ts";
+import { architectureModel, specNamed } from "./support/architecture-model.ts";
 import { engineHost, generate, loadTiny, PROMPT, TINY_PATH, taskOf } from "./support/engine-fixture.ts";
 import { DRAW, feed, generateRows, passOn, tokenPass, until } from "./support/stage-chain.ts";
 import {
@@ -304,5 +306,45 @@ describe("f16 between stages", () => {
     expect(event.format).toBe("f32");
     expect(event.data.length).toBe(2 * width * 4);
     expect(passOn(event).input).toMatchObject({ format: "f32" });
+  });
+});
+
+describe("a model with windows", () => {
+  const sequence = named(300);
+  const layers = 6;
+  let files: StageFolder;
+
+  beforeAll(async () => {
+    const path = folder.at("gemma2.gguf");
+    await writeFile(path, await architectureModel(specNamed("gemma2")));
+    files = await StageFolder.of(path, layers);
+  });
+  afterAll(() => files.remove());
+
+  test("hands over what its next position sees, which goes on bit by bit and cannot be cut", async () => {
+    const spec = { contextTokens: 256 };
+    const chain = async () => [
+      await load(host, await files.cut(0, 2), spec),
+      await load(host, await files.cut(2, 4), spec),
+    ];
+    const [stages, heirs] = [await chain(), await chain()];
+    open(stages, sequence);
+    const tokenIds = LONG.slice(0, 40);
+    const begun = await generateRows(stages, { sequence, tokenIds, count: 5 });
+    const positions = tokenIds.length + 4;
+    for (const [at, { engine }] of stages.entries()) {
+      expect(await engine.exportState(sequence, positions - 1)).toBeNull();
+      const state = await engine.exportState(sequence, positions);
+      expect(state !== null && (await heirs[at]?.engine.importState(state))).toBe(true);
+    }
+    open(heirs, sequence);
+    const run = { sequence, tokenIds: [...tokenIds, ...begun.tokenIds], start: positions, count: 5 };
+    const [here, there] = [await generateRows(stages, run), await generateRows(heirs, run)];
+    expect(largestDifference(there.rows, here.rows)).toBe(0);
+    const [heir] = heirs;
+    heir?.engine.submit(tokenPass(sequence, { start: positions - 2, tokenIds: [301] }));
+    await until(() => heir?.events.at(-1)?.kind === "failed");
+    expect(heir?.events.at(-1)).toMatchObject({ code: "position-wrong" });
+    expect(heir?.engine.held(sequence)).toBe(0);
   });
 });

@@ -1,9 +1,10 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { kvStateFor, readKvState } from "./kv-state.ts";
+import { kvStateFor, positionsOf, readKvState } from "./kv-state.ts";
 
-/** A state as the library writes it: so many cells in stream `at` of `streams`, one layer of keys and of transposed values. */
-function stateOf({ cells, streams = 1, at = 0 }: { cells: number; streams?: number; at?: number }): Uint8Array {
+/** A state as the library writes it: so many cells in stream `at` of `streams`, one layer of keys and mostly of transposed values. */
+function stateOf(of: { cells: number; streams?: number; at?: number; first?: number; keysOnly?: true }): Uint8Array {
+  const { cells, streams = 1, at = 0, first = 0 } = of;
   const words: number[] = [0xaf143cd8, at, streams];
   for (let stream = 0; stream < streams; stream++) {
     if (stream !== at) {
@@ -11,10 +12,10 @@ function stateOf({ cells, streams = 1, at = 0 }: { cells: number; streams?: numb
       continue;
     }
     words.push(cells);
-    for (let position = 0; position < cells; position++) words.push(position, 1, at);
+    for (let position = 0; position < cells; position++) words.push(first + position, 1, at);
     words.push(1, 1);
     words.push(1, 8, 0, ...new Array<number>(2 * cells).fill(7));
-    words.push(1, 4, 3, ...new Array<number>(3 * cells).fill(9));
+    if (of.keysOnly !== true) words.push(1, 4, 3, ...new Array<number>(3 * cells).fill(9));
   }
   return new Uint8Array(Uint32Array.from(words).buffer);
 }
@@ -44,12 +45,29 @@ describe("a state of keys and values", () => {
     expect(readKvState(new Uint8Array([...two, ...one.subarray(8)]))).toBeNull();
   });
 
+  test("of a model without values, or of a window that does not begin at 0, is read, too", () => {
+    const keys = readKvState(stateOf({ cells: 4, keysOnly: true }));
+    expect(keys).toMatchObject([{ cells: 4, shape: "1 1 1 8" }]);
+    const seen = readKvState(stateOf({ cells: 4, first: 9 })) ?? [];
+    expect(positionsOf(seen)).toEqual({ end: 13, canBeCut: false });
+    expect(positionsOf(keys ?? [])).toEqual({ end: 4, canBeCut: true });
+    expect(positionsOf([...seen, ...(readKvState(stateOf({ cells: 13 })) ?? [])])).toEqual({
+      end: 13,
+      canBeCut: false,
+    });
+    expect(positionsOf([...seen, ...(keys ?? [])])).toBeNull();
+  });
+
   test("that is cut short, runs on, or has its positions out of order is none", () => {
     const whole = stateOf({ cells: 3 });
-    for (let length = 0; length < whole.length; length++) expect(readKvState(whole.subarray(0, length))).toBeNull();
+    const shape = readKvState(whole)?.[0]?.shape;
+    for (let length = 0; length < whole.length; length++) {
+      // Cut off behind its keys it reads as one without values, which no stage of that model has.
+      expect(readKvState(whole.subarray(0, length))?.[0]?.shape).not.toBe(shape);
+    }
     expect(readKvState(new Uint8Array([...whole, 0]))).toBeNull();
     const swapped = whole.slice();
-    swapped.set([1, 0, 0, 0], 16);
+    swapped.set([5, 0, 0, 0], 28);
     expect(readKvState(swapped)).toBeNull();
   });
 

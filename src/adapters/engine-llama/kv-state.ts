@@ -1,8 +1,8 @@
 /**
  * The bytes in which libllama 0.5.0 gives a sequence's keys and values (llama_state_seq_get_data), read before they go to
  * another process's library. The library trusts their counts: wrong ones make it loop or abort. So a state is taken only when it
- * reads to its last byte, has the shape that this stage's own states have, and holds the positions from 0 on in order. Values
- * are not looked at: broken ones show as broken outputs.
+ * reads to its last byte, has the shape that this stage's own states have, and holds its positions in order. Values are not looked
+ * at: broken ones show as broken outputs.
  *
  * Also, a state names how many sequences its context had, and is refused by a context with another number: `kvStateFor` writes
  * the number that a context has.
@@ -14,6 +14,9 @@
  *         layers x (type i32, row bytes u64, cells x row)                       keys
  *         layers x (type i32, row bytes u64, cells x row)                       values, or transposed:
  *         layers x (type i32, element bytes u32, elements u32, elements x cells x element)
+ *
+ * Models whose values are part of their keys (compressed ones) have no values. Of a cache with windows only the cells that the next
+ * position sees are there.
  */
 
 const MAGIC = 0xaf143cd8;
@@ -24,8 +27,9 @@ const STREAMS_MAX = 256;
 const LAYERS_MAX = 512;
 const CACHES_MAX = 2;
 
-/** What one cache holds of the sequence. */
+/** What one cache holds of the sequence: positions from `first` on, without a gap. */
 export interface KvCache {
+  readonly first: number;
   readonly cells: number;
   /** Types and sizes of all layers: alike in all states of one stage. */
   readonly shape: string;
@@ -33,14 +37,25 @@ export interface KvCache {
   readonly bytes: Uint8Array;
 }
 
-/** What a state holds, or null where it is not one whose positions run from 0 on. */
+/** What a state holds, or null where it is none. */
 export function readKvState(data: Uint8Array): readonly KvCache[] | null {
+  return readCaches(data, true) ?? readCaches(data, false);
+}
+
+/** Positions that a state is good for, to its end or cut; null where it is good for none. */
+export function positionsOf(caches: readonly KvCache[]): { readonly end: number; readonly canBeCut: boolean } | null {
+  const end = Math.max(...caches.map(({ first, cells }) => first + cells));
+  if (caches.some(({ first, cells }) => first + cells !== end)) return null;
+  return { end, canBeCut: caches.every(({ first }) => first === 0) };
+}
+
+function readCaches(data: Uint8Array, hasValues: boolean): readonly KvCache[] | null {
   const cursor = new Cursor(data);
   if (cursor.u32() !== MAGIC) return null;
   cursor.u32();
   const caches: KvCache[] = [];
   while (!cursor.isAtEnd) {
-    const cache = caches.length < CACHES_MAX ? readCache(cursor) : null;
+    const cache = caches.length < CACHES_MAX ? readCache(cursor, hasValues) : null;
     if (cache === null) return null;
     caches.push(cache);
   }
@@ -62,7 +77,7 @@ export function kvStateFor(caches: readonly KvCache[], streams: number): Uint8Ar
   return data;
 }
 
-function readCache(cursor: Cursor): KvCache | null {
+function readCache(cursor: Cursor, hasValues: boolean): KvCache | null {
   const streams = cursor.u32();
   if (streams < 1 || streams > STREAMS_MAX) return null;
   let found: KvCache | null = null;
@@ -70,24 +85,31 @@ function readCache(cursor: Cursor): KvCache | null {
     const start = cursor.at;
     const cells = cursor.u32();
     if (cells === 0) continue;
-    if (found !== null || !areInOrder(cursor, cells)) return null;
-    const shape = readLayers(cursor, cells);
-    if (shape === null) return null;
-    found = { cells, shape, bytes: cursor.since(start) };
+    const first: number | null = found === null ? firstOf(cursor, cells) : null;
+    const shape: string | null = first === null ? null : readLayers(cursor, { cells, hasValues });
+    if (first === null || shape === null) return null;
+    found = { first, cells, shape, bytes: cursor.since(start) };
   }
   return cursor.isBroken ? null : found;
 }
 
-function areInOrder(cursor: Cursor, cells: number): boolean {
-  if (cells * CELL_BYTES > cursor.left) return false;
-  for (let position = 0; position < cells; position++) {
-    if (cursor.u32() !== position || cursor.u32() !== 1) return false;
+/** The first position of so many in order, or null where they are not. */
+function firstOf(cursor: Cursor, cells: number): number | null {
+  if (cells * CELL_BYTES > cursor.left) return null;
+  let first = 0;
+  for (let at = 0; at < cells; at++) {
+    const position = cursor.u32();
+    if (at === 0) first = position;
+    if (position !== first + at || cursor.u32() !== 1) return null;
     cursor.u32();
   }
-  return true;
+  return first;
 }
 
-function readLayers(cursor: Cursor, cells: number): string | null {
+function readLayers(
+  cursor: Cursor,
+  { cells, hasValues }: { readonly cells: number; readonly hasValues: boolean },
+): string | null {
   const isTransposed = cursor.u32();
   const layers = cursor.u32();
   if (isTransposed > 1 || layers > LAYERS_MAX) return null;
@@ -98,7 +120,7 @@ function readLayers(cursor: Cursor, cells: number): string | null {
     cursor.skip(cells * bytes);
   };
   for (let layer = 0; layer < layers; layer++) rows();
-  for (let layer = 0; layer < layers; layer++) {
+  for (let layer = 0; hasValues && layer < layers; layer++) {
     if (isTransposed === 0) {
       rows();
       continue;

@@ -129,7 +129,7 @@ export class StageLoop {
       return;
     }
     if (start > slot.held || !this.#slots.truncate(slot, start)) {
-      const message = `a pass begins at position ${start}, ${slot.held} are held`;
+      const message = `a pass begins at position ${start}, ${slot.uncut} to ${slot.held} can be held`;
       this.#fail(slot, command, { code: "position-wrong", message });
       return;
     }
