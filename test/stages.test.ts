@@ -2,60 +2,34 @@
  * Stage files, written as a node writes them and run by the real stage engine, one process each: chains of two and three give the logits of the unsplit
  * model, bit by bit. The whole table of architectures and quantisations is bench/golden-stages.bench.ts; here stand the ways in which they are cut.
  */
-import { execFile } from "node:child_process";
 import { readFile, writeFile } from "node:fs/promises";
-import { fileURLToPath } from "node:url";
-import { promisify } from "node:util";
 import { afterAll, afterEach, describe, expect, test } from "vitest";
-import { sequenceId } from "../src/domain/chain.ts";
-import { DEFAULT_SAMPLING } from "../src/domain/sampling.ts";
-import { architectureModel, specNamed } from "./support/architecture-model.ts";
-import { LAYERS } from "./support/architecture-tensors.ts";
-import { taskOf } from "./support/engine-fixture.ts";
+import { answer, type ModelFile, maxDifference, modelFile, WHOLE } from "./support/golden-answers.ts";
 import type { Quantisation } from "./support/quantise.ts";
-import { type Drawn, generateRows } from "./support/stage-chain.ts";
-import { type HeardStage, loadStage, type StageFile, StageFolder, stageHost } from "./support/stage-fixture.ts";
+import { type HeardStage, loadStage, type StageFile, type StageFolder, stageHost } from "./support/stage-fixture.ts";
 
-const QUANTISE = fileURLToPath(new URL("./support/quantise-process.ts", import.meta.url));
-const SEQUENCE = sequenceId("00000000000a11ce");
-const PROMPT = Array.from({ length: 24 }, (_, at) => 50 + ((at * 97) % 1900));
 const TOKENS = 8;
-const ARGMAX = { ...DEFAULT_SAMPLING, temperature: 0 };
-const WHOLE = { first: 0, count: LAYERS, hasEmbedding: true, hasOutput: true };
 const host = stageHost();
 const opened: HeardStage[] = [];
-const folders: StageFolder[] = [];
+const files: ModelFile[] = [];
 
 afterEach(async () => {
   await Promise.all(opened.splice(0).map(({ engine }) => engine.close()));
 });
 afterAll(async () => {
-  await Promise.all(folders.map((folder) => folder.remove()));
+  await Promise.all(files.map((file) => file.remove()));
 });
 
-/** A model of an architecture as a file. */
-async function modelFile(name: string, quantisation: Quantisation): Promise<{ path: string; folder: StageFolder }> {
-  const home = await StageFolder.of();
-  folders.push(home);
-  const [f32, path] = [home.at("f32.gguf"), home.at("model.gguf")];
-  await writeFile(quantisation === "F32" ? path : f32, await architectureModel(specNamed(name)));
-  if (quantisation !== "F32") await promisify(execFile)(process.execPath, [QUANTISE, f32, path, quantisation]);
-  const folder = await StageFolder.of(path, LAYERS);
-  folders.push(folder);
-  return { path, folder };
+async function made(name: string, quantisation: Quantisation): Promise<ModelFile> {
+  const file = await modelFile(name, quantisation);
+  files.push(file);
+  return file;
 }
 
 async function start(file: StageFile): Promise<HeardStage> {
   const stage = await loadStage(host, file, { contextTokens: 256, sequencesMax: 1 });
   opened.push(stage);
   return stage;
-}
-
-/** Two pieces of a prompt, then token by token. */
-async function answer(stages: readonly HeardStage[]): Promise<Drawn> {
-  for (const { engine } of stages) expect(engine.open(SEQUENCE)).toBe(true);
-  stages.at(-1)?.engine.setSampling(SEQUENCE, taskOf({ tokenIds: PROMPT, sampling: ARGMAX, ignoreStopTokens: true }));
-  return generateRows(stages, { sequence: SEQUENCE, tokenIds: PROMPT, count: TOKENS, pieceTokens: 16 });
 }
 
 async function chainOf(folder: StageFolder, ends: readonly number[]): Promise<readonly HeardStage[]> {
@@ -65,15 +39,6 @@ async function chainOf(folder: StageFolder, ends: readonly number[]): Promise<re
     stages.push(await start(await folder.cut(first, end - first)));
   }
   return stages;
-}
-
-function maxDifference(a: Drawn, b: Drawn): number {
-  expect(a.rows.map((row) => row.length)).toEqual(b.rows.map((row) => row.length));
-  return Math.max(
-    ...a.rows.flatMap((row, at) =>
-      Array.from(row, (value, index) => Math.abs(value - (b.rows[at]?.[index] ?? Number.NaN))),
-    ),
-  );
 }
 
 describe("a chain gives the unsplit model's logits", () => {
@@ -96,15 +61,15 @@ describe("a chain gives the unsplit model's logits", () => {
     ["deepseek2", "Q8_0", "compressed queries, keys and values"],
     ["openelm", "F16", "heads of each layer's own"],
   ])("%s in %s: %s", async (name, quantisation) => {
-    const { path, folder } = await modelFile(name, quantisation);
-    const unsplit = await answer([await start({ path, share: WHOLE })]);
+    const { path, folder } = await made(name, quantisation);
+    const unsplit = await answer([await start({ path, share: WHOLE })], TOKENS);
     expect(unsplit.rows).toHaveLength(TOKENS);
     expect(Math.max(...(unsplit.rows[0] ?? [])) - Math.min(...(unsplit.rows[0] ?? []))).toBeGreaterThan(1);
     for (const ends of [
       [2, 6],
       [1, 4, 6],
     ]) {
-      const drawn = await answer(await chainOf(folder, ends));
+      const drawn = await answer(await chainOf(folder, ends), TOKENS);
       expect(drawn.tokenIds).toEqual(unsplit.tokenIds);
       expect(maxDifference(drawn, unsplit)).toBe(0);
     }
@@ -112,20 +77,20 @@ describe("a chain gives the unsplit model's logits", () => {
 });
 
 test("a stage whose windows were not told gives other logits: the comparison sees what a wrong cut does", async () => {
-  const { path, folder } = await modelFile("gemma3", "F32");
-  const unsplit = await answer([await start({ path, share: WHOLE })]);
-  const files = await Promise.all([folder.cut(0, 2), folder.cut(2, 4)]);
+  const { path, folder } = await made("gemma3", "F32");
+  const unsplit = await answer([await start({ path, share: WHOLE })], TOKENS);
+  const cuts = await Promise.all([folder.cut(0, 2), folder.cut(2, 4)]);
   // The key by another name: the engine counts the pattern from the stage's own first layer.
-  const stage = await readFile(files[1].path);
+  const stage = await readFile(cuts[1].path);
   stage.write("xliding", stage.indexOf("sliding_window_pattern"));
   const wrong = folder.at("wrong.gguf");
   await writeFile(wrong, stage);
-  const stages = [await start(files[0]), await start({ path: wrong, share: files[1].share })];
-  expect(maxDifference(await answer(stages), unsplit)).toBeGreaterThan(0.01);
+  const stages = [await start(cuts[0]), await start({ path: wrong, share: cuts[1].share })];
+  expect(maxDifference(await answer(stages, TOKENS), unsplit)).toBeGreaterThan(0.01);
 });
 
 test("a stage file that was cut short is not served", async () => {
-  const { folder } = await modelFile("llama", "F32");
+  const { folder } = await made("llama", "F32");
   const { path, share } = await folder.cut(2, 2);
   const bytes = await readFile(path);
   await writeFile(path, bytes.subarray(0, bytes.length - 100_000));
