@@ -1,8 +1,9 @@
+import { type ChainStageRow, chainListSchema } from "../../coordinator/admin/chain-schema.ts";
 import { type ExplainedRow, explainAnswerSchema } from "../../coordinator/admin/explain-row.ts";
 import { formatUsd, microUsd } from "../../domain/money.ts";
 import { fields, formatDuration, formatTime, plain, table } from "../format.ts";
 import { connectGrid, type GlobalOptions } from "../grid-client.ts";
-import { printJson, printText } from "../terminal.ts";
+import { printJson, printLine, printText } from "../terminal.ts";
 
 type Decision = ExplainedRow["choices"][number]["decisions"][number];
 
@@ -12,6 +13,9 @@ export async function explainRequest(requestId: string, options: GlobalOptions):
   const path = `/admin/v1/requests/${encodeURIComponent(requestId)}/explain`;
   const { request } = await grid.json(path, explainAnswerSchema);
   if (options.json === true) return printJson(request);
+  const { chains } = await grid.json("/admin/v1/chains", chainListSchema);
+  const stagesOf = (nodeId: string | null) =>
+    chains.find(({ modelId, stages }) => modelId === request.modelId && stages.at(-1)?.nodeId === nodeId)?.stages ?? [];
   printText(
     fields([
       ["request", request.requestId],
@@ -23,18 +27,20 @@ export async function explainRequest(requestId: string, options: GlobalOptions):
   );
   for (const choice of request.choices) {
     const waited = choice.waitedMs === null ? "no lease yet" : `first lease after ${formatDuration(choice.waitedMs)}`;
-    printText(`\nChoice ${choice.choice}: ${plain(choice.state)}; ${choice.tokensNeeded} tokens of context; ${waited}`);
-    for (const [at, attempt] of choice.attempts.entries()) printText(`  attempt ${at + 1} ended: ${plain(attempt)}`);
-    for (const decision of choice.decisions) printDecision(decision);
-    if (choice.decisionsLeftOut > 0) printText(`  ${choice.decisionsLeftOut} decisions in between were not kept`);
+    printLine(`\nChoice ${choice.choice}: ${plain(choice.state)}; ${choice.tokensNeeded} tokens of context; ${waited}`);
+    for (const [at, attempt] of choice.attempts.entries()) printLine(`  attempt ${at + 1} ended: ${plain(attempt)}`);
+    for (const decision of choice.decisions) printDecision(decision, stagesOf(decision.nodeId));
+    if (choice.decisionsLeftOut > 0) printLine(`  ${choice.decisionsLeftOut} decisions in between were not kept`);
   }
 }
 
-function printDecision(decision: Decision): void {
+/** `stages`: of the chain that the node's stage stands for; none of a whole model. */
+function printDecision(decision: Decision, stages: readonly ChainStageRow[]): void {
   const { kind, afterMs, untilMs, times, nodeId, leaseId, because } = decision;
   const when = times === 1 ? `after ${afterMs} ms` : `${times} times from ${afterMs} to ${untilMs} ms`;
   const where = nodeId === null ? "" : ` on ${nodeId} (${leaseId})`;
-  printText(`\n  ${kind}${where}, ${when}${because === null ? "" : `, because: ${plain(because)}`}`);
+  printLine(`\n  ${kind}${where}, ${when}${because === null ? "" : `, because: ${plain(because)}`}`);
+  if (stages.length > 0) printLine(`    ${stageLine(stages)}`);
   if (decision.candidates.length > 0) {
     const columns = [
       { title: "NODE" },
@@ -50,7 +56,14 @@ function printDecision(decision: Decision): void {
     ]);
     printText(indented(table(columns, rows, "")));
   }
-  printText(`    ${losersText(decision)}`);
+  printLine(`    ${losersText(decision)}`);
+}
+
+function stageLine(stages: readonly ChainStageRow[]): string {
+  const places = stages.map(
+    ({ first, count, nodeName }) => `${first}-${first + count - 1} on ${plain(nodeName ?? "no node")}`,
+  );
+  return `as the last of ${stages.length} stages: layers ${places.join(", ")}`;
 }
 
 /** Parts that are zero tell no two candidates apart. */
@@ -81,5 +94,5 @@ function rulesText({ constraints }: ExplainedRow): string {
 }
 
 function indented(text: string): string {
-  return text.replaceAll(/^/gm, "    ");
+  return text.replaceAll(/^(?=.)/gm, "    ");
 }

@@ -45,7 +45,7 @@ function modelText(model: ModelPlan): string {
       { title: "STATE" },
     ],
     model.replicas.map((replica) => [
-      replica.nodeIds.join(" > "),
+      replica.stages === undefined ? replica.nodeIds.join(", ") : `${replica.stages.length} stages`,
       replica.kind,
       replica.quantisation,
       String(replica.slots),
@@ -63,8 +63,14 @@ function modelText(model: ModelPlan): string {
     const gain = gainMicroUsdPerHour === null ? "" : `, would add ${usdPerHour(gainMicroUsdPerHour)}`;
     return `  not chosen  ${nodeId}: ${reason}${gain}\n`;
   });
+  const stages = model.replicas.flatMap((replica) =>
+    (replica.stages ?? []).map(({ nodeId, first, count }, at) => {
+      const layers = count === 1 ? `layer ${first}` : `layers ${first}-${first + count - 1}`;
+      return `  stage ${String(at + 1).padEnd(5)} ${layers} on ${nodeId}\n`;
+    }),
+  );
   const rest = model.replicaCount - model.replicas.length;
-  return `${replicas}${rest > 0 ? `  and ${rest} more\n` : ""}  ${rates}\n${kept.length === 0 ? "" : `  left out    ${kept.join(", ")}\n`}${losers.join("")}`;
+  return `${replicas}${rest > 0 ? `  and ${rest} more\n` : ""}${stages.join("")}  ${rates}\n${kept.length === 0 ? "" : `  left out    ${kept.join(", ")}\n`}${losers.join("")}`;
 }
 
 /** How the speed is known: what the node did, its own measurement, its card's data sheet, or nothing. */

@@ -9,7 +9,7 @@ export function gridPlan(sources: Told): GridPlan {
   const made = sources.placement();
   if (made === null) return { plan: null };
   const { plan } = made;
-  const loads = plan.orders.filter(({ kind }) => kind === "load").length;
+  const unloads = plan.orders.filter(({ kind }) => kind === "unload").length;
   return {
     plan: {
       madeAtMs: made.madeAtWallMs,
@@ -20,13 +20,17 @@ export function gridPlan(sources: Told): GridPlan {
       objectiveMicroUsdPerHour: plan.objectiveMicroUsdPerHour,
       boundMicroUsdPerHour: plan.boundMicroUsdPerHour,
       gap: plan.gap,
-      loads,
-      unloads: plan.orders.length - loads,
+      loads: plan.orders.length - unloads,
+      unloads,
       movedBytes: plan.movedBytes,
       gainLeftMicroUsdPerHour: plan.gainLeftMicroUsdPerHour,
       models: plan.models.map((model) => ({
         ...model,
-        replicas: model.replicas.map((replica) => ({ ...replica, nodeIds: [...replica.nodeIds] })),
+        replicas: model.replicas.map(({ stages, ...replica }) => ({
+          ...replica,
+          nodeIds: [...replica.nodeIds],
+          ...(stages === undefined ? {} : { stages: [...stages] }),
+        })),
         losers: Object.fromEntries(model.losers),
         bestLosers: [...model.bestLosers],
       })),

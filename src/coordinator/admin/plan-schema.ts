@@ -14,13 +14,15 @@ export const planLoserSchema = z.object({
 export const planReplicaSchema = z.object({
   /** In the order of the chain; one for a whole model. */
   nodeIds: z.array(z.string()).min(1),
+  /** Of a chain, in order: which layers each node holds. */
+  stages: z.array(z.object({ nodeId: z.string(), first: count, count })).optional(),
   deviceId: z.string(),
   kind: z.enum(["whole", "lan-group", "chain"]),
   quantisation: z.string(),
   slots: count,
   contextTokens: count,
   tokPerSecond: z.number(),
-  /** Of one sequence that has the device for itself; `attempts` is how many were seen there with this file. Null of a chain. */
+  /** Of one sequence that has the device, or the chain, for itself; `attempts` is how many were seen there with this file. */
   speed: z
     .object({
       loneTokPerSecond: z.number(),
