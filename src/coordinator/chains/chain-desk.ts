@@ -122,7 +122,7 @@ export class ChainDesk implements ChainsView {
   }
 
   spares(): readonly SpareView[] {
-    return looseStages(this.#ports.book).map(spareView);
+    return this.#here(looseStages(this.#ports.book)).map(spareView);
   }
 
   stats(): ChainStats {
@@ -234,24 +234,28 @@ export class ChainDesk implements ChainsView {
 
   /** On nodes that nobody's word is against. Also those that another chain of the model keeps: whoever needs one first takes it. */
   #spares(chain: Chain): readonly StageNow[] {
-    const { book, clock, roster } = this.#ports;
-    const nowMs = clock.monoMs();
-    return looseStages(book).filter((stage) => {
-      const view = roster.node(stage.nodeId);
-      const isHere = view?.state === "online" && !view.isYielding && !this.#blame.isAvoided(stage.nodeId, nowMs);
-      return isHere && isFit(chain, stage) && (stage.report?.contextTokens ?? 0) >= chain.contextTokens;
+    const nowMs = this.#ports.clock.monoMs();
+    return this.#here(looseStages(this.#ports.book)).filter((stage) => {
+      const isTrusted = !this.#blame.isAvoided(stage.nodeId, nowMs);
+      return isTrusted && isFit(chain, stage) && (stage.report?.contextTokens ?? 0) >= chain.contextTokens;
+    });
+  }
+
+  /** On nodes that take work; those of others may come back with them. */
+  #here(stages: readonly StageNow[]): readonly StageNow[] {
+    const { roster } = this.#ports;
+    return stages.filter(({ nodeId }) => {
+      const view = roster.node(nodeId);
+      return view?.state === "online" && !view.isYielding;
     });
   }
 
   /** Stages of models without a chain: those of an earlier life of the coordinator. */
   #assemble(nowMs: number): void {
-    const { book, models, roster } = this.#ports;
+    const { book, models } = this.#ports;
     const chained = new Set(this.#all().map(({ modelId }) => modelId));
     const loose = looseStages(book).filter(({ modelId }) => !chained.has(modelId));
-    const present = loose.filter(({ nodeId }) => {
-      const view = roster.node(nodeId);
-      return view?.state === "online" && !view.isYielding && !this.#blame.isAvoided(nodeId, nowMs);
-    });
+    const present = this.#here(loose).filter(({ nodeId }) => !this.#blame.isAvoided(nodeId, nowMs));
     for (const cover of coversOf(present, (modelId) => models.get(modelId)?.manifest.layerCount ?? null)) {
       chained.add(cover.modelId);
       this.#adopt(cover);
@@ -284,7 +288,7 @@ export class ChainDesk implements ChainsView {
     const { book } = this.#ports;
     const choice = spareChoice({
       chains,
-      spares: sparesByChain(chains, looseStages(book)),
+      spares: sparesByChain(chains, this.#here(looseStages(book))),
       sparesPerChain: this.#options.chainSpares,
       isShort: this.#ports.isShort(),
       grid: this.#grid(),

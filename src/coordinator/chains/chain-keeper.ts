@@ -23,7 +23,7 @@ import {
 } from "./chain.ts";
 import type { ChainBlame } from "./chain-blame.ts";
 import { type ChainSetPorts, chainSets, moveSets } from "./chain-set.ts";
-import { repairQuestion, type StageGrid } from "./repair-question.ts";
+import { isSpareOf, repairQuestion, type StageGrid } from "./repair-question.ts";
 
 export interface ChainKeeperPorts extends ChainSetPorts {
   readonly log: Log;
@@ -215,6 +215,9 @@ export class ChainKeeper {
       chain.trouble = `${describePlace(place)}: no node can take the place (${why})`;
     } else if (repair.kind === "load") {
       const { nodeId, deviceId, why } = repair;
+      for (const spare of this.#ports.book.onNode(nodeId).filter((replica) => isSpareOf(replica, chain.modelId))) {
+        this.#ports.book.unload(nodeId, spare.replicaId, "its node is needed for a stage that was lost");
+      }
       place.successor = this.#ports.book.loadStage(stageLoad(chain, place, { nodeId, deviceId, why }));
     }
     if (place.successor === null) retryLater(place, nowMs);

@@ -53,10 +53,12 @@ export function repairQuestion(
   const candidates = others.map((node, index): StageCandidate => {
     const links = new Map(node.links?.map((link) => [link.to, link]));
     const near = [previous, next].flatMap((other) => (other === null ? [] : (links.get(other) ?? [])));
+    // A spare of other layers makes room: a chain that lacks a stage needs no spare of another one.
+    const kept = grid.replicasOn(node.nodeId).filter((replica) => !isSpareOf(replica, chain.modelId));
     return {
       nodeId: node.nodeId,
-      obstacle: stageObstacle(node, { grid, modelId: chain.modelId, notBeforeMs }),
-      ...roomiest(node, grid.replicasOn(node.nodeId)),
+      obstacle: stageObstacle(node, { grid, kept, modelId: chain.modelId, notBeforeMs }),
+      ...roomiest(node, kept),
       storedBytes:
         known[index]?.storedBytes ?? (node.cachedWeights?.has(chain.weightsSha256) === true ? weightsBytes : 0),
       stayChance: node.stayChance ?? 1,
@@ -74,17 +76,27 @@ function nodeAt({ places }: Chain, at: number, grid: StageGrid): NodeId | null {
   return holder === null ? null : (grid.stage(holder)?.nodeId ?? null);
 }
 
-/** Why the node takes no stage of the model; null when it does. */
-export function stageObstacle(
+/** A stage of the model that is in no chain. */
+export function isSpareOf({ modelId, stage }: Pick<ReplicaFact, "modelId" | "stage">, of: ModelId): boolean {
+  return modelId === of && stage !== undefined && stage.chainId === null;
+}
+
+/** Why the node takes no stage of the model beside what it keeps; null when it does. */
+function stageObstacle(
   node: NodeFact,
-  by: { readonly grid: StageGrid; readonly modelId: ModelId; readonly notBeforeMs: ReadonlyMap<string, number> },
+  by: {
+    readonly grid: StageGrid;
+    readonly kept: readonly ReplicaFact[];
+    readonly modelId: ModelId;
+    readonly notBeforeMs: ReadonlyMap<string, number>;
+  },
 ): LoserReason | null {
-  const { grid, modelId, notBeforeMs } = by;
+  const { grid, kept, modelId, notBeforeMs } = by;
   const obstacle = nodeObstacle(node);
   if (obstacle !== null) return obstacle;
   if (node.hasStageServing !== true) return "serves-no-stages";
   if (grid.isAvoided(node.nodeId)) return "node-failed-before";
-  if (grid.replicasOn(node.nodeId).some((replica) => replica.modelId === modelId)) return "replica-here-already";
+  if (kept.some((replica) => replica.modelId === modelId)) return "replica-here-already";
   return (notBeforeMs.get(pairKey(node.nodeId, modelId)) ?? 0) > grid.nowMs ? "load-failed-recently" : null;
 }
 

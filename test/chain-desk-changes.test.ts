@@ -1,0 +1,133 @@
+/** Chains that change while nothing is lost: neighbours' words, nodes that leave, a coordinator that restarts; scripted stages in virtual time. */
+import { beforeEach, describe, expect, test } from "vitest";
+import { assert } from "../src/domain/assert.ts";
+import { counted, LOAD_MS, StageGrid, type StageNode } from "./support/chain-desk-grid.ts";
+
+let grid: StageGrid;
+
+async function gridOf(count: number) {
+  grid = new StageGrid({ chainSpares: 0 });
+  await grid.start();
+  await grid.addNodes(count);
+  await grid.untilServing();
+}
+
+const others = () =>
+  grid.nodes.filter((node) => grid.chain()?.stages.every(({ holder }) => holder?.nodeId !== node.nodeId));
+
+describe("the word of a neighbour", () => {
+  test("is enough to replace the accused, and streams go on", async () => {
+    await gridOf(4);
+    const [before, accused] = [grid.replicaAt(0), grid.replicaAt(1)];
+    const node = grid.holder(1);
+    const asked = grid.ask({ tokensMax: 80 });
+    await grid.until(() => asked.tokenIds().length === 20, "20 tokens");
+    grid.holder(0).work.accuse(before, { accused, kind: "stage-silent" });
+    await grid.until(() => asked.outcome() !== null, "the answer's end");
+    expect(asked.tokenIds()).toEqual(counted(80));
+    expect(grid.chain()?.stages.map(({ holder }) => holder?.nodeId)).not.toContain(node.nodeId);
+    expect(grid.chains.stats()).toMatchObject({ troubles: 1, repairs: 1 });
+  });
+
+  test("about one after the other ends with the accuser's own place", async () => {
+    await gridOf(6);
+    const liar = grid.holder(0);
+    for (const at of [1, 2, 1]) {
+      if (grid.holder(0) !== liar) break;
+      liar.work.accuse(grid.replicaAt(0), { accused: grid.replicaAt(at), kind: "stage-breach" });
+      await grid.run(100);
+      await grid.untilServing();
+    }
+    expect(grid.chain()?.stages.map(({ holder }) => holder?.nodeId)).not.toContain(liar.nodeId);
+  });
+
+  test("of an older epoch, or of a stage that is not its own, changes nothing", async () => {
+    await gridOf(4);
+    const epoch = grid.chain()?.epoch;
+    const [head, tail] = [grid.holder(0), grid.holder(2)];
+    const chainId = grid.chain()?.chainId ?? "";
+    const what = { type: "chain.trouble", kind: "stage-silent", code: "old", message: "", chainId } as const;
+    head.work.line?.send({ ...what, replicaId: grid.replicaAt(0), accused: grid.replicaAt(1), chainEpoch: 0 });
+    tail.work.line?.send({ ...what, replicaId: grid.replicaAt(0), accused: grid.replicaAt(1), chainEpoch: epoch ?? 0 });
+    await grid.run(500);
+    expect(grid.chain()).toMatchObject({ state: "serving", epoch });
+    expect(grid.registry.stats().breaches).toBe(1);
+  });
+
+  test("that it is slow moves it while the chain serves on", async () => {
+    await gridOf(4);
+    const slow = grid.holder(1);
+    grid.holder(0).work.accuse(grid.replicaAt(0), { accused: grid.replicaAt(1), kind: "stage-slow" });
+    await grid.run(LOAD_MS / 2);
+    expect(grid.chain()?.state).toBe("serving");
+    await grid.until(() => grid.maybeHolder(1) !== slow && grid.chain()?.state === "serving", "the move");
+    expect(grid.chains.stats()).toMatchObject({ moves: 1, repairs: 0 });
+  });
+});
+
+describe("a node that leaves", () => {
+  let leaving: StageNode;
+  beforeEach(async () => {
+    await gridOf(4);
+    leaving = grid.holder(1);
+  });
+
+  test("serves until its successor is loaded, which takes its keys and values over; then its stage goes", async () => {
+    const asked = grid.ask({ tokensMax: 80 });
+    await grid.until(() => asked.tokenIds().length === 10, "10 tokens");
+    const left = grid.replicaAt(1);
+    await grid.settled(grid.registry.drain(leaving.nodeId, true));
+    await grid.run(LOAD_MS / 2);
+    expect(grid.chain()?.state).toBe("serving");
+    await grid.until(() => asked.outcome() !== null, "the answer's end");
+    expect(asked.tokenIds()).toEqual(counted(80));
+    const set = grid.holder(1).work.chain(grid.replicaAt(1));
+    expect(set?.takeOver).toMatchObject({ replicaId: left, nodeId: leaving.nodeId });
+    expect(grid.holder(0).work.chain(grid.replicaAt(0))?.takeOver).toBeUndefined();
+    const keys = grid.registry.nodes().filter(({ nodeId }) => nodeId === grid.holder(1).nodeId);
+    const handOvers = leaving.work.of("chain.set").flatMap(({ handOver }) => handOver ?? []);
+    expect(handOvers).toEqual(keys.map(({ publicKeyHex: publicKey }) => ({ publicKey })));
+    expect(leaving.work.of("replica.unload").map(({ replicaId }) => replicaId)).toEqual([left]);
+    expect(grid.chains.stats()).toMatchObject({ moves: 1, repairs: 0 });
+  });
+
+  test("and stays after all: its successor is let go", async () => {
+    const kept = grid.replicaAt(1);
+    await grid.settled(grid.registry.drain(leaving.nodeId, true));
+    await grid.run(LOAD_MS / 2);
+    await grid.settled(grid.registry.drain(leaving.nodeId, false));
+    await grid.run(10_000);
+    expect(grid.replicaAt(1)).toBe(kept);
+    expect(others().flatMap(({ work }) => work.replicas())).toEqual([]);
+  });
+});
+
+describe("a coordinator that restarts", () => {
+  test("finds the chain on its nodes: nobody loads anything, and its epochs go on", async () => {
+    await gridOf(3);
+    const epoch = grid.chain()?.epoch ?? 0;
+    const replicas = grid.chain()?.stages.map(({ holder }) => holder?.replicaId);
+    const loads = grid.nodes.map(({ work }) => work.of("replica.load").length);
+    await grid.restart({ downMs: 500 });
+    grid.openDispatcher();
+    await grid.untilServing();
+    expect(grid.chain()?.stages.map(({ holder }) => holder?.replicaId)).toEqual(replicas);
+    expect(grid.chain()?.epoch).toBeGreaterThan(epoch);
+    expect(grid.nodes.map(({ work }) => work.of("replica.load").length)).toEqual(loads);
+  });
+
+  test("unloads stages that are no whole chain, and orders another one", async () => {
+    await gridOf(3);
+    const [gone] = grid.nodes;
+    assert(gone !== undefined, "there are nodes");
+    const left = grid.nodes.filter((node) => node !== gone).flatMap(({ work }) => work.replicas());
+    grid.kill(gone);
+    await grid.restart({ downMs: 500 });
+    grid.openDispatcher();
+    await grid.addNode();
+    await grid.untilServing();
+    const held = grid.nodes.filter((node) => node !== gone).flatMap(({ work }) => work.replicas());
+    expect(held).toHaveLength(3);
+    expect(held.map(({ replicaId }) => replicaId)).not.toContain(left[0]?.replicaId);
+  });
+});
