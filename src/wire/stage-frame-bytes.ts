@@ -12,8 +12,9 @@ export class StageBytes {
   #view: DataView;
   #length: number;
 
-  constructor(headBytes: number) {
-    this.#bytes = new Uint8Array(headBytes + BYTES_START);
+  /** `bodyBytes`: as far as it is known; more is made room for. */
+  constructor(headBytes: number, bodyBytes = BYTES_START) {
+    this.#bytes = new Uint8Array(headBytes + bodyBytes);
     this.#view = new DataView(this.#bytes.buffer);
     this.#length = headBytes;
   }

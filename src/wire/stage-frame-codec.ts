@@ -63,7 +63,7 @@ const ENDS = [null, "stop-token", "stop-string", "length", "grammar-end"] as con
 
 /** The frame's own numbers must be in range: those that are not are a bug of the sender. */
 export function encodeStageFrame(frame: StageFrame): Uint8Array {
-  const body = new StageBytes(BODY_AT);
+  const body = frame.type === "activations" ? new StageBytes(BODY_AT, bodyBytesOf(frame)) : new StageBytes(BODY_AT);
   const entries = writeBody(frame, body);
   assert(entries <= ENTRIES_MAX, `a stage frame has at most ${ENTRIES_MAX} entries, not ${entries}`);
   const bytes = body.done();
@@ -76,6 +76,10 @@ export function encodeStageFrame(frame: StageFrame): Uint8Array {
   view.setUint32(FRAME_AT, frame.frame, true);
   view.setUint32(CRC_AT, crc32(bytes.subarray(BODY_AT)), true);
   return bytes;
+}
+
+function bodyBytesOf({ entries, data }: Extract<StageFrame, { type: "activations" }>): number {
+  return entries.reduce((sum, entry) => sum + activationEntryBytes(entry), 1 + data.length);
 }
 
 /** Returns the number of entries. */
