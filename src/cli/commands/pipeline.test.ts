@@ -135,6 +135,16 @@ describe("a chain", () => {
     expect(text.match(/spare:.*/g)).toEqual(["spare: layers 14-27 on shed, ready"]);
   });
 
+  test("tells nodes of one name apart by the ends of their ids", () => {
+    const [first, second] = [0, 1].map((at) =>
+      stage(20 * at, 20, "desk", { nodeId: `node_${"0".repeat(26)}abcde${at}` }),
+    );
+    if (first === undefined || second === undefined) throw new Error("there are two");
+    const text = pipelineText(list([first, second]), null);
+    expect(text).toContain("  1  layers 0-19   desk abcde0  ready");
+    expect(text).toContain("to desk abcde1\n");
+  });
+
   test("cannot rewrite the terminal by a node's name", () => {
     const clearScreen = "\u001b[2J";
     expect(pipelineText(list([stage(0, 40, `${clearScreen}x`)]), null)).not.toContain(clearScreen);

@@ -15,6 +15,7 @@ import { printJson, printText } from "../terminal.ts";
 /** Below so many columns a stage takes two lines. */
 const WIDE_COLUMNS = 90;
 const CHAIN_ID_SHOWN = 8;
+const ID_END_SHOWN = 6;
 
 export async function showPipeline(options: GlobalOptions): Promise<void> {
   const list = await connectGrid(options).json("/admin/v1/chains", chainListSchema);
@@ -28,14 +29,33 @@ export function pipelineText({ chains, spares, stats }: ChainList, width: number
     return "no model is split over nodes: each one fits on a node, or nothing that fits nowhere was asked for\n";
   }
   const isWide = width === null || width >= WIDE_COLUMNS;
-  const drawn = chains.map((chain) => {
-    const own = spares.filter(({ modelId }) => modelId === chain.modelId);
+  const drawn = chains.map((told) => {
+    const ofModel = spares.filter(({ modelId }) => modelId === told.modelId);
+    const { chain, own } = labelled(told, ofModel);
     const spare = own.map(({ nodeName, state, ...layers }) => `  spare: ${layersOf(layers)} on ${nodeName}, ${state}`);
     return [...headLines(chain, isWide), ...stageLines(chain, isWide), ...footLines(chain, isWide), ...spare];
   });
   const { repairs, repairsBySpare, moves, troubles } = stats;
   const since = `since the start: ${counted(repairs, "repair")} (${repairsBySpare} by a spare), ${counted(moves, "move")}, ${counted(troubles, "trouble")} told`;
   return `${[...drawn, [since]].map((lines) => lines.map(plain).join("\n")).join("\n\n")}\n`;
+}
+
+/** Nodes that share a name, as agents of one machine do, with the end of their ids. */
+function labelled(told: ChainRow, spares: ChainList["spares"]): { chain: ChainRow; own: ChainList["spares"] } {
+  const ids = new Map<string, Set<string>>();
+  for (const { nodeName, nodeId } of [...told.stages, ...spares]) {
+    if (nodeName !== null && nodeId !== null) ids.set(nodeName, (ids.get(nodeName) ?? new Set()).add(nodeId));
+  }
+  const label = (name: string, nodeId: string) =>
+    (ids.get(name)?.size ?? 0) > 1 ? `${name} ${nodeId.slice(-ID_END_SHOWN)}` : name;
+  const stages = told.stages.map((stage) => {
+    const { nodeName, nodeId } = stage;
+    return { ...stage, nodeName: nodeName === null || nodeId === null ? nodeName : label(nodeName, nodeId) };
+  });
+  return {
+    chain: { ...told, stages },
+    own: spares.map((spare) => ({ ...spare, nodeName: label(spare.nodeName, spare.nodeId) })),
+  };
 }
 
 function headLines(chain: ChainRow, isWide: boolean): readonly string[] {
