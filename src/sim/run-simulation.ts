@@ -20,7 +20,7 @@ export interface SimulationOptions {
   readonly seed: number;
   /** Only these kinds of faults; none for an empty list; left out, the seed chooses. */
   readonly faults?: readonly FaultKind[];
-  /** How long load and faults go on, in virtual time; default `DURATION_MS`. */
+  /** How long load and faults go on, in virtual time; default `DURATION_MS`, with chains `CHAIN_DURATION_MS`. */
   readonly durationMs?: number;
   /** Lines of the trace to keep: `short` has state transitions and logs, `full` every frame as well. */
   readonly detail?: "none" | "short" | "full";
@@ -35,6 +35,8 @@ export interface SimulationOptions {
 export interface SimulationStats {
   readonly nodes: number;
   readonly faults: readonly FaultKind[];
+  /** That struck at a time. */
+  readonly faultEvents: number;
   readonly virtualMs: number;
   readonly events: number;
   readonly frames: number;
@@ -64,6 +66,8 @@ export const DURATION_MS = 30_000;
 /** Nodes join and warm replicas load before load and faults begin; the first faults strike a little earlier. */
 const LOAD_START_MS = 6_000;
 const FAULTS_START_MS = 3_000;
+/** A token of a chain takes many times the events of one of a whole model. */
+export const CHAIN_DURATION_MS = 18_000;
 /** By then a chain that is kept warm serves. */
 const CHAIN_FAULTS_START_MS = 9_000;
 /** From the end of faults to the probes: reconnecting, adopting, loading. */
@@ -94,6 +98,7 @@ export async function runSimulation(options: SimulationOptions): Promise<Simulat
   const stats: SimulationStats = {
     nodes,
     faults: faults.kinds,
+    faultEvents: faults.events.length,
     virtualMs: Math.round(world.timeline.nowMs),
     events: world.timeline.fired,
     frames: trace.frames,
@@ -111,7 +116,7 @@ interface DrawnRun {
 }
 
 function drawRun(options: SimulationOptions, random: SeededRandom): DrawnRun {
-  const durationMs = options.durationMs ?? DURATION_MS;
+  const durationMs = options.durationMs ?? (options.hasChains === true ? CHAIN_DURATION_MS : DURATION_MS);
   const chains = options.hasChains === true ? drawChainGrid(random.fork("chains")) : null;
   const of = { random: random.fork("faults"), durationMs, only: options.faults };
   const faults =

@@ -27,6 +27,8 @@ export class ScriptedSlot {
   isRunning = true;
   /** Ends of the passes that wait. */
   readonly pending: number[] = [];
+  /** Sabotage: positions that it says it holds. */
+  #claimed = 0;
   readonly #shape: SlotShape;
   readonly #scratch = new SamplerScratch(SCRIPTED_VOCAB_SIZE);
   #sampling: Sampling | null = null;
@@ -39,7 +41,13 @@ export class ScriptedSlot {
 
   /** Positions that it holds once all passes submitted so far are done. */
   get planned(): number {
-    return this.pending.at(-1) ?? this.kv.held;
+    return this.pending.at(-1) ?? Math.max(this.kv.held, this.#claimed);
+  }
+
+  /** Sabotage: holds nothing from here on, and says that it does. */
+  lose(): void {
+    this.#claimed = this.kv.held;
+    this.kv = new ScriptedKv(this.#shape.range);
   }
 
   setSampling(task: GenerateTask): void {

@@ -32,7 +32,7 @@ export interface ScriptedStageOptions {
   readonly onEvents: (events: readonly StageEvent[]) => void;
 }
 
-/** Sabotage: a position that comes again is added to what is held; positions that are missing are passed over. */
+/** Sabotage: a position that comes again is added to what is held; what a sequence held is lost when it goes on, and nobody is told. */
 export type StageBreak = "keeps-stale" | "ignores-gaps";
 
 /** How what it puts out is spoilt: numbers that are none, or numbers that another model gave. */
@@ -88,6 +88,7 @@ export class ScriptedStage implements StageEngine {
     const known = this.#slots.get(sequence);
     if (known === undefined && !this.#makeRoom()) return false;
     const slot = known ?? new ScriptedSlot(sequence, this.#shape);
+    if (!slot.isRunning && this.#options.broken === "ignores-gaps") slot.lose();
     slot.isRunning = true;
     this.#slots.set(sequence, slot);
     return true;
@@ -106,7 +107,7 @@ export class ScriptedStage implements StageEngine {
     if (slot === null) return;
     const isFirst = this.#shape.range.first === 0;
     assert(isFirst === (input.kind === "tokens"), `a ${isFirst ? "first" : "later"} stage got ${input.kind}`);
-    if ((start > slot.planned && !this.#ignoresGaps) || start + count > this.info.contextTokens) {
+    if (start > slot.planned || start + count > this.info.contextTokens) {
       const message = `positions ${start} to ${start + count - 1}: held are ${slot.planned} of ${this.info.contextTokens}`;
       this.forget(sequence);
       this.#tell({ kind: "failed", sequence, tag, code: "position-wrong", message });
@@ -118,13 +119,7 @@ export class ScriptedStage implements StageEngine {
   }
 
   held(sequence: SequenceId): number {
-    const slot = this.#slots.get(sequence);
-    return slot !== undefined && this.#ignoresGaps && slot.isRunning ? this.info.contextTokens : (slot?.planned ?? 0);
-  }
-
-  /** The first stage has no gaps: it computes from tokens. */
-  get #ignoresGaps(): boolean {
-    return this.#options.broken === "ignores-gaps" && this.#shape.range.first > 0;
+    return this.#slots.get(sequence)?.planned ?? 0;
   }
 
   holdings(): readonly { readonly sequence: SequenceId; readonly held: number }[] {

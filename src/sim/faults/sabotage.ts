@@ -12,7 +12,7 @@
  * | restart-in-presence | 4   | the agent takes up work again while its owner is at the machine                          |
  * | no-deadline         | 5   | a request whose attempt fails is forgotten: no end, no refusal                           |
  * | stale-positions     | 2   | stages keep positions that were to be dropped                                            |
- * | ignored-gap         | 2   | stages pass over positions that are missing                                              |
+ * | ignored-gap         | 2   | stages lose what a sequence held when it goes on, and pass over what is missing          |
  */
 import type { ServedModel } from "../../coordinator/dispatch/served-models.ts";
 import type { Roster, RosterHandlers, WorkMessage } from "../../coordinator/roster.ts";
