@@ -6,7 +6,6 @@
  *     npm run bench -- pipeline-recovery [--only disk|spare]
  */
 import { netlabAbsent } from "../test/netlab/netlab.ts";
-import { textsOfWhole } from "../test/support/chain-grid.ts";
 import { type StreamBody, streamBodies } from "../test/support/chain-streams.ts";
 import { CHAIN_PLACES, type ChainPlace } from "../test/support/chain-view.ts";
 import { type Bar, openBench } from "./lib/bench-run.ts";
@@ -48,7 +47,6 @@ if (absent !== null) {
   bench.say(`left out: ${absent}`);
   process.exit(0);
 }
-const whole = (await textsOfWhole(BODIES.map((body) => ({ ...body, model: "random" })))).map(({ text }) => text);
 const rows: Row[] = [];
 for (const way of ["disk", "spare"] as const) {
   if (only === "disk" || only === "spare" ? only === way : true) rows.push(...(await rowsOf(way)));
@@ -61,7 +59,7 @@ process.exit(0);
 
 async function rowsOf(way: Way): Promise<readonly Row[]> {
   const { nodes, spares } = WAYS[way];
-  await using chain = await LabChain.start({ stages: STAGES, nodes, spares, rttMs: RTT_MS });
+  await using chain = await LabChain.start({ stages: STAGES, nodes, spares, rttMs: RTT_MS, askWhole: BODIES });
   const found: Row[] = [];
   const drill = async (fault: ChainFault, place: ChainPlace) => {
     await settle(chain, { nodes, spares });
@@ -73,7 +71,7 @@ async function rowsOf(way: Way): Promise<readonly Row[]> {
       const drills: RecoveryTimes[] = [];
       const before = await downloadedBytes(chain);
       for (let round = 0; round < ROUNDS; round++) drills.push(await drill(fault, place));
-      const row = rowOf(way, drills, (await downloadedBytes(chain)) - before);
+      const row = rowOf({ way, chain }, drills, (await downloadedBytes(chain)) - before);
       bench.say(JSON.stringify(row));
       found.push(row);
     }
@@ -81,12 +79,16 @@ async function rowsOf(way: Way): Promise<readonly Row[]> {
   return found;
 }
 
-function rowOf(way: Way, drills: readonly RecoveryTimes[], downloadedBytes: number): Row {
+function rowOf(
+  { way, chain }: { way: Way; chain: LabChain },
+  drills: readonly RecoveryTimes[],
+  downloadedBytes: number,
+): Row {
   const sorted = drills.toSorted((a, b) => a.lastTokenMs - b.lastTokenMs);
   const middle = sorted[Math.floor(sorted.length / 2)];
   if (middle === undefined) throw new Error("there was a drill");
   const { streams: _streams, ...times } = middle;
-  const texts = drills.flatMap(({ streams }) => streams.map(({ text }, at) => text === whole[at]));
+  const texts = drills.flatMap(({ streams }) => streams.map(({ text }, at) => text === chain.whole[at]?.text));
   return {
     way,
     ...times,

@@ -7,7 +7,7 @@ import type { WireFormat } from "../src/domain/chain.ts";
 import { sequenceId } from "../src/domain/chain.ts";
 import { decodeStageFrame, encodeStageFrame } from "../src/wire/stage-frame-codec.ts";
 import type { StageFrame } from "../src/wire/stage-frames.ts";
-import { CHAIN_MODEL_ID, ChainGrid, textsOfWhole } from "../test/support/chain-grid.ts";
+import { CHAIN_MODEL_ID, ChainGrid } from "../test/support/chain-grid.ts";
 import type { ChainModelShape } from "../test/support/chain-model.ts";
 import { streamBodies } from "../test/support/chain-streams.ts";
 import { openBench } from "./lib/bench-run.ts";
@@ -31,7 +31,6 @@ const ELEMENT_BYTES: Readonly<Record<WireFormat, number>> = { f16: 2, f32: 4 };
 const US_PER_MS = 1_000;
 
 const bodies = streamBodies(TEXTS, { model: CHAIN_MODEL_ID, tokens: TOKENS, temperature: 0.8 });
-const whole = await textsOfWhole(bodies, { shape: SHAPE });
 const formats = { f16: await overChain("f16"), f32: await overChain("f32") };
 const framingUs = framingCpuUs();
 const stageUs = formats.f16.stageCpuMsPerToken * US_PER_MS;
@@ -71,7 +70,8 @@ bench.keep({
 process.exit(0);
 
 async function overChain(wire: WireFormat) {
-  await using chains = await ChainGrid.start({ stages: 2, wire, shape: SHAPE });
+  await using chains = await ChainGrid.start({ stages: 2, wire, shape: SHAPE, askWhole: bodies });
+  const { whole } = chains;
   const [one] = bodies;
   if (one === undefined) throw new Error("there is a text");
   await chains.streams([one]);

@@ -36,6 +36,8 @@ const NODES_MAX = NAMES.length;
 
 export interface LabChainOptions {
   readonly stages: number;
+  /** Asked of a node that holds the whole model, before the others come: seeds mean something else on each grid. */
+  readonly askWhole?: readonly StreamBody[];
   readonly nodes?: number;
   readonly sequences?: number;
   readonly wire?: WireFormat;
@@ -78,6 +80,7 @@ export class LabChain implements AsyncDisposable {
   readonly #asked = new Map<number, Asked>();
   readonly #nodes = new Map<string, LabAgent>();
   #nextId = 0;
+  #whole: readonly ReadStream[] = [];
 
   private constructor(parts: { lab: Netlab<Host, never>; grid: LabGrid; options: LabChainOptions }) {
     this.lab = parts.lab;
@@ -107,11 +110,16 @@ export class LabChain implements AsyncDisposable {
       const grid = await LabGrid.start(lab.host("coordinator"), [...ofChains, ...(options.args ?? [])]);
       const chain = new LabChain({ lab, grid, options });
       try {
-        for (const name of names) await chain.addNode(name);
         const path = options.model?.path ?? join(grid.folder, "random.gguf");
         if (options.model === undefined) await writeChainModel(path, shape);
-        const body = { path, id: LAB_MODEL_ID, warmReplicas: 1 };
-        await grid.json("/admin/v1/models", z.unknown(), { body });
+        const want = (warmReplicas: number) =>
+          grid.json("/admin/v1/models", z.unknown(), { body: { path, id: LAB_MODEL_ID, warmReplicas } });
+        await want(1);
+        if (options.askWhole !== undefined) chain.#whole = await chain.#wholeStreams(options.askWhole);
+        // Fewer nodes would do with fewer slots: the plan is made when all are there.
+        await want(0);
+        for (const name of names) await chain.addNode(name);
+        await want(1);
         await chain.serving();
         return chain;
       } catch (thrown) {
@@ -132,6 +140,11 @@ export class LabChain implements AsyncDisposable {
     const agent = await this.grid.join(this.lab.host(name), ["--no-lan", ...limit, ...agentArgs]);
     this.#nodes.set(agent.nodeId, agent);
     return agent;
+  }
+
+  /** What `askWhole` was answered. */
+  get whole(): readonly ReadStream[] {
+    return this.#whole;
   }
 
   node(nodeId: string): LabAgent {
@@ -245,6 +258,18 @@ export class LabChain implements AsyncDisposable {
       this.#asked.delete(said.id);
       asked?.done(said.streams);
     }
+  }
+
+  async #wholeStreams(bodies: readonly StreamBody[]): Promise<readonly ReadStream[]> {
+    const [name] = NAMES;
+    // Of its own: the node that has this host afterwards is another one.
+    const home = join(this.grid.folder, "agent-whole");
+    const agent = await this.grid.join(this.lab.host(name), ["--no-lan", "--home", home]);
+    await agent.event(({ event }) => event === "serving");
+    const streams = await this.streams(bodies);
+    await agent.stop();
+    for (const { error } of streams) if (error !== null) throw new Error(`the whole model does not answer: ${error}`);
+    return streams;
   }
 
   async #isWholeReady(): Promise<boolean> {

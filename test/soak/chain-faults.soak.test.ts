@@ -9,7 +9,6 @@ import { CHAIN_FAULTS, drillRecovery, type RecoveryTimes, settle } from "../../b
 import { SeededRandom } from "../../src/sim/time/random.ts";
 import { netlabAbsent } from "../netlab/netlab.ts";
 import { expectSameStreams } from "../support/chain-checks.ts";
-import { textsOfWhole } from "../support/chain-grid.ts";
 import { type ReadStream, streamBodies } from "../support/chain-streams.ts";
 import { CHAIN_PLACES, type ChainPlace } from "../support/chain-view.ts";
 
@@ -30,8 +29,9 @@ describe.skipIf(absent !== null)(`faults of a chain${absent === null ? "" : ` (l
   let chain: LabChain;
   const answered: ReadStream[] = [];
   beforeAll(async () => {
-    whole = await textsOfWhole(BODIES.map((body) => ({ ...body, model: "random" })));
-    chain = await LabChain.start({ stages: STAGES, nodes: NODES, rttMs: 2 });
+    chain = await LabChain.start({ stages: STAGES, nodes: NODES, rttMs: 2, askWhole: BODIES });
+    whole = chain.whole;
+    answered.push(...whole);
   }, START_MS_MAX);
   afterAll(() => chain?.stop());
 

@@ -3,7 +3,6 @@ import { describe, expect, test } from "vitest";
 import { LAB_MODEL_ID, LabChain } from "../../bench/lib/lab-chain.ts";
 import { netlabAbsent } from "../netlab/netlab.ts";
 import { expectSameStreams } from "../support/chain-checks.ts";
-import { textsOfWhole } from "../support/chain-grid.ts";
 import { streamBodies } from "../support/chain-streams.ts";
 
 const absent = netlabAbsent();
@@ -17,9 +16,8 @@ describe.skipIf(absent !== null)(`chains over long ways${absent === null ? "" : 
       timeout: CHAIN_MS_MAX,
     },
     async (stages) => {
-      const whole = await textsOfWhole(BODIES.map((body) => ({ ...body, model: "random" })));
-      await using chain = await LabChain.start({ stages, rttMs: 40, lossShare: 0.01 });
-      expectSameStreams(await chain.streams(BODIES), whole);
+      await using chain = await LabChain.start({ stages, rttMs: 40, lossShare: 0.01, askWhole: BODIES });
+      expectSameStreams(await chain.streams(BODIES), chain.whole);
       const { stages: own } = await chain.chain();
       expect(own).toHaveLength(stages);
       // Ways are as long as they were asked to be: nothing goes through the coordinator's host on loopback.

@@ -21,6 +21,8 @@ const LOOK_MS = 50;
 export interface ChainGridOptions {
   /** 1: no limit, the model is whole. */
   readonly stages: number;
+  /** Asked of a node that holds the whole model, before the others come: seeds mean something else on each grid. */
+  readonly askWhole?: readonly StreamBody[];
   /** More nodes than stages stand by. */
   readonly nodes?: number;
   readonly sequences?: number;
@@ -40,6 +42,7 @@ export class ChainGrid implements AsyncDisposable {
   readonly #options: ChainGridOptions;
   readonly #agents = new Map<string, AgentProcess>();
   readonly #homes = new Map<string, string>();
+  #whole: readonly ReadStream[] = [];
 
   private constructor(parts: { grid: Grid; folder: string; options: ChainGridOptions }) {
     this.grid = parts.grid;
@@ -57,14 +60,25 @@ export class ChainGrid implements AsyncDisposable {
     const grid = await startGrid({ args: ["--no-agent", "--warm", "0", ...ofChains, ...(options.args ?? [])] });
     const chains = new ChainGrid({ grid, folder, options });
     try {
+      const want = (warmReplicas: number) =>
+        chains.post("/admin/v1/models", { path, id: CHAIN_MODEL_ID, warmReplicas });
+      await want(1);
+      if (options.askWhole !== undefined) chains.#whole = await chains.#wholeStreams(options.askWhole);
+      // Fewer nodes would do with fewer slots: the plan is made when all are there.
+      await want(0);
       for (let node = 0; node < nodes; node++) await chains.addAgent();
-      await chains.post("/admin/v1/models", { path, id: CHAIN_MODEL_ID, warmReplicas: 1 });
+      await want(1);
       await chains.serving();
       return chains;
     } catch (thrown) {
       await chains.stop();
       throw thrown;
     }
+  }
+
+  /** What `askWhole` was answered. */
+  get whole(): readonly ReadStream[] {
+    return this.#whole;
   }
 
   get agents(): readonly AgentProcess[] {
@@ -179,22 +193,20 @@ export class ChainGrid implements AsyncDisposable {
     return { authorization: `Bearer ${this.grid.apiKey}` };
   }
 
+  async #wholeStreams(bodies: readonly StreamBody[]): Promise<readonly ReadStream[]> {
+    const agent = await startAgent(await this.joinCode(), { args: ["--threads", "1", "--no-lan"], until: "serving" });
+    try {
+      const streams = await this.streams(bodies);
+      for (const { error } of streams) if (error !== null) throw new Error(`the whole model does not answer: ${error}`);
+      return streams;
+    } finally {
+      await agent.stop();
+    }
+  }
+
   async #isWholeReady(): Promise<boolean> {
     const schema = z.object({ replicas: z.array(z.object({ modelId: z.string().nullable(), state: z.string() })) });
     const { replicas } = await this.json("/admin/v1/replicas", schema);
     return replicas.some(({ modelId, state }) => modelId === CHAIN_MODEL_ID && state === "ready");
   }
-}
-
-/** What a grid says whose nodes hold the whole model: the texts that every chain must say. */
-export async function textsOfWhole(
-  bodies: readonly StreamBody[],
-  options: Omit<ChainGridOptions, "stages"> = {},
-): Promise<readonly ReadStream[]> {
-  await using whole = await ChainGrid.start({ ...options, stages: 1 });
-  const streams = await whole.streams(bodies);
-  for (const { error, completionTokens } of streams) {
-    if (error !== null || completionTokens === null) throw new Error(`the whole model does not answer: ${error}`);
-  }
-  return streams;
 }

@@ -27,7 +27,7 @@ export async function writeChainModel(path: string, shape: ChainModelShape = CHA
   await writeRandomModel(path, { ...shape, headsKv: 1, seed });
 }
 
-/** For `--max-vram`: room for one of so many equal stages with the sequences asked for (a chain wants 16), and a third of a layer more. */
+/** For `--max-vram`: room for one of so many equal stages with the sequences asked for (a chain wants 16), and not for a layer more. */
 export function vramOfStage(
   { stages, sequences }: { readonly stages: number; readonly sequences: number },
   shape: ChainModelShape = CHAIN_MODEL,
@@ -36,5 +36,5 @@ export function vramOfStage(
   const layerBytes = (shape.fileBytes / shape.layerCount) * WEIGHTS_SLACK;
   const kvBytes = KV_BYTES_PER_TOKEN_LAYER * shape.contextTokens * sequences;
   const endBytes = END_BYTES_PER_HEAD * (shape.heads ?? HEADS);
-  return `${Math.ceil(COMPUTE_BYTES + (layers + 1 / 3) * layerBytes + layers * kvBytes + endBytes)}B`;
+  return `${Math.ceil(COMPUTE_BYTES + layers * layerBytes + layers * kvBytes + endBytes)}B`;
 }
