@@ -120,3 +120,40 @@ describe("whether a request can ever run", () => {
     expect(pool.walks).toBe(2);
   });
 });
+
+describe("a model that no node can hold alone", () => {
+  const manifest = {
+    ...{ fileBytes: 20 * GB, kvBytesPerToken: 100_000, contextTokensMax: 8_192 },
+    ...{ architecture: "llama", layerCount: 20, parameterCount: 2e10, vocabSize: 32_000, embeddingLength: 4_096 },
+  };
+  const asking: Asking = { modelId: LARGE, terms: {}, tokensNeeded: () => 2_000 };
+  const refusalOn = (nodes: readonly NodeFact[], architecture = "llama") => {
+    const told: SizedModels = { get: () => ({ manifest: { ...manifest, architecture } }) };
+    const facts = new Map(nodes.map((node) => [node.nodeId, node]));
+    const possible = new Possible({
+      models: told,
+      pool: { nodes: () => facts, node: (nodeId) => facts.get(nodeId) ?? null },
+    });
+    const first = possible.impossibility(asking);
+    // The second answer comes from memory.
+    expect(possible.impossibility(asking)).toEqual(first);
+    return first;
+  };
+  const stages = [0, 1].map((at) => nodeFact(at, { devices: [deviceOf(14 * GB)], hasStageServing: true }));
+
+  test("is possible when the nodes that serve stages hold it together", () => {
+    expect(refusalOn(stages)).toBeNull();
+  });
+
+  test("is refused when they do not, or serve none, with that reason", () => {
+    const message = (nodes: readonly NodeFact[]) => refusalOn(nodes)?.message;
+    expect(message(stages.slice(1))).toContain("nor can the nodes that serve stages together");
+    expect(message([0, 1].map((at) => nodeFact(at, { devices: [deviceOf(14 * GB)] })))).toContain(
+      "memory-too-small: 2",
+    );
+  });
+
+  test("is refused by the name of its architecture when that cannot be split", () => {
+    expect(refusalOn(stages, "mamba")?.message).toContain("mamba of 20 layers cannot be split");
+  });
+});
