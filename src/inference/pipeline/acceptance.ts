@@ -10,11 +10,11 @@ export type DraftKind = (typeof DRAFT_KINDS)[number];
 
 /** Before anything is known; measured on the tiny model's text (docs/speculation.md), where two equal tokens say little. */
 const GUESS: Readonly<Record<DraftKind, number>> = {
-  "run-2": 0.15,
-  "run-3": 0.3,
+  "run-2": 0.25,
+  "run-3": 0.45,
   "run-4": 0.5,
   "run-8": 0.8,
-  "run-16": 0.9,
+  "run-16": 0.95,
   model: 0.6,
 };
 /** Tokens that the guess weighs, in the counts of all sequences; and those counts, in a sequence's own. */

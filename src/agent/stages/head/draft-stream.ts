@@ -19,7 +19,7 @@ export const TRY_AHEAD_TOKENS = 4;
 /** With fewer left a stream that came to its end goes on. */
 const GO_ON_BELOW_TOKENS = 16;
 /** A loop in which the model makes fewer tokens is left alone. */
-const TOKENS_PER_LOOP_MIN = 2;
+const TOKENS_PER_LOOP_MIN = 4;
 /** Streams at a time: with more sequences the stages have enough to do. */
 export const STREAMS_MAX = 4;
 /** Share of a measurement in the running mean. */
