@@ -67,8 +67,10 @@ beforeEach(() => {
 });
 afterEach(() => chain.stop());
 
-async function expected({ prompt, request, tokensMax, sampling = DEFAULT_SAMPLING }: Ask): Promise<readonly number[]> {
-  const task = { tokenIds: prompt, tokensMax, sampling, seed: sha256Hex(seedOf(request)) };
+async function expected(ask: Ask): Promise<readonly number[]> {
+  const { prompt, request, tokensMax, sampling = DEFAULT_SAMPLING, isEndless = false } = ask;
+  const seed = sha256Hex(seedOf(request));
+  const task = { tokenIds: prompt, tokensMax, sampling, seed, ignoreStopTokens: isEndless };
   return (await generate(whole, task)).tokenIds;
 }
 
@@ -134,5 +136,24 @@ describe("a chain of real stages", () => {
     expect(answer.tokenIds).toEqual(await expected(ASK));
     const sent = to.came("activations").flatMap(({ entries }) => entries);
     expect(Math.min(...sent.map(({ start }) => start))).toBeGreaterThanOrEqual(positions - 2);
+  });
+
+  test("goes on with the same text when a stage is replaced while drafts are on their way", async () => {
+    // Without chance this model repeats itself, so that the text's own repetitions draft it.
+    const greedy: Ask = { ...ASK, tokensMax: 160, isEndless: true, sampling: { ...DEFAULT_SAMPLING, temperature: 0 } };
+    await link([1, 3]);
+    const answer = chain.start(greedy);
+    await chain.until(() => answer.tokenIds.length >= 60);
+    const [head, middle, tail] = chain.members;
+    if (head === undefined || middle === undefined || tail === undefined) throw new Error("three stages");
+    const drafted = middle.came("activations").some(({ entries }) => {
+      return entries.some(({ draw }) => (draw?.draftIds.length ?? 0) > 0);
+    });
+    await middle.stop();
+    await chain.link([head, await chain.add(middle.layers), tail]);
+    if (answer.end === null) chain.start(greedy);
+    await chain.until(() => answer.end !== null || answer.failed !== null);
+    expect(answer.tokenIds).toEqual(await expected(greedy));
+    expect(drafted).toBe(true);
   });
 });

@@ -162,6 +162,8 @@ export interface Ask {
   readonly prompt: readonly number[];
   readonly tokensMax: number;
   readonly sampling?: SamplingOptions;
+  /** Goes on to `tokensMax`. */
+  readonly isEndless?: boolean;
 }
 
 export class StageNodes {
@@ -262,7 +264,10 @@ export class StageNodes {
     for (const node of this.nodes) await node.stop();
   }
 
-  #order({ request, prompt, tokensMax, sampling = DEFAULT_SAMPLING }: Ask, answer: Answer): AttemptStart {
+  #order(
+    { request, prompt, tokensMax, sampling = DEFAULT_SAMPLING, isEndless = false }: Ask,
+    answer: Answer,
+  ): AttemptStart {
     this.#lease += 1;
     const id = String(request).padStart(4, "0");
     return {
@@ -291,7 +296,7 @@ export class StageNodes {
         stopStrings: [],
         grammar: null,
         cacheScope: "00".repeat(16),
-        ignoreStopTokens: false,
+        ignoreStopTokens: isEndless,
         topLogprobs: null,
       },
     };
