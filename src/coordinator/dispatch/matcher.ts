@@ -175,7 +175,10 @@ export class Matcher {
     };
   }
 
-  /** The index knows a chain by its last stage: the rules are looked at on the nodes of all its stages, and a chain that breaks one is passed over. */
+  /**
+   * The index knows a chain by its last stage: the rules are looked at on the nodes of all its stages, and a chain that breaks one is passed over, as
+   * is one with a node that drains: it takes nothing new, whichever stage it holds.
+   */
   #matchWhole(index: MatchIndex, request: MatchRequest): number {
     const { pool } = this.#ports;
     const excludedNodeIds = new Set(request.excludedNodeIds);
@@ -184,7 +187,7 @@ export class Matcher {
       const replica = matchReplica(index, asked, this.#scratch);
       if (replica === -1) return -1;
       const crew = pool.chains.crewOf(index.replicas.ids.key(replica));
-      if (crew === null || crew.every(({ nodeId }) => keepsRules(pool.node(nodeId), request.constraints)))
+      if (crew === null || crew.every(({ nodeId }) => isAllowed(pool.node(nodeId), request.constraints)))
         return replica;
       excludedNodeIds.add(index.nodes.ids.key(index.replicas.node(replica)));
     }
@@ -255,6 +258,10 @@ export class Matcher {
     );
     return granted.ok ? granted.value : null;
   }
+}
+
+function isAllowed(node: Parameters<typeof keepsRules>[0], constraints: MatchRequest["constraints"]): boolean {
+  return node?.state !== "draining" && keepsRules(node, constraints);
 }
 
 /** Chains of one model that a rule keeps out, before the others are left for the next round. */

@@ -9,6 +9,8 @@ import type { ChainBooks, ChainEpoch } from "./streams.ts";
 
 interface KnownChain {
   readonly epoch: number;
+  /** In which it is: a stage that takes over hears of its epoch before the others, which serve on in theirs. */
+  readonly current: number;
   /** As told in this epoch: replicas with their nodes and layers, in order. */
   readonly members: string;
   /** Layers of each node. */
@@ -73,11 +75,11 @@ export class ChainChecker implements Checker, ChainBooks {
   epochOf(replicaId: string): ChainEpoch | null {
     const chainId = this.#stages.get(replicaId)?.chainId ?? null;
     if (chainId === null) return null;
-    return { chainId, epoch: this.#chains.get(chainId)?.epoch ?? 0 };
+    return { chainId, epoch: this.#chains.get(chainId)?.current ?? 0 };
   }
 
   isCurrent({ chainId, epoch }: ChainEpoch): boolean {
-    return this.#chains.get(chainId)?.epoch === epoch;
+    return this.#chains.get(chainId)?.current === epoch;
   }
 
   counts(): { readonly chains: number; readonly chainEpochs: number; readonly stageBytesFetched: number } {
@@ -98,17 +100,21 @@ export class ChainChecker implements Checker, ChainBooks {
     if (!stages.some(({ replicaId }) => replicaId === order.replicaId)) {
       this.#break(`${node} was told of ${label}, of which its ${order.replicaId} is none`);
     }
-    const chain = this.#chains.get(chainId) ?? { epoch: 0, members: "", layers: new Map(), changes: 0 };
+    const chain = this.#chains.get(chainId) ?? { epoch: 0, current: 0, members: "", layers: new Map(), changes: 0 };
     if (chainEpoch < chain.epoch) this.#break(`${node} was told of ${label}, it was in ${chain.epoch} before`);
     if (chainEpoch === chain.epoch && members !== chain.members) this.#break(`${label} is told in two ways`);
-    if (chainEpoch <= chain.epoch) return;
+    const current = order.takeOver === undefined ? Math.max(chain.current, chainEpoch) : chain.current;
+    if (chainEpoch <= chain.epoch) {
+      this.#chains.set(chainId, { ...chain, current });
+      return;
+    }
     this.#cover(label, order);
     const layers = new Map(stages.map(({ nodeId, first, count }) => [nodeId, `${first}+${count}`]));
     for (const [nodeId, own] of layers) {
       const before = chain.layers.get(nodeId) ?? own;
       if (before !== own) this.#break(`${label}: ${nodeId}, which stays, has layers ${own} and had ${before}`);
     }
-    this.#chains.set(chainId, { epoch: chainEpoch, members, layers, changes: chain.changes + 1 });
+    this.#chains.set(chainId, { epoch: chainEpoch, current, members, layers, changes: chain.changes + 1 });
     for (const { replicaId } of stages) {
       const stage = this.#stages.get(replicaId);
       if (stage !== undefined) stage.chainId = chainId;
