@@ -9,7 +9,7 @@
  * | engine crashed, hung, out of memory            | moves, at most `ENGINE_DEATHS_MAX` times | avoided for the back-off       |
  * | replica not ready, engine closed or overloaded | moves                         | avoided for the back-off                  |
  * | its chain broke, or has new stages             | moves, at most `CHAIN_CHANGES_MAX` times: goes on on the same chain | no node is at fault |
- * | grammar invalid, context exceeded, bad token   | moves; ends with `invalid-request` once said `REQUEST_FAULTS_MAX` times | avoided for the back-off |
+ * | grammar invalid, context exceeded, bad token, embeddings of a chain | moves; ends with `invalid-request` once said `REQUEST_FAULTS_MAX` times | avoided for the back-off |
  * | attempt's deadline passed on the node          | ends: `deadline-exceeded`     | -                                         |
  *
  * "Avoided" is not "forbidden": when no other node appears, the back-off ends and the same node is tried again.
@@ -55,6 +55,8 @@ const REQUEST_FAULTS: ReadonlySet<string> = new Set([
   "context-exceeded",
   "token-out-of-vocabulary",
   "invalid-attempt",
+  // A chain's stages give none (agent/stages/tail-desk.ts).
+  "embeddings-unsupported",
 ]);
 
 export interface TroubleCounts {
