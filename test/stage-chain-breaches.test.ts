@@ -36,6 +36,7 @@ describe("a stage that breaks the rules", () => {
 
   test.each<[string, string, (frame: Activations) => Uint8Array | StageFrame]>([
     ["another width", "frame-width", (frame) => ({ ...frame, data: new Uint8Array(frame.data.length * 2) })],
+    ["three bytes", "frame-short", () => Uint8Array.of(1, 2, 3)],
     ["a position beyond the context", "position-wrong", (frame) => changed(frame, { start: 1_024 })],
     ["an older lease", "lease-older", (frame) => changed(frame, { leaseEpoch: 0 })],
     ["a frame again", "frame-replayed", (frame) => ({ ...frame, frame: frame.frame - 1 })],

@@ -96,9 +96,11 @@ export class StageHall implements ChainServer {
       return;
     }
     const { code, message: what } = decoded;
-    if (message.length < STAGE_FRAME_HEAD_BYTES) return;
-    const channel = new DataView(message.buffer, message.byteOffset, message.length).getUint32(CHANNEL_AT, true);
-    this.#byChannel.get(channel)?.onBroken({ channel, code, message: what }, link);
+    const said = channelOf(message);
+    // What is too short to say its channel counts against whatever this link carries.
+    for (const [channel, stage] of this.#byChannel) {
+      if (said === null || channel === said) stage.onBroken({ channel, code, message: what }, link);
+    }
   }
 
   #onFrame(frame: StageFrame, link: PeerLink): void {
@@ -118,4 +120,9 @@ export class StageHall implements ChainServer {
   #forget(stage: ChainStage): void {
     for (const [channel, owner] of [...this.#byChannel]) if (owner === stage) this.#byChannel.delete(channel);
   }
+}
+
+function channelOf(message: Uint8Array): number | null {
+  if (message.length < STAGE_FRAME_HEAD_BYTES) return null;
+  return new DataView(message.buffer, message.byteOffset, message.length).getUint32(CHANNEL_AT, true);
 }
