@@ -1,6 +1,6 @@
 /**
  * Chains, seen from the orders: in every epoch the stages cover the layers, epochs only grow, and all stages of an epoch are told the same. Who stays in
- * a chain keeps the layers that it has, and no layer that was fetched is fetched again while the disk is there: so survivors download nothing. A lease
+ * a chain, and nothing happened to it, keeps the layers that it has, and no layer that was fetched is fetched again while the disk is there: so survivors download nothing. A lease
  * on a chain feeds its stream only while the chain has the epoch under which it was granted: streams.ts asks here.
  */
 import type { ChainSet } from "../../wire/chain-link.ts";
@@ -15,11 +15,14 @@ interface KnownChain {
   readonly members: string;
   /** Layers of each node. */
   readonly layers: ReadonlyMap<string, string>;
+  /** When it was told, in observations. */
+  readonly toldAt: number;
   /** Epochs so far. */
   readonly changes: number;
 }
 
 interface KnownStage {
+  readonly node: string;
   readonly weightsSha256: string;
   readonly first: number;
   readonly count: number;
@@ -35,6 +38,10 @@ export class ChainChecker implements Checker, ChainBooks {
   readonly #stages = new Map<string, KnownStage>();
   /** Layers that a node's disk has, by node and weights. */
   readonly #disks = new Map<string, Set<number>>();
+  /** Hosts by the ids of their nodes, and when something last happened to each that makes it no mere survivor. */
+  readonly #hosts = new Map<string, string>();
+  readonly #disturbedAt = new Map<string, number>();
+  #observed = 0;
   #fetchedBytes = 0;
 
   constructor(options: { report: Report }) {
@@ -42,6 +49,8 @@ export class ChainChecker implements Checker, ChainBooks {
   }
 
   observe(observation: Observation): void {
+    this.#observed += 1;
+    this.#disturb(observation);
     switch (observation.kind) {
       case "order": {
         const { message, node } = observation;
@@ -50,7 +59,7 @@ export class ChainChecker implements Checker, ChainBooks {
           if (first + count > layerCount)
             this.#break(`${message.replicaId} on ${node} has layers beyond ${layerCount}`);
           const { weightsSha256 } = message;
-          this.#stages.set(message.replicaId, { weightsSha256, first, count, layerCount, chainId: null });
+          this.#stages.set(message.replicaId, { node, weightsSha256, first, count, layerCount, chainId: null });
         }
         if (message.type === "chain.set") this.#set(node, message);
         break;
@@ -63,6 +72,39 @@ export class ChainChecker implements Checker, ChainBooks {
           if (name.startsWith(`${observation.node} `)) this.#disks.delete(name);
         break;
     }
+  }
+
+  /** It died, stood still, lost its link or an engine, drains, or its owner came. */
+  #disturb(observation: Observation): void {
+    const at = this.#observed;
+    switch (observation.kind) {
+      case "node-known":
+        this.#hosts.set(observation.nodeId, observation.node);
+        break;
+      case "host":
+        this.#disturbedAt.set(observation.host, at);
+        break;
+      case "link-closed":
+        this.#disturbedAt.set(observation.peer, at);
+        break;
+      case "owner":
+        this.#disturbedAt.set(observation.node, at);
+        break;
+      case "engine":
+        if (observation.change.to === "gone") this.#disturbedAt.set(observation.node, at);
+        break;
+      case "order":
+        if (observation.message.type === "node.drain") this.#disturbedAt.set(observation.node, at);
+        break;
+      case "message":
+        if (observation.message.type === "chain.trouble") this.#accused(observation.message.accused);
+        break;
+    }
+  }
+
+  #accused(replicaId: string): void {
+    const node = this.#stages.get(replicaId)?.node;
+    if (node !== undefined) this.#disturbedAt.set(node, this.#observed);
   }
 
   /** True for a stage that is not its model's last: it feeds no stream. */
@@ -100,7 +142,14 @@ export class ChainChecker implements Checker, ChainBooks {
     if (!stages.some(({ replicaId }) => replicaId === order.replicaId)) {
       this.#break(`${node} was told of ${label}, of which its ${order.replicaId} is none`);
     }
-    const chain = this.#chains.get(chainId) ?? { epoch: 0, current: 0, members: "", layers: new Map(), changes: 0 };
+    const chain = this.#chains.get(chainId) ?? {
+      epoch: 0,
+      current: 0,
+      members: "",
+      layers: new Map(),
+      toldAt: 0,
+      changes: 0,
+    };
     if (chainEpoch < chain.epoch) this.#break(`${node} was told of ${label}, it was in ${chain.epoch} before`);
     if (chainEpoch === chain.epoch && members !== chain.members) this.#break(`${label} is told in two ways`);
     const current = order.takeOver === undefined ? Math.max(chain.current, chainEpoch) : chain.current;
@@ -112,9 +161,18 @@ export class ChainChecker implements Checker, ChainBooks {
     const layers = new Map(stages.map(({ nodeId, first, count }) => [nodeId, `${first}+${count}`]));
     for (const [nodeId, own] of layers) {
       const before = chain.layers.get(nodeId) ?? own;
-      if (before !== own) this.#break(`${label}: ${nodeId}, which stays, has layers ${own} and had ${before}`);
+      const disturbedAt = this.#disturbedAt.get(this.#hosts.get(nodeId) ?? "") ?? 0;
+      if (before !== own && disturbedAt < chain.toldAt)
+        this.#break(`${label}: ${nodeId}, which stays, has layers ${own} and had ${before}`);
     }
-    this.#chains.set(chainId, { epoch: chainEpoch, current, members, layers, changes: chain.changes + 1 });
+    this.#chains.set(chainId, {
+      epoch: chainEpoch,
+      current,
+      members,
+      layers,
+      toldAt: this.#observed,
+      changes: chain.changes + 1,
+    });
     for (const { replicaId } of stages) {
       const stage = this.#stages.get(replicaId);
       if (stage !== undefined) stage.chainId = chainId;

@@ -1,0 +1,84 @@
+/**
+ * Chains in virtual time, seed by seed: a model that fits on no node, over two to five stages and sometimes a spare, with faults that strike stages,
+ * the ways between them and the coordinator. The laws of DESIGN hold after every event, texts are those of the undisturbed model, and each seed replays.
+ */
+import { describe, expect, test } from "vitest";
+import { STAGE_SABOTAGES } from "../src/sim/faults/sabotage.ts";
+import { runSimulation, type SimulationResult } from "../src/sim/run-simulation.ts";
+
+/** Faults strike one to five times in a run. test/soak/sim-chains.soak.test.ts runs many more. */
+const SEEDS = 48;
+const SEEDS_PER_TEST = 12;
+const FAULTS_MIN = 100;
+/** A run takes half a second alone; the machine may be busy with everything else. */
+const TIMEOUT_MS = 300_000;
+const CALM_SEEDS = 5;
+/** Seeds that a planted break may need until a run meets the situation in which it shows. */
+const SABOTAGE_SEEDS = 20;
+/** What makes the situation likely. */
+const SABOTAGE_FAULTS = ["engine-crash", "partition"] as const;
+
+async function runTwice(seed: number): Promise<SimulationResult> {
+  const first = await runSimulation({ seed, hasChains: true });
+  expect(first.violations, failureText(first)).toEqual([]);
+  const second = await runSimulation({ seed, hasChains: true });
+  expect(second.hash, `seed ${seed} replays; repeat with: ${repeat(seed)}`).toBe(first.hash);
+  return first;
+}
+
+function failureText({ seed, violations }: SimulationResult): string {
+  const lines = violations.slice(0, 5).map(({ law, atMs, what }) => `  law ${law} at ${atMs.toFixed(3)} ms: ${what}`);
+  return [`seed ${seed} breaks a law; repeat with: ${repeat(seed)}`, ...lines].join("\n");
+}
+
+function repeat(seed: number): string {
+  return `fallow sim --chains --seed ${seed} --trace short`;
+}
+
+describe("with faults of stages drawn from the seed, the laws hold and the run replays", () => {
+  let faults = 0;
+  for (let from = 1; from <= SEEDS; from += SEEDS_PER_TEST) {
+    const to = from + SEEDS_PER_TEST - 1;
+    test(`seeds ${from} to ${to}`, { timeout: TIMEOUT_MS }, async () => {
+      const hashes = new Set<string>();
+      let answered = 0;
+      let changes = 0;
+      for (let seed = from; seed <= to; seed++) {
+        const { hash, stats } = await runTwice(seed);
+        hashes.add(hash);
+        answered += stats.outcomes["answered"] ?? 0;
+        changes += stats.chainEpochs - stats.chains;
+        faults += stats.faultEvents;
+      }
+      expect(hashes.size).toBe(SEEDS_PER_TEST);
+      expect(answered, "requests are answered").toBeGreaterThan(SEEDS_PER_TEST);
+      expect(changes, "chains change under them").toBeGreaterThan(0);
+      if (to === SEEDS) expect(faults, "faults of all seeds").toBeGreaterThanOrEqual(FAULTS_MIN);
+    });
+  }
+});
+
+test("without faults every request to a chain is answered with the unsplit model's text", {
+  timeout: TIMEOUT_MS,
+}, async () => {
+  let answered = 0;
+  for (let seed = 1; seed <= CALM_SEEDS; seed++) {
+    const result = await runSimulation({ seed, hasChains: true, faults: [] });
+    expect(result.violations, failureText(result)).toEqual([]);
+    expect(result.stats.chains).toBeGreaterThan(0);
+    answered += result.stats.outcomes["answered"] ?? 0;
+  }
+  expect(answered).toBeGreaterThan(CALM_SEEDS);
+});
+
+describe("a planted break of stages is seen", () => {
+  for (const sabotage of STAGE_SABOTAGES) {
+    test(`${sabotage} breaks law 2`, { timeout: TIMEOUT_MS }, async () => {
+      for (let seed = 1; seed <= SABOTAGE_SEEDS; seed++) {
+        const { violations } = await runSimulation({ seed, hasChains: true, sabotage, faults: SABOTAGE_FAULTS });
+        if (violations.some(({ law }) => law === 2)) return;
+      }
+      expect.fail(`${SABOTAGE_SEEDS} runs with ${sabotage} never broke law 2`);
+    });
+  }
+});
