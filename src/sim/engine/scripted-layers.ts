@@ -78,7 +78,7 @@ export class ScriptedKv {
   }
 
   /** Null when the bytes are not of these layers. */
-  static import(range: LayerRange, bytes: Uint8Array): ScriptedKv | null {
+  static read(range: LayerRange, bytes: Uint8Array): ScriptedKv | null {
     if (bytes.length % 4 !== 0 || bytes.length < 8) return null;
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
     const data = Uint32Array.from({ length: bytes.length / 4 }, (_, at) => view.getUint32(at * 4, true));

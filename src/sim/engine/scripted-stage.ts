@@ -150,7 +150,7 @@ export class ScriptedStage implements StageEngine {
   }
 
   async importState({ sequence, positions, data }: StageState): Promise<boolean> {
-    const kv = ScriptedKv.import(this.#shape.range, data);
+    const kv = ScriptedKv.read(this.#shape.range, data);
     if (kv === null || kv.held !== positions) return false;
     await pause(this.#options.clock, IMPORT_MS);
     const known = this.#slots.get(sequence);
