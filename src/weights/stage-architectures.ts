@@ -101,6 +101,11 @@ export function canBeCut(model: { readonly architecture: string; readonly layerC
   return !rules.countsRefused.includes(model.layerCount);
 }
 
+/** Numbers of layers that a stage of such a model may not have. */
+export function stageCountsRefused(architecture: string): readonly number[] {
+  return SPLITTABLE.get(architecture)?.countsRefused ?? [];
+}
+
 /** Throws the refusal when it is not listed. */
 export function stageRulesOf(architecture: string): StageRules {
   const rules = SPLITTABLE.get(architecture);

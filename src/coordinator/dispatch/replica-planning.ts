@@ -33,6 +33,7 @@ import { missingKey, repairPlacement, servingCounts } from "../../scheduler/plac
 import { type NodeFact, nodeObstacle } from "../../scheduler/placement/snapshot.ts";
 import { type GridNow, orderObstacle } from "../../scheduler/placement/verify-order.ts";
 import { backoffCeilingMs } from "../../scheduler/retries/backoff.ts";
+import { stageCountsRefused } from "../../weights/stage-architectures.ts";
 import { canSplit } from "./can-split.ts";
 import type { DispatchOptions } from "./dispatch-options.ts";
 import type { ReplicaBook } from "./replica-book.ts";
@@ -375,6 +376,7 @@ function plannedModel({ manifest }: ServedModel, ends: EndBytes | null): Planned
     layerCount,
     embeddingLength,
     canSplit: canSplit(manifest),
+    stageCountsRefused: stageCountsRefused(manifest.architecture),
     warmReplicas,
     valueMicroUsdPerMtok: price.outputMicroUsdPerMtok,
     // A registered model is one file; a second quantisation is a second model until models have variants.

@@ -66,6 +66,17 @@ describe("findChain", () => {
     expect(found?.stages.map(({ node: at }) => at).sort()).toEqual([2, 3, 4]);
   });
 
+  it("gives no stage a number of layers that the model's architecture refuses", () => {
+    const nodes = [node(4_500, { layerSeconds: 0.002 }), node(4_500)];
+    const counts = (countsRefused: readonly number[]) => {
+      return findChain(ask({ nodes, countsRefused }))?.stages.map(({ count }) => count);
+    };
+    const free = counts([]);
+    expect(counts(free ?? [])).toHaveLength(2);
+    for (const count of counts(free ?? []) ?? []) expect(free).not.toContain(count);
+    expect(counts([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11])).toBeUndefined();
+  });
+
   it("finds none when the nodes together are too small, more stages than allowed are needed, or the context is too long", () => {
     expect(findChain(ask({ nodes: [node(1_000), node(1_000)] }))).toBeNull();
     expect(findChain(ask({ nodes: Array(6).fill(node(1_500)) }))?.stages).toHaveLength(6);

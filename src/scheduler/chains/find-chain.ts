@@ -9,6 +9,7 @@
  *
  * Not handled: that two chains would share nodes better than one after the other does.
  */
+import { nearestAllowed } from "./allowed-counts.ts";
 import { type ChainSpeed, chainSpeed, type StageNode } from "./chain-score.ts";
 import {
   type ChainShape,
@@ -28,6 +29,8 @@ export interface ChainQuestion {
   readonly stagesMax: number;
   /** Longest context that is asked for. */
   readonly contextTokensNeeded: number;
+  /** Numbers of layers that no stage of the model may have; absent: none. */
+  readonly countsRefused?: readonly number[];
 }
 
 export interface FoundChain {
@@ -93,12 +96,14 @@ class ChainSearch {
   readonly #question: ChainQuestion;
   readonly #least: ChainShape;
   readonly #rooms: Rooms;
+  readonly #refused: ReadonlySet<number>;
   #looks = 0;
 
   constructor(question: ChainQuestion, least: ChainShape) {
     this.#question = question;
     this.#least = least;
     this.#rooms = roomsOf(question, least);
+    this.#refused = new Set(question.countsRefused);
   }
 
   /** Of just so many stages. */
@@ -183,7 +188,8 @@ class ChainSearch {
       if (next === null) return null;
       counts[next.at] = (counts[next.at] ?? 0) + 1;
     }
-    return { nodes: chosen, counts };
+    const allowed = nearestAllowed(counts, { rooms, refused: this.#refused });
+    return allowed === null ? null : { nodes: chosen, counts: allowed };
   }
 
   #room(node: number, place: number, count: number): number {
@@ -199,7 +205,7 @@ class ChainSearch {
     for (const [place, at] of draft.nodes.entries()) {
       const node = nodes[at];
       const count = draft.counts[place] ?? 0;
-      if (node === undefined || count < 1) return null;
+      if (node === undefined || count < 1 || this.#refused.has(count)) return null;
       stages.push({ first, count, freeBytes: node.freeBytes, node, at });
       first += count;
     }
@@ -227,10 +233,12 @@ class ChainSearch {
 
   *#near({ nodes, counts }: Draft): Generator<Draft> {
     const half = (count: number) => Math.floor(count / 2);
+    // Some at once get past numbers that are refused.
+    const few = this.#refused.size === 0 ? [1] : [1, 3];
     for (const [from, count] of counts.entries()) {
       for (const to of counts.keys()) {
         if (from === to) continue;
-        for (const moved of new Set([half(count), 1])) {
+        for (const moved of new Set([half(count), ...few])) {
           if (moved < 1 || moved >= count) continue;
           yield { nodes, counts: counts.map((own, at) => own + (at === to ? moved : at === from ? -moved : 0)) };
         }

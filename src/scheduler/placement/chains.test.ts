@@ -82,6 +82,20 @@ describe("a model that fits no node", () => {
     expect(order?.stages.map(({ nodeId }) => nodeId)[1]).toBe(nodeNamed(1));
   });
 
+  test("is cut into no stage of a number of layers that its architecture refuses", () => {
+    const nodes = [stage(0, [wan(1)]), stage(1, [wan(0)])];
+    const counts = (change: Partial<PlannedModel>) => {
+      return chainsOf(planned(nodes, [{ ...LARGE, ...change }]).orders).flatMap(({ stages }) =>
+        stages.map(({ count }) => count),
+      );
+    };
+    const free = counts({});
+    expect(free).toHaveLength(2);
+    const moved = counts({ stageCountsRefused: free });
+    expect(moved).toHaveLength(2);
+    expect(moved.filter((count) => free.includes(count))).toEqual([]);
+  });
+
   test("is chained over no nodes that serve no stages, which is counted", () => {
     const nodes = [0, 1].map((index) => nodeFact(index, { devices: [deviceOf(16 * GB)] }));
     const { replicas, losers } = planned(nodes);

@@ -79,6 +79,7 @@ function chainOver(
     hopSeconds: (from, to) => hopSeconds(grid, places[from]?.node ?? UNKNOWN, places[to]?.node ?? UNKNOWN),
     stagesMax: question.tiers[tier].stagesMax,
     contextTokensNeeded: question.waiting.get(model.modelId)?.tokensNeeded ?? 0,
+    ...(model.stageCountsRefused === undefined ? {} : { countsRefused: model.stageCountsRefused }),
   });
   if (found === null) return null;
   const stages = found.stages.map((stage) => {

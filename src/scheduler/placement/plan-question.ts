@@ -39,6 +39,8 @@ export interface PlannedModel {
   readonly embeddingLength: number;
   /** Absent: it can. Architectures that are not known to give the same output in stages are never chained. */
   readonly canSplit?: boolean;
+  /** Numbers of layers that no stage of it may have; absent: none. */
+  readonly stageCountsRefused?: readonly number[];
   /** Replicas that are there without demand. */
   readonly warmReplicas: number;
   /** What a million output tokens are worth: their price. */
