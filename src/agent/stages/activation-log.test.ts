@@ -151,4 +151,24 @@ describe("the log of activations", () => {
     log.drop(ONE);
     expect([log.memoryBytes, log.spilledBytes, spill.files.size]).toEqual([0, 0, 0]);
   });
+
+  test("tells once that the disk is full, writes nothing more, and stays within its memory", async () => {
+    const faults: unknown[] = [];
+    let writes = 0;
+    const full = new MemorySpill();
+    full.append = () => {
+      writes += 1;
+      return Promise.reject(new Error("ENOSPC"));
+    };
+    const options = { memoryBytesMax: 4_000, spillBytesMax: 8_000, spill: full };
+    const log = new ActivationLog({ ...options, onFault: (fault) => faults.push(fault) });
+    for (let at = 0; at < 200; at++) {
+      log.keep(at % 2 === 0 ? ONE : TWO, output(Math.floor(at / 2) * 20, 20, "together"));
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    expect([faults.length, writes <= 2]).toEqual([1, true]);
+    expect(log.memoryBytes).toBeLessThanOrEqual(4_000);
+    // What is there is the end of what runs, and none of it went for the sake of bytes that are on no disk.
+    expect(log.covers(TWO, 100 * 20 - 20)).toBe(true);
+  });
 });

@@ -26,7 +26,7 @@ export interface ActivationLogOptions {
   readonly spillBytesMax: number;
   /** Null: nothing goes to disk. */
   readonly spill: ActivationSpill | null;
-  /** The disk failed: what was to be kept there is lost. */
+  /** The disk failed: what was to be kept there is lost, and nothing more is written. Reading that failed is told each time. */
   onFault(fault: unknown): void;
 }
 
@@ -61,6 +61,8 @@ export class ActivationLog {
   readonly #kept = new Map<SequenceId, Kept>();
   #memoryBytes = 0;
   #spilledBytes = 0;
+  /** The disk failed once: nothing more is written, and what does not fit into memory goes. */
+  #isSpillBroken = false;
 
   constructor(options: ActivationLogOptions) {
     this.#options = options;
@@ -217,7 +219,8 @@ export class ActivationLog {
   }
 
   #keepBounds(newest: SequenceId): void {
-    const { memoryBytesMax, spillBytesMax, spill } = this.#options;
+    const { memoryBytesMax, spillBytesMax } = this.#options;
+    const spill = this.#isSpillBroken ? null : this.#options.spill;
     if (this.#memoryBytes <= memoryBytesMax) return;
     if (spill !== null) {
       for (const [sequence, kept] of this.#inOrder()) {
@@ -251,6 +254,7 @@ export class ActivationLog {
     try {
       for (const block of kept.blocks.slice(0, -1)) {
         const { data } = block;
+        if (this.#isSpillBroken) return;
         if (data === null || this.#memoryBytes <= this.#options.memoryBytesMax / 2) continue;
         const bytes = data.subarray(0, block.count * block.stride);
         if (this.#spilledBytes + bytes.length > this.#options.spillBytesMax) break;
@@ -263,6 +267,9 @@ export class ActivationLog {
         this.#forget(block);
       }
     } catch (fault) {
+      // Others were on their way to the disk, too: one word of it is enough.
+      if (this.#isSpillBroken) return;
+      this.#isSpillBroken = true;
       this.#options.onFault(fault);
     } finally {
       kept.isSpilling = false;
