@@ -13,6 +13,11 @@ interface Spilled {
   bytes: number;
 }
 
+/** What an agent that was killed left of all its stages; their replica ids never come again. Call before any stage writes below the folder. */
+export async function emptySpillFolder(folder: string): Promise<void> {
+  await rm(folder, { recursive: true, force: true });
+}
+
 export class DiskSpill implements ActivationSpill {
   readonly #folder: string;
   readonly #files = new Map<SequenceId, Spilled>();

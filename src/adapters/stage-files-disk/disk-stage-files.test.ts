@@ -10,7 +10,7 @@ import type { Log } from "../../ports/log.ts";
 import { byteSourceOf } from "../../weights/byte-source.ts";
 import { stageBytes } from "../../weights/stage-plan.ts";
 import { readStagePlan } from "../../weights/stage-slice.ts";
-import { DiskSpill } from "./disk-spill.ts";
+import { DiskSpill, emptySpillFolder } from "./disk-spill.ts";
 import { DiskStageFiles } from "./disk-stage-files.ts";
 
 const TINY = fileURLToPath(new URL("../../../models/tiny-q8_0.gguf", import.meta.url));
@@ -113,5 +113,18 @@ describe("what goes to disk of activations", () => {
     await spill.close();
     expect(await readdir(folder)).toEqual([]);
     await expect(spill.append(ONE, Uint8Array.of(9))).rejects.toMatchObject({ code: "spill-closed" });
+  });
+
+  test("does not outlive an agent that was killed, though the next one's stages have other names", async () => {
+    const killed = new DiskSpill(join(folder, "spill", "rep_1"));
+    await killed.append(ONE, Uint8Array.of(1, 2, 3));
+    await emptySpillFolder(join(folder, "spill"));
+    expect(await readdir(folder)).toEqual([]);
+    await emptySpillFolder(join(folder, "spill"));
+    const next = new DiskSpill(join(folder, "spill", "rep_2"));
+    await next.append(ONE, Uint8Array.of(4));
+    expect(await readdir(join(folder, "spill"))).toEqual(["rep_2"]);
+    await killed.close();
+    await next.close();
   });
 });

@@ -11,7 +11,7 @@ import { SystemRandom } from "../../adapters/clock-system/system-random.ts";
 import { NodeCrypto } from "../../adapters/crypto-node/node-crypto.ts";
 import { WebSocketDialer } from "../../adapters/link-websocket/websocket-dialer.ts";
 import { keptNodeIdentity } from "../../adapters/node-identity/node-identity.ts";
-import { DiskSpill } from "../../adapters/stage-files-disk/disk-spill.ts";
+import { DiskSpill, emptySpillFolder } from "../../adapters/stage-files-disk/disk-spill.ts";
 import { DiskStageFiles } from "../../adapters/stage-files-disk/disk-stage-files.ts";
 import { HttpWeightsSource } from "../../adapters/weights-http/http-weights-source.ts";
 import { type Agent, createAgent } from "../../agent/agent.ts";
@@ -105,6 +105,8 @@ const LOOK_MS = 250;
 /** Removing some hundred MB of files takes a few ms. */
 const CLEAN_UP_MS = 500;
 const NAME_CHARS_MAX = 128;
+/** What stages keep of what they sent: of tenants' requests, so nothing of it outlives the agent. */
+const SPILL_FOLDER = "spill";
 
 export async function startAgentHost(options: AgentHostOptions): Promise<AgentHost> {
   const { home, log, onEvent, target } = options;
@@ -138,6 +140,7 @@ export async function startAgentHost(options: AgentHostOptions): Promise<AgentHo
       { keyPair, uploadLimits, downloadLimits, onFetched: (fetched) => tellFetched(fetched, onEvent) },
     );
     undo.push(() => weights.close());
+    await emptySpillFolder(home.at(SPILL_FOLDER));
     const { relay = null, news = null } = ways ?? {};
     const peers = new PeerDuties({ weights, relay, news, idle: () => scrubber });
     const agent = createAgent(
@@ -225,7 +228,7 @@ function stageParts(parts: {
     files: new DiskStageFiles({ folder: home.at("stages"), log }),
     network: ways.network,
     serveChains: (server) => shared.serveChains(server),
-    spill: (replicaId) => new DiskSpill(join(home.at("spill"), replicaId)),
+    spill: (replicaId) => new DiskSpill(join(home.at(SPILL_FOLDER), replicaId)),
   };
 }
 
