@@ -8,6 +8,7 @@ import { Work } from "./work.ts";
 
 /** One embedding request: all vectors come in one message, so a retry starts over. */
 export class EmbeddingWork extends Work {
+  override readonly needsWhole = true;
   readonly #request: EmbeddingRequest;
   readonly #embeddingLength: number;
   readonly #onOutcome: (outcome: EmbeddingOutcome) => void;

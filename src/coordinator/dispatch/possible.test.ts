@@ -127,16 +127,18 @@ describe("a model that no node can hold alone", () => {
     ...{ architecture: "llama", layerCount: 20, parameterCount: 2e10, vocabSize: 32_000, embeddingLength: 4_096 },
   };
   const asking: Asking = { modelId: LARGE, terms: {}, tokensNeeded: () => 2_000 };
-  const refusalOn = (nodes: readonly NodeFact[], architecture = "llama") => {
+  const refusalOn = (nodes: readonly NodeFact[], architecture = "llama", needsWhole = false) => {
     const told: SizedModels = { get: () => ({ manifest: { ...manifest, architecture } }) };
     const facts = new Map(nodes.map((node) => [node.nodeId, node]));
     const possible = new Possible({
       models: told,
       pool: { nodes: () => facts, node: (nodeId) => facts.get(nodeId) ?? null },
     });
-    const first = possible.impossibility(asking);
+    // What other requests were answered says nothing of this one.
+    possible.impossibility({ ...asking, needsWhole: !needsWhole });
+    const first = possible.impossibility({ ...asking, needsWhole });
     // The second answer comes from memory.
-    expect(possible.impossibility(asking)).toEqual(first);
+    expect(possible.impossibility({ ...asking, needsWhole })).toEqual(first);
     return first;
   };
   const stages = [0, 1].map((at) => nodeFact(at, { devices: [deviceOf(14 * GB)], hasStageServing: true }));
@@ -151,6 +153,14 @@ describe("a model that no node can hold alone", () => {
     expect(message([0, 1].map((at) => nodeFact(at, { devices: [deviceOf(14 * GB)] })))).toContain(
       "memory-too-small: 2",
     );
+  });
+
+  test("gives no embeddings: who asks for them is told so at once, and may ask where one node holds it", () => {
+    const refusal = refusalOn(stages, "llama", true);
+    expect(refusal).toMatchObject({ code: "invalid-request", param: "model", retryAfterMs: null });
+    expect(refusal?.message).toContain("large runs in stages over several nodes");
+    expect(refusalOn([...stages, nodeFact(2, { devices: [deviceOf(40 * GB)] })], "llama", true)).toBeNull();
+    expect(refusalOn(stages.slice(1), "llama", true)?.code).toBe("no-capable-node");
   });
 
   test("is refused by the name of its architecture when that cannot be split", () => {

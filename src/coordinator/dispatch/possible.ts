@@ -14,7 +14,6 @@ import { canChain, capableNodes, isCapable, type WantedRoom } from "../../schedu
 import { TIER_RULES } from "../../scheduler/placement/objective.ts";
 import type { ModelSize } from "../../scheduler/placement/slots.ts";
 import { countLoser, describeLosers, type LoserReason, type NodeFact } from "../../scheduler/placement/snapshot.ts";
-
 import { canSplit } from "./can-split.ts";
 
 /** Nodes come and go by the minute; sooner is seldom worth it. */
@@ -26,6 +25,8 @@ const QUESTIONS_MAX = 1_024;
 export interface Asking {
   readonly modelId: ModelId;
   readonly terms: Pick<RequestTerms, "constraints">;
+  /** A chain's stages cannot do it: embeddings. Absent: they can. */
+  readonly needsWhole?: boolean;
   tokensNeeded(): number;
 }
 
@@ -97,7 +98,7 @@ export class Possible {
 
 const NOBODY: ReadonlyMap<NodeId, NodeFact> = new Map();
 
-/** Null when some node could run it, or several in stages, now or after loading the model or when they are heard again; else why none can. */
+/** Null when some node could run it, or several in stages what stages can do, now or after loading the model or when they are heard again; else why none can. */
 export function impossibility(
   asking: Asking,
   grid: { readonly models: SizedModels; readonly nodes: ReadonlyMap<NodeId, NodeFact> },
@@ -114,12 +115,18 @@ export function impossibility(
   const found = capableNodes({ nodes, model: model.manifest, tokensNeeded });
   if (found.capable + found.mayReturn > 0) return null;
   const chain = chainObstacle(model.manifest, { nodes: nodes.values(), tokensNeeded });
-  if (chain === null) return null;
+  if (chain === null) return asking.needsWhole === true ? chainedOnly(asking.modelId) : null;
   for (const [reason, count] of found.losers) {
     if (reason !== "no-node" || losers.size === 0) losers.set(reason, (losers.get(reason) ?? 0) + count);
   }
   const message = `no node of the grid can run ${asking.modelId} with ${tokensNeeded} tokens of context (${describeLosers(losers)}), ${chain}`;
   return { code: "no-capable-node", message, param: null, retryAfterMs: NO_NODE_RETRY_MS };
+}
+
+/** Nobody has to wait for that: it is so for as long as no node is larger. */
+function chainedOnly(modelId: ModelId): Refusal {
+  const message = `embeddings need a node that holds the whole model, and ${modelId} runs in stages over several nodes here: it generates text only`;
+  return { code: "invalid-request", message, param: "model", retryAfterMs: null };
 }
 
 /** Why no chain of nodes can run it, in words; null when one can. */
@@ -140,10 +147,11 @@ function chainObstacle(
   return isPossible ? null : "nor can the nodes that serve stages together";
 }
 
-function questionOf({ modelId, terms: { constraints } }: Asking): string {
-  if (constraints === undefined) return modelId;
+function questionOf({ modelId, needsWhole, terms: { constraints } }: Asking): string {
+  const what = needsWhole === true ? `whole ${modelId}` : modelId;
+  if (constraints === undefined) return what;
   const { regions, trustMin, priceMicroUsdPerHourMax } = constraints;
-  return JSON.stringify([modelId, regions, trustMin, priceMicroUsdPerHourMax]);
+  return JSON.stringify([what, regions, trustMin, priceMicroUsdPerHourMax]);
 }
 
 function couldRun(node: NodeFact, want: WantedRoom, constraints: RequestConstraints | undefined): boolean {

@@ -64,6 +64,8 @@ export interface AttemptClosing {
 
 export abstract class Work implements QueueEntry {
   readonly terms: RequestTerms;
+  /** The stages of a chain cannot do it. */
+  readonly needsWhole: boolean = false;
   readonly choice: number;
   readonly queuedAtMs: number;
   readonly deadlineAtMs: number;
