@@ -22,6 +22,8 @@ import { type StageSlot, StageSlots } from "./stage-slots.ts";
 const SILENCE_MS_MAX = 200;
 /** Share of a new measurement in the running mean. */
 const SMOOTHING = 0.2;
+/** One time counts as so many times the mean at most: a sleep of seconds made the head replay a stream in another way than it ran at first. */
+const STEP_GROWTH_MAX = 4;
 /** No pass is to blame. */
 export const NO_TAG = -1;
 const US_PER_MS = 1000;
@@ -302,6 +304,7 @@ function pieceOf(left: number, most: number): number {
   return left - most === 1 ? most - 1 : most;
 }
 
+/** A process that was stopped in the middle of a decode, or waited long for a core, is not that much slower. */
 function smoothed(mean: number | null, value: number): number {
-  return mean === null ? value : mean + SMOOTHING * (value - mean);
+  return mean === null ? value : mean + SMOOTHING * (Math.min(value, mean * STEP_GROWTH_MAX) - mean);
 }
