@@ -25,8 +25,11 @@ import {
   type StageStateRequest,
 } from "../../wire/stage-state-request.ts";
 
-/** Of one sequence; beyond it the positions are computed again. */
-export const STATE_BYTES_MAX = 4 * 1024 ** 3;
+/**
+ * Of one sequence; beyond it the positions are computed again. The size is the other node's word: it lies in this process, on the way to the engine's
+ * and there at the same time, and what goes between processes has to stay below 4 GiB.
+ */
+export const STATE_BYTES_MAX = 1024 ** 3;
 /** A state that was prepared; a slow line takes its time. */
 const PREPARED_MS = 60_000;
 /** Held for others at once: a state may be large. */

@@ -113,8 +113,15 @@ export class StageHall implements ChainServer {
     const name = `${frame.channel} ${link.peerKeyHex}`;
     this.#early.delete(name);
     this.#early.set(name, { frame, link });
-    const [oldest] = this.#early.keys();
-    if (this.#early.size > EARLY_MAX && oldest !== undefined) this.#early.delete(oldest);
+    if (this.#early.size > EARLY_MAX) this.#early.delete(this.#oldestOfMost());
+  }
+
+  /** Of the peer with the most hellos here: one that sends them for chains that are not cannot push out another's. */
+  #oldestOfMost(): string {
+    const byPeer = Map.groupBy(this.#early, ([, { link }]) => link.peerKeyHex);
+    let most: readonly (readonly [string, unknown])[] = [];
+    for (const hellos of byPeer.values()) if (hellos.length > most.length) most = hellos;
+    return most[0]?.[0] ?? "";
   }
 
   #forget(stage: ChainStage): void {
