@@ -115,14 +115,17 @@ export function chooseSpares(question: SparesQuestion): SpareChoice {
   return { load, unload: unload.sort() };
 }
 
-/** Those that stay: of a stage that is there, on a node whose room nobody else wants, the riskiest stages' first. */
+/** Those that stay: of a stage that is there, on a node whose room nobody else wants, the riskiest stages' first, and no stage's twice before each has one. */
 function spareRows(chain: SparedChain, question: SparesQuestion, wanted: number): readonly SpareStage[] {
   const rooms = new Map(question.candidates.map((one) => [one.nodeId, one]));
   const risk = new Map(byRisk(chain.stages).map((stage, at) => [`${stage.first}+${stage.count}`, at]));
   const rank = ({ first, count }: SpareStage) => risk.get(`${first}+${count}`);
+  // A node that comes back may bring a second spare of one stage while another has none.
+  const perStageMax = Math.ceil(wanted / Math.max(1, chain.stages.length));
   return chain.spares
     .filter((spare) => rank(spare) !== undefined && (rooms.get(spare.nodeId)?.freeBytes ?? 0) >= 0)
     .sort((a, b) => (rank(a) ?? 0) - (rank(b) ?? 0) || (a.replicaId < b.replicaId ? -1 : 1))
+    .filter((spare, at, all) => all.slice(0, at).filter((one) => rank(one) === rank(spare)).length < perStageMax)
     .slice(0, wanted);
 }
 
