@@ -102,6 +102,52 @@ describe("a node that leaves", () => {
   });
 });
 
+describe("a node outside would do a stage clearly better", () => {
+  /** All stages tell of themselves, as they do once a second. */
+  const talk = async (seconds: number) => {
+    for (let second = 0; second < seconds; second++) {
+      for (const { work } of grid.nodes) for (const { replicaId } of work.replicas()) work.say(replicaId, true);
+      await grid.run(1_000);
+    }
+  };
+
+  test("the stage moves there with its keys and values while the chain serves, once, and does not come back", async () => {
+    await gridOf(5);
+    const slow = grid.holder(1);
+    const left = grid.replicaAt(1);
+    const stayed = [grid.replicaAt(0), grid.replicaAt(2)];
+    await talk(40);
+    expect(grid.chains.stats()).toMatchObject({ moves: 0 });
+    slow.work.singleMs = 20_000;
+    const asked = grid.ask({ tokensMax: 80 });
+    await talk(35);
+    expect(asked.tokenIds()).toEqual(counted(80));
+    expect(grid.chain()?.state).toBe("serving");
+    expect(grid.holder(1)).not.toBe(slow);
+    expect(grid.holder(1).work.chain(grid.replicaAt(1))?.takeOver).toMatchObject({ replicaId: left });
+    expect([grid.replicaAt(0), grid.replicaAt(2)]).toEqual(stayed);
+    expect(slow.work.replicas()).toEqual([]);
+    expect(grid.chains.stats()).toMatchObject({ moves: 1, repairs: 0 });
+    slow.work.singleMs = 3;
+    await talk(700);
+    expect(grid.chains.stats()).toMatchObject({ moves: 1, repairs: 0 });
+  });
+
+  test("but cannot load it: all stays as it is", async () => {
+    await gridOf(4);
+    const [other] = others();
+    assert(other !== undefined, "there is a node outside");
+    const slow = grid.holder(1);
+    const epoch = grid.chain()?.epoch;
+    other.work.canLoad = false;
+    slow.work.singleMs = 20_000;
+    await talk(60);
+    expect(other.work.of("replica.load").length).toBe(1);
+    expect(grid.holder(1)).toBe(slow);
+    expect(grid.chain()).toMatchObject({ state: "serving", epoch });
+  });
+});
+
 describe("a coordinator that restarts", () => {
   test("finds the chain on its nodes: nobody loads anything, and its epochs go on", async () => {
     await gridOf(3);

@@ -41,6 +41,7 @@ export class ScriptedStages implements WorkHandler {
   isDeaf = false;
   /** Every load ends badly. */
   canLoad = true;
+  singleMs = 3;
   readonly port: number;
 
   constructor(clock: Clock, port: number) {
@@ -121,7 +122,7 @@ export class ScriptedStages implements WorkHandler {
     const set = this.chain(replicaId);
     if (set === null || !this.#reports.has(replicaId)) return;
     const { chainId, chainEpoch } = set;
-    const times = { nextRttMs: 40, singleMs: 3, singlesMean: 1, promptMsPerPosition: 0.5, loopMs: 120 };
+    const times = { nextRttMs: 40, singleMs: this.singleMs, singlesMean: 1, promptMsPerPosition: 0.5, loopMs: 120 };
     const counts = { drafted: 10, accepted: 4, bytesSent: 1_000, positionsSent: 10 };
     this.line?.send({ type: "chain.state", replicaId, chainId, chainEpoch, isLinked, ...times, ...counts, ...more });
   }

@@ -11,6 +11,7 @@ import { backoffCeilingMs } from "../../scheduler/retries/backoff.ts";
 import type { ReplicaBook } from "../dispatch/replica-book.ts";
 import type { StageNow } from "../dispatch/replica-stage.ts";
 import type { Roster } from "../roster.ts";
+import { betterMove, setOut } from "./better-move.ts";
 import {
   type Chain,
   describePlace,
@@ -23,7 +24,7 @@ import {
 } from "./chain.ts";
 import type { ChainBlame } from "./chain-blame.ts";
 import { type ChainSetPorts, chainSets, moveSets } from "./chain-set.ts";
-import { isSpareOf, repairQuestion, type StageGrid } from "./repair-question.ts";
+import { isSpareOf, onlyOn, repairQuestion, type StageGrid } from "./repair-question.ts";
 
 export interface ChainKeeperPorts extends ChainSetPorts {
   readonly log: Log;
@@ -65,6 +66,9 @@ const TRIES_MAX = 24;
 const RELINK = { baseMs: 500, capMs: 15_000 };
 const BREAKS_FREE = 4;
 const BREAKS_MAX = 16;
+/** A better node for a stage is looked for this often, and after one was found not for so long: each move costs a change of epoch. */
+const BETTER_MS = 30_000;
+const BETTER_REST_MS = 600_000;
 /** A chain that served for so long starts counting anew. */
 const STEADY_MS = 3_000;
 
@@ -80,6 +84,7 @@ export class ChainKeeper {
     for (const place of chain.places) this.#checkHolder(chain, place, nowMs);
     for (const place of chain.places) this.#checkSuccessor(chain, place, nowMs);
     this.#checkMove(chain, nowMs);
+    this.#checkBetter(chain, nowMs);
     for (const place of chain.places) this.#fill(chain, place, nowMs);
     this.#advance(chain, nowMs);
     this.seat(chain);
@@ -148,6 +153,8 @@ export class ChainKeeper {
 
   #stay(place: Place): void {
     place.moving = null;
+    place.movingTo = null;
+    place.tries = 0;
     if (place.successor !== null) this.#ports.book.seat(place.successor, null);
     place.successor = null;
   }
@@ -180,7 +187,8 @@ export class ChainKeeper {
     if (!mayLoad && !spares.some(isOfPlace)) return;
     const fileBytes = this.#ports.fileBytes(chain);
     if (fileBytes === null) return;
-    const repair = repairChain(repairQuestion(chain, place, { grid: this.#ports.grid(), spares, fileBytes }));
+    const question = repairQuestion(chain, place, { grid: this.#ports.grid(), spares, fileBytes });
+    const repair = repairChain(place.movingTo === null || isRestarting ? question : onlyOn(question, place.movingTo));
     if (repair.kind === "spare") this.#takeSpare(chain, place, { spare: repair.spare, nowMs });
     else if (mayLoad) this.#load(chain, place, { repair, nowMs });
   }
@@ -261,6 +269,25 @@ export class ChainKeeper {
     this.#ports.book.seat(move.to, null);
     move.place.successor = null;
     retryLater(move.place, nowMs);
+  }
+
+  /** Another node would do one stage clearly better: it moves there, or stays where it is. */
+  #checkBetter(chain: Chain, nowMs: number): void {
+    for (const place of chain.places) if (place.movingTo !== null && place.tries > 0) this.#stay(place);
+    const isAtRest =
+      chain.move === null && chain.retiring === null && chain.places.every(({ moving }) => moving === null);
+    const isSettled = chain.state === "serving" && isAtRest;
+    const isTime = nowMs - chain.betterLookedMs >= BETTER_MS && nowMs - chain.betterFoundMs >= BETTER_REST_MS;
+    const fileBytes = isSettled && isTime ? this.#ports.fileBytes(chain) : null;
+    if (fileBytes === null) return;
+    chain.betterLookedMs = nowMs;
+    const better = betterMove(chain, { grid: this.#ports.grid(), spares: this.#ports.sparesFor(chain), fileBytes });
+    const holder = better === null ? null : (chain.places[better.at]?.holder ?? null);
+    const from = holder === null ? null : this.#ports.stageNode(holder);
+    if (better === null || from === null) return;
+    setOut(chain, better, { from, nowMs });
+    const { chainId, modelId } = chain;
+    this.#ports.log.info({ chainId, modelId, from, ...better }, "stage moves");
   }
 
   // -------------------------------------------------------------- states

@@ -9,6 +9,7 @@
  * | a holder that is gone, silent, blamed | it is empty; a stage that is still loaded becomes a spare                                   |
  * | no holder                             | a spare takes it, or a successor is loaded, or after `ANEW_WAIT_MS` the chain is dissolved    |
  * | a holder that leaves, or is slow      | the chain serves on; a successor is loaded, takes keys and values over, then all change      |
+ * | a holder that another node would outdo | the same, to that node only: if it cannot, all stays as it is                                |
  */
 import type { ChainState, WireFormat } from "../../domain/chain.ts";
 import type { ModelId, NodeId, ReplicaId, Sha256Hex } from "../../domain/ids.ts";
@@ -27,6 +28,8 @@ export interface Place {
   report: ChainStateReport | null;
   /** Why its holder is to be replaced while it serves. */
   moving: string | null;
+  /** The node that would do it better; null: whichever can. */
+  movingTo: NodeId | null;
   /** Successors that were ordered or looked for in vain, since it was lost. */
   tries: number;
   /** No successor is looked for before. */
@@ -78,6 +81,11 @@ export interface Chain extends ChainShape {
   move: ChainMove | null;
   /** A stage that another took over from: it goes when the chain serves. */
   retiring: ReplicaId | null;
+  /** When a better node was looked for, and when one was found. */
+  betterLookedMs: number;
+  betterFoundMs: number;
+  /** Nodes that a stage left for a better one. */
+  readonly leftAtMs: Map<NodeId, number>;
 }
 
 export interface StageSpot {
@@ -101,6 +109,7 @@ export function newChain(
       isLinked: false,
       report: null,
       moving: null,
+      movingTo: null,
       tries: 0,
       notBeforeMs: 0,
       unreadySinceMs: null,
@@ -119,6 +128,9 @@ export function newChain(
     trouble: null,
     move: null,
     retiring: null,
+    betterLookedMs: from.nowMs,
+    betterFoundMs: Number.NEGATIVE_INFINITY,
+    leftAtMs: new Map(),
   };
 }
 
@@ -146,6 +158,7 @@ export function emptyPlace(place: Place, nowMs: number): ReplicaId | null {
   place.isLinked = false;
   place.report = null;
   place.moving = null;
+  place.movingTo = null;
   place.unreadySinceMs = null;
   place.tries = 0;
   place.notBeforeMs = 0;

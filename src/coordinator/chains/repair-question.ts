@@ -71,6 +71,12 @@ export function repairQuestion(
   return { lost, spares: by.spares.filter(({ nodeId }) => !members.has(nodeId)), candidates };
 }
 
+/** The same, were this the only other node. */
+export function onlyOn(question: ChainRepairQuestion, nodeId: NodeId): ChainRepairQuestion {
+  const isThere = (one: { readonly nodeId: NodeId }) => one.nodeId === nodeId;
+  return { ...question, spares: question.spares.filter(isThere), candidates: question.candidates.filter(isThere) };
+}
+
 function nodeAt({ places }: Chain, at: number, grid: StageGrid): NodeId | null {
   const holder = places[at]?.holder ?? null;
   return holder === null ? null : (grid.stage(holder)?.nodeId ?? null);
