@@ -41,6 +41,7 @@ beforeEach(async () => {
     placement: () => null,
     explain: () => null,
     modelOf: () => null,
+    readyReplicas: () => 0,
     checkLedger: () => Promise.resolve({ isBalanced: true, accounts: 0, openHolds: 0, problems: [] }),
     nodes: { drain: nothing, undrain: nothing, remove: nothing },
     models: {

@@ -17,6 +17,7 @@ const CONCURRENT = streamBodies(16, { model: CHAIN_MODEL_ID, tokens: 48 });
 const FAULTED = streamBodies(8, { model: CHAIN_MODEL_ID, tokens: 120, seed: 900 });
 /** Of each stream that is in the middle when its node is killed. */
 const STRUCK_AT = 30;
+const MODELS = z.object({ models: z.array(z.object({ modelId: z.string(), replicasReady: z.number() })) });
 
 describe.each([2, 3])("over %i agents", (stages) => {
   let chains: ChainGrid;
@@ -58,6 +59,12 @@ describe.each([2, 3])("over %i agents", (stages) => {
     const { code, stdout, stderr } = await runFallow(["status", "--pipeline"], { home: chains.grid.home });
     expect(code, stderr).toBe(0);
     for (const { nodeId } of chain.stages) expect(stdout).toContain(nodeId.slice(-6));
+  });
+
+  test("the chain counts as one replica of its model, however many nodes hold stages", async () => {
+    const { stdout } = await runFallow(["models", "--json"], { home: chains.grid.home });
+    const { models } = MODELS.parse(JSON.parse(stdout));
+    expect(models.find(({ modelId }) => modelId === CHAIN_MODEL_ID)?.replicasReady).toBe(1);
   });
 
   test("an answer is charged once, and every node of the chain has its part", async () => {

@@ -32,6 +32,8 @@ export interface AdminSources {
   placement(): MadePlan | null;
   /** Null for a replica that nobody ordered. */
   modelOf(replicaId: string): ModelId | null;
+  /** Those that can take a request; a chain counts as one, whatever it is made of. */
+  readyReplicas(modelId: ModelId): number;
   /** Null when it is not among the last requests. */
   explain(requestId: RequestId): ExplainedRequest | null;
   /** Where each model's weights are; absent where weights are not distributed. */

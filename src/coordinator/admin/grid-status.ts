@@ -1,5 +1,4 @@
 /** The whole picture that `fallow status` and the status page show, from the registry's snapshot and the store. */
-import type { ModelId } from "../../domain/ids.ts";
 import { type Account, availableMicroUsd } from "../../domain/ledger.ts";
 import { nodeHeldAccount, nodePayableAccount } from "../../market/accounts.ts";
 import { modelRow, nodeRow, replicaRow, requestRow } from "./admin-rows.ts";
@@ -18,7 +17,6 @@ export async function gridStatus(sources: AdminSources): Promise<GridStatus> {
     store.receipts.leafCount(),
     store.models.list(),
   ]);
-  const ready = readyReplicas(sources);
   return {
     gridId: sources.gridId,
     publicKeyHex: sources.publicKeyHex,
@@ -27,7 +25,7 @@ export async function gridStatus(sources: AdminSources): Promise<GridStatus> {
     nowMs: sources.clock.wallMs(),
     nodes: [...nodeRows(sources, accounts)],
     replicas: [...replicaRows(sources)],
-    models: models.map((model) => modelRow(model, ready.get(model.manifest.modelId) ?? 0)),
+    models: models.map((model) => modelRow(model, sources.readyReplicas(model.manifest.modelId))),
     plan: planSummary(sources),
     weights: [...(sources.weights?.() ?? [])],
     requests: { ...sources.activity(), settled, recent: receipts.map(requestRow) },
@@ -67,17 +65,4 @@ export function replicaRows(sources: AdminSources): readonly ReplicaRow[] {
     .filter(({ state }) => state !== "offline")
     .flatMap((node) => node.replicas.map((replica) => replicaRow(replica, node, sources.modelOf(replica.replicaId))))
     .slice(0, ADMIN_LIST_MAX);
-}
-
-/** Replicas that can take a request, by model. */
-export function readyReplicas(sources: AdminSources): ReadonlyMap<ModelId, number> {
-  const ready = new Map<ModelId, number>();
-  for (const node of sources.roster.nodes()) {
-    if (node.state !== "online") continue;
-    for (const replica of node.replicas) {
-      const model = replica.state === "ready" ? sources.modelOf(replica.replicaId) : null;
-      if (model !== null) ready.set(model, (ready.get(model) ?? 0) + 1);
-    }
-  }
-  return ready;
 }

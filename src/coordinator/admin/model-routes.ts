@@ -6,22 +6,20 @@ import type { ModelRecord } from "../../ports/store.ts";
 import { modelRow } from "./admin-rows.ts";
 import type { AdminSources } from "./admin-sources.ts";
 import { eventStream } from "./event-stream.ts";
-import { readyReplicas } from "./grid-status.ts";
 import { addModelSchema, setDraftSchema } from "./model-schemas.ts";
 import { bodyOf } from "./request-body.ts";
 
 export function addModelRoutes(app: Hono, sources: AdminSources): void {
   const { gate, store } = sources;
   app.get("/admin/v1/models", async (context) => {
-    const ready = readyReplicas(sources);
     const models = await store.models.list();
-    return context.json({ models: models.map((model) => modelRow(model, ready.get(model.manifest.modelId) ?? 0)) });
+    return context.json({
+      models: models.map((model) => modelRow(model, sources.readyReplicas(model.manifest.modelId))),
+    });
   });
   app.get("/admin/v1/models/:modelId", (context) =>
     withModel(context, sources, (model) =>
-      Promise.resolve(
-        context.json({ model: modelRow(model, readyReplicas(sources).get(model.manifest.modelId) ?? 0) }),
-      ),
+      Promise.resolve(context.json({ model: modelRow(model, sources.readyReplicas(model.manifest.modelId)) })),
     ),
   );
   app.post("/admin/v1/models", (context) => addModel(context, sources));
@@ -36,7 +34,7 @@ export function addModelRoutes(app: Hono, sources: AdminSources): void {
       if (!body.ok) return gate.refusal(context, body.reason);
       const set = await sources.models.setDraft(manifest.modelId, body.value.draftModelId);
       if (!set.ok) return gate.refusal(context, set.reason);
-      return context.json({ model: modelRow(set.value, readyReplicas(sources).get(manifest.modelId) ?? 0) });
+      return context.json({ model: modelRow(set.value, sources.readyReplicas(manifest.modelId)) });
     }),
   );
   app.get("/admin/v1/models/:modelId/weights", (context) =>

@@ -27,6 +27,7 @@ export function adminSources(
     },
     placement: () => dispatcher.pool.plan(),
     modelOf: (named) => (ID_PATTERNS.replica.test(named) ? dispatcher.pool.modelOf(replicaId(named)) : null),
+    readyReplicas: (modelId) => dispatcher.pool.ready(modelId).length,
     explain: (requestId) => dispatcher.matchLog.explains.find(requestId),
     weights: () => parts.distribution.rows(),
     nodeWarnings: (nodeId) => parts.distribution.warningsOf(nodeId),
