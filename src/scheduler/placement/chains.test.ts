@@ -96,6 +96,24 @@ describe("a model that fits no node", () => {
     expect(moved.filter((count) => free.includes(count))).toEqual([]);
   });
 
+  test("gets room from idle replicas above their models' warm numbers, where its chain would stand, and from no more", () => {
+    const other = plannedModel("b", { fileBytes: 4 * GB, contextTokensMax: 4_096, warmReplicas: 1 });
+    const held = (index: number, change: Partial<ReplicaFact> = {}) =>
+      readyReplica(index, { modelId: modelId("b"), deviceId: "cuda0", memoryBytes: 10 * GB, ...change });
+    const nodes = [0, 1, 2].map((at) => stage(at, [lan((at + 1) % 3), lan((at + 2) % 3)]));
+    const ask = (replicas: readonly ReplicaFact[], nowMs = 20_000) => {
+      const { orders } = plan(nodes, { models: [LARGE, other], waiting: waitingFor("a"), replicas, nowMs });
+      return orders.flatMap((one) => (one.kind === "unload" ? [`${one.why} ${one.replicaId}`] : [one.kind]));
+    };
+    const [used, idle, third] = [held(0, { slotsLeased: 1 }), held(1), held(2)];
+    expect(ask([used, idle])).toEqual(["load-chain"]);
+    expect(ask([used, idle, third])).toEqual([`make-room ${replicaNamed(1)}`]);
+    // One that is unloaded already will do.
+    expect(ask([used, { ...idle, state: "draining" }, third])).toEqual([]);
+    expect(ask([used, idle, third], 1_000)).toEqual([]);
+    expect(ask([used, { ...idle, slotsLeased: 1 }, { ...third, slotsLeased: 1 }])).toEqual([]);
+  });
+
   test("is chained over no nodes that serve no stages, which is counted", () => {
     const nodes = [0, 1].map((index) => nodeFact(index, { devices: [deviceOf(16 * GB)] }));
     const { replicas, losers } = planned(nodes);

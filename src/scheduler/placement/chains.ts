@@ -3,6 +3,8 @@
  * so none is planned beside it unless the model wants several, and no serving chain is given up for a better one: only a lost stage is replaced
  * (scheduler/chains/repair-chain.ts).
  *
+ * Where there is no room, idle replicas above their models' warm numbers go if that makes some (unload-orders.ts), and the next plan finds it.
+ *
  * Of a node its roomiest device takes the stage. A node that holds the model in any way takes none, nor one that lately failed to load it; nodes that serve
  * no stages are counted by that name, and of a model that is not known to be the same in stages all of them.
  */
@@ -16,9 +18,12 @@ import { type ChainOrder, type ModelVariant, pairKey } from "./plan-question.ts"
 import { sizeReplica } from "./slots.ts";
 import { countLoser, type LoserReason } from "./snapshot.ts";
 import { movedBytes, ruleAllows } from "./spots.ts";
+import { type Leaving, roomForChain } from "./unload-orders.ts";
 
 export interface Chains {
   readonly orders: readonly ChainOrder[];
+  /** Idle replicas that go, so that a chain finds room in the next plan. */
+  readonly room: readonly Leaving[];
   /** Of models that a chain is planned for or lacks: how many nodes each reason kept out. */
   readonly losers: ReadonlyMap<ModelId, ReadonlyMap<LoserReason, number>>;
 }
@@ -28,9 +33,10 @@ const CHAIN_NODES_MAX = 40;
 /** Models for which a plan looks for chains; the others wait for the next plan's turn. */
 const CHAINED_MODELS_MAX = 4;
 
-/** Adds what it orders to the placement. */
-export function planChains(grid: PlacementState, short: readonly ModelState[]): Chains {
+/** Adds what it orders to the placement. `gone`: rows of replicas that go already. */
+export function planChains(grid: PlacementState, short: readonly ModelState[], gone: ReadonlySet<number>): Chains {
   const orders: ChainOrder[] = [];
+  const room: Leaving[] = [];
   const losers = new Map<ModelId, ReadonlyMap<LoserReason, number>>();
   let looked = 0;
   for (const state of short) {
@@ -40,8 +46,24 @@ export function planChains(grid: PlacementState, short: readonly ModelState[]): 
     looked += 1;
     const order = orderChain(grid, state);
     if (order !== null) orders.push(order);
+    else room.push(...roomOver(grid, state, new Set([...gone, ...room.map(({ row }) => row)])));
   }
-  return { orders, losers };
+  return { orders, room, losers };
+}
+
+function roomOver(grid: PlacementState, state: ModelState, gone: ReadonlySet<number>): readonly Leaving[] {
+  const { nodes } = grid.question.grid;
+  const rows = [...nodes.ids.keys()].filter((row) => canTake(grid, state, row) && ruleAllows(grid, state, row));
+  const devices = rows.flatMap((node) => {
+    const from = nodes.deviceFrom[node] ?? 0;
+    return Array.from({ length: (nodes.deviceFrom[node + 1] ?? from) - from }, (_, at) => from + at);
+  });
+  for (const variant of state.model.variants) {
+    const find = () => findOver(grid, state, { variant, rows })?.stages ?? null;
+    const leaving = roomForChain(grid, state, { devices, gone, find });
+    if (leaving.length > 0) return leaving;
+  }
+  return [];
 }
 
 function orderChain(grid: PlacementState, state: ModelState): ChainOrder | null {
@@ -58,11 +80,12 @@ function orderChain(grid: PlacementState, state: ModelState): ChainOrder | null 
   return chainOver(grid, state, { variant, rows: able });
 }
 
-function chainOver(
+/** The chain that there would be, on which nodes' devices. */
+function findOver(
   grid: PlacementState,
   state: ModelState,
   over: { readonly variant: ModelVariant; readonly rows: readonly number[] },
-): ChainOrder | null {
+) {
   const { model } = state;
   const { question } = grid;
   const { variant } = over;
@@ -86,7 +109,21 @@ function chainOver(
     const { node = UNKNOWN, device = UNKNOWN } = places[stage.node] ?? {};
     return { ...stage, node, device };
   });
-  occupy(grid, state, { stages, shape: found.shape, variant });
+  return { stages, shape: found.shape, sizes };
+}
+
+function chainOver(
+  grid: PlacementState,
+  state: ModelState,
+  over: { readonly variant: ModelVariant; readonly rows: readonly number[] },
+): ChainOrder | null {
+  const { model } = state;
+  const { question } = grid;
+  const { variant } = over;
+  const found = findOver(grid, state, over);
+  if (found === null) return null;
+  const { stages, shape, sizes } = found;
+  occupy(grid, state, { stages, shape, variant });
   const { nodes, devices, names } = question.grid;
   const ordered = stages.flatMap(({ node, device, first, count, memoryBytes }) => {
     const nodeId = nodes.ids[node];
@@ -99,7 +136,7 @@ function chainOver(
     modelId: model.modelId,
     weightsSha256: variant.weightsSha256,
     stages: ordered,
-    ...found.shape,
+    ...shape,
     why: question.waiting.has(model.modelId) ? "waiting" : "warm",
     movedBytes: fetched.reduce((sum, range) => sum + stageWeightsBytes(sizes, range), 0),
   };

@@ -39,7 +39,8 @@ export function planPlacement(question: PlanQuestion): PlacementPlan {
   const idle = withoutKept(question, idleReplicas(question));
   const { grid, forced } = forcedPlaces(question, new Set(idle.map(({ row }) => row)));
   const room = forced.short.length === 0 ? [] : roomFor(grid, forced.short);
-  const chains = planChains(grid, forced.short);
+  const going = [...idle, ...room];
+  const chains = planChains(grid, forced.short, new Set(going.map(({ row }) => row)));
   const paying = placeForDemand(grid, LOADS_PER_PLAN_MAX - forced.placed.length);
   const moves = findMoves(grid, LOADS_PER_PLAN_MAX - forced.placed.length - paying.length);
   const bound = placementBound(grid);
@@ -55,7 +56,7 @@ export function planPlacement(question: PlanQuestion): PlacementPlan {
   return {
     version: question.grid.version,
     nodes: question.grid.nodes.ids.length,
-    orders: [...[...idle, ...room].map(({ order }) => order), ...loads, ...chains.orders],
+    orders: [...[...going, ...chains.room].map(({ order }) => order), ...loads, ...chains.orders],
     models,
     objectiveMicroUsdPerHour: objective,
     boundMicroUsdPerHour: bound,

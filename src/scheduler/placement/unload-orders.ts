@@ -84,12 +84,89 @@ export function roomFor(grid: PlacementState, short: readonly ModelState[]): rea
   return leaving;
 }
 
-function surplusWithRoom(grid: PlacementState, short: ModelState, gone: ReadonlySet<number>): readonly number[] | null {
-  const spare = new Map<ModelState, number>();
-  for (const state of grid.models) {
-    const left = state.replicas.filter(({ row }) => row !== UNKNOWN && !gone.has(row)).length;
-    spare.set(state, left - state.model.warmReplicas);
+/** Memory that a chain would take on devices, by row. */
+export type ChainRoom = readonly { readonly device: number; readonly memoryBytes: number }[];
+
+/**
+ * For a model that only nodes together can hold, and cannot as they are: idle replicas above their models' warm numbers, where a chain would stand. None
+ * when it would find no room even so, or will once those are gone that go already.
+ *
+ * Not handled: replicas that would come back smaller, and chains of other models.
+ */
+export function roomForChain(
+  grid: PlacementState,
+  short: ModelState,
+  by: {
+    /** Where a stage may stand. */
+    readonly devices: readonly number[];
+    /** Rows of replicas that go already. */
+    readonly gone: ReadonlySet<number>;
+    /** The chain that there would be with the memory that is free now. */
+    readonly find: () => ChainRoom | null;
+  },
+): readonly Leaving[] {
+  const { devices, gone, find } = by;
+  const { replicas } = grid.question.grid;
+  const going = [...replicas.ids.keys()].flatMap((row) => {
+    const isGoing = gone.has(row) || stateOf(replicas, row) === "draining";
+    return isGoing
+      ? [{ row, device: replicas.device[row] ?? UNKNOWN, memoryBytes: replicas.memoryBytes[row] ?? 0 }]
+      : [];
+  });
+  if (going.length > 0 && withRoom(grid, going, find) !== null) return [];
+  const spare = spareCounts(grid, gone);
+  const victims = devices
+    .flatMap((device) => idleOn(grid, device, gone).map((one) => ({ ...one, device })))
+    .sort((a, b) => a.replica.served - b.replica.served || a.replica.row - b.replica.row)
+    .flatMap(({ state, replica, device }) => {
+      const left = spare.get(state) ?? 0;
+      if (state === short || left <= 0 || replica.chain !== undefined) return [];
+      spare.set(state, left - 1);
+      return [{ row: replica.row, device, memoryBytes: replica.size.memoryBytes }];
+    });
+  // As few as will do, nearly: 1, 2, 4 … of them.
+  let chain: ChainRoom | null = null;
+  for (let count = 1; chain === null && count < 2 * victims.length; count *= 2) {
+    chain = withRoom(grid, [...going, ...victims.slice(0, count)], find);
   }
+  if (chain === null) return [];
+  const rows = chain.flatMap(({ device, memoryBytes }) => {
+    const coming = going.filter((one) => one.device === device).reduce((sum, one) => sum + one.memoryBytes, 0);
+    let freeBytes = (grid.freeBytes[device] ?? 0) + coming;
+    return victims.flatMap((victim) => {
+      if (victim.device !== device || freeBytes >= memoryBytes) return [];
+      freeBytes += victim.memoryBytes;
+      return [victim.row];
+    });
+  });
+  return rows.length > ROOM_UNLOADS_MAX ? [] : rows.flatMap((row) => unload(grid.question, row, "make-room"));
+}
+
+/** What is found while all this is free; afterwards everything is as it was. */
+function withRoom(grid: PlacementState, room: ChainRoom, find: () => ChainRoom | null): ChainRoom | null {
+  const add = (sign: number) => {
+    for (const { device, memoryBytes } of room) {
+      if (device !== UNKNOWN) grid.freeBytes[device] = (grid.freeBytes[device] ?? 0) + sign * memoryBytes;
+    }
+  };
+  add(1);
+  const found = find();
+  add(-1);
+  return found;
+}
+
+/** Of each model, the replicas above its warm number. */
+function spareCounts(grid: PlacementState, gone: ReadonlySet<number>): Map<ModelState, number> {
+  return new Map(
+    grid.models.map((state) => {
+      const left = state.replicas.filter(({ row }) => row !== UNKNOWN && !gone.has(row)).length;
+      return [state, left - state.model.warmReplicas];
+    }),
+  );
+}
+
+function surplusWithRoom(grid: PlacementState, short: ModelState, gone: ReadonlySet<number>): readonly number[] | null {
+  const spare = spareCounts(grid, gone);
   return bestDevice(grid, short, (device) => {
     const victims = idleOn(grid, device, gone).filter(({ state }) => state !== short && (spare.get(state) ?? 0) > 0);
     let freeBytes = grid.freeBytes[device] ?? 0;
