@@ -38,8 +38,6 @@ interface Row extends Omit<RecoveryTimes, "streams"> {
   readonly byRoundMs: readonly number[];
   readonly textsSame: number;
   readonly texts: number;
-  /** Of weights, by all nodes together. */
-  readonly downloadedBytes: number;
 }
 
 const absent = netlabAbsent();
@@ -69,9 +67,8 @@ async function rowsOf(way: Way): Promise<readonly Row[]> {
     await drill("SIGKILL", place);
     for (const fault of FAULTS) {
       const drills: RecoveryTimes[] = [];
-      const before = await downloadedBytes(chain);
       for (let round = 0; round < ROUNDS; round++) drills.push(await drill(fault, place));
-      const row = rowOf({ way, chain }, drills, (await downloadedBytes(chain)) - before);
+      const row = rowOf({ way, chain }, drills);
       bench.say(JSON.stringify(row));
       found.push(row);
     }
@@ -79,11 +76,7 @@ async function rowsOf(way: Way): Promise<readonly Row[]> {
   return found;
 }
 
-function rowOf(
-  { way, chain }: { way: Way; chain: LabChain },
-  drills: readonly RecoveryTimes[],
-  downloadedBytes: number,
-): Row {
+function rowOf({ way, chain }: { way: Way; chain: LabChain }, drills: readonly RecoveryTimes[]): Row {
   const sorted = drills.toSorted((a, b) => a.lastTokenMs - b.lastTokenMs);
   const middle = sorted[Math.floor(sorted.length / 2)];
   if (middle === undefined) throw new Error("there was a drill");
@@ -92,19 +85,11 @@ function rowOf(
   return {
     way,
     ...times,
+    survivorsFetchedBytes: drills.reduce((sum, one) => sum + one.survivorsFetchedBytes, 0),
     byRoundMs: drills.map(({ lastTokenMs }) => lastTokenMs),
     textsSame: texts.filter(Boolean).length,
     texts: texts.length,
-    downloadedBytes,
   };
-}
-
-/** Of all models to all nodes, by the coordinator and by each other. */
-async function downloadedBytes(chain: LabChain): Promise<number> {
-  return (
-    (await chain.grid.metric("fallow_weights_source_bytes_total")) +
-    (await chain.grid.metric("fallow_weights_peer_bytes_total"))
-  );
 }
 
 function bars(): readonly Bar[] {
@@ -122,8 +107,8 @@ function bars(): readonly Bar[] {
   return [
     ...recovery,
     atMost(
-      "bytes of weights downloaded in all drills",
-      sum((row) => row.downloadedBytes),
+      "bytes of weights that the stages that stayed fetched, in all drills",
+      sum((row) => row.survivorsFetchedBytes),
       0,
     ),
     atMost(`texts of ${sum(({ texts }) => texts)} that are not the undisturbed whole model's`, lost, 0),

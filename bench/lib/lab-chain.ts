@@ -232,11 +232,16 @@ export class LabChain implements AsyncDisposable {
   ): Promise<readonly ReadStream[]> {
     const id = ++this.#nextId;
     const { apiUrl, apiKey } = this.grid;
+    const answered = Promise.withResolvers<readonly ReadStream[]>();
+    const onExit = () => answered.reject(new Error("the client's process ended"));
+    this.#client.once("exit", onExit);
+    const done = (streams: readonly ReadStream[]) => {
+      this.#client.off("exit", onExit);
+      answered.resolve(streams);
+    };
+    this.#asked.set(id, { onTokens, done });
     this.#client.stdin?.write(`${JSON.stringify({ id, apiUrl, apiKey, tellEvery, bodies })}\n`);
-    return new Promise((resolve, reject) => {
-      this.#asked.set(id, { onTokens, done: resolve });
-      this.#client.once("exit", () => reject(new Error("the client's process ended")));
-    });
+    return answered.promise;
   }
 
   async stop(): Promise<void> {

@@ -20,7 +20,7 @@ const STEP_MS_MAX = 120_000;
 const MEMORY_MAX = "600MiB";
 const STOP_MS_MAX = 8_000;
 /** Of an agent's or coordinator's stderr, for the message of an error. */
-const LOG_CHARS = 4_000;
+const LOG_CHARS = 40_000;
 
 const readySchema = z.object({
   event: z.literal("ready"),
@@ -96,6 +96,11 @@ export class LabGrid {
 
   get coordinatorPid(): number {
     return this.#coordinator.pid;
+  }
+
+  /** The last part of what the coordinator wrote to stderr. */
+  log(): string {
+    return this.#coordinator.log;
   }
 
   /** For an OpenAI client in a host of the lab: ends in `/v1`. */
@@ -193,6 +198,10 @@ class FallowProcess {
 
   get pid(): number {
     return this.#child.pid ?? 0;
+  }
+
+  get log(): string {
+    return this.#log;
   }
 
   event(fits: (event: JoinEvent) => boolean, { from = 0, limitMs = STEP_MS_MAX } = {}): Promise<JoinEvent> {

@@ -5,6 +5,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { z } from "zod";
 import type { ChainRow } from "../../src/coordinator/admin/chain-schema.ts";
+import { weightsListSchema } from "../../src/coordinator/admin/weights-schema.ts";
 import { machineMs, type ReadStream, type StreamBody } from "../../test/support/chain-streams.ts";
 import type { ChainPlace, ServingChain } from "../../test/support/chain-view.ts";
 import { LAB_MODEL_ID, type LabChain } from "./lab-chain.ts";
@@ -29,6 +30,8 @@ export interface RecoveryTimes {
   /** As the coordinator tells it. */
   readonly toldRecoveryMs: number | null;
   readonly streams: readonly ReadStream[];
+  /** Of weights, by the stages that stayed. */
+  readonly survivorsFetchedBytes: number;
 }
 
 /** Often enough for bars of a second, and little beside eight streams. */
@@ -55,6 +58,8 @@ export async function drillRecovery(chain: LabChain, drill: Drill): Promise<Reco
   const counts = bodies.map(() => 0);
   const struck = Promise.withResolvers<{ agent: LabAgent; atMs: number; seen: Promise<Seen> }>();
   const { agent, chain: before } = await chain.stageNode(place);
+  const survivors = before.stages.flatMap(({ nodeId }) => (nodeId === agent.nodeId ? [] : [nodeId]));
+  const heldBefore = await heldBytes(chain, survivors);
   let isStruck = false;
   const reading = chain.streams(bodies, {
     tellEvery: 4,
@@ -73,6 +78,7 @@ export async function drillRecovery(chain: LabChain, drill: Drill): Promise<Reco
   const { atMs, seen } = await struck.promise;
   const { detectAt, replaceAt, linkedAt, row } = await seen;
   const wentOn = streams.map((stream) => wentOnAt(stream, atMs)).filter((at) => !Number.isNaN(at));
+  const survivorsFetchedBytes = (await heldBytes(chain, survivors)) - heldBefore;
   await mend(chain, agent, fault);
   return {
     fault,
@@ -84,7 +90,20 @@ export async function drillRecovery(chain: LabChain, drill: Drill): Promise<Reco
     lastTokenMs: Math.round(Math.max(...wentOn) - atMs),
     toldRecoveryMs: row.recoveryMs === null ? null : Math.round(row.recoveryMs),
     streams,
+    survivorsFetchedBytes: Math.round(survivorsFetchedBytes),
   };
+}
+
+/** What these nodes have of the model, by their own word. */
+async function heldBytes(chain: LabChain, nodeIds: readonly string[]): Promise<number> {
+  const { weights } = await chain.grid.json("/grid/v1/weights", weightsListSchema);
+  return weights.reduce(
+    (sum, { modelId, totalBytes, nodes }) =>
+      modelId === LAB_MODEL_ID
+        ? nodes.reduce((own, node) => own + (nodeIds.includes(node.nodeId) ? node.share * totalBytes : 0), sum)
+        : sum,
+    0,
+  );
 }
 
 async function strike(chain: LabChain, agent: LabAgent, fault: ChainFault): Promise<number> {

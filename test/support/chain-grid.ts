@@ -32,6 +32,7 @@ export interface ChainGridOptions {
   /** Made here when it is not given. */
   readonly modelPath?: string;
   readonly args?: readonly string[];
+  readonly agentArgs?: readonly string[];
   /** Each node keeps its files in a folder of its own. */
   readonly hasOwnWeights?: boolean;
 }
@@ -93,10 +94,10 @@ export class ChainGrid implements AsyncDisposable {
 
   /** With the home of an agent that is gone, it is the same node again. */
   async addAgent(home = makeHome()): Promise<AgentProcess> {
-    const { stages, sequences = 16, shape = CHAIN_MODEL, hasOwnWeights = false } = this.#options;
+    const { stages, sequences = 16, shape = CHAIN_MODEL, hasOwnWeights = false, agentArgs = [] } = this.#options;
     const limit = stages === 1 ? [] : ["--max-vram", vramOfStage({ stages, sequences }, shape)];
     const shared = hasOwnWeights ? [] : ["--weights-folder", join(this.folder, "weights")];
-    const args = ["--threads", "1", "--no-lan", ...limit, ...shared];
+    const args = ["--threads", "1", "--no-lan", ...limit, ...shared, ...agentArgs];
     const isBack = [...this.#homes.values()].includes(home);
     const code = isBack ? null : await this.joinCode();
     const agent = await startAgent(code, { args, home, until: "online" });
