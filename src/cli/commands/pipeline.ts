@@ -8,36 +8,56 @@ import {
   type ChainStageRow,
   chainListSchema,
 } from "../../coordinator/admin/chain-schema.ts";
+import { type GridPlan, gridPlanSchema } from "../../coordinator/admin/plan-schema.ts";
 import { counted, formatDuration, plain } from "../format.ts";
 import { connectGrid, type GlobalOptions } from "../grid-client.ts";
 import { printJson, printText } from "../terminal.ts";
 
-/** Below so many columns a stage takes two lines. */
-const WIDE_COLUMNS = 90;
 const CHAIN_ID_SHOWN = 8;
 const ID_END_SHOWN = 6;
 
 export async function showPipeline(options: GlobalOptions): Promise<void> {
-  const list = await connectGrid(options).json("/admin/v1/chains", chainListSchema);
+  const grid = connectGrid(options);
+  const list = await grid.json("/admin/v1/chains", chainListSchema);
   if (options.json === true) return printJson(list);
-  printText(pipelineText(list, process.stdout.isTTY === true ? process.stdout.columns : null));
+  const plan = await grid.json("/admin/v1/plan", gridPlanSchema);
+  printText(pipelineText(list, process.stdout.isTTY === true ? process.stdout.columns : null, plan));
 }
 
 /** `width` is that of the terminal; null for a file or a pipe. */
-export function pipelineText({ chains, spares, stats }: ChainList, width: number | null): string {
+export function pipelineText(list: ChainList, width: number | null, plan: GridPlan = { plan: null }): string {
+  const { chains, spares, stats } = list;
+  const nowhere = nowhereLines(list, plan);
   if (chains.length === 0) {
-    return "no model is split over nodes: each one fits on a node, or nothing that fits nowhere was asked for\n";
+    const why = "each one that is wanted fits on a node";
+    return `${[`no model is split over nodes${nowhere.length === 0 ? `: ${why}` : ""}`, ...nowhere].map(plain).join("\n")}\n`;
   }
-  const isWide = width === null || width >= WIDE_COLUMNS;
   const drawn = chains.map((told) => {
     const ofModel = spares.filter(({ modelId }) => modelId === told.modelId);
     const { chain, own } = labelled(told, ofModel);
     const spare = own.map(({ nodeName, state, ...layers }) => `  spare: ${layersOf(layers)} on ${nodeName}, ${state}`);
-    return [...headLines(chain, isWide), ...stageLines(chain, isWide), ...footLines(chain, isWide), ...spare];
+    const wide = chainLines(chain, true);
+    const isWide = width === null || wide.every((line) => line.length <= width);
+    return [...(isWide ? wide : chainLines(chain, false)), ...missingLines(chain), ...spare];
   });
   const { repairs, repairsBySpare, moves, troubles } = stats;
   const since = `since the start: ${counted(repairs, "repair")} (${repairsBySpare} by a spare), ${counted(moves, "move")}, ${counted(troubles, "trouble")} told`;
-  return `${[...drawn, [since]].map((lines) => lines.map(plain).join("\n")).join("\n\n")}\n`;
+  const last = nowhere.length === 0 ? [[since]] : [[...nowhere], [since]];
+  return `${[...drawn, ...last].map((lines) => lines.map(plain).join("\n")).join("\n\n")}\n`;
+}
+
+/** Models that are wanted and have no place, whole or in stages. */
+function nowhereLines({ chains }: ChainList, { plan }: GridPlan): readonly string[] {
+  const models = plan?.models ?? [];
+  return models
+    .filter(({ replicaCount, warmReplicas, demandTokPerSecond }) => {
+      return replicaCount === 0 && (warmReplicas > 0 || demandTokPerSecond > 0);
+    })
+    .filter(({ modelId }) => chains.every((chain) => chain.modelId !== modelId))
+    .map(({ modelId, losers }) => {
+      const help = "memory-too-small" in losers ? "; another node, or a higher --max-vram, would help" : "";
+      return `  ! ${modelId}: no node and no chain of nodes has room for it (\`fallow plan\` tells more)${help}`;
+    });
 }
 
 /** Nodes that share a name, as agents of one machine do, with the end of their ids. */
@@ -56,6 +76,10 @@ function labelled(told: ChainRow, spares: ChainList["spares"]): { chain: ChainRo
     chain: { ...told, stages },
     own: spares.map((spare) => ({ ...spare, nodeName: label(spare.nodeName, spare.nodeId) })),
   };
+}
+
+function chainLines(chain: ChainRow, isWide: boolean): readonly string[] {
+  return [...headLines(chain, isWide), ...stageLines(chain, isWide), ...footLines(chain, isWide)];
 }
 
 function headLines(chain: ChainRow, isWide: boolean): readonly string[] {
@@ -106,7 +130,7 @@ function wayText({ nextRttMs, nextCarrier }: ChainStageRow): string {
 }
 
 function footLines(chain: ChainRow, isWide: boolean): readonly string[] {
-  const { loopMs, loneTokPerSecond, drafted, accepted, repairs, recoveryMs, trouble } = chain;
+  const { loopMs, loneTokPerSecond, drafted, accepted, repairs, recoveryMs } = chain;
   const speed =
     loopMs === null || loneTokPerSecond === null
       ? ["loop not measured yet"]
@@ -115,9 +139,13 @@ function footLines(chain: ChainRow, isWide: boolean): readonly string[] {
   const mended = repairs === 0 ? [] : [`${counted(repairs, "stage")} replaced`];
   const recovery = recoveryMs === null ? [] : [`served again ${formatDuration(recoveryMs)} after the last break`];
   const facts = [...speed, ...drafts, ...mended, ...recovery];
+  return isWide ? [`  ${facts.join("; ")}`] : facts.map((fact) => `  ${fact}`);
+}
+
+/** Sentences, of any length: a terminal wraps them. */
+function missingLines({ missing, trouble }: ChainRow): readonly string[] {
   return [
-    ...(isWide ? [`  ${facts.join("; ")}`] : facts.map((fact) => `  ${fact}`)),
-    ...chain.missing.map((sentence) => `  ! ${sentence}`),
+    ...missing.map((sentence) => `  ! ${sentence}`),
     ...(trouble === null ? [] : [`  ! last trouble: ${trouble}`]),
   ];
 }

@@ -18,6 +18,7 @@ export function addChainRoutes(app: Hono, { gate, chains, links, roster }: Chain
     context.json(
       chainList(chains, {
         nameOf: (nodeId) => roster.node(nodeId)?.name ?? nodeId,
+        isDraining: (nodeId) => roster.node(nodeId)?.state === "draining",
         carrier: (from, to) => links.linksOf(from, [to])[0]?.carrier ?? links.linksOf(to, [from])[0]?.carrier ?? null,
       }),
     ),

@@ -7,6 +7,8 @@ import type { ChainList, ChainRow, ChainStageRow } from "./chain-schema.ts";
 export interface ChainNames {
   /** The node's name, or its id when it is known no more. */
   nameOf(nodeId: NodeId): string;
+  /** It finishes what it has and gets nothing new: nor does a chain with a stage on it. */
+  isDraining(nodeId: NodeId): boolean;
   /** What carries the way from one node to another; null when nobody told. */
   carrier(from: NodeId, to: NodeId): CarrierKind | null;
 }
@@ -29,7 +31,7 @@ function chainRow(chain: ChainView, names: ChainNames): ChainRow {
     stages: stages.map((stage, at) => stageRow(stage, stages[(at + 1) % stages.length] ?? null, names)),
     ...{ loopMs, loneTokPerSecond: loopMs !== null && loopMs > 0 ? 1_000 / loopMs : null, drafted, accepted },
     ...{ repairs, recoveryMs, trouble },
-    missing: state === "serving" ? [] : stages.flatMap((stage) => missingOf(stage, names)),
+    missing: stages.flatMap((stage) => (state === "serving" ? drainingOf(stage, names) : missingOf(stage, names))),
   };
 }
 
@@ -65,11 +67,24 @@ function stageRow(stage: StageView, next: StageView | null, names: ChainNames): 
   };
 }
 
-function missingOf({ first, count, holder, successor }: StageView, names: ChainNames): readonly string[] {
-  const layers = count === 1 ? `layer ${first}` : `layers ${first}-${first + count - 1}`;
+/** Of a chain that serves. */
+function drainingOf(stage: StageView, names: ChainNames): readonly string[] {
+  const { holder, successor } = stage;
+  if (holder === null || !names.isDraining(holder.nodeId)) return [];
+  const then = successor === null ? "no other node has room for them" : `${names.nameOf(successor.nodeId)} takes over`;
+  return [`${layersOf(stage)}: ${names.nameOf(holder.nodeId)} is drained, so nothing new comes to the chain; ${then}`];
+}
+
+function missingOf(stage: StageView, names: ChainNames): readonly string[] {
+  const { holder, successor } = stage;
+  const layers = layersOf(stage);
   if (successor !== null) return [`${layers}: ${names.nameOf(successor.nodeId)} loads them (${successor.state})`];
   if (holder === null) return [`${layers}: no node has room for them`];
   const name = names.nameOf(holder.nodeId);
   if (holder.state !== "ready") return [`${layers}: not ready on ${name} (${holder.state})`];
   return holder.isLinked ? [] : [`${layers}: ${name} is not linked to its neighbours`];
+}
+
+function layersOf({ first, count }: StageView): string {
+  return count === 1 ? `layer ${first}` : `layers ${first}-${first + count - 1}`;
 }
