@@ -253,6 +253,8 @@ describe("what is released or forgotten", () => {
     await until(() => stage.events.length === 6);
     const stats = stage.engine.stats();
     expect(stats).toMatchObject({ passesQueued: 0, positionsDecoded: 11 });
+    // One sequence alone.
+    expect(stats.singlesMean).toBe(1);
     for (const measured of [stats.singleMs, stats.promptMsPerPosition, stats.cpuMs])
       expect(measured).toBeGreaterThan(0);
     expect(stats.memoryBytes).toBeGreaterThan(10_000_000);

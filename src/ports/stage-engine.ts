@@ -170,6 +170,8 @@ export interface StageStats {
   readonly positionsDecoded: number;
   /** Smoothed; null before the first. Of a decode of single tokens, and for one position of a prompt. */
   readonly singleMs: number | null;
+  /** Sequences in such a decode; absent: not told. */
+  readonly singlesMean?: number | null;
   readonly promptMsPerPosition: number | null;
   /** CPU time that the process has used. */
   readonly cpuMs: number;

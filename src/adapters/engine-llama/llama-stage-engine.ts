@@ -38,7 +38,13 @@ interface Waiting {
   readonly reject: (fault: FallowError) => void;
 }
 
-const NO_COUNTERS: StageCounters = { positionsDecoded: 0, singleMs: null, promptMsPerPosition: null, cpuMs: 0 };
+const NO_COUNTERS: StageCounters = {
+  positionsDecoded: 0,
+  singleMs: null,
+  singlesMean: null,
+  promptMsPerPosition: null,
+  cpuMs: 0,
+};
 /** Of failures that no pass is to blame for. */
 const NO_TAG = -1;
 

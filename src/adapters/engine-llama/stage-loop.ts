@@ -47,6 +47,7 @@ export class StageLoop {
   #reportedAtMs = 0;
   #positionsDecoded = 0;
   #singleMs: number | null = null;
+  #singlesMean: number | null = null;
   #promptMsPerPosition: number | null = null;
 
   constructor(decoder: StageDecoder, options: StageLoopOptions) {
@@ -149,6 +150,7 @@ export class StageLoop {
     if (slots.length === 0) return;
     const ms = this.#decode(slots, 1);
     this.#singleMs = smoothed(this.#singleMs, ms);
+    this.#singlesMean = smoothed(this.#singlesMean, slots.length);
   }
 
   /** The piece that has waited longest, and those of its length that fit beside it. */
@@ -265,6 +267,7 @@ export class StageLoop {
       counters: {
         positionsDecoded: this.#positionsDecoded,
         singleMs: this.#singleMs,
+        singlesMean: this.#singlesMean,
         promptMsPerPosition: this.#promptMsPerPosition,
         cpuMs: (user + system) / US_PER_MS,
       },

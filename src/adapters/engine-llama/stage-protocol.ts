@@ -77,6 +77,7 @@ export type StageItem =
 export interface StageCounters {
   readonly positionsDecoded: number;
   readonly singleMs: number | null;
+  readonly singlesMean: number | null;
   readonly promptMsPerPosition: number | null;
   readonly cpuMs: number;
 }

@@ -88,7 +88,7 @@ export function stageLook(parts: {
     ...(set.takeOver === undefined ? {} : { hasTakenOver: parts.hasTakenOver }),
     nextRttMs: next.wire?.link.quality()?.rttMs ?? next.rttMs,
     singleMs: engine?.singleMs ?? null,
-    singlesMean: null,
+    singlesMean: engine?.singlesMean ?? null,
     promptMsPerPosition: engine?.promptMsPerPosition ?? null,
     loopMs: head?.loopMs ?? null,
     drafted: head?.drafted ?? 0,
