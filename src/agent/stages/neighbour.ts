@@ -3,7 +3,7 @@
 import type { PeerLink } from "../../ports/peer-link.ts";
 import type { ChainSet } from "../../wire/chain-link.ts";
 import type { StageFrame } from "../../wire/stage-frames.ts";
-import { PULSE_MS } from "./stage-bounds.ts";
+import { GAP_HALF_LIFE_MS, GAP_MS_START, PULSE_MS, SILENT_MS, SILENT_MS_MIN, SILENT_TIMES } from "./stage-bounds.ts";
 import { type StageMessage, StageWire, type WireProblem } from "./stage-wire.ts";
 
 type Hello = Extract<StageFrame, { type: "hello" }>;
@@ -26,6 +26,8 @@ export class Neighbour {
   #wire: StageWire | null = null;
   #heardAtMs = 0;
   #pulsedAtMs = 0;
+  /** Longest time between two frames, fading. */
+  #gapMs = GAP_MS_START;
 
   constructor(place: NeighbourPlace) {
     this.place = place;
@@ -67,6 +69,10 @@ export class Neighbour {
 
   /** Counts a frame as a sign of life. */
   take(frame: StageFrame, nowMs: number): WireProblem | null {
+    const gapMs = this.silentMs(nowMs);
+    const faded = this.#gapMs * 2 ** (-gapMs / GAP_HALF_LIFE_MS);
+    // A silence beyond the bound ends the neighbour's place, or was nobody's fault.
+    this.#gapMs = gapMs <= SILENT_MS ? Math.max(faded, gapMs) : faded;
     this.#heardAtMs = nowMs;
     return this.#wire?.take(frame) ?? null;
   }
@@ -99,6 +105,11 @@ export class Neighbour {
 
   silentMs(nowMs: number): number {
     return nowMs - this.#heardAtMs;
+  }
+
+  /** Silent for longer than it may be: the quicker it was always heard, the sooner. */
+  isSilent(nowMs: number): boolean {
+    return this.silentMs(nowMs) > Math.min(SILENT_MS, Math.max(SILENT_MS_MIN, SILENT_TIMES * this.#gapMs));
   }
 
   /** Its silence counts from here on: nobody asked it before, or this machine stood still. */

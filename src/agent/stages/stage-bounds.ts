@@ -1,11 +1,18 @@
 /** Bounds of a stage's dealings with its neighbours. */
 
 /** Each side shows so often that it lives, while any sequence is open. */
-export const PULSE_MS = 250;
-/** So long a silence is a fault, this node's own pauses taken out. Issue 5. */
+export const PULSE_MS = 125;
+/** So long a silence is a fault, this node's own pauses taken out, whoever the neighbour is. */
 export const SILENT_MS = 1_000;
-/** A tick that comes so late means that this machine stood still. */
-export const STALL_MS = 500;
+/** A neighbour that was always heard quickly is given up after this; one whose frames came late now and then is given `SILENT_TIMES` its longest gap. */
+export const SILENT_MS_MIN = 500;
+export const SILENT_TIMES = 2;
+/** The longest gap counts half after so long. */
+export const GAP_HALF_LIFE_MS = 10_000;
+/** What a neighbour's gap is taken for before it was heard for a while. */
+export const GAP_MS_START = 300;
+/** A tick that comes so late means that this machine stood still: what came meanwhile is not yet read. */
+export const STALL_MS = 150;
 /** From the order to the neighbours' hellos; they may hear of the epoch later than this node. */
 export const LINKING_MS = 5_000;
 /** Between two tries to be let in by a neighbour that may not know the epoch yet. */
