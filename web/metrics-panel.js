@@ -94,6 +94,7 @@ export const PANELS = [
   panel("fallow_chain_moves", "Stages moved", "count"),
   panel("fallow_chains_given_up", "Chains given up", "count"),
   panel("fallow_chain_troubles", "Words of stages against stages", "count"),
+  panel("fallow_chain_garbage", "Stages that gave what their model does not give", "count"),
   panel("fallow_chain_recovery_seconds", "Seconds of a chain's newest recovery", "count"),
   panel("fallow_chain_loop_seconds", "Seconds of a token's way through a chain", "count"),
   panel("fallow_chain_bytes_per_position", "Bytes of a position between stages", "count"),

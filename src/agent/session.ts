@@ -27,6 +27,7 @@ export type WorkOrder = Extract<
       | "attempt.cancel"
       | "weights.stage"
       | "chain.set"
+      | "chain.fingerprint.ask"
       | "node.drain";
   }
 >;

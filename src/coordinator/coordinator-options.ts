@@ -10,6 +10,7 @@ import type { Random } from "../ports/random.ts";
 import type { Store } from "../ports/store.ts";
 import type { TokenizerHost } from "../ports/tokenizer.ts";
 import type { StatusPageFiles } from "./admin/status-page.ts";
+import type { ChainProbesOptions } from "./chains/chain-probes.ts";
 import type { DispatchOptions } from "./dispatch/dispatch-options.ts";
 import type { ReplicaPlanner } from "./dispatch/replica-planning.ts";
 import type { ForecastOptions } from "./forecast/forecast-options.ts";
@@ -42,6 +43,8 @@ export interface CoordinatorOptions {
   readonly addresses?: () => GridAddresses;
   /** Bounds of dispatch that differ from `DISPATCH_OPTIONS`. */
   readonly dispatch?: Partial<DispatchOptions>;
+  /** What of `CHAIN_PROBES` differs. */
+  readonly chainProbes?: Partial<ChainProbesOptions>;
   /** What of the forecast differs from `FORECAST_OPTIONS`. */
   readonly forecast?: Partial<ForecastOptions>;
   /** Bounds of the gateway that differ from `GATEWAY_DEFAULTS`. */

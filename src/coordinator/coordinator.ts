@@ -7,6 +7,7 @@ import { describeFault } from "../domain/fault.ts";
 import { toHex } from "../domain/hex.ts";
 import type { ModelId, NodeId } from "../domain/ids.ts";
 import type { Link } from "../ports/link.ts";
+import { startChainProbes } from "./chains/chain-probes.ts";
 import type { CoordinatorOptions, CoordinatorPorts } from "./coordinator-options.ts";
 import type { CoordinatorParts } from "./coordinator-parts.ts";
 import { Dispatcher } from "./dispatch/dispatcher.ts";
@@ -72,6 +73,7 @@ export async function createCoordinator(ports: CoordinatorPorts, options: Coordi
   await intake?.start();
   await registry.start();
   dispatcher.start();
+  const probes = startChainProbes({ ...ports, roster: registry, models, dispatcher }, options.chainProbes);
   const parts: CoordinatorParts = {
     gridId,
     boot,
@@ -108,11 +110,7 @@ export async function createCoordinator(ports: CoordinatorPorts, options: Coordi
     },
     stop: async () => {
       const isKept = forecast.stop();
-      dispatcher.stop();
-      relay.stop();
-      registry.stop();
-      distribution.stop();
-      models.stop();
+      for (const part of [probes, dispatcher, relay, registry, distribution, models]) part.stop();
       await Promise.all([describing, intake?.stop()]);
       settlement.stop();
       sweep.stop();

@@ -23,6 +23,8 @@ export interface RequestTerms {
   readonly price: TokenPrice;
   /** From acceptance to the end of the answer. */
   readonly deadlineMs: number;
+  /** The coordinator asks for itself, to see whether a chain computes: nobody pays, and nothing is planned or kept loaded for it. */
+  readonly isProbe?: boolean;
   /** Rules on where it may run; absent: none. */
   readonly constraints?: RequestConstraints;
 }

@@ -15,7 +15,14 @@
 import { z } from "zod";
 import { NODE_PRICE_MICRO_USD_PER_HOUR_MAX } from "../domain/node-price.ts";
 import { REGION_PATTERN } from "../domain/region.ts";
-import { chainSetSchema, chainStateSchema, chainTroubleSchema, stageOrderSchema } from "./chain-link.ts";
+import {
+  chainSetSchema,
+  chainStateSchema,
+  chainTroubleSchema,
+  fingerprintAskSchema,
+  fingerprintSchema,
+  stageOrderSchema,
+} from "./chain-link.ts";
 import {
   attemptId,
   count,
@@ -227,6 +234,7 @@ export const agentMessageSchema = z.discriminatedUnion("type", [
   relayAskSchema,
   chainStateSchema,
   chainTroubleSchema,
+  fingerprintSchema,
   goodbyeSchema,
 ]);
 export type AgentMessage = z.infer<typeof agentMessageSchema>;
@@ -365,6 +373,7 @@ export const coordinatorMessageSchema = z.discriminatedUnion("type", [
   relayOfferSchema,
   relayRefusedSchema,
   chainSetSchema,
+  fingerprintAskSchema,
   nodeDrainSchema,
 ]);
 export type CoordinatorMessage = z.infer<typeof coordinatorMessageSchema>;

@@ -6,6 +6,7 @@
  */
 import { z } from "zod";
 import { CHAIN_STAGES_MAX, WIRE_FORMATS } from "../domain/chain.ts";
+import { FINGERPRINT_POSITIONS_MAX, SKETCH_BUCKETS } from "../domain/state-fingerprint.ts";
 import { count, hex, modelId, nodeId, replicaId, sha256, text } from "./link-atoms.ts";
 import { peerEndpointsSchema } from "./weights-link.ts";
 
@@ -48,6 +49,15 @@ export const chainSetSchema = z.object({
   handOver: z.object({ publicKey: hex(32) }).optional(),
 });
 export type ChainSet = z.infer<typeof chainSetSchema>;
+
+/** What did the stage receive at the beginning of this sequence? It answers with `chain.fingerprint`, once. */
+export const fingerprintAskSchema = z.object({
+  type: z.literal("chain.fingerprint.ask"),
+  replicaId,
+  chainId: hex(16),
+  sequence: hex(8),
+});
+export type FingerprintAsk = z.infer<typeof fingerprintAskSchema>;
 
 // ---------------------------------------------------------------- agent -> coordinator
 
@@ -104,3 +114,25 @@ export const chainTroubleSchema = z.object({
   message: text,
 });
 export type ChainTrouble = z.infer<typeof chainTroubleSchema>;
+
+/** Sums of at most as many elements as a hidden state has, over its root mean square. */
+const SKETCH_MAX = 1_024;
+
+export const fingerprintSchema = z.object({
+  type: z.literal("chain.fingerprint"),
+  replicaId,
+  chainId: hex(16),
+  sequence: hex(8),
+  /** `StateFingerprint`; null: the stage knows nothing of the sequence. */
+  fingerprint: z
+    .object({
+      rms: z.array(z.number().min(0).max(3.5e38)).min(1).max(FINGERPRINT_POSITIONS_MAX),
+      sketch: z
+        .array(z.number().min(-SKETCH_MAX).max(SKETCH_MAX))
+        .min(SKETCH_BUCKETS)
+        .max(FINGERPRINT_POSITIONS_MAX * SKETCH_BUCKETS),
+    })
+    .refine(({ rms, sketch }) => sketch.length === rms.length * SKETCH_BUCKETS, "a sketch for each position")
+    .nullable(),
+});
+export type FingerprintReport = z.infer<typeof fingerprintSchema>;

@@ -8,7 +8,7 @@ import { openPeerNetwork } from "../../src/agent/peering/peer-network.ts";
 import type { ChainStage } from "../../src/agent/stages/chain-stage.ts";
 import { StageRoom } from "../../src/agent/stages/stage-room.ts";
 import type { WireFormat } from "../../src/domain/chain.ts";
-import { nodeId, sha256Hex } from "../../src/domain/ids.ts";
+import { type NodeId, nodeId, sha256Hex } from "../../src/domain/ids.ts";
 import type { PeerTarget } from "../../src/domain/peer.ts";
 import { DEFAULT_SAMPLING, type SamplingOptions } from "../../src/domain/sampling.ts";
 import type { ActivationSpill } from "../../src/ports/activation-spill.ts";
@@ -20,7 +20,7 @@ import type { StageEngine, StageEvent } from "../../src/ports/stage-engine.ts";
 import { simCrypto } from "../../src/sim/sim-crypto.ts";
 import { simLog } from "../../src/sim/sim-log.ts";
 import type { AgentMessage, AttemptStart } from "../../src/wire/agent-link.ts";
-import type { ChainSet, ChainTrouble } from "../../src/wire/chain-link.ts";
+import type { ChainSet, ChainTrouble, FingerprintAsk, FingerprintReport } from "../../src/wire/chain-link.ts";
 import { decodeStageFrame } from "../../src/wire/stage-frame-codec.ts";
 import type { StageFrame } from "../../src/wire/stage-frames.ts";
 import type { MemoryNet } from "./memory-carrier.ts";
@@ -120,6 +120,15 @@ export class StageNode {
   set(message: ChainSet): void {
     const problem = this.#room.order(message);
     if (problem !== null) throw new Error(problem);
+  }
+
+  askFingerprint(ask: FingerprintAsk): FingerprintReport | null {
+    this.#room.tellFingerprint(ask);
+    return this.told.findLast((message) => message.type === "chain.fingerprint") ?? null;
+  }
+
+  get nodeId(): NodeId {
+    return nodeId(placeOf(this).nodeId);
   }
 
   get troubles(): readonly ChainTrouble[] {

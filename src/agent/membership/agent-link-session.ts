@@ -265,6 +265,7 @@ export class AgentLinkSession {
       case "attempt.cancel":
       case "weights.stage":
       case "chain.set":
+      case "chain.fingerprint.ask":
       case "node.drain":
         this.#duties.work.onOrder(message);
         return;

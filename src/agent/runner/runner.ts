@@ -122,6 +122,9 @@ export class Runner implements WorkHandler {
       case "chain.set":
         this.#setChain(order);
         return;
+      case "chain.fingerprint.ask":
+        this.#room?.tellFingerprint(order);
+        return;
       case "node.drain":
         // The coordinator plans nothing more on a draining node; what runs here finishes.
         this.#ports.log.info({ isDraining: order.isDraining }, "drain ordered");

@@ -19,7 +19,7 @@ import type { ChainSet, ChainTrouble } from "../../wire/chain-link.ts";
 import { type StageFrame, stageChannel } from "../../wire/stage-frames.ts";
 import { Neighbour } from "./neighbour.ts";
 import { LINK_RETRY_MS_MAX, LINK_RETRY_MS_MIN, LINKING_MS, PULSE_MS, SILENT_MS, STALL_MS } from "./stage-bounds.ts";
-import type { StageWire } from "./stage-wire.ts";
+import type { StageWire, WireProblem } from "./stage-wire.ts";
 
 export interface ChainLinksPorts {
   readonly clock: Clock;
@@ -33,7 +33,7 @@ export interface ChainLinksPorts {
   /** The next stage is there; what it holds. */
   onNext(wire: StageWire, holdings: readonly { readonly sequence: HeldSequence; readonly held: number }[]): void;
   /** Of a neighbour that was heard, the number being right. Answers with what is wrong with it. */
-  onFrame(frame: StageFrame, side: Side): { readonly code: string; readonly message: string } | null;
+  onFrame(frame: StageFrame, side: Side): WireProblem | null;
   onTrouble(trouble: Pick<ChainTrouble, "kind" | "code" | "message"> & { readonly accused: string }): void;
   /** `isLinked` changed. */
   onChange(): void;
@@ -154,8 +154,8 @@ export class ChainLinks {
     if (neighbour.wire?.link === link) this.breach(neighbour, problem);
   }
 
-  breach(neighbour: Neighbour, { code, message }: { readonly code: string; readonly message: string }): void {
-    this.#giveUp(neighbour, { kind: "stage-breach", code, message });
+  breach(neighbour: Neighbour, { code, message, kind }: WireProblem): void {
+    this.#giveUp(neighbour, { kind: kind ?? "stage-breach", code, message });
   }
 
   /** Something began or ended to run: silence counts from here on, and pulses go out. */
@@ -283,7 +283,7 @@ export class ChainLinks {
       else if (!isBusy || !isCounted) {
         neighbour.forgiveSilence(nowMs);
         if (isBusy) neighbour.pulse(nowMs);
-      } else if (neighbour.silentMs(nowMs) > SILENT_MS) {
+      } else if (neighbour.isSilent(nowMs)) {
         const message = `nothing from stage ${neighbour.place.index} for ${Math.round(neighbour.silentMs(nowMs))} ms`;
         this.#giveUp(neighbour, { kind: "stage-silent", code: "silent", message });
       } else neighbour.pulse(nowMs);

@@ -29,9 +29,13 @@ import { SequenceTable } from "./sequence-table.ts";
 import { CREDIT_BYTES, CREDIT_FRAMES } from "./stage-bounds.ts";
 import { StageIntake } from "./stage-intake.ts";
 import { StageOutbox } from "./stage-outbox.ts";
+import type { WireProblem } from "./stage-wire.ts";
+import { StateWatch } from "./state-watch.ts";
 import { TailDesk } from "./tail-desk.ts";
 
 export class ChainStage {
+  /** What it received. */
+  readonly watch = new StateWatch();
   readonly #ports: ChainStagePorts;
   readonly #sequences = new SequenceTable();
   readonly #outbox: StageOutbox;
@@ -58,6 +62,7 @@ export class ChainStage {
     });
     this.#intake = new StageIntake({
       sequences: this.#sequences,
+      watch: this.watch,
       engine,
       nowMs: () => ports.clock.monoMs(),
       mayDraw: (sequence, leaseEpoch) => !this.#isLast || this.#tail.mayDraw(sequence, leaseEpoch),
@@ -303,7 +308,7 @@ export class ChainStage {
     this.#told = { frames: 0, bytes: 0 };
   }
 
-  #onFrame(frame: StageFrame, side: Side): { readonly code: string; readonly message: string } | null {
+  #onFrame(frame: StageFrame, side: Side): WireProblem | null {
     const isFirst = this.#links?.isFirst ?? false;
     if (side === "previous" && isFirst && frame.type === "tokens") {
       for (const { leaseEpoch, ...entry } of frame.entries) {

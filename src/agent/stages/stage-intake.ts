@@ -8,6 +8,7 @@
  * | begins above                               | nothing; the stage before is told of the gap, once                 |
  * | is drawn after, and its attempt is not here| waits for the attempt, with all that follows it in its sequence    |
  * | has an older lease, goes beyond the context, has another width | a breach                                       |
+ * | is what no model gives (state-watch.ts)    | garbage                                                             |
  */
 import type { SequenceId } from "../../domain/chain.ts";
 import type { StageEngine, StagePass } from "../../ports/stage-engine.ts";
@@ -17,9 +18,11 @@ import type { SequenceTable } from "./sequence-table.ts";
 import { EARLY_MS_MAX, GAP_MS } from "./stage-bounds.ts";
 import { widthOf } from "./stage-outbox.ts";
 import type { WireProblem } from "./stage-wire.ts";
+import type { StateWatch } from "./state-watch.ts";
 
 export interface IntakePorts {
   readonly sequences: SequenceTable;
+  readonly watch: Pick<StateWatch, "look">;
   engine(): StageEngine | null;
   nowMs(): number;
   /** Last stage: the attempt that samples the sequence under this lease is here. */
@@ -94,7 +97,9 @@ export class StageIntake {
       // The engine may read it later than the link's buffer stays.
       const input = { kind: "hidden", format, data: data.subarray(at, at + bytes) } as const;
       at += bytes;
-      const problem = this.#onEntry(engine, entry, { input, frame: count });
+      const { count: positions } = entry;
+      const seen = this.#ports.watch.look({ ...entry, format, data: input.data, width, positions });
+      const problem = seen ?? this.#onEntry(engine, entry, { input, frame: count });
       if (problem !== null) return problem;
     }
     return null;

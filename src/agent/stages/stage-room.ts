@@ -1,12 +1,13 @@
 /** The stages of a node: each is a replica's engine and its place in a chain. The runner says when one comes and goes; other nodes meet them in the hall. */
 
+import { sequenceId } from "../../domain/chain.ts";
 import { replicaId } from "../../domain/ids.ts";
 import type { Clock } from "../../ports/clock.ts";
 import type { Crypto } from "../../ports/crypto.ts";
 import type { Engine } from "../../ports/engine.ts";
 import type { Log } from "../../ports/log.ts";
 import type { AgentMessage, ReplicaLoad } from "../../wire/agent-link.ts";
-import type { ChainSet } from "../../wire/chain-link.ts";
+import type { ChainSet, FingerprintAsk } from "../../wire/chain-link.ts";
 import { ActivationLog } from "./activation-log.ts";
 import { ChainStage } from "./chain-stage.ts";
 import { createHeadDesk } from "./head/head-desk.ts";
@@ -69,6 +70,15 @@ export class StageRoom {
     if (chain === null) return `${set.replicaId} is no stage of this node`;
     chain.order(set);
     return null;
+  }
+
+  /** The coordinator compares what a stage got with what others got. One that is not here any more says nothing. */
+  tellFingerprint({ replicaId, chainId, sequence }: FingerprintAsk): void {
+    const chain = this.get(replicaId);
+    if (chain === null) return;
+    const known = chain.set?.chainId === chainId ? chain.watch.fingerprint(sequenceId(sequence)) : null;
+    const fingerprint = known === null ? null : { rms: [...known.rms], sketch: [...known.sketch] };
+    this.#ports.tell({ type: "chain.fingerprint", replicaId, chainId, sequence, fingerprint });
   }
 
   async close(id: string): Promise<void> {

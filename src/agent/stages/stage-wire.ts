@@ -13,6 +13,8 @@ export type StageMessage = Bare<StageFrame>;
 export interface WireProblem {
   readonly code: string;
   readonly message: string;
+  /** Absent: a breach of the protocol. */
+  readonly kind?: "stage-garbage";
 }
 
 export class StageWire {

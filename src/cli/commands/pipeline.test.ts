@@ -51,7 +51,7 @@ function list(stages: readonly ChainStageRow[], change: Partial<ChainList["chain
       },
     ],
     spares: [],
-    stats: { repairs: 1, repairsBySpare: 1, moves: 0, dissolved: 0, troubles: 2 },
+    stats: { repairs: 1, repairsBySpare: 1, moves: 0, dissolved: 0, troubles: 2, garbage: 0 },
   });
 }
 

@@ -72,7 +72,14 @@ export const spareRowSchema = z.object({
 export const chainListSchema = z.object({
   chains: z.array(chainRowSchema),
   spares: z.array(spareRowSchema),
-  stats: z.object({ repairs: count, repairsBySpare: count, moves: count, dissolved: count, troubles: count }),
+  stats: z.object({
+    repairs: count,
+    repairsBySpare: count,
+    moves: count,
+    dissolved: count,
+    troubles: count,
+    garbage: count,
+  }),
 });
 export type ChainList = Readonly<z.infer<typeof chainListSchema>>;
 export type ChainRow = ChainList["chains"][number];

@@ -48,6 +48,15 @@ export class ChainBlame {
     this.#avoided.set(nodeId, { untilMs: nowMs + backoffCeilingMs(times - 1, AVOIDED), times, atMs: nowMs });
   }
 
+  /** At least so long. */
+  avoidFor(nodeId: NodeId, { nowMs, forMs }: { readonly nowMs: number; readonly forMs: number }): void {
+    this.avoid(nodeId, nowMs);
+    const known = this.#avoided.get(nodeId);
+    if (known !== undefined) {
+      this.#avoided.set(nodeId, { ...known, untilMs: Math.max(known.untilMs, nowMs + forMs) });
+    }
+  }
+
   isAvoided(nodeId: NodeId, nowMs: number): boolean {
     return (this.#avoided.get(nodeId)?.untilMs ?? 0) > nowMs;
   }

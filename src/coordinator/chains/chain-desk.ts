@@ -36,7 +36,7 @@ import {
 } from "./chain.ts";
 import { ChainBlame } from "./chain-blame.ts";
 import type { ChainDeskOptions, ChainDeskPorts } from "./chain-desk-ports.ts";
-import { ChainInbox } from "./chain-inbox.ts";
+import { ChainInbox, type StageFinding } from "./chain-inbox.ts";
 import { ChainKeeper } from "./chain-keeper.ts";
 import type { ChainStats, ChainsView, ChainView, SpareView } from "./chain-view.ts";
 import { chainView, describeChain, spareView } from "./chain-views.ts";
@@ -126,7 +126,12 @@ export class ChainDesk implements ChainsView {
   }
 
   stats(): ChainStats {
-    return { ...this.#keeper.counts, dissolved: this.#dissolved, troubles: this.#inbox.troubles };
+    return {
+      ...this.#keeper.counts,
+      dissolved: this.#dissolved,
+      troubles: this.#inbox.troubles,
+      garbage: this.#inbox.garbage,
+    };
   }
 
   /** The stages of the chain that this one stands for, in order; null when it stands for none. */
@@ -190,6 +195,11 @@ export class ChainDesk implements ChainsView {
     this.#blame.avoid(nodeId, nowMs);
     this.#keeper.lose(chain, place, { why: `${nodeId}: ${why}`, nowMs });
     this.look();
+  }
+
+  /** A stage of the chain gives, or tells, what this model does not give (chain-probes.ts). Its node is avoided for a while also where it has no place. */
+  suspect(chainId: string, found: StageFinding): void {
+    this.#inbox.suspect(chainId, found);
   }
 
   /** Something changed: compares every chain with what is there. */

@@ -9,7 +9,7 @@ import type { ReplicaBook } from "../dispatch/replica-book.ts";
 import type { StageNow } from "../dispatch/replica-stage.ts";
 import type { ChainMessage, Roster } from "../roster.ts";
 import type { Chain, Place } from "./chain.ts";
-import type { ChainBlame } from "./chain-blame.ts";
+import { BLAME_WINDOW_MS, type ChainBlame } from "./chain-blame.ts";
 import type { ChainKeeper } from "./chain-keeper.ts";
 
 export interface ChainInboxPorts {
@@ -24,10 +24,20 @@ export interface ChainInboxPorts {
   look(): void;
 }
 
+/** A node whose stage gives, or tells, what its model does not give. */
+export interface StageFinding {
+  readonly nodeId: NodeId;
+  readonly why: string;
+  /** Else it is one word against another. */
+  readonly isSure: boolean;
+}
+
 export class ChainInbox {
   readonly #ports: ChainInboxPorts;
   /** Of a newest epoch, since the start. */
   troubles = 0;
+  /** Stages that gave what no model, or not this one, gives. */
+  garbage = 0;
 
   constructor(ports: ChainInboxPorts) {
     this.#ports = ports;
@@ -40,6 +50,7 @@ export class ChainInbox {
       this.#ports.roster.reportBreach(nodeId, { code: "foreign-stage", detail });
       return;
     }
+    if (message.type === "chain.fingerprint") return; // chain-probes.ts asked for it
     // A stage that was just unloaded, or a chain that is no more, still speaks for a moment.
     const chain = this.#ports.chain(message.chainId);
     if (chain !== null && message.type === "chain.state" && chain.move?.to === message.replicaId) {
@@ -80,6 +91,7 @@ export class ChainInbox {
       return;
     }
     this.troubles += 1;
+    if (kind === "stage-garbage") this.garbage += 1;
     const nowMs = clock.monoMs();
     log.warn(
       { chainId, modelId, reporter: reporterNode, accused: accusedNode, kind, code, message },
@@ -97,6 +109,21 @@ export class ChainInbox {
         ? `${reporterNode} accused several others, the last time ${accusedNode} of ${kind}`
         : `${kind} (${code}), says ${reporterNode} of ${accusedNode}`;
       this.#ports.keeper.lose(chain, isReporter ? place : accused, { why, nowMs });
+    }
+    this.#ports.look();
+  }
+
+  /** What was found by asking (chain-probes.ts). The node is avoided for a while also where it has no place. */
+  suspect(chainId: string, { nodeId, why, isSure }: StageFinding): void {
+    const { blame, clock, keeper } = this.#ports;
+    const nowMs = clock.monoMs();
+    if (isSure) blame.avoidFor(nodeId, { nowMs, forMs: BLAME_WINDOW_MS });
+    else blame.avoid(nodeId, nowMs);
+    this.garbage += 1;
+    const chain = this.#ports.chain(chainId);
+    const place = chain?.places.find(({ holder }) => this.#stage(holder)?.nodeId === nodeId);
+    if (chain !== null && place !== undefined) {
+      keeper.lose(chain, place, { why: `stage-garbage on ${nodeId}: ${why}`, nowMs });
     }
     this.#ports.look();
   }

@@ -49,6 +49,11 @@ export function registerChainMetrics(registry: Registry, chains: ChainsView): vo
   );
   gauge("fallow_chains_given_up", "Chains that nobody could mend, since the start", () => chains.stats().dissolved);
   gauge("fallow_chain_troubles", "Words of stages against stages, since the start", () => chains.stats().troubles);
+  gauge(
+    "fallow_chain_garbage",
+    "Stages that gave what their model does not give, since the start",
+    () => chains.stats().garbage,
+  );
   ofModel("fallow_chain_recovery_seconds", "From a chain's newest break until it served again", ({ recoveryMs }) => {
     return recoveryMs === null ? null : recoveryMs / 1_000;
   });

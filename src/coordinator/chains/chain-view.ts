@@ -78,6 +78,8 @@ export interface ChainStats {
   readonly moves: number;
   readonly dissolved: number;
   readonly troubles: number;
+  /** Stages that gave what their model does not give. */
+  readonly garbage: number;
 }
 
 export interface ChainsView {

@@ -221,7 +221,7 @@ export class Dispatcher implements Dispatch {
       return;
     }
     this.#watch.keepTicking();
-    this.pool.noteArrival(work);
+    if (work.terms.isProbe !== true) this.pool.noteArrival(work);
     this.#match();
     this.admission.promise(work);
   }

@@ -117,7 +117,7 @@ export class RunningAttempts {
 
   #free(work: Work, attempt: RunningAttempt, isWhole: boolean): void {
     this.#byLease.delete(attempt.lease.leaseId);
-    this.#ports.pool.touch(attempt.lease.replicaId);
+    if (work.terms.isProbe !== true) this.#ports.pool.touch(attempt.lease.replicaId);
     this.#ports.desk.ended(work, attempt, isWhole);
   }
 }

@@ -17,8 +17,12 @@ type Handed = WorkMessage | PeerMessage | ChainMessage;
 /** To those who deal with work, with chains, or with the network between nodes. */
 export function handOver(handlers: RosterHandlers, nodeId: NodeId, message: Handed): void {
   if (isPeerMessage(message)) handlers.onPeer?.(nodeId, message);
-  else if (message.type === "chain.state" || message.type === "chain.trouble") handlers.onChain?.(nodeId, message);
+  else if (isChainMessage(message)) handlers.onChain?.(nodeId, message);
   else handlers.onWork(nodeId, message);
+}
+
+function isChainMessage(message: Exclude<Handed, PeerMessage>): message is ChainMessage {
+  return message.type === "chain.state" || message.type === "chain.trouble" || message.type === "chain.fingerprint";
 }
 
 function isPeerMessage(message: Handed): message is PeerMessage {
