@@ -54,6 +54,30 @@ describe("the word of a neighbour", () => {
     expect(grid.registry.stats().breaches).toBe(1);
   });
 
+  test("that another stage's engine is gone is a breach and changes nothing: only its own node knows", async () => {
+    await gridOf(4);
+    const epoch = grid.chain()?.epoch;
+    for (let times = 0; times < 2; times++) {
+      grid.holder(0).work.accuse(grid.replicaAt(0), { accused: grid.replicaAt(1), kind: "engine-lost" });
+      await grid.run(500);
+    }
+    expect(grid.chain()).toMatchObject({ state: "serving", epoch });
+    expect(grid.chains.stats()).toMatchObject({ troubles: 0, repairs: 0 });
+    expect(grid.registry.stats().breaches).toBe(2);
+  });
+
+  test("that one after the other is slow moves the one who says so, not all of them again and again", async () => {
+    await gridOf(5);
+    const liar = grid.holder(0);
+    liar.work.accuse(grid.replicaAt(0), { accused: grid.replicaAt(1), kind: "stage-slow" });
+    const [, second] = [grid.holder(0), grid.holder(1)];
+    await grid.until(() => grid.maybeHolder(1) !== second && grid.chain()?.state === "serving", "the first move");
+    const last = grid.holder(2);
+    liar.work.accuse(grid.replicaAt(0), { accused: grid.replicaAt(2), kind: "stage-slow" });
+    await grid.until(() => grid.maybeHolder(0) !== liar && grid.chain()?.state === "serving", "the second move");
+    expect(grid.holder(2)).toBe(last);
+  });
+
   test("that it is slow moves it while the chain serves on", async () => {
     await gridOf(4);
     const slow = grid.holder(1);

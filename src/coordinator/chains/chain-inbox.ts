@@ -90,6 +90,11 @@ export class ChainInbox {
       if (reporterNode !== undefined) roster.reportBreach(reporterNode, { code: "foreign-stage", detail });
       return;
     }
+    if (!mayAccuse(chain, { place, accused, kind })) {
+      const detail = `${kind} of ${accusedNode}, of which its stage cannot know`;
+      roster.reportBreach(reporterNode, { code: "foreign-stage", detail });
+      return;
+    }
     this.troubles += 1;
     if (kind === "stage-garbage") this.garbage += 1;
     const nowMs = clock.monoMs();
@@ -97,9 +102,9 @@ export class ChainInbox {
       { chainId, modelId, reporter: reporterNode, accused: accusedNode, kind, code, message },
       "stage in trouble",
     );
-    if (kind === "stage-slow") {
+    if (kind === "stage-slow" && accused === place) {
       accused.moving ??= `${accusedNode} is slow (${code})`;
-    } else if (kind === "engine-lost" || accused === place) {
+    } else if (accused === place) {
       this.#ports.keeper.lose(chain, accused, { why: `${kind} on ${accusedNode}: ${code}`, nowMs });
     } else {
       const isGone = roster.node(accusedNode)?.state !== "online";
@@ -108,7 +113,9 @@ export class ChainInbox {
       const why = isReporter
         ? `${reporterNode} accused several others, the last time ${accusedNode} of ${kind}`
         : `${kind} (${code}), says ${reporterNode} of ${accusedNode}`;
-      this.#ports.keeper.lose(chain, isReporter ? place : accused, { why, nowMs });
+      const blamed = isReporter ? place : accused;
+      if (kind === "stage-slow") blamed.moving ??= why;
+      else this.#ports.keeper.lose(chain, blamed, { why, nowMs });
     }
     this.#ports.look();
   }
@@ -131,4 +138,14 @@ export class ChainInbox {
   #stage(id: string | null): StageNow | null {
     return id === null ? null : this.#ports.book.stage(replicaId(id));
   }
+}
+
+/** A stage sees its neighbours, and itself; whether an engine is gone only its own node knows. */
+function mayAccuse(
+  { places }: Chain,
+  { place, accused, kind }: { readonly place: Place; readonly accused: Place; readonly kind: ChainTrouble["kind"] },
+): boolean {
+  if (accused === place) return true;
+  const apart = Math.abs(places.indexOf(place) - places.indexOf(accused));
+  return kind !== "engine-lost" && (apart === 1 || apart === places.length - 1);
 }
