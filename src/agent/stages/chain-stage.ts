@@ -6,7 +6,7 @@
  * | ------------------------- | ------------------------------------------------------------------------------------------------------ |
  * | `chain.set`, newer        | attempts are dropped, links begin anew; keys, values and the log stay                                     |
  * | `chain.set`, same epoch   | only `handOver` counts                                                                                  |
- * | `chain.set` without us    | links end; keys and values may be fetched by those in it                                                  |
+ * | `chain.set` without us    | links end                                                                                               |
  * | the engine is gone        | told once in an epoch; another engine waits for the next epoch                                          |
  * | a neighbour is given up   | told once; what runs waits for the coordinator, which ends it with the next epoch                          |
  * | the line is lost          | attempts are dropped, their leases are dead; links stay                                                  |
@@ -22,11 +22,11 @@ import type { HeldSequence, StageStateRequest } from "../../wire/stage-state-req
 import { ChainLinks, type Side } from "./chain-links.ts";
 import { ChainNews, stageLook } from "./chain-news.ts";
 import type { ChainStagePorts } from "./chain-stage-ports.ts";
+import { drawnProblem } from "./drawn-tokens.ts";
 import { StateDesk } from "./hand-over.ts";
 import { HeadSeat, sequenceOfAttempt } from "./head-seat.ts";
 import { MoveIn } from "./move-in.ts";
 import { SequenceTable } from "./sequence-table.ts";
-import { CREDIT_BYTES, CREDIT_FRAMES } from "./stage-bounds.ts";
 import { StageIntake } from "./stage-intake.ts";
 import { StageOutbox } from "./stage-outbox.ts";
 import type { WireProblem } from "./stage-wire.ts";
@@ -49,8 +49,6 @@ export class ChainStage {
   #set: ChainSet | null = null;
   #links: ChainLinks | null = null;
   #handOverKey: string | null = null;
-  /** Of what was taken. */
-  #told = { frames: 0, bytes: 0 };
 
   constructor(ports: ChainStagePorts) {
     this.#ports = ports;
@@ -72,6 +70,7 @@ export class ChainStage {
       },
       gap: (sequence, gap) => this.#links?.previous.send({ type: "gap", sequence, ...gap }),
       onTaken: () => this.#credit(),
+      isLast: () => this.#isLast,
       onOverload: (sequence) => this.#fail(sequence, "engine-overloaded", "all slots of the engine are in use"),
     });
     this.#tail = new TailDesk({
@@ -135,7 +134,9 @@ export class ChainStage {
         this.#outbox.add(event, state, isCurrent);
         outputs.push(event);
       } else if (event.kind === "failed") {
-        this.#fail(event.sequence, event.code, event.message);
+        // Tokens of a pass are others' drafts: the attempt's own were looked at when it began.
+        const isOthersToken = run !== null && event.code === "token-out-of-vocabulary";
+        this.#fail(event.sequence, isOthersToken ? "engine-crashed" : event.code, event.message);
         outputs.push(event);
       } else {
         const taken = this.#tail.take(event, event.kind === "end" ? null : (run?.leaseEpoch ?? -1));
@@ -249,7 +250,7 @@ export class ChainStage {
   }
 
   answer(request: StageStateRequest, peerKeyHex: string): Promise<PeerFetchAnswer> {
-    return this.#states.answer(request, this.admits(peerKeyHex));
+    return this.#states.answer(request, this.#handOverKey === peerKeyHex);
   }
 
   // ---------------------------------------------------------------- within
@@ -268,8 +269,7 @@ export class ChainStage {
       holdings: () => this.#holdings(),
       isBusy: () => this.#sequences.hasOpen,
       onNext: (wire, holdings) => {
-        for (const [, state] of this.#sequences.all()) state.nextHeld = 0;
-        for (const { sequence, held } of holdings) this.#sequences.note(sequence).nextHeld = held;
+        this.#sequences.noteNext(holdings);
         if (!this.#isLast) this.#outbox.connect(wire);
       },
       onFrame: (frame, side) => this.#onFrame(frame, side),
@@ -305,12 +305,13 @@ export class ChainStage {
     this.#links?.stop();
     this.#intake.restart();
     this.#outbox.connect(null);
-    this.#told = { frames: 0, bytes: 0 };
   }
 
   #onFrame(frame: StageFrame, side: Side): WireProblem | null {
     const isFirst = this.#links?.isFirst ?? false;
     if (side === "previous" && isFirst && frame.type === "tokens") {
+      const problem = this.#engine === null ? null : drawnProblem(frame.entries, this.#engine.info);
+      if (problem !== null) return problem;
       for (const { leaseEpoch, ...entry } of frame.entries) {
         const state = this.#sequences.get(entry.sequence);
         if (state?.isOpen === true && state.leaseEpoch === leaseEpoch) this.#head?.desk.onTokens(entry);
@@ -332,21 +333,23 @@ export class ChainStage {
       return problem;
     }
     if (side === "next" && !this.#isLast && frame.type === "gap") {
-      this.#onGap(frame);
-      return null;
+      return this.#onGap(frame);
     }
     return { code: "frame-unexpected", message: `a ${frame.type} frame from the ${side} stage` };
   }
 
-  #onGap({ sequence, leaseEpoch, held }: Extract<StageFrame, { type: "gap" }>): void {
+  #onGap({ sequence, leaseEpoch, held }: Extract<StageFrame, { type: "gap" }>): WireProblem | null {
     const state = this.#sequences.get(sequence);
-    if (state?.isOpen !== true || state.leaseEpoch !== leaseEpoch) return;
-    if (this.#outbox.onGap(sequence, held)) return;
+    if (state?.isOpen !== true || state.leaseEpoch !== leaseEpoch) return null;
+    const again = this.#sequences.lackedAgain(sequence);
+    if (again !== null) return again;
+    if (this.#outbox.onGap(sequence, held)) return null;
     if (this.#links?.isFirst === true) this.#head?.desk.onGap(sequence, held);
     else {
       state.gap = { held, atMs: this.#ports.clock.monoMs() };
       this.#links?.previous.send({ type: "gap", sequence, leaseEpoch, held });
     }
+    return null;
   }
 
   #onRelease(sequence: SequenceId, leaseEpoch: number): void {
@@ -386,11 +389,8 @@ export class ChainStage {
 
   /** Tells in steps what was taken, and nothing while the next stage takes too little itself. */
   #credit(): void {
-    const { taken } = this.#intake;
-    const isStep = taken.frames - this.#told.frames >= CREDIT_FRAMES || taken.bytes - this.#told.bytes >= CREDIT_BYTES;
-    if (!isStep || this.#outbox.isFull) return;
-    this.#told = taken;
-    this.#links?.previous.send({ type: "credit", taken: taken.frames });
+    const taken = this.#outbox.isFull ? null : this.#intake.creditDue();
+    if (taken !== null) this.#links?.previous.send({ type: "credit", taken });
   }
 
   #holdings(): readonly HeldSequence[] {

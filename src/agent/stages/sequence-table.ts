@@ -2,7 +2,8 @@
 import type { SequenceId } from "../../domain/chain.ts";
 import { HOLDINGS_MAX } from "../../wire/stage-frames.ts";
 import type { HeldSequence } from "../../wire/stage-state-request.ts";
-import { SEQUENCES_MAX } from "./stage-bounds.ts";
+import { GAPS_MAX, SEQUENCES_MAX } from "./stage-bounds.ts";
+import type { WireProblem } from "./stage-wire.ts";
 
 export interface SequenceState {
   /** `Lease.epoch`; what comes under an older one is dropped. */
@@ -16,6 +17,10 @@ export interface SequenceState {
   reach: number;
   /** The same of the next stage, as far as it told or was sent. */
   nextHeld: number;
+  /** Newest lease under which the stage before sent: it never goes back behind that. */
+  heardEpoch: number;
+  /** How often the next stage lacked something, under this lease. */
+  gaps: number;
   /** Was asked for from here on. */
   gap: { readonly held: number; readonly atMs: number } | null;
 }
@@ -36,9 +41,9 @@ export class SequenceTable {
     const known = this.#states.get(sequence);
     if (known !== undefined && leaseEpoch < known.leaseEpoch) return null;
     if (known?.leaseEpoch === leaseEpoch) return known;
-    const state = known ?? { leaseEpoch, promptLength, isOpen: true, confirmed: 0, reach: 0, nextHeld: 0, gap: null };
+    const state = known ?? unheard();
     // Drafts of an older lease that nobody confirmed are not this lease's tokens.
-    Object.assign(state, { leaseEpoch, promptLength, isOpen: true, gap: null, reach: state.confirmed });
+    Object.assign(state, { leaseEpoch, promptLength, isOpen: true, gaps: 0, gap: null, reach: state.confirmed });
     this.#states.delete(sequence);
     this.#states.set(sequence, state);
     this.#forgetOldest();
@@ -49,10 +54,24 @@ export class SequenceTable {
   note(sequence: SequenceId): SequenceState {
     const known = this.#states.get(sequence);
     if (known !== undefined) return known;
-    const state = { leaseEpoch: 0, promptLength: 0, isOpen: false, confirmed: 0, reach: 0, nextHeld: 0, gap: null };
+    const state = unheard();
     this.#states.set(sequence, state);
     this.#forgetOldest();
     return state;
+  }
+
+  /** All that the next stage holds. */
+  noteNext(holdings: readonly HeldSequence[]): void {
+    for (const state of this.#states.values()) state.nextHeld = 0;
+    for (const { sequence, held } of holdings) this.note(sequence).nextHeld = held;
+  }
+
+  /** The next stage lacks something of it; null while that may be. */
+  lackedAgain(sequence: SequenceId): WireProblem | null {
+    const state = this.note(sequence);
+    state.gaps += 1;
+    if (state.gaps <= GAPS_MAX) return null;
+    return { code: "gap-again", message: `${state.gaps} times positions of ${sequence} were missing, under one lease` };
   }
 
   /** Of what an engine holds, the positions that are surely the sequences' own; as many sequences as a hello takes, the last used. */
@@ -85,4 +104,9 @@ export class SequenceTable {
       return;
     }
   }
+}
+
+function unheard(): SequenceState {
+  const positions = { confirmed: 0, reach: 0, nextHeld: 0 };
+  return { leaseEpoch: 0, promptLength: 0, isOpen: false, ...positions, heardEpoch: 0, gaps: 0, gap: null };
 }

@@ -35,6 +35,8 @@ export const WAITING_BYTES_MAX = 32 * 1024 * 1024;
 export const REPLAY_POSITIONS_MAX = 256;
 /** A stage that was asked for what is missing sends it within this; what it goes on sending behind the hole is wrong from then on. */
 export const GAP_MS = 10_000;
+/** Gaps of one sequence under one lease that are mended: a stage that forgets again and again is not served for ever. */
+export const GAPS_MAX = 16;
 
 /** Sequences that a stage remembers, open or not: their names, leases and positions. */
 export const SEQUENCES_MAX = 1_024;

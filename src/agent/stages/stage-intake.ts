@@ -7,7 +7,8 @@
  * | begins where the engine holds it, or below | a pass: the engine drops what it held beyond                       |
  * | begins above                               | nothing; the stage before is told of the gap, once                 |
  * | is drawn after, and its attempt is not here| waits for the attempt, with all that follows it in its sequence    |
- * | has an older lease, goes beyond the context, has another width | a breach                                       |
+ * | has a lease that its attempt here has left | nothing: the stage before does not know of the newer one yet        |
+ * | has an older lease than the one before it, goes beyond the context, has another width | a breach                |
  * | is what no model gives (state-watch.ts)    | garbage                                                             |
  */
 import type { SequenceId } from "../../domain/chain.ts";
@@ -15,7 +16,7 @@ import type { StageEngine, StagePass } from "../../ports/stage-engine.ts";
 import { ELEMENT_BYTES } from "../../wire/stage-frame-codec.ts";
 import type { ActivationEntry, StageFrame } from "../../wire/stage-frames.ts";
 import type { SequenceTable } from "./sequence-table.ts";
-import { EARLY_MS_MAX, GAP_MS } from "./stage-bounds.ts";
+import { CREDIT_BYTES, CREDIT_FRAMES, EARLY_MS_MAX, GAP_MS, WINDOW_FRAMES } from "./stage-bounds.ts";
 import { widthOf } from "./stage-outbox.ts";
 import type { WireProblem } from "./stage-wire.ts";
 import type { StateWatch } from "./state-watch.ts";
@@ -34,6 +35,7 @@ export interface IntakePorts {
   onTaken(): void;
   /** The engine has no slot for it. */
   onOverload(sequence: SequenceId): void;
+  isLast(): boolean;
 }
 
 /** A frame whose passes are not all done. */
@@ -66,14 +68,20 @@ export class StageIntake {
   readonly #early = new Map<SequenceId, Early[]>();
   #nextTag = 1;
   #taken = { frames: 0, bytes: 0 };
+  /** Of what was taken. */
+  #told = { frames: 0, bytes: 0 };
+  #received = 0;
 
   constructor(ports: IntakePorts) {
     this.#ports = ports;
   }
 
-  /** Frames of this epoch whose passes are all done. */
-  get taken(): { readonly frames: number; readonly bytes: number } {
-    return this.#taken;
+  /** Frames of this epoch whose passes are all done, when there are enough of them to tell; null when there are not. */
+  creditDue(): number | null {
+    const [taken, told] = [this.#taken, this.#told];
+    if (taken.frames - told.frames < CREDIT_FRAMES && taken.bytes - told.bytes < CREDIT_BYTES) return null;
+    this.#told = taken;
+    return taken.frames;
   }
 
   get passes(): number {
@@ -81,6 +89,11 @@ export class StageIntake {
   }
 
   onFrame(frame: Activations): WireProblem | null {
+    this.#received += 1;
+    const untold = this.#received - this.#told.frames;
+    if (untold > WINDOW_FRAMES) {
+      return { code: "window-overrun", message: `${untold} frames that nobody took, ${WINDOW_FRAMES} may wait` };
+    }
     const engine = this.#ports.engine();
     if (engine === null) return null;
     const { entries, format, data } = frame;
@@ -144,6 +157,8 @@ export class StageIntake {
     for (const run of this.#runs.values()) run.isStale = true;
     this.#early.clear();
     this.#taken = { frames: 0, bytes: 0 };
+    this.#told = this.#taken;
+    this.#received = 0;
   }
 
   /** The engine is gone, with all that it had. */
@@ -162,9 +177,14 @@ export class StageIntake {
     const { sequence, leaseEpoch, start, count, how, draw } = entry;
     const { sequences } = this.#ports;
     const before = sequences.get(sequence);
-    if (before !== null && leaseEpoch < before.leaseEpoch) {
-      const message = `positions of ${sequence} under lease ${leaseEpoch}, it runs under ${before.leaseEpoch}`;
+    if (before !== null && leaseEpoch < before.heardEpoch) {
+      const message = `positions of ${sequence} under lease ${leaseEpoch}, after some under ${before.heardEpoch}`;
       return { code: "lease-older", message };
+    }
+    if (before !== null && leaseEpoch < before.leaseEpoch) {
+      // A last stage may hear of an attempt before the frames of the one before it are all here.
+      this.#done(frame);
+      return null;
     }
     const end = start + count;
     const { contextTokens } = engine.info;
@@ -179,11 +199,12 @@ export class StageIntake {
       this.#ports.onLease(sequence, leaseEpoch);
       sequences.lease(sequence, entry);
       if (!engine.open(sequence)) {
-        this.#ports.onOverload(sequence);
         this.#done(frame);
-        return null;
+        return this.#overloaded(engine, sequence);
       }
     }
+    const state = sequences.get(sequence);
+    if (state !== null) state.heardEpoch = leaseEpoch;
     const pass = { sequence, start, count, how, input, draw };
     const waiting = this.#early.get(sequence);
     if (waiting !== undefined || (draw !== null && !this.#ports.mayDraw(sequence, leaseEpoch))) {
@@ -215,6 +236,16 @@ export class StageIntake {
     this.#nextTag = tag >= 2 ** 31 - 1 ? 1 : tag + 1;
     this.#runs.set(tag, { sequence, leaseEpoch, isStale: false, frame });
     engine.submit({ ...pass, tag });
+    return null;
+  }
+
+  /** Too many at once are the stage before's to blame, who tells what runs; a last stage's attempts may come before others are known to be over. */
+  #overloaded({ info }: StageEngine, sequence: SequenceId): WireProblem | null {
+    const open = this.#ports.sequences.open().length;
+    if (!this.#ports.isLast() && open > info.sequencesMax) {
+      return { code: "slots-exceeded", message: `${open} sequences at once, there are ${info.sequencesMax} slots` };
+    }
+    this.#ports.onOverload(sequence);
     return null;
   }
 

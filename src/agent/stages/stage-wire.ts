@@ -17,6 +17,12 @@ export interface WireProblem {
   readonly kind?: "stage-garbage";
 }
 
+/**
+ * Frames that wait for the link. Activations wait for credits long before, and the rest is a few frames of each sequence; only pulses of a
+ * neighbour that wants each answered and reads none would fill it.
+ */
+const QUEUE_FRAMES_MAX = 1_024;
+
 export class StageWire {
   readonly link: PeerLink;
   readonly channel: number;
@@ -48,6 +54,10 @@ export class StageWire {
     const bytes = encodeStageFrame({ ...message, channel, chainEpoch, frame: this.#nextOut++ });
     this.#queue.push(bytes);
     if (!this.#isSending) void this.#pump();
+    if (this.#queue.length > QUEUE_FRAMES_MAX) {
+      this.close();
+      this.#onLost(`it does not read: ${QUEUE_FRAMES_MAX} frames wait`);
+    }
     return bytes.length;
   }
 

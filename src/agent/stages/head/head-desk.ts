@@ -12,10 +12,11 @@ import { nextKind } from "../../../inference/pipeline/micro-batch.ts";
 import { nextPiece, type PieceBounds, pieceBounds } from "../../../inference/pipeline/prompt-pieces.ts";
 import { type LoopTimes, Speculation } from "../../../inference/pipeline/speculation.ts";
 import type { AttemptStart } from "../../../wire/agent-link.ts";
+import { GAPS_MAX } from "../stage-bounds.ts";
 import type { HeadDesk, HeadPorts } from "../stage-roles.ts";
 import { DraftSources } from "./draft-sources.ts";
 import { FedTokens } from "./fed-tokens.ts";
-import { GAPS_MAX, HeadSequence } from "./head-sequence.ts";
+import { HeadSequence } from "./head-sequence.ts";
 import { PassesOut } from "./passes-out.ts";
 
 /** Attempts that run or wait for a slot of the engine; the coordinator leases no more than the slots. */

@@ -29,9 +29,6 @@ export interface Flight {
   readonly isLoop: boolean;
 }
 
-/** Gaps of one lease that are mended: a stage that forgets again and again is not served for ever. */
-export const GAPS_MAX = 16;
-
 export class HeadSequence {
   readonly sequence: SequenceId;
   readonly leaseId: string;
