@@ -1,7 +1,8 @@
 /** The real engine over the bundled model, for suites that need one. */
 import { fileURLToPath } from "node:url";
 import { engineEnvironment } from "../../src/adapters/engine-llama/child-environment.ts";
-import { LlamaEngineHost, type LlamaEngineHostOptions } from "../../src/adapters/engine-llama/engine-host.ts";
+import { LlamaEngineHost } from "../../src/adapters/engine-llama/engine-host.ts";
+import type { LlamaEngineHostOptions } from "../../src/adapters/engine-llama/engine-host-options.ts";
 import { modelId, sha256Hex } from "../../src/domain/ids.ts";
 import { DEFAULT_SAMPLING, type SampledToken } from "../../src/domain/sampling.ts";
 import type { Engine, EngineLoadSpec, EngineUsage, GenerateEvent, GenerateTask } from "../../src/ports/engine.ts";

@@ -3,7 +3,7 @@ import { mkdtemp, open, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { engineEnvironment } from "../../src/adapters/engine-llama/child-environment.ts";
-import type { LlamaEngineHostOptions } from "../../src/adapters/engine-llama/engine-host.ts";
+import type { LlamaEngineHostOptions } from "../../src/adapters/engine-llama/engine-host-options.ts";
 import { LlamaStageEngineHost } from "../../src/adapters/engine-llama/stage-host.ts";
 import { shareOfStage } from "../../src/domain/chain.ts";
 import { modelId, sha256Hex } from "../../src/domain/ids.ts";

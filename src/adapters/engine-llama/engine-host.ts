@@ -1,40 +1,10 @@
-/**
- * Starts an engine per model: a process of its own, checked before it serves. The self-test runs once per library and
- * device class, because its answer does not change while the host lives.
- */
-import type { EngineVariant } from "../../domain/hardware.ts";
-import type {
-  Engine,
-  EngineHost,
-  EngineInfo,
-  EngineLoadOptions,
-  EngineLoadSpec,
-  GpuSplit,
-} from "../../ports/engine.ts";
+import type { Engine, EngineHost, EngineInfo, EngineLoadOptions, EngineLoadSpec } from "../../ports/engine.ts";
 import type { ChildCommand, LoadCommand, ServingReport } from "./child-protocol.ts";
+import { type LlamaEngineHostOptions, QUEUE_MAX } from "./engine-host-options.ts";
 import { LlamaEngine } from "./llama-engine.ts";
 import { findLlamaLibrary, type LlamaLibraryFiles } from "./llama-library.ts";
 import { type FoundProcess, gpuLayersOf, numericClassOf, splitOf, startProcess } from "./start-process.ts";
 
-export interface LlamaEngineHostOptions {
-  readonly variant: EngineVariant;
-  /** A folder with the libraries, or null for the installed package. */
-  readonly libraryDirectory: string | null;
-  /** The shipped tiny model, whose logits are known. */
-  readonly selfTestModelPath: string;
-  readonly environment: Record<string, string>;
-  /** How models lie on several GPUs, unless a load says otherwise. The CPU variant takes no notice. */
-  readonly split?: GpuSplit;
-  /** Silence of an engine that owes an answer, after which it is killed. */
-  readonly silenceMsMax?: number;
-  /** Silence while a model loads: reading weights from a slow disk is silent for long. */
-  readonly loadSilenceMsMax?: number;
-  /** Tasks that may wait for a free sequence. */
-  readonly queueMax?: number;
-}
-
-/** Four rounds of a full engine: whoever waits longer is better served elsewhere. */
-export const QUEUE_MAX = 256;
 export class LlamaEngineHost implements EngineHost {
   readonly #options: LlamaEngineHostOptions;
   readonly #tested = new Set<string>();

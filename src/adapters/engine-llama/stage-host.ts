@@ -7,7 +7,7 @@ import type {
   StageLoadOptions,
   StageLoadSpec,
 } from "../../ports/stage-engine.ts";
-import type { LlamaEngineHostOptions } from "./engine-host.ts";
+import type { LlamaEngineHostOptions } from "./engine-host-options.ts";
 import { findLlamaLibrary, type LlamaLibraryFiles } from "./llama-library.ts";
 import { LlamaStageEngine } from "./llama-stage-engine.ts";
 import type { StageCommand, StageLoadCommand, StageServingReport } from "./stage-protocol.ts";

@@ -6,7 +6,7 @@ import { FallowError } from "../../domain/fault.ts";
 import type { EngineExit, EngineLoadOptions, GpuSplit } from "../../ports/engine.ts";
 import { fileTypeName } from "../../weights/quantisation.ts";
 import type { LoadReport, ReadyReport } from "./child-protocol.ts";
-import type { LlamaEngineHostOptions } from "./engine-host.ts";
+import type { LlamaEngineHostOptions } from "./engine-host-options.ts";
 import { type ChildEntry, EngineProcess } from "./engine-process.ts";
 import { failureOf } from "./llama-engine.ts";
 import { LLAMA_RELEASE, type LlamaLibraryFiles } from "./llama-library.ts";

@@ -5,7 +5,8 @@
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { SystemClock } from "../../adapters/clock-system/system-clock.ts";
-import { LlamaEngineHost, type LlamaEngineHostOptions } from "../../adapters/engine-llama/engine-host.ts";
+import { LlamaEngineHost } from "../../adapters/engine-llama/engine-host.ts";
+import type { LlamaEngineHostOptions } from "../../adapters/engine-llama/engine-host-options.ts";
 import { LLAMA_RELEASE } from "../../adapters/engine-llama/llama-library.ts";
 import { LlamaStageEngineHost } from "../../adapters/engine-llama/stage-host.ts";
 import type { InstallProgress, VariantFolder } from "../../adapters/engine-variants/variant-folder.ts";
