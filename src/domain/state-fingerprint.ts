@@ -21,8 +21,7 @@ export interface StateFingerprint {
 }
 
 /**
- * Two engines that compute the same tokens are nearer than this, two models farther. Measured with the bundled model (test/chain-probes.test.ts prints it);
- * docs/chains.md has the figures.
+ * Two engines that compute the same tokens are nearer than this, what another model gives is farther; docs/chains.md has what was measured on either side.
  */
 export const FINGERPRINT_DISTANCE_MAX = 0.35;
 /** Root mean squares of honest engines differ by a few percent. */
