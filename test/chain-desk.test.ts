@@ -87,6 +87,33 @@ describe("a chain that nothing disturbs", () => {
     expect(tail?.stage?.loopMs).toBe(120);
   });
 
+  test("the first stage is told the times of all in the epoch that it knows, and again when they change", async () => {
+    const talk = () =>
+      grid.nodes.flatMap(({ work }) => work.replicas().map(({ replicaId }) => work.say(replicaId, true)));
+    const head = grid.holder(0);
+    const { epoch } = grid.chain() ?? {};
+    const told = () =>
+      head.work
+        .of("chain.set")
+        .flatMap(({ times, chainEpoch }) => (times === undefined ? [] : [{ ...times, chainEpoch }]));
+    talk();
+    await grid.run(1_000);
+    expect(told()).toEqual([{ slowestMs: 3, sumMs: 9, chainEpoch: epoch }]);
+    grid.holder(1).work.singleMs = 5;
+    for (let second = 0; second < 25; second++) {
+      talk();
+      await grid.run(1_000);
+    }
+    expect(told().slice(1)).toEqual([{ slowestMs: 5, sumMs: 11, chainEpoch: epoch }]);
+    expect(
+      grid
+        .holder(1)
+        .work.of("chain.set")
+        .every(({ times }) => times === undefined),
+    ).toBe(true);
+    expect(grid.chain()).toMatchObject({ state: "serving", epoch });
+  });
+
   test("what a first stage fails is its chain's failure: the stream goes on there", async () => {
     const asked = grid.ask({ tokensMax: 40 });
     await grid.until(() => asked.tokenIds().length > 5, "some tokens");

@@ -47,6 +47,11 @@ export const chainSetSchema = z.object({
   takeOver: z.object({ replicaId, nodeId, publicKey: hex(32), endpoints: peerEndpointsSchema }).optional(),
   /** To the stage that leaves, in its own epoch, before the other is told to take over: who may fetch its keys and values. Changes nothing else. */
   handOver: z.object({ publicKey: hex(32) }).optional(),
+  /**
+   * To the first stage, also again in an epoch that it knows, where it changes nothing else: what the slowest stage takes for a decode of single tokens,
+   * and all together.
+   */
+  times: z.object({ slowestMs: ms, sumMs: ms }).optional(),
 });
 export type ChainSet = z.infer<typeof chainSetSchema>;
 

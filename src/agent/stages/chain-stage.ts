@@ -5,7 +5,7 @@
  * | event                     | what happens                                                                                           |
  * | ------------------------- | ------------------------------------------------------------------------------------------------------ |
  * | `chain.set`, newer        | attempts are dropped, links begin anew; keys, values and the log stay                                     |
- * | `chain.set`, same epoch   | only `handOver` counts                                                                                  |
+ * | `chain.set`, same epoch   | only `handOver` and `times` count                                                                       |
  * | `chain.set` without us    | links end                                                                                               |
  * | the engine is gone        | told once in an epoch; another engine waits for the next epoch                                          |
  * | a neighbour is given up   | told once; what runs waits for the coordinator, which ends it with the next epoch                          |
@@ -89,8 +89,7 @@ export class ChainStage {
     this.#states = new StateDesk({ clock: ports.clock, engine, holdings: () => this.#holdings() });
     this.#news = new ChainNews(ports, () => {
       this.#intake.dropLate();
-      const [engine, head] = [this.#engine?.stats() ?? null, this.#head?.desk.stats() ?? null];
-      const { sent } = this.#outbox;
+      const [engine, head, { sent }] = [this.#engine?.stats() ?? null, this.#head?.desk.stats() ?? null, this.#outbox];
       return stageLook({ links: this.#links, engine, head, sent, hasTakenOver: this.#moveIn.isDone });
     });
     this.#moveIn = new MoveIn(ports);
@@ -156,7 +155,9 @@ export class ChainStage {
   order(set: ChainSet): void {
     const known = this.#set;
     if (known?.chainId === set.chainId && set.chainEpoch <= known.chainEpoch) {
-      if (set.chainEpoch === known.chainEpoch && set.handOver !== undefined) this.#handOverKey = set.handOver.publicKey;
+      if (set.chainEpoch < known.chainEpoch) return;
+      if (set.handOver !== undefined) this.#handOverKey = set.handOver.publicKey;
+      if (set.times !== undefined) this.#set = { ...known, times: set.times };
       return;
     }
     this.#set = set;
@@ -401,8 +402,7 @@ export class ChainStage {
     this.#head ??= new HeadSeat(engine, {
       ...this.#ports,
       sequences: this.#sequences,
-      sequenceOf: (order) => sequenceOfAttempt(order, this.#ports.crypto),
-      stageCount: () => this.#set?.stages.length ?? 1,
+      chain: () => this.#set,
       room: () => (this.#links?.isLinked === true ? this.#outbox.room : 0),
       onLease: () => this.#links?.look(),
       release: (sequence) => this.#end(sequence),

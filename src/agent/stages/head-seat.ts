@@ -4,20 +4,36 @@ import { requestId } from "../../domain/ids.ts";
 import type { Crypto } from "../../ports/crypto.ts";
 import type { StageEngine } from "../../ports/stage-engine.ts";
 import type { AttemptStart } from "../../wire/agent-link.ts";
+import type { ChainSet } from "../../wire/chain-link.ts";
 import type { ChainStagePorts } from "./chain-stage-ports.ts";
 import type { SequenceTable } from "./sequence-table.ts";
 import type { PassRun } from "./stage-intake.ts";
 import type { HeadDesk } from "./stage-roles.ts";
 
-type SeatPorts = Pick<ChainStagePorts, "clock" | "createHead" | "draft"> & {
+type SeatPorts = Pick<ChainStagePorts, "clock" | "createHead" | "crypto" | "draft"> & {
   readonly sequences: SequenceTable;
-  sequenceOf(order: AttemptStart): SequenceId;
-  stageCount(): number;
+  /** The chain as it was told of. */
+  chain(): Pick<ChainSet, "stages" | "times"> | null;
   /** Frames that may still go out. */
   room(): number;
   onLease(): void;
   release(sequence: SequenceId): void;
 };
+
+function stageCount({ chain }: Pick<SeatPorts, "chain">): number {
+  return chain()?.stages.length ?? 1;
+}
+
+/** As the coordinator tells; until it does the others are taken for as quick as this one. */
+export function stageMs(
+  ports: Pick<SeatPorts, "chain">,
+  engine: Pick<StageEngine, "stats">,
+): NonNullable<ChainSet["times"]> | null {
+  const { singleMs } = engine.stats();
+  const told = ports.chain()?.times;
+  if (told !== undefined) return { slowestMs: Math.max(told.slowestMs, singleMs ?? 0), sumMs: told.sumMs };
+  return singleMs === null ? null : { slowestMs: singleMs, sumMs: singleMs * stageCount(ports) };
+}
 
 /** Which sequence an attempt runs. */
 export function sequenceOfAttempt({ terms, work }: AttemptStart, crypto: Crypto): SequenceId {
@@ -50,13 +66,9 @@ export class HeadSeat {
         },
       },
       draft: () => ports.draft(),
-      sequenceOf: (order) => ports.sequenceOf(order),
-      stageCount: () => ports.stageCount(),
-      // Nobody tells of the other stages: they are taken for as quick as this one.
-      stageMs: () => {
-        const { singleMs } = engine.stats();
-        return singleMs === null ? null : { slowestMs: singleMs, sumMs: singleMs * ports.stageCount() };
-      },
+      sequenceOf: (order) => sequenceOfAttempt(order, ports.crypto),
+      stageCount: () => stageCount(ports),
+      stageMs: () => stageMs(ports, engine),
       room: () => Math.max(0, ports.room() - this.#runs.size),
       announce: (sequence, run) => {
         sequences.lease(sequence, run);

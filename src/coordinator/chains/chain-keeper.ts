@@ -23,7 +23,8 @@ import {
   tailOf,
 } from "./chain.ts";
 import type { ChainBlame } from "./chain-blame.ts";
-import { type ChainSetPorts, chainSets, moveSets } from "./chain-set.ts";
+import { type ChainSetPorts, chainSets, moveSets, timesSet } from "./chain-set.ts";
+import { newTimes } from "./chain-times.ts";
 import { isSpareOf, onlyOn, repairQuestion, type StageGrid } from "./repair-question.ts";
 
 export interface ChainKeeperPorts extends ChainSetPorts {
@@ -88,6 +89,8 @@ export class ChainKeeper {
     for (const place of chain.places) this.#fill(chain, place, nowMs);
     this.#advance(chain, nowMs);
     this.seat(chain);
+    const told = timesSet(chain, newTimes(chain, nowMs), this.#ports);
+    if (told !== null) this.#ports.roster.send(told.nodeId, told.message);
   }
 
   /** The place's stage is not to be used any more; where it is still loaded it is a spare. */

@@ -5,6 +5,7 @@ import type { EndpointBook } from "../peering/endpoint-book.ts";
 import type { NodeView, Roster } from "../roster.ts";
 import { namedAddresses } from "../weights/named-addresses.ts";
 import type { Chain, ChainMove } from "./chain.ts";
+import type { ChainTimes } from "./chain-times.ts";
 
 export interface ChainSetPorts {
   readonly roster: Pick<Roster, "node">;
@@ -21,6 +22,13 @@ export interface ChainSetFor {
 export function chainSets(chain: Chain, ports: ChainSetPorts): readonly ChainSetFor[] {
   const holders = chain.places.map(({ holder }) => holder);
   return chain.places.flatMap((_, at) => chainSet(chain, { at, holders, epoch: chain.epoch }, ports) ?? []);
+}
+
+/** The first stage's word again, with the times of all; null when there are none, or one of the stages is unknown. */
+export function timesSet(chain: Chain, times: ChainTimes | null, ports: ChainSetPorts): ChainSetFor | null {
+  const holders = chain.places.map(({ holder }) => holder);
+  const first = times === null ? null : chainSet(chain, { at: 0, holders, epoch: chain.epoch }, ports);
+  return first === null || times === null ? null : { ...first, message: { ...first.message, times } };
 }
 
 /**

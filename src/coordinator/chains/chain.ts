@@ -15,6 +15,7 @@ import type { ChainState, WireFormat } from "../../domain/chain.ts";
 import type { ModelId, NodeId, ReplicaId, Sha256Hex } from "../../domain/ids.ts";
 import type { ChainStateReport, StageOrder } from "../../wire/chain-link.ts";
 import type { StageLoad } from "../dispatch/replica-stage.ts";
+import type { ChainTimes } from "./chain-times.ts";
 
 export interface Place {
   readonly first: number;
@@ -81,6 +82,8 @@ export interface Chain extends ChainShape {
   move: ChainMove | null;
   /** A stage that another took over from: it goes when the chain serves. */
   retiring: ReplicaId | null;
+  /** What the first stage was told of the others' times. */
+  told: { readonly epoch: number; readonly times: ChainTimes; readonly atMs: number } | null;
   /** When a better node was looked for, and when one was found. */
   betterLookedMs: number;
   betterFoundMs: number;
@@ -128,6 +131,7 @@ export function newChain(
     trouble: null,
     move: null,
     retiring: null,
+    told: null,
     betterLookedMs: from.nowMs,
     betterFoundMs: Number.NEGATIVE_INFINITY,
     leftAtMs: new Map(),
