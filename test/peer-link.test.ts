@@ -223,6 +223,34 @@ describe("a cut", () => {
 });
 
 describe("carriers", () => {
+  test("that is over costs who asks for the link no wait: it is opened anew, at once", async () => {
+    const { pair, link } = await started(["tcp"]);
+    pair.net.shut("tcp");
+    pair.net.cut("tcp");
+    // By then the link's own next try is seconds away.
+    await pair.pass(5_000);
+    pair.net.reopen("tcp");
+    const startMs = pair.nowMs();
+    const anew = await pair.settled(pair.near.connect(pair.target, GOOD, signal()));
+    expect(pair.nowMs() - startMs).toBeLessThan(200);
+    void anew.send(Buffer.from("after"));
+    await pair.until(() => pair.farMessages.length === 1);
+    expect(pair.near.open(pair.target.publicKeyHex)).toBe(anew);
+    expect(await link.closed).toContain("new link");
+  });
+
+  test("that is not over leaves the link to its own tries when a new one does not open either", async () => {
+    const { pair, link } = await started(["tcp"]);
+    pair.net.shut("tcp");
+    pair.net.cut("tcp");
+    await pair.pass(1_000);
+    expect(await codeOf(pair.settled(pair.near.connect(pair.target, GOOD, signal())))).toBe("peer-unreachable");
+    void link.send(Buffer.from("after"));
+    pair.net.reopen("tcp");
+    await pair.until(() => pair.farMessages.length === 1);
+    expect(pair.near.open(pair.target.publicKeyHex)).toBe(link);
+  });
+
   test("the relay opens the link when nothing else answers", async () => {
     const pair = await peerPair(["tcp", "udp", "relay"]);
     open.push(pair);

@@ -109,7 +109,8 @@ class CarriedNetwork implements LinkedPeerNetwork {
   }
 
   open(peerKeyHex: string): PeerLink | null {
-    return this.#opened.get(peerKeyHex)?.current ?? this.#accepted.get(peerKeyHex) ?? null;
+    const [opened, accepted] = [this.#opened.get(peerKeyHex)?.current ?? null, this.#accepted.get(peerKeyHex) ?? null];
+    return [opened, accepted].find((link) => link !== null && link.carrier() !== null) ?? opened ?? accepted;
   }
 
   async connect(target: PeerTarget, credential: string, signal: AbortSignal): Promise<PeerLink> {
@@ -132,6 +133,7 @@ class CarriedNetwork implements LinkedPeerNetwork {
     }
     known.opener.retarget(target);
     const link = await known.link;
+    if (link.carrier() === null) return this.#renew(known, { target, credential, signal });
     await link.present(credential, signal);
     return link;
   }
@@ -180,6 +182,25 @@ class CarriedNetwork implements LinkedPeerNetwork {
     } catch (fault) {
       if (this.#opened.get(key) === opened) this.#opened.delete(key);
       opened.current?.close("nobody waits for it");
+      throw fault;
+    }
+  }
+
+  /** Nothing of the link answers, and its next dial may be seconds away: a new one takes its place as soon as the node answers. */
+  async #renew(
+    lost: Opened,
+    to: { readonly target: PeerTarget; readonly credential: string; readonly signal: AbortSignal },
+  ): Promise<SessionLink> {
+    const key = to.target.publicKeyHex;
+    try {
+      const link = await this.#openLink(to.target, to.credential, to.signal);
+      lost.current?.close("a new link took its place");
+      return link;
+    } catch (fault) {
+      if (lost.current?.isEnded === false) {
+        if (this.#opened.has(key)) lost.current.close("a new link takes its place");
+        else this.#opened.set(key, lost);
+      }
       throw fault;
     }
   }
