@@ -47,6 +47,8 @@ export interface LabAgent {
   readonly nodeId: string;
   readonly pid: number;
   readonly events: readonly JoinEvent[];
+  /** The last part of what it wrote to stderr. */
+  log(): string;
   /** The first event, from `from` on, that fits; rejects when the agent ends before or nothing comes. */
   event(
     fits: (event: JoinEvent) => boolean,
@@ -127,6 +129,7 @@ export class LabGrid {
       nodeId: z.object({ nodeId: z.string() }).parse(online).nodeId,
       pid: running.pid,
       events: running.events,
+      log: () => running.log,
       event: (fits, options) => running.event(fits, options),
       stop: () => running.stop(),
     };

@@ -56,10 +56,7 @@ export interface Drill {
 export async function drillRecovery(chain: LabChain, drill: Drill): Promise<RecoveryTimes> {
   const { fault, place, bodies, struckAt } = drill;
   const counts = bodies.map(() => 0);
-  const struck = Promise.withResolvers<{ agent: LabAgent; atMs: number; seen: Promise<Seen> }>();
-  const { agent, chain: before } = await chain.stageNode(place);
-  const survivors = before.stages.flatMap(({ nodeId }) => (nodeId === agent.nodeId ? [] : [nodeId]));
-  const heldBefore = await heldBytes(chain, survivors);
+  const { promise, resolve, reject } = Promise.withResolvers<Struck>();
   let isStruck = false;
   const reading = chain.streams(bodies, {
     tellEvery: 4,
@@ -67,15 +64,12 @@ export async function drillRecovery(chain: LabChain, drill: Drill): Promise<Reco
       counts[stream] = count;
       if (isStruck || Math.min(...counts) < struckAt) return;
       isStruck = true;
-      strike(chain, agent, fault).then(
-        (atMs) => struck.resolve({ agent, atMs, seen: watch(chain, before, atMs) }),
-        struck.reject,
-      );
+      strike(chain, fault, place).then(resolve, reject);
     },
   });
   const streams = await reading;
   if (!isStruck) throw new Error(`the streams ended before the ${place} stage was struck: ${firstError(streams)}`);
-  const { atMs, seen } = await struck.promise;
+  const { agent, survivors, heldBefore, atMs, seen } = await promise;
   const { detectAt, replaceAt, linkedAt, row } = await seen;
   const wentOn = streams.map((stream) => wentOnAt(stream, atMs)).filter((at) => !Number.isNaN(at));
   const survivorsFetchedBytes = (await heldBytes(chain, survivors)) - heldBefore;
@@ -106,11 +100,23 @@ async function heldBytes(chain: LabChain, nodeIds: readonly string[]): Promise<n
   );
 }
 
-async function strike(chain: LabChain, agent: LabAgent, fault: ChainFault): Promise<number> {
+interface Struck {
+  readonly agent: LabAgent;
+  readonly survivors: readonly string[];
+  readonly heldBefore: number;
+  readonly atMs: number;
+  readonly seen: Promise<Seen>;
+}
+
+/** The chain may have changed since the streams began: on a busy machine a node falls silent by itself. */
+async function strike(chain: LabChain, fault: ChainFault, place: ChainPlace): Promise<Struck> {
+  const { agent, chain: before } = await chain.stageNode(place);
+  const survivors = before.stages.flatMap(({ nodeId }) => (nodeId === agent.nodeId ? [] : [nodeId]));
+  const heldBefore = await heldBytes(chain, survivors);
   const atMs = machineMs();
   if (fault === "cut") await chain.cut(agent);
   else chain.signal(agent, fault);
-  return atMs;
+  return { agent, survivors, heldBefore, atMs, seen: watch(chain, before, atMs) };
 }
 
 /** The node comes back: from its home, from its sleep, or to the network. */
