@@ -18,6 +18,7 @@ import type { PeerLink, PeerNetwork } from "../../ports/peer-link.ts";
 import type { ChainSet, ChainTrouble } from "../../wire/chain-link.ts";
 import { type StageFrame, stageChannel } from "../../wire/stage-frames.ts";
 import { Neighbour } from "./neighbour.ts";
+import type { PeerGaps } from "./peer-gaps.ts";
 import { LINK_RETRY_MS_MAX, LINK_RETRY_MS_MIN, LINKING_MS, PULSE_MS, SILENT_MS, STALL_MS } from "./stage-bounds.ts";
 import type { StageWire, WireProblem } from "./stage-wire.ts";
 
@@ -25,6 +26,7 @@ export interface ChainLinksPorts {
   readonly clock: Clock;
   readonly log: Log;
   readonly network: Pick<PeerNetwork, "connect" | "open">;
+  readonly gaps: PeerGaps;
   /** Elements of a hidden state; null while there is no engine: then nobody is greeted. */
   embeddingLength(): number | null;
   /** What this stage surely holds. */
@@ -172,7 +174,7 @@ export class ChainLinks {
     const stage = this.set.stages[index];
     if (stage === undefined) throw new Error(`stage ${index} of ${this.set.stages.length}`);
     const channel = stageChannel({ chainId: this.set.chainId, stage: earlier });
-    return new Neighbour({ stage, index, channel, chainEpoch: this.set.chainEpoch });
+    return new Neighbour({ stage, index, channel, chainEpoch: this.set.chainEpoch }, this.#ports.gaps);
   }
 
   #onHello(
@@ -285,6 +287,7 @@ export class ChainLinks {
         if (isBusy) neighbour.pulse(nowMs);
       } else if (neighbour.isSilent(nowMs)) {
         const message = `nothing from stage ${neighbour.place.index} for ${Math.round(neighbour.silentMs(nowMs))} ms`;
+        this.#ports.gaps.forgive(neighbour.place.stage.publicKey, nowMs);
         this.#giveUp(neighbour, { kind: "stage-silent", code: "silent", message });
       } else neighbour.pulse(nowMs);
     }

@@ -26,6 +26,7 @@ import { drawnProblem } from "./drawn-tokens.ts";
 import { StateDesk } from "./hand-over.ts";
 import { HeadSeat, sequenceOfAttempt } from "./head-seat.ts";
 import { MoveIn } from "./move-in.ts";
+import { PeerGaps } from "./peer-gaps.ts";
 import { SequenceTable } from "./sequence-table.ts";
 import { StageIntake } from "./stage-intake.ts";
 import { StageOutbox } from "./stage-outbox.ts";
@@ -44,6 +45,7 @@ export class ChainStage {
   readonly #states: StateDesk;
   readonly #news: ChainNews;
   readonly #moveIn: MoveIn;
+  readonly #gaps = new PeerGaps();
   #head: HeadSeat | null = null;
   #engine: StageEngine | null = null;
   #set: ChainSet | null = null;
@@ -266,6 +268,7 @@ export class ChainStage {
       clock,
       log,
       network,
+      gaps: this.#gaps,
       embeddingLength: () => this.#engine?.info.embeddingLength ?? null,
       holdings: () => this.#holdings(),
       isBusy: () => this.#sequences.hasOpen,

@@ -3,7 +3,8 @@
 import type { PeerLink } from "../../ports/peer-link.ts";
 import type { ChainSet } from "../../wire/chain-link.ts";
 import type { StageFrame } from "../../wire/stage-frames.ts";
-import { GAP_HALF_LIFE_MS, GAP_MS_START, PULSE_MS, SILENT_MS, SILENT_MS_MIN, SILENT_TIMES } from "./stage-bounds.ts";
+import type { PeerGaps } from "./peer-gaps.ts";
+import { PULSE_MS } from "./stage-bounds.ts";
 import { type StageMessage, StageWire, type WireProblem } from "./stage-wire.ts";
 
 type Hello = Extract<StageFrame, { type: "hello" }>;
@@ -26,11 +27,11 @@ export class Neighbour {
   #wire: StageWire | null = null;
   #heardAtMs = 0;
   #pulsedAtMs = 0;
-  /** Longest time between two frames, fading. */
-  #gapMs = GAP_MS_START;
+  readonly #gaps: PeerGaps;
 
-  constructor(place: NeighbourPlace) {
+  constructor(place: NeighbourPlace, gaps: PeerGaps) {
     this.place = place;
+    this.#gaps = gaps;
   }
 
   get wire(): StageWire | null {
@@ -69,10 +70,7 @@ export class Neighbour {
 
   /** Counts a frame as a sign of life. */
   take(frame: StageFrame, nowMs: number): WireProblem | null {
-    const gapMs = this.silentMs(nowMs);
-    const faded = this.#gapMs * 2 ** (-gapMs / GAP_HALF_LIFE_MS);
-    // A silence beyond the bound ends the neighbour's place, or was nobody's fault.
-    this.#gapMs = gapMs <= SILENT_MS ? Math.max(faded, gapMs) : faded;
+    this.#gaps.note(this.place.stage.publicKey, { gapMs: this.silentMs(nowMs), nowMs });
     this.#heardAtMs = nowMs;
     return this.#wire?.take(frame) ?? null;
   }
@@ -109,7 +107,7 @@ export class Neighbour {
 
   /** Silent for longer than it may be: the quicker it was always heard, the sooner. */
   isSilent(nowMs: number): boolean {
-    return this.silentMs(nowMs) > Math.min(SILENT_MS, Math.max(SILENT_MS_MIN, SILENT_TIMES * this.#gapMs));
+    return this.silentMs(nowMs) > this.#gaps.boundMs(this.place.stage.publicKey, nowMs);
   }
 
   /** Its silence counts from here on: nobody asked it before, or this machine stood still. */
