@@ -41,6 +41,36 @@ describe("the word of a neighbour", () => {
     expect(grid.chain()?.stages.map(({ holder }) => holder?.nodeId)).not.toContain(liar.nodeId);
   });
 
+  test("that the other neighbour seconds a moment later is held against nobody who gave it", async () => {
+    await gridOf(6);
+    const [head, tail] = [grid.holder(0), grid.holder(2)];
+    for (let times = 0; times < 2; times++) {
+      const silent = grid.holder(1);
+      for (const [at, node] of [head, undefined, tail].entries()) {
+        node?.work.accuse(grid.replicaAt(at), { accused: grid.replicaAt(1), kind: "stage-silent" });
+      }
+      await grid.run(100);
+      await grid.untilServing();
+      expect([grid.holder(0), grid.holder(2)]).toEqual([head, tail]);
+      expect(grid.holder(1)).not.toBe(silent);
+    }
+  });
+
+  test("that was not believed is, when the other neighbour seconds it", async () => {
+    await gridOf(6);
+    const [head, tail] = [grid.holder(0), grid.holder(2)];
+    head.work.accuse(grid.replicaAt(0), { accused: grid.replicaAt(1), kind: "stage-silent" });
+    await grid.run(100);
+    await grid.untilServing();
+    const silent = grid.holder(1);
+    for (const [at, node] of [head, undefined, tail].entries()) {
+      node?.work.accuse(grid.replicaAt(at), { accused: grid.replicaAt(1), kind: "stage-silent" });
+    }
+    await grid.run(100);
+    await grid.untilServing();
+    expect(grid.holder(1)).not.toBe(silent);
+  });
+
   test("of an older epoch, or of a stage that is not its own, changes nothing", async () => {
     await gridOf(4);
     const epoch = grid.chain()?.epoch;

@@ -31,6 +31,13 @@ describe("blame between neighbours", () => {
     expect(blame.judge({ reporter: ANN, accused: CLEO, atMs: 1_000, isGone: false })).toBe("accused");
   });
 
+  test("a word that another one seconded does not count against who said it", () => {
+    const blame = new ChainBlame();
+    blame.judge({ reporter: ANN, accused: BEN, atMs: 0, isGone: false });
+    blame.second({ reporter: DAN, accused: BEN, atMs: 1 });
+    expect(blame.judge({ reporter: ANN, accused: CLEO, atMs: 1_000, isGone: false })).toBe("accused");
+  });
+
   test("words that turned out true, or are old, count against nobody", () => {
     const blame = new ChainBlame();
     blame.judge({ reporter: ANN, accused: BEN, atMs: 0, isGone: false });

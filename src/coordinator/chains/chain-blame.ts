@@ -6,8 +6,9 @@
  * | --------------------------------------------------------------------------- | ------------ |
  * | of a node that the coordinator does not hear either                         | the accused  |
  * | the reporter's first, or of one whom others accuse too                      | the accused  |
- * | the reporter accused another before, and nobody else accuses this one       | the reporter |
+ * | the reporter accused another before, and nobody else accuses either of them | the reporter |
  *
+ * The other neighbour of who fell silent says so a moment later: its word replaces nobody, but counts.
  * Who turns out to be gone was accused rightly: such words no longer count against anybody. A node is avoided for 2, 4, 8 … seconds.
  */
 import type { NodeId } from "../../domain/ids.ts";
@@ -34,12 +35,19 @@ export class ChainBlame {
     const { reporter, accused, atMs, isGone } = word;
     if (isGone) return "accused";
     const known = this.#words.filter((one) => atMs - one.atMs <= BLAME_WINDOW_MS);
-    const isAccusedByOthers = known.some((one) => one.accused === accused && one.reporter !== reporter);
-    const hasAccusedOthers = known.some((one) => one.reporter === reporter && one.accused !== accused);
+    const isAlone = (of: NodeId) => !known.some((one) => one.accused === of && one.reporter !== reporter);
+    const hasAccusedOthers = known.some(
+      (one) => one.reporter === reporter && one.accused !== accused && isAlone(one.accused),
+    );
     this.#words = [...known, { reporter, accused, atMs }].slice(-WORDS_MAX);
-    const blamed = hasAccusedOthers && !isAccusedByOthers ? "reporter" : "accused";
+    const blamed = hasAccusedOthers && isAlone(accused) ? "reporter" : "accused";
     this.avoid(blamed === "reporter" ? reporter : accused, atMs);
     return blamed;
+  }
+
+  /** Says the same as another of whom was judged just now. */
+  second(word: Word): void {
+    this.#words = [...this.#words, word].slice(-WORDS_MAX);
   }
 
   avoid(nodeId: NodeId, nowMs: number): void {

@@ -39,6 +39,14 @@ export class ChainInbox {
   /** Stages that gave what no model, or not this one, gives. */
   garbage = 0;
 
+  /** The last word of one node against another. */
+  #judged: {
+    readonly chain: Chain;
+    readonly trouble: ChainTrouble;
+    readonly reporterNode: NodeId;
+    readonly isReporter: boolean;
+  } | null = null;
+
   constructor(ports: ChainInboxPorts) {
     this.#ports = ports;
   }
@@ -80,7 +88,10 @@ export class ChainInbox {
 
   #takeTrouble(chain: Chain, place: Place, trouble: ChainTrouble): void {
     const { log, roster, clock } = this.#ports;
-    if (trouble.chainEpoch !== chain.epoch || (chain.state !== "serving" && chain.state !== "linking")) return;
+    if (trouble.chainEpoch !== chain.epoch || (chain.state !== "serving" && chain.state !== "linking")) {
+      this.#takeLate(chain, place, trouble);
+      return;
+    }
     const { chainId, modelId } = chain;
     const { kind, code, message } = trouble;
     const accused = chain.places.find(({ holder }) => holder === trouble.accused);
@@ -110,6 +121,7 @@ export class ChainInbox {
       const isGone = roster.node(accusedNode)?.state !== "online";
       const isReporter =
         this.#ports.blame.judge({ reporter: reporterNode, accused: accusedNode, atMs: nowMs, isGone }) === "reporter";
+      this.#judged = { chain, trouble, reporterNode, isReporter };
       const why = isReporter
         ? `${reporterNode} accused several others, the last time ${accusedNode} of ${kind}`
         : `${kind} (${code}), says ${reporterNode} of ${accusedNode}`;
@@ -117,6 +129,24 @@ export class ChainInbox {
       if (kind === "stage-slow") blamed.moving ??= why;
       else this.#ports.keeper.lose(chain, blamed, { why, nowMs });
     }
+    this.#ports.look();
+  }
+
+  /** Of an epoch that is over. The other neighbour of a stage that is silent notices a moment later than the first. */
+  #takeLate(chain: Chain, place: Place, trouble: ChainTrouble): void {
+    const judged = this.#judged;
+    const [reporter, accused] = [this.#stage(place.holder)?.nodeId, this.#stage(trouble.accused)?.nodeId];
+    if (judged === null || reporter === undefined || accused === undefined || reporter === judged.reporterNode) return;
+    const isSame = judged.trouble.chainEpoch === trouble.chainEpoch && judged.trouble.accused === trouble.accused;
+    if (judged.chain !== chain || !isSame || reporter === accused || trouble.kind === "stage-slow") return;
+    const nowMs = this.#ports.clock.monoMs();
+    this.#judged = null;
+    this.#ports.blame.second({ reporter, accused, atMs: nowMs });
+    const lost = chain.places.find(({ holder }) => holder === trouble.accused);
+    if (!judged.isReporter || lost === undefined) return;
+    this.#ports.blame.avoid(accused, nowMs);
+    const why = `${trouble.kind} (${trouble.code}), say ${judged.reporterNode} and ${reporter} of ${accused}`;
+    this.#ports.keeper.lose(chain, lost, { why, nowMs });
     this.#ports.look();
   }
 
