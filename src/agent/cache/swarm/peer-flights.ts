@@ -14,7 +14,7 @@
  */
 import { describeFault, FallowError } from "../../../domain/fault.ts";
 import type { NodeId } from "../../../domain/ids.ts";
-import type { PeerLink } from "../../../ports/peer-link.ts";
+import type { PeerLink, PeerNetwork } from "../../../ports/peer-link.ts";
 import type { PeerOffence } from "../../../scheduler/distribution/peer-bans.ts";
 import { encodeChunkRequest } from "../../../wire/chunk-request.ts";
 import type { ArrivingChunk } from "./arriving-chunk.ts";
@@ -23,6 +23,8 @@ import type { TransferEnv } from "./transfer-env.ts";
 
 /** A drip: even sixteen chunks at once over a line of 64 kB/s are above it. */
 const BYTES_PER_SECOND_MIN = 2_048;
+/** A dial may take 8 s, when a node has just vanished; one that punches through NATs takes some round trips. */
+const LINK_MS_MAX = 2_000;
 /** A holder that is busy and does not say for how long, or that lost a chunk. */
 const BUSY_REST_MS = 500;
 /** Chunks in a row that a holder could not read: its owner may be back, or a block of its disk is bad; more, and it is of no use. */
@@ -239,7 +241,7 @@ export class PeerFlights {
   async #fetch(holder: Holder, arriving: ArrivingChunk, signal: AbortSignal): Promise<void> {
     const { network, clock } = this.#env;
     if (network === null) throw new FallowError("peer-unreachable", "this node has no peer network");
-    const link = await holder.link(network, signal);
+    const link = await this.#linkOf(holder, network, signal);
     let tookMs = 0;
     while (!arriving.isWhole) {
       holder.lookAtWay();
@@ -253,6 +255,19 @@ export class PeerFlights {
     }
     if (arriving.isContinued) return;
     holder.chunkMs = holder.chunkMs === null ? tookMs : holder.chunkMs + NEWEST_WEIGHT * (tookMs - holder.chunkMs);
+  }
+
+  /** A dial that takes long goes on: the holder may be asked later, and its chunks are fetched elsewhere meanwhile. */
+  async #linkOf(holder: Holder, network: PeerNetwork, signal: AbortSignal): Promise<PeerLink> {
+    const late = Promise.withResolvers<never>();
+    const timer = this.#env.clock.setTimer(LINK_MS_MAX, () => {
+      late.reject(new FallowError("peer-unreachable", `no link with ${holder.nodeId} within ${LINK_MS_MAX} ms`));
+    });
+    try {
+      return await Promise.race([holder.link(network, signal), late.promise]);
+    } finally {
+      timer.cancel();
+    }
   }
 
   /** The next bytes of a chunk. */
