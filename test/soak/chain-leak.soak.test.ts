@@ -1,4 +1,7 @@
-/** Two thousand short requests over a chain whose middle node is killed again and again: no process that lives through it keeps memory or files. */
+/**
+ * Two thousand short requests, and a thousand before them that warm up, over a chain whose middle node is killed again and again: no process that lives
+ * through it keeps memory or files.
+ */
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { CHAIN_MODEL_ID, ChainGrid } from "../support/chain-grid.ts";
 import { streamBodies } from "../support/chain-streams.ts";
@@ -7,12 +10,13 @@ import { type Holding, holdingOf, processTree } from "../support/process-tree.ts
 const START_MS_MAX = 300_000;
 const SOAK_MS_MAX = 1_800_000;
 const REQUESTS = 2_000;
+/** The first requests fill caches and compile code: the coordinator's take some 100 MB, the next two thousand 35. */
+const WARM_REQUESTS = 1_000;
+const LOOK_EVERY = 500;
 const AT_ONCE = 16;
 const TOKENS = 6;
 /** Requests between two kills. */
 const CHURN_EVERY = 250;
-/** The first requests fill caches and compile code. */
-const WARM_REQUESTS = 500;
 /** A heap that was never collected in whole moves by this much between two looks. */
 const RESIDENT_GROWTH_MAX_BYTES = 48 * 1024 * 1024;
 const FILES_GROWTH_MAX = 12;
@@ -30,7 +34,7 @@ test(`${REQUESTS} requests with churn leave nothing behind`, { timeout: SOAK_MS_
   const engines = survivors.map(({ pid }) => processTree(pid).map(({ pid: one }) => one));
   const looks: { requests: number; holdings: readonly Holding[] }[] = [];
   let failed = 0;
-  for (let done = 0, killedAt = 0; done < REQUESTS; done += AT_ONCE) {
+  for (let done = 0, killedAt = 0; done < WARM_REQUESTS + REQUESTS; done += AT_ONCE) {
     const bodies = streamBodies(AT_ONCE, { model: CHAIN_MODEL_ID, tokens: TOKENS, seed: done });
     const isKill = done - killedAt >= CHURN_EVERY;
     let strike: ReturnType<ChainGrid["strike"]> | null = null;
@@ -44,9 +48,9 @@ test(`${REQUESTS} requests with churn leave nothing behind`, { timeout: SOAK_MS_
       await chains.serving();
       await chains.addAgent(await chains.bury(agent));
     }
-    if (done % WARM_REQUESTS < AT_ONCE) looks.push({ requests: done, holdings: roots.map(holdingOf) });
+    if (done % LOOK_EVERY < AT_ONCE) looks.push({ requests: done, holdings: roots.map(holdingOf) });
   }
-  looks.push({ requests: REQUESTS, holdings: roots.map(holdingOf) });
+  looks.push({ requests: WARM_REQUESTS + REQUESTS, holdings: roots.map(holdingOf) });
   for (const look of looks) console.log(JSON.stringify(look));
   expect(failed).toBe(0);
   expect(survivors.map(({ pid }) => processTree(pid).map(({ pid: one }) => one))).toEqual(engines);
