@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { DiskSpill } from "../src/adapters/stage-files-disk/disk-spill.ts";
+import { WINDOW_FRAMES } from "../src/agent/stages/stage-bounds.ts";
 import { ASK, expected, LAYERS, openStageLab, PROMPT, type StageLab, THIRDS, underway } from "./support/stage-lab.ts";
 import { type Answer, CHAIN_ID } from "./support/stage-nodes.ts";
 
@@ -44,6 +45,20 @@ describe("a chain of stages", () => {
     await lab.chain.until(() => answers.every(({ end }) => end !== null));
     expect(answers.map(({ tokenIds }) => tokenIds)).toEqual(asks.map(expected));
   });
+});
+
+test("prompts of more pieces than the window has frames go through, also where nothing is drawn after them", async () => {
+  const nodes = [];
+  for (const layers of THIRDS) nodes.push(await lab.chain.add(layers));
+  await lab.chain.link(nodes);
+  const long = Array.from({ length: 4_000 }, (_, at) => PROMPT[at % PROMPT.length] ?? 1);
+  const asks = [1, 2, 3, 4].map((request) => ({ ...ASK, request, prompt: long.slice(request) }));
+  const answers = asks.map((ask) => lab.chain.start(ask));
+  await lab.chain.until(() => answers.every(({ end, failed }) => end !== null || failed !== null));
+  expect(answers.map(({ tokenIds }) => tokenIds)).toEqual(asks.map(expected));
+  const pieces =
+    nodes[2]?.came("activations").flatMap(({ entries }) => entries.filter(({ draw }) => draw === null)) ?? [];
+  expect(pieces.length).toBeGreaterThan(WINDOW_FRAMES);
 });
 
 describe("a chain whose stages change", () => {

@@ -138,6 +138,8 @@ export type StageEvent =
       readonly end: StopReason | null;
       readonly logits?: readonly Float32Array[];
     }
+  /** Last stage only: the pass is done, and nothing was drawn after it. */
+  | { readonly kind: "done"; readonly sequence: SequenceId; readonly tag: number }
   | { readonly kind: "end"; readonly sequence: SequenceId; readonly reason: StopReason }
   /** The sequence is given up here; its slot is empty. */
   | {

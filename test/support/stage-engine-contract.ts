@@ -231,7 +231,6 @@ class Chain {
     for (const { engine, events } of this.stages) {
       const before = events.length;
       engine.submit(next);
-      if (engine === this.last.engine && next.draw === null) return null;
       const { tag } = next;
       const told = () => events.slice(before).find((event) => event.kind !== "end" && event.tag === tag);
       await this.#subject.until(() => told() !== undefined);

@@ -54,7 +54,7 @@ export function openStageLab(more: Partial<StageNodesOptions> = {}): StageLab {
           stagePath: "",
           weightsSha256: sha256Hex("ab".repeat(32)),
           share: shareOfStage(layers, LAYERS),
-          contextTokens: 1_024,
+          contextTokens: 4_096,
           sequencesMax: 4,
           threads: 1,
           gpuLayers: 0,

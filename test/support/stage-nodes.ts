@@ -104,7 +104,7 @@ export class StageNode {
         modelId: "tiny",
         weightsSha256: "ab".repeat(32),
         fileBytes: 1,
-        contextTokens: 1_024,
+        contextTokens: 4_096,
         sequencesMax: 4,
         deviceId: "cpu0",
         stage: { first, count, layerCount: options.layerCount, wire: options.wire ?? "f32" },

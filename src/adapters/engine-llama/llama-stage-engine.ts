@@ -200,10 +200,11 @@ export class LlamaStageEngine implements StageEngine {
         return [{ kind: "failed", sequence, tag: item.tag, code: item.code, message: item.message }];
       case "end":
         return [{ kind: "end", sequence, reason: item.reason }];
-      case "done":
-        entry.pending.shift();
+      case "done": {
+        const pass = entry.pending.shift();
         entry.held = item.held;
-        return [];
+        return pass === undefined ? [] : [{ kind: "done", sequence, tag: pass.tag }];
+      }
       case "output": {
         const pass = entry.pending.shift();
         if (pass === undefined) return [];

@@ -139,7 +139,7 @@ export class ChainStage {
         const isOthersToken = run !== null && event.code === "token-out-of-vocabulary";
         this.#fail(event.sequence, isOthersToken ? "engine-crashed" : event.code, event.message);
         outputs.push(event);
-      } else {
+      } else if (event.kind !== "done") {
         const taken = this.#tail.take(event, event.kind === "end" ? null : (run?.leaseEpoch ?? -1));
         if (taken === null) continue;
         tokens.push(taken.entry);

@@ -63,7 +63,7 @@ export class ScriptedSlot {
   }
 
   /** Of the oldest that waits. */
-  carryOut(pass: StagePass): StageEvent | null {
+  carryOut(pass: StagePass): StageEvent {
     const { sequence, tag, start, count, how, draw } = pass;
     const { kv } = this;
     const { keepsStale, isLast, wire } = this.#shape;
@@ -82,17 +82,17 @@ export class ScriptedSlot {
     const decode = (at: number) => kv.append(start + at, states[at] ?? 0, way);
     if (isLast && draw !== null) return this.#draw(pass, draw.draftIds, decode);
     const outputs = states.map((_, at) => decode(at));
-    if (isLast) return null;
+    if (isLast) return { kind: "done", sequence, tag };
     return { kind: "output", sequence, tag, start, count, how, draw, format: wire, data: hiddenBytes(outputs, wire) };
   }
 
   /** After each position from the first that draws, up to the first draw that the drafts did not foresee. */
-  #draw(pass: StagePass, draftIds: readonly number[], decode: (at: number) => number): StageEvent | null {
+  #draw(pass: StagePass, draftIds: readonly number[], decode: (at: number) => number): StageEvent {
     const { sequence, tag, start, count } = pass;
     const sampling = this.#sampling;
     const firstAt = count - 1 - draftIds.length;
     for (let at = 0; at < firstAt; at++) decode(at);
-    if (sampling === null || sampling.isOver) return null;
+    if (sampling === null || sampling.isOver) return { kind: "done", sequence, tag };
     const tokens: SampledToken[] = [];
     const logits: Float32Array[] = [];
     let end: StopReason | null = null;

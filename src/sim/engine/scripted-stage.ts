@@ -277,8 +277,8 @@ export class ScriptedStage implements StageEngine {
       this.#queue = this.#queue.filter((other) => other !== pass);
       const event = slot.carryOut(pass);
       this.#positionsDecoded += pass.count;
-      if (event?.kind === "failed") this.forget(pass.sequence);
-      if (event !== null) events.push(this.#spoilt(event));
+      if (event.kind === "failed") this.forget(pass.sequence);
+      events.push(this.#spoilt(event));
     }
     if (events.length > 0) this.#options.onEvents(events);
   }
