@@ -16,6 +16,7 @@
  * | attention by the number of layers             | gemma2 27B, gemma3 27B, command-r+, exaone4 32B | refused                             |
  * | the same in all sizes                         | baichuan, llama4, minicpm3, smollm3, smallthinker | refused                           |
  * | how a layer is read, by the number of layers  | deepseek2, mistral4                     | 26, 27, 47 and 48 of them are refused       |
+ * | no layer with a window among those loaded     | cohere2, gemma2/3, gpt-oss, olmo2       | such a stage is refused, one layer unplanned |
  * | embeddings of each layer, shared keys, values | gemma4                                  | refused                                     |
  * | no hidden states taken in at all              | glm4, glm4moe                           | refused                                     |
  */
@@ -49,6 +50,8 @@ export interface StageRules {
   readonly refusal: (model: Metadata) => string | null;
   /** Numbers of layers that neither the model nor a stage of it may have. */
   readonly countsRefused: readonly number[];
+  /** Numbers of layers with which some stages of it are refused, by where they stand: none is planned. */
+  readonly countsUnplanned: readonly number[];
 }
 
 export type StageOf = LayerShare & { readonly of: number };
@@ -68,7 +71,7 @@ const SPLITTABLE: ReadonlyMap<string, StageRules> = new Map([
   entry("bloom", { inputTensor: "inp_norm-0" }),
   // From 64 on the engine looks for norms of queries and keys.
   entry("command-r", { head: "tied", layersMax: 63 }),
-  entry("cohere2", { head: "tied", metadata: windows("cohere2", 4) }),
+  entry("cohere2", { head: "tied", ...windowed("cohere2", 4) }),
   entry("deepseek", denseFirst("deepseek")),
   entry("deepseek2", latentHeads("deepseek2")),
   entry("mistral4", latentHeads("mistral4")),
@@ -80,16 +83,16 @@ const SPLITTABLE: ReadonlyMap<string, StageRules> = new Map([
   entry("gemma2", {
     head: "tied",
     inputTensor: "inp_scaled",
-    metadata: windows("gemma2", 2),
+    ...windowed("gemma2", 2),
     // 46 have another scale of attention.
     layersMax: 45,
   }),
   // 62 have another scale of attention.
-  entry("gemma3", { metadata: windows("gemma3", 6), layersMax: 61 }),
-  entry("gpt-oss", { head: "own", metadata: windows("gpt-oss", 2) }),
+  entry("gemma3", { ...windowed("gemma3", 6), layersMax: 61 }),
+  entry("gpt-oss", { head: "own", ...windowed("gpt-oss", 2) }),
   ...["granite", "granitemoe", "grok"].map((name) => entry(name, { metadata: unscaledInput })),
   entry("minicpm", { metadata: minicpm }),
-  entry("olmo2", { head: "own", metadata: windows("olmo2", 4) }),
+  entry("olmo2", { head: "own", ...windowed("olmo2", 4) }),
 ]);
 
 export const STAGE_ARCHITECTURES: ReadonlySet<string> = new Set(SPLITTABLE.keys());
@@ -101,9 +104,10 @@ export function canBeCut(model: { readonly architecture: string; readonly layerC
   return !rules.countsRefused.includes(model.layerCount);
 }
 
-/** Numbers of layers that a stage of such a model may not have. */
+/** Numbers of layers that no stage of such a model is planned with. */
 export function stageCountsRefused(architecture: string): readonly number[] {
-  return SPLITTABLE.get(architecture)?.countsRefused ?? [];
+  const rules = SPLITTABLE.get(architecture);
+  return rules === undefined ? [] : [...rules.countsRefused, ...rules.countsUnplanned];
 }
 
 /** Throws the refusal when it is not listed. */
@@ -125,6 +129,7 @@ function entry(name: string, rules: Partial<StageRules>): [string, StageRules] {
     hasPlainHeads: true,
     refusal: () => null,
     countsRefused: [],
+    countsUnplanned: [],
   };
   return [name, { ...plain, ...rules }];
 }
@@ -137,17 +142,28 @@ function tied(name: string): [string, StageRules] {
   return entry(name, {});
 }
 
-function windows(name: string, periodDefault: number): StageRules["metadata"] {
+function windowed(name: string, periodDefault: number): Pick<StageRules, "metadata" | "countsUnplanned"> {
   const key = "attention.sliding_window_pattern";
-  return (model, stage) => {
-    if (model.isArray(`${name}.${key}`)) return [];
-    const period = model.integerOrNull(`${name}.${key}`, LAYERS) ?? periodDefault;
-    // As the engine's `set_swa_pattern`: the last layer of each period sees everything.
-    const values = Array.from(
-      { length: stage.count },
-      (_, layer) => period === 0 || (stage.first + layer) % period < period - 1,
-    );
-    return [[key, { kind: "bools", values }]];
+  return {
+    // Of two neighbours one has a window.
+    countsUnplanned: [1],
+    metadata: (model, stage) => {
+      if (model.isArray(`${name}.${key}`)) return [];
+      const period = model.integerOrNull(`${name}.${key}`, LAYERS) ?? periodDefault;
+      // As the engine's `set_swa_pattern`: the last layer of each period sees everything.
+      const values = Array.from(
+        { length: stage.count },
+        (_, layer) => period === 0 || (stage.first + layer) % period < period - 1,
+      );
+      if (!values.includes(true)) {
+        const layers = `layers ${stage.first} + ${stage.count} of a ${name}`;
+        throw new GgufProblem(
+          "stage-refused",
+          `${layers} have no window: the engine aborts when none of its layers has`,
+        );
+      }
+      return [[key, { kind: "bools", values }]];
+    },
   };
 }
 

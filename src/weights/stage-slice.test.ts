@@ -13,6 +13,7 @@ import { byteSourceOf } from "./byte-source.ts";
 import { chunksOfLayers, chunksOfParts } from "./chunks-of-layers.ts";
 import type { GgufHeader } from "./gguf-header.ts";
 import { readGgufHeader } from "./gguf-reader.ts";
+import { stageCountsRefused } from "./stage-architectures.ts";
 import { copiedRanges, STAGE_INPUT_KEY, STAGE_OUTPUT_KEY, stageBytes } from "./stage-plan.ts";
 import { planStage, readStagePlan } from "./stage-slice.ts";
 
@@ -170,8 +171,10 @@ describe("what a stage reads", () => {
     async (_, spec) => {
       const header = await headerOf(await architectureModel(spec, { isEmpty: true }));
       const manifest = manifestWithout([header]);
+      const refused = stageCountsRefused(spec.name);
       for (const share of [FIRST, MIDDLE, LAST, shareOf(5, 1)]) {
         const plan = planStage([header], share);
+        if (refused.includes(share.count) && !plan.ok && plan.reason.message.includes("no window")) continue;
         if (!plan.ok) throw new Error(plan.reason.message);
         const headers = manifest.parts.filter(({ kind }) => kind === "header");
         const read = chunksOfParts(manifest, [...headers, { kind: "shared", ranges: copiedRanges(plan.value) }]);
