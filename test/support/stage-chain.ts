@@ -35,8 +35,8 @@ export function passOn(event: OutputEvent, wantsLogits = false): StagePass {
 /** Through all stages. Answers what the last one told of the pass, or null when it draws nothing. */
 export async function feed(stages: readonly HeardStage[], first: StagePass): Promise<TokensEvent | null> {
   let pass: StagePass = first;
-  for (const [index, stage] of stages.entries()) {
-    const event = await submitted(stage, pass, index === stages.length - 1);
+  for (const stage of stages) {
+    const event = await submitted(stage, pass);
     if (event === null) return null;
     if (event.kind === "tokens") return event;
     pass = passOn(event, first.wantsLogits);
@@ -44,18 +44,14 @@ export async function feed(stages: readonly HeardStage[], first: StagePass): Pro
   return null;
 }
 
-async function submitted(
-  stage: HeardStage,
-  pass: StagePass,
-  isLast: boolean,
-): Promise<OutputEvent | TokensEvent | null> {
+async function submitted(stage: HeardStage, pass: StagePass): Promise<OutputEvent | TokensEvent | null> {
   const { engine, events } = stage;
   const before = events.length;
   const mine = () => events.slice(before).find((event) => event.sequence === pass.sequence);
   engine.submit(pass);
-  if (isLast && pass.draw === null) return null;
   await until(() => mine() !== undefined);
   const event = mine();
+  if (event?.kind === "done") return null;
   if (event?.kind === "output" || event?.kind === "tokens") return event;
   throw new Error(`a pass gave ${JSON.stringify(event)}`);
 }

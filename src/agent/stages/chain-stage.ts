@@ -327,18 +327,13 @@ export class ChainStage {
       this.#links?.look();
       return problem;
     }
-    if (side === "previous" && !isFirst && frame.type === "release") {
-      this.#onRelease(frame.sequence, frame.leaseEpoch);
-      return null;
-    }
+    if (side === "previous" && !isFirst && frame.type === "release") return this.#onRelease(frame);
     if (side === "next" && !this.#isLast && frame.type === "credit") {
       const problem = this.#outbox.onCredit(frame.taken);
       this.#credit();
       return problem;
     }
-    if (side === "next" && !this.#isLast && frame.type === "gap") {
-      return this.#onGap(frame);
-    }
+    if (side === "next" && !this.#isLast && frame.type === "gap") return this.#onGap(frame);
     return { code: "frame-unexpected", message: `a ${frame.type} frame from the ${side} stage` };
   }
 
@@ -356,11 +351,11 @@ export class ChainStage {
     return null;
   }
 
-  #onRelease(sequence: SequenceId, leaseEpoch: number): void {
-    const state = this.#sequences.get(sequence);
-    if (state === null || state.leaseEpoch !== leaseEpoch) return;
-    if (this.#isLast && this.#tail.mayDraw(sequence, leaseEpoch)) return; // its attempt ends it
-    this.#end(sequence);
+  #onRelease({ sequence, leaseEpoch }: Extract<StageFrame, { type: "release" }>): null {
+    const isTold = this.#sequences.get(sequence)?.leaseEpoch === leaseEpoch;
+    // Where it may still draw, its attempt ends it.
+    if (isTold && !(this.#isLast && this.#tail.mayDraw(sequence, leaseEpoch))) this.#end(sequence);
+    return null;
   }
 
   /** The sequence runs no more, here and behind; what is held of it stays. */
