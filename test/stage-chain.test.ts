@@ -48,6 +48,8 @@ describe("a chain of stages", () => {
 });
 
 test("prompts of more pieces than the window has frames go through, also where nothing is drawn after them", async () => {
+  await lab.chain.stop();
+  lab = openStageLab({ contextTokens: 4_096 });
   const nodes = [];
   for (const layers of THIRDS) nodes.push(await lab.chain.add(layers));
   await lab.chain.link(nodes);

@@ -9,7 +9,7 @@ import { Host } from "../../src/sim/time/host.ts";
 import { SeededRandom } from "../../src/sim/time/random.ts";
 import { Timeline } from "../../src/sim/time/timeline.ts";
 import { MemoryNet } from "./memory-carrier.ts";
-import { type Answer, type Ask, StageNodes, type StageNodesOptions, seedOf } from "./stage-nodes.ts";
+import { type Answer, type Ask, CONTEXT_TOKENS, StageNodes, type StageNodesOptions, seedOf } from "./stage-nodes.ts";
 
 export const LAYERS = 6;
 /** Its text is 40 tokens long. */
@@ -54,7 +54,7 @@ export function openStageLab(more: Partial<StageNodesOptions> = {}): StageLab {
           stagePath: "",
           weightsSha256: sha256Hex("ab".repeat(32)),
           share: shareOfStage(layers, LAYERS),
-          contextTokens: 4_096,
+          contextTokens: more.contextTokens ?? CONTEXT_TOKENS,
           sequencesMax: 4,
           threads: 1,
           gpuLayers: 0,

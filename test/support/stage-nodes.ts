@@ -36,10 +36,13 @@ export interface StageNodesOptions {
     onEvents: (events: readonly StageEvent[]) => void,
   ): Promise<StageEngine>;
   until(isReached: () => boolean): Promise<void>;
+  /** `CONTEXT_TOKENS` when nothing is said. */
+  readonly contextTokens?: number;
   readonly activationBytesMax?: number;
   readonly spill?: () => ActivationSpill | null;
 }
 
+export const CONTEXT_TOKENS = 1_024;
 export const CHAIN_ID = "c0ffee00".repeat(4);
 
 /** A node with one stage. */
@@ -104,7 +107,7 @@ export class StageNode {
         modelId: "tiny",
         weightsSha256: "ab".repeat(32),
         fileBytes: 1,
-        contextTokens: 4_096,
+        contextTokens: options.contextTokens ?? CONTEXT_TOKENS,
         sequencesMax: 4,
         deviceId: "cpu0",
         stage: { first, count, layerCount: options.layerCount, wire: options.wire ?? "f32" },
