@@ -89,7 +89,8 @@ export class ChainKeeper {
     for (const place of chain.places) this.#fill(chain, place, nowMs);
     this.#advance(chain, nowMs);
     this.seat(chain);
-    const told = timesSet(chain, newTimes(chain, nowMs), this.#ports);
+    // In a move the next epoch was told of already: nothing more is said in this one.
+    const told = chain.move === null ? timesSet(chain, newTimes(chain, nowMs), this.#ports) : null;
     if (told !== null) this.#ports.roster.send(told.nodeId, told.message);
   }
 
