@@ -52,6 +52,8 @@ export class HeadChain {
   #stages: ScriptedStage[];
   #roomTaken = 0;
   readonly #announced = new Map<SequenceId, number>();
+  /** By sequence, lease and stage: from where on positions were asked for. */
+  readonly #holes = new Map<string, number>();
   /** Ways between neighbours keep order. */
   readonly #busyUntil = new Map<string, number>();
   /** Passes of each stage, for those who count. */
@@ -167,8 +169,15 @@ export class HeadChain {
       }
       if (this.requests.get(pass.sequence)?.lease !== passing.lease) return;
       const held = next.reachOf(pass.sequence, passing.lease);
-      if (pass.start <= held) next.take(passing);
-      else this.send("gap", () => this.desk.onGap(pass.sequence, held));
+      const hole = `${pass.sequence} ${passing.lease} ${index + 1}`;
+      if (pass.start <= held) {
+        this.#holes.delete(hole);
+        next.take(passing);
+      } else if (this.#holes.get(hole) !== held) {
+        // As `stage-intake`: what lies behind a hole that was told of is dropped without another word.
+        this.#holes.set(hole, held);
+        this.send("gap", () => this.desk.onGap(pass.sequence, held));
+      }
     });
   }
 
