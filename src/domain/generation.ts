@@ -25,6 +25,8 @@ export interface RequestTerms {
   readonly deadlineMs: number;
   /** The coordinator asks for itself, to see whether a chain computes: nobody pays, and nothing is planned or kept loaded for it. */
   readonly isProbe?: boolean;
+  /** Batch work: waits behind every other request, runs only where nobody else would, and gives way first. */
+  readonly isBackground?: boolean;
   /** Rules on where it may run; absent: none. */
   readonly constraints?: RequestConstraints;
 }
