@@ -2,13 +2,14 @@
  * The whole grid in virtual time, seed by seed: the laws of DESIGN hold after every event, every seed replays to the same
  * trace hash, and each planted break of a law is seen by its checker. docs/simulator.md says how to read a failure.
  */
-import { execFileSync } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
 import { SABOTAGES } from "../src/sim/faults/sabotage.ts";
-import { runSimulation, type SimulationResult } from "../src/sim/run-simulation.ts";
+import { runSimulation } from "../src/sim/run-simulation.ts";
+import { failureText, simulateTwice } from "./support/simulate-twice.ts";
 
-const SEEDS = 200;
+/** test/soak/sim.soak.test.ts runs those up to 200. */
+const SEEDS = 60;
 const SEEDS_PER_TEST = 20;
 /** A seed takes 0.1 s alone; the machine may be busy with everything else. */
 const TIMEOUT_MS = 240_000;
@@ -26,24 +27,6 @@ const LAW_OF: Readonly<Record<(typeof SABOTAGES)[number], number>> = {
   "no-deadline": 5,
 };
 
-async function runTwice(seed: number): Promise<SimulationResult> {
-  const first = await runSimulation({ seed });
-  const second = await runSimulation({ seed });
-  expect(first.violations, failureText(first)).toEqual([]);
-  expect(second.hash, `seed ${seed} replays; repeat with: ${repeat(seed)}`).toBe(first.hash);
-  return first;
-}
-
-function failureText({ seed, violations }: SimulationResult): string {
-  const lines = violations.slice(0, 5).map(({ law, atMs, what }) => `  law ${law} at ${atMs.toFixed(3)} ms: ${what}`);
-  return [`seed ${seed} breaks a law; repeat with: ${repeat(seed)}`, ...lines].join("\n");
-}
-
-function repeat(seed: number): string {
-  const commit = execFileSync("git", ["rev-parse", "--short", "HEAD"], { encoding: "utf8" }).trim();
-  return `fallow sim --seed ${seed} --commit ${commit}`;
-}
-
 function seedsThatFoundBugs(): readonly { readonly seed: number; readonly bug: string }[] {
   return readFileSync(new URL("./seeds.txt", import.meta.url), "utf8")
     .split("\n")
@@ -59,14 +42,14 @@ describe("with faults drawn from the seed, the laws hold and the run replays", (
     const to = from + SEEDS_PER_TEST - 1;
     test(`seeds ${from} to ${to}`, { timeout: TIMEOUT_MS }, async () => {
       const hashes = new Set<string>();
-      for (let seed = from; seed <= to; seed++) hashes.add((await runTwice(seed)).hash);
+      for (let seed = from; seed <= to; seed++) hashes.add((await simulateTwice(seed)).hash);
       expect(hashes.size).toBe(SEEDS_PER_TEST);
     });
   }
 
   for (const { seed, bug } of seedsThatFoundBugs()) {
     test(`seed ${seed}, which found: ${bug}`, { timeout: TIMEOUT_MS }, async () => {
-      await runTwice(seed);
+      await simulateTwice(seed);
     });
   }
 });
