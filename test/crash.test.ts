@@ -3,7 +3,7 @@ import { describe, expect, it } from "vitest";
 import { type DrillReport, drillCrashes } from "./support/crash-drill.ts";
 import { postgresAbsent, startPostgres } from "./support/postgres.ts";
 
-const KILLS = 6;
+const KILLS = 3;
 /** A kill and the start after it take some 3 s on a busy machine with two cores. */
 const DRILL_MS_MAX = 240_000;
 
