@@ -222,7 +222,14 @@ export class Answer {
     const { deltas, finishReason } = choice.text.finish(choice.text.isStopped ? "stop-string" : choice.stopReason);
     choice.finishReason = finishReason;
     if (this.#state === "running" && this.#choices.every((other) => other.finishReason !== null)) this.#close("ended");
-    return { choice: choice.index, deltas: [...step.deltas, ...deltas], logprobs: step.logprobs, finishReason };
+    const { stopString } = choice.text;
+    return {
+      choice: choice.index,
+      deltas: [...step.deltas, ...deltas],
+      logprobs: step.logprobs,
+      finishReason,
+      stopString,
+    };
   }
 
   #pendingTokens(choice: ChoiceRun): readonly SampledToken[] {

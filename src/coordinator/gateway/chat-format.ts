@@ -1,4 +1,5 @@
 import { absurd, assert } from "../../domain/assert.ts";
+import type { Refusal } from "../../domain/refusal.ts";
 import type { OutputDelta } from "../../inference/chat/conversation.ts";
 import type {
   ChatChunk,
@@ -9,7 +10,7 @@ import type {
   Usage,
 } from "../../wire/openai/responses.ts";
 import type { ChoiceOutput } from "./answer-format.ts";
-import { type AnswerFormat, event } from "./answer-format.ts";
+import { type AnswerFormat, DONE_EVENT, event, failureEvent } from "./answer-format.ts";
 import type { AnswerHead } from "./generation-plan.ts";
 
 type ChunkDelta = ChatChunk["choices"][number]["delta"];
@@ -71,8 +72,14 @@ export class ChatFormat implements AnswerFormat {
     return events;
   }
 
-  usageEvent(usage: Usage): string {
-    return event(JSON.stringify({ ...this.#fields("chat.completion.chunk"), choices: [], usage }));
+  end(usage: Usage, comment: string): string {
+    const chunk = { ...this.#fields("chat.completion.chunk"), choices: [], usage };
+    const usageEvent = this.#head.hasUsageChunk ? event(JSON.stringify(chunk)) : "";
+    return `${usageEvent}${comment}${DONE_EVENT}`;
+  }
+
+  failure(reason: Refusal): string {
+    return failureEvent(reason);
   }
 
   collect(output: ChoiceOutput): void {

@@ -31,7 +31,7 @@ export class ChoiceText {
   readonly #stops: StopMatcher | null;
   readonly #utf8 = new Utf8Stream();
   #hasToolCall = false;
-  #isStopped = false;
+  #stopString: string | null = null;
   /** By the search for stop strings. */
   #heldBytes = 0;
   /** Tokens taken in, those of a stop string included. */
@@ -49,19 +49,24 @@ export class ChoiceText {
 
   /** A stop string was met: what follows does not belong to the answer. */
   get isStopped(): boolean {
-    return this.#isStopped;
+    return this.#stopString !== null;
+  }
+
+  /** The stop string that was met. */
+  get stopString(): string | null {
+    return this.#stopString;
   }
 
   push(tokens: readonly SampledToken[]): ChoiceStep {
     const logprobs: TokenLogprobEntry[] = [];
     let text = "";
     for (const token of tokens) {
-      if (this.#isStopped) break;
+      if (this.isStopped) break;
       this.consumedTokens++;
       const bytes = this.#bytesOf(token.tokenId);
       const step = this.#stops?.push(bytes) ?? null;
       text += this.#utf8.push(step?.released ?? bytes);
-      this.#isStopped = step !== null && step.matched !== null;
+      if (step !== null && step.matched !== null) this.#stopString = this.#options.stopStrings[step.matched] ?? "";
       if (step !== null) this.#heldBytes += bytes.length - step.released.length;
       if (this.#options.hasLogprobs && token.logprob !== null && !this.#isStopToken(token.tokenId)) {
         logprobs.push(logprobEntry(this.#options.vocabulary, token));
@@ -75,7 +80,7 @@ export class ChoiceText {
 
   /** The end of the answer: what was held comes out. Called once. */
   finish(reason: StopReason): { readonly deltas: readonly OutputDelta[]; readonly finishReason: FinishReason } {
-    const rest = this.#isStopped || this.#stops === null ? NO_BYTES : this.#stops.flush();
+    const rest = this.isStopped || this.#stops === null ? NO_BYTES : this.#stops.flush();
     const text = this.#utf8.push(rest) + this.#utf8.flush();
     const { parser } = this.#options;
     const pushed = text === "" ? [] : parser.push(text);

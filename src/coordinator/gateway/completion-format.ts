@@ -1,4 +1,5 @@
 import { assert } from "../../domain/assert.ts";
+import type { Refusal } from "../../domain/refusal.ts";
 import type {
   Completion,
   CompletionLogprobs,
@@ -7,7 +8,7 @@ import type {
   Usage,
 } from "../../wire/openai/responses.ts";
 import type { ChoiceOutput } from "./answer-format.ts";
-import { type AnswerFormat, event } from "./answer-format.ts";
+import { type AnswerFormat, DONE_EVENT, event, failureEvent } from "./answer-format.ts";
 import type { AnswerHead } from "./generation-plan.ts";
 
 interface CollectedChoice {
@@ -49,8 +50,14 @@ export class CompletionFormat implements AnswerFormat {
     return event(JSON.stringify(chunk));
   }
 
-  usageEvent(usage: Usage): string {
-    return event(JSON.stringify({ ...this.#fields(), choices: [], usage }));
+  end(usage: Usage, comment: string): string {
+    const chunk = { ...this.#fields(), choices: [], usage };
+    const usageEvent = this.#head.hasUsageChunk ? event(JSON.stringify(chunk)) : "";
+    return `${usageEvent}${comment}${DONE_EVENT}`;
+  }
+
+  failure(reason: Refusal): string {
+    return failureEvent(reason);
   }
 
   collect(output: ChoiceOutput): void {

@@ -131,6 +131,7 @@ async function wholeAnswer(run: RunningAnswer, format: AnswerFormat): Promise<Re
     const ended = await run.settle();
     if (!ended.ok) return errorResponse(ended.reason);
     const { usage, settled } = ended.ending;
+    await format.keep?.(usage);
     const body = format.body(usage);
     const headers = new Headers({ "content-type": "application/json", ...run.headers(), ...settledHeaders(settled) });
     await run.keep({ status: 200, headersJson: keptHeaders(headers), body });

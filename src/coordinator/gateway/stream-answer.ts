@@ -4,9 +4,7 @@
  */
 import { describeFault } from "../../domain/fault.ts";
 import { formatUsd } from "../../domain/money.ts";
-import type { Refusal } from "../../domain/refusal.ts";
-import { type AnswerFormat, DONE_EVENT, event } from "./answer-format.ts";
-import { errorBody } from "./error-table.ts";
+import type { AnswerFormat } from "./answer-format.ts";
 import { keptHeaders, STORED_ANSWER_CHARS_MAX } from "./idempotency.ts";
 import type { RunningAnswer } from "./running-answer.ts";
 
@@ -88,7 +86,7 @@ class EventWriter {
         }
         case "failed":
           await this.#run.void();
-          return failure(pulled.reason);
+          return { text: this.#format.failure(pulled.reason), isLast: true };
         case "over":
           return this.#run.answer.isGone ? { text: "", isLast: true } : await this.#end();
       }
@@ -97,11 +95,11 @@ class EventWriter {
 
   async #end(): Promise<Written> {
     const ended = await this.#run.settle();
-    if (!ended.ok) return failure(ended.reason);
+    if (!ended.ok) return { text: this.#format.failure(ended.reason), isLast: true };
     const { usage, settled } = ended.ending;
-    const usageEvent = this.#run.context.plan.hasUsageChunk ? this.#format.usageEvent(usage) : "";
+    await this.#format.keep?.(usage);
     const comment = `: receipt ${settled.receiptId} cost_usd ${formatUsd(settled.costMicroUsd)}\n\n`;
-    const text = `${usageEvent}${comment}${DONE_EVENT}`;
+    const text = this.#format.end(usage, comment);
     this.#keep(text);
     const { idempotent } = this.#run.context;
     if (this.#kept === null) await idempotent?.forget();
@@ -115,9 +113,4 @@ class EventWriter {
     if (this.#keptChars > STORED_ANSWER_CHARS_MAX) this.#kept = null;
     else this.#kept.push(text);
   }
-}
-
-/** Without `[DONE]`: a client that sees only the end of the stream must not take it for a whole answer. */
-function failure(reason: Refusal): Written {
-  return { text: event(JSON.stringify(errorBody(reason))), isLast: true };
 }
