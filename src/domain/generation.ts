@@ -39,6 +39,8 @@ export interface RequestConstraints {
   readonly trustMin: number | null;
   /** Of the whole machine. */
   readonly priceMicroUsdPerHourMax: number | null;
+  /** A node of unknown region may stand in any of them, so it is kept out too. Absent or empty: none. */
+  readonly excludedRegions?: readonly string[];
 }
 
 export interface GenerationRequest {
@@ -54,12 +56,18 @@ export interface GenerationRequest {
   readonly cacheScope: string;
   readonly ignoreStopTokens: boolean;
   readonly topLogprobs: number | null;
+  /** What another resource generated of this answer before: goes on after it, counts towards `tokensMax`, and nobody here is paid for it. */
+  readonly generatedTokenIds?: readonly number[];
+  /** It is also told when it has lost its node and waits for another. */
+  readonly wantsWaits?: boolean;
 }
 
 export type GenerationEvent =
   | { readonly kind: "started"; readonly nodeId: NodeId; readonly queuedMs: number }
   | { readonly kind: "tokens"; readonly tokens: readonly SampledToken[] }
   | { readonly kind: "end"; readonly reason: StopReason }
+  /** It lost its node in mid-stream, or before its first token, and waits for another; only for `wantsWaits`. */
+  | { readonly kind: "waiting" }
   /** Nothing can go on: refused before the first token, or lost in mid-stream with nothing to take over within the deadline. */
   | { readonly kind: "failed"; readonly reason: Refusal };
 
@@ -90,6 +98,27 @@ export interface Cancellation {
 export interface Dispatch {
   generate(request: GenerationRequest, onEvent: (event: GenerationEvent) => void): Generation;
   embed(request: EmbeddingRequest, signal: Cancellation): Promise<EmbeddingOutcome>;
+  /** What would become of such a request if it came at this moment. Changes nothing; costs about as much as one admission. */
+  outlook?(question: OutlookQuestion): GridOutlook;
+}
+
+export interface OutlookQuestion {
+  readonly terms: RequestTerms;
+  readonly promptTokens: number;
+  /** Of one choice. */
+  readonly tokensMax: number;
+}
+
+export interface GridOutlook {
+  /** Why it would be refused; null when it would be taken. */
+  readonly refusal: Refusal | null;
+  /** Until it would start: behind those that wait before it, and behind the cold start of a replica when none is ready. */
+  readonly waitMs: number;
+  /** Until its first token, as far as was measured: the wait and the prompt. */
+  readonly firstTokenMs: number;
+  readonly readyReplicas: number;
+  /** Regions of the nodes that have a ready replica, sorted; one that does not name its region is not in it. */
+  readonly regions: readonly string[];
 }
 
 export type EmbeddingOutcome =

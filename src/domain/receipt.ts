@@ -49,7 +49,7 @@ export type ReceiptFinish = "stop" | "length" | "tool_calls" | "cancelled" | "er
 
 export interface ReceiptChoice {
   readonly outputTokens: number;
-  /** Over the little-endian int32 token ids that the coordinator accepted. */
+  /** Over the little-endian int32 token ids that the coordinator accepted; those of cloud parts have digests of their own. */
   readonly outputSha256: Sha256Hex;
   readonly finishReason: ReceiptFinish;
 }
@@ -70,6 +70,22 @@ export interface ReceiptAttempt {
   readonly nodeSignature: string | null;
   /** Of a chain: who worked on it, in order, each with its number of layers; the last one is `nodeId`, who signs for all. */
   readonly stages?: readonly AttemptStage[] | undefined;
+}
+
+/** What a cloud provider generated of one choice. Its text has no token ids of ours, so the digest is over its UTF-8. */
+export interface CloudPart {
+  readonly providerId: string;
+  readonly choice: number;
+  /** Charged here: the whole prompt in the part that began the request, else 0. */
+  readonly promptTokens: number;
+  readonly outputTokens: number;
+  readonly outputSha256: Sha256Hex;
+  readonly price: TokenPrice;
+  /**
+   * Whose count was charged: `vocabulary` ours, `upstream` the provider's because it was lower or the grid has no vocabulary of the
+   * model, `estimate` one from the text's length, where there is neither.
+   */
+  readonly countedBy: "vocabulary" | "upstream" | "estimate";
 }
 
 export interface ReceiptBody {
@@ -93,6 +109,8 @@ export interface ReceiptBody {
   readonly createdAtMs: number;
   /** In the order in which they ended. */
   readonly attempts: readonly ReceiptAttempt[];
+  /** By choice, then in the order in which they ran; absent: the grid did all of it. The body's own price is that of the grid's tokens. */
+  readonly cloudParts?: readonly CloudPart[] | undefined;
 }
 
 export interface ReceiptInclusion {

@@ -83,9 +83,10 @@ function losersText({ turnedAway, replicas, scored, isComplete }: Decision): str
 
 function rulesText({ constraints }: ExplainedRow): string {
   if (constraints === null) return "none";
-  const { regions, trustMin, priceMicroUsdPerHourMax } = constraints;
+  const { regions, trustMin, priceMicroUsdPerHourMax, excludedRegions } = constraints;
   return [
     ...(regions === null ? [] : [`regions ${regions.join(", ")}`]),
+    ...(excludedRegions.length === 0 ? [] : [`not in ${excludedRegions.join(", ")}`]),
     ...(trustMin === null ? [] : [`trust at least ${trustMin}`]),
     ...(priceMicroUsdPerHourMax === null
       ? []

@@ -42,6 +42,7 @@ export const explainedSchema = z.object({
       regions: z.array(z.string()).nullable(),
       trustMin: z.number().nullable(),
       priceMicroUsdPerHourMax: z.number().nullable(),
+      excludedRegions: z.array(z.string()),
     })
     .nullable(),
   choices: z.array(
@@ -69,7 +70,11 @@ export function explainedRow(request: ExplainedRequest): ExplainedRow {
     constraints:
       constraints === null
         ? null
-        : { ...constraints, regions: constraints.regions === null ? null : [...constraints.regions] },
+        : {
+            ...constraints,
+            regions: constraints.regions === null ? null : [...constraints.regions],
+            excludedRegions: [...(constraints.excludedRegions ?? [])],
+          },
     choices: request.choices.map(choiceRow),
   };
 }

@@ -6,8 +6,11 @@ import type {
   Generation,
   GenerationEvent,
   GenerationRequest,
+  OutlookQuestion,
 } from "../../domain/generation.ts";
+import { sha256Hex } from "../../domain/ids.ts";
 import type { Refusal } from "../../domain/refusal.ts";
+import { DEFAULT_SAMPLING } from "../../domain/sampling.ts";
 import { EmbeddingWork } from "./embedding-work.ts";
 import { GenerationWork } from "./generation-work.ts";
 import type { ServedModel } from "./served-models.ts";
@@ -40,6 +43,28 @@ export function acceptGeneration(
       return door.finish(work);
     },
   };
+}
+
+/** Of no request: what is asked about is what would become of one like it. */
+const NO_SEED = sha256Hex("0".repeat(64));
+
+/** A piece of work that nobody admits, to ask about. */
+export function workInQuestion(question: OutlookQuestion, nowMs: number): Work {
+  const { terms, promptTokens, tokensMax } = question;
+  const request: GenerationRequest = {
+    terms,
+    choice: 0,
+    promptTokenIds: new Array<number>(promptTokens).fill(0),
+    tokensMax,
+    sampling: DEFAULT_SAMPLING,
+    seed: NO_SEED,
+    stopStrings: [],
+    grammar: null,
+    cacheScope: "",
+    ignoreStopTokens: false,
+    topLogprobs: null,
+  };
+  return new GenerationWork(request, { nowMs, vocabSize: 0, stopTokenIds: [], onEvent: () => undefined });
 }
 
 export function acceptEmbedding(

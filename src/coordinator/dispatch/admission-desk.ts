@@ -7,7 +7,7 @@ import { formatUsd } from "../../domain/money.ts";
 import type { Refusal } from "../../domain/refusal.ts";
 import type { ServiceTier } from "../../domain/tier.ts";
 import type { Clock } from "../../ports/clock.ts";
-import type { WaitingRoom } from "../../scheduler/admission/admission.ts";
+import type { Entrance, WaitingRoom } from "../../scheduler/admission/admission.ts";
 import { COLD_START_GUESS_MS, expectedWaitMs, retryAfterMs } from "../../scheduler/admission/eta.ts";
 import { priceBound } from "../../scheduler/admission/price-bound.ts";
 import { type RequestSize, SlotTimes, slotWorth } from "../../scheduler/admission/slot-times.ts";
@@ -77,7 +77,11 @@ export class AdmissionDesk {
     const hopeless = this.#hopeless(work);
     if (hopeless !== null) return hopeless;
     const entrance = waiting.enter(work);
-    if (entrance === "entered") return null;
+    return entrance === "entered" ? null : this.#turnedAway(work, entrance);
+  }
+
+  #turnedAway(work: Work, entrance: Exclude<Entrance, "entered">): Refusal {
+    const { waiting } = this.#ports;
     const full =
       entrance === "tier-full"
         ? `${waiting.lengthMax} requests of tier ${work.tier} are waiting already`
@@ -85,6 +89,18 @@ export class AdmissionDesk {
     const waitMs = this.#expectedWaitMs(work);
     const message = `${full}${this.#obstacle(work)}; this one would start in about ${seconds(waitMs)} s and cost at most ${this.#mostUsd(work)} USD`;
     return { code: "queue-full", message, param: null, retryAfterMs: retryAfterMs(waitMs) };
+  }
+
+  /** What `enter` would say, and when the work would start; nothing enters. */
+  outlook(work: Work): { readonly refusal: Refusal | null; readonly waitMs: number; readonly firstTokenMs: number } {
+    work.shareCost = this.#services.expectedCost(sizeOf(work));
+    const waitMs = this.#expectedWaitMs(work);
+    const isMeasured = this.#services.isMeasured(work.modelId);
+    const firstTokenMs = waitMs + (isMeasured ? this.prefillMs(work.modelId, work.promptTokens()) : 0);
+    const hopeless = this.#hopeless(work);
+    if (hopeless !== null) return { refusal: hopeless, waitMs, firstTokenMs };
+    const entrance = this.#ports.waiting.entrance(work);
+    return { refusal: entrance === "entered" ? null : this.#turnedAway(work, entrance), waitMs, firstTokenMs };
   }
 
   /** After a match: whoever still waits is told by the books when it should start. */

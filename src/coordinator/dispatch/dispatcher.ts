@@ -13,6 +13,8 @@ import type {
   Generation,
   GenerationEvent,
   GenerationRequest,
+  GridOutlook,
+  OutlookQuestion,
   RequestTerms,
 } from "../../domain/generation.ts";
 import type { NodeId } from "../../domain/ids.ts";
@@ -23,7 +25,7 @@ import type { Trouble } from "../../scheduler/attempts/failover.ts";
 import { LeaseTable } from "../../scheduler/attempts/lease-table.ts";
 import type { AttemptEnd } from "../../wire/agent-link.ts";
 import type { NodeView, RosterHandlers } from "../roster.ts";
-import { acceptEmbedding, acceptGeneration, type WorkDoor } from "./accept-request.ts";
+import { acceptEmbedding, acceptGeneration, type WorkDoor, workInQuestion } from "./accept-request.ts";
 import { AdmissionDesk } from "./admission-desk.ts";
 import { demandOf } from "./demand.ts";
 import { DISPATCH_OPTIONS, type DispatchOptions } from "./dispatch-options.ts";
@@ -198,6 +200,21 @@ export class Dispatcher implements Dispatch {
 
   embed(request: EmbeddingRequest, signal: Cancellation): Promise<EmbeddingOutcome> {
     return acceptEmbedding(request, signal, this.#door(request.terms));
+  }
+
+  /** Reads what admission and the matcher know; nothing is queued, counted or planned. */
+  outlook(question: OutlookQuestion): GridOutlook {
+    const work = workInQuestion(question, this.#ports.clock.monoMs());
+    const ready = this.pool.ready(work.modelId);
+    const regions = new Set(ready.flatMap(({ nodeId }) => this.pool.node(nodeId)?.region ?? []));
+    const told = this.admission.outlook(work);
+    const impossible = this.#gate.isClosed ? draining("takes no new requests") : this.#matcher.impossibility(work);
+    return {
+      ...told,
+      refusal: impossible ?? told.refusal,
+      readyReplicas: ready.length,
+      regions: [...regions].sort(),
+    };
   }
 
   #door(terms: RequestTerms): WorkDoor {

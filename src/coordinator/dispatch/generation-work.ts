@@ -12,7 +12,8 @@ export class GenerationWork extends Work {
   finishReason: "cancelled" | "stop-string" | null = null;
   readonly #onEvent: (event: GenerationEvent) => void;
   readonly #stopTokenIds: ReadonlySet<number>;
-  readonly #tokenIds: number[] = [];
+  /** From the first of the answer on, those that others generated before included. */
+  readonly #tokenIds: number[];
 
   constructor(
     request: GenerationRequest,
@@ -25,6 +26,7 @@ export class GenerationWork extends Work {
   ) {
     super({ terms: request.terms, choice: request.choice, nowMs: start.nowMs, vocabSize: start.vocabSize });
     this.request = request;
+    this.#tokenIds = [...(request.generatedTokenIds ?? [])];
     this.#onEvent = start.onEvent;
     this.#stopTokenIds = new Set(start.stopTokenIds);
   }
@@ -97,6 +99,10 @@ export class GenerationWork extends Work {
 
   deliverStarted(nodeId: NodeId, queuedMs: number): void {
     this.#onEvent({ kind: "started", nodeId, queuedMs });
+  }
+
+  override deliverWaiting(): void {
+    if (this.request.wantsWaits === true) this.#onEvent({ kind: "waiting" });
   }
 
   deliverTokens(tokens: readonly SampledToken[]): void {

@@ -112,6 +112,7 @@ export class LostAttempts {
     work.phase = "waiting";
     desk.reprice(work);
     waiting.enterMoved(work);
+    work.deliverWaiting();
     matchSoon();
   }
 }

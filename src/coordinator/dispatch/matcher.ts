@@ -267,8 +267,8 @@ function isAllowed(node: Parameters<typeof keepsRules>[0], constraints: MatchReq
 /** Chains of one model that a rule keeps out, before the others are left for the next round. */
 const CHAINS_TRIED_MAX = 8;
 
-function keepsRules(node: NodeFact | null, { regions, trustMin, priceMicroUsdPerHourMax }: MatchConstraints): boolean {
-  return node !== null && ruleObstacle(node, { regions, trustMin, priceMicroUsdPerHourMax }) === null;
+function keepsRules(node: NodeFact | null, rules: MatchConstraints): boolean {
+  return node !== null && ruleObstacle(node, rules) === null;
 }
 
 const LINK_CLOSED = "the link closed before the start was sent";
@@ -276,9 +276,10 @@ const LINK_CLOSED = "the link closed before the start was sent";
 function constraintsOf(work: Work): MatchConstraints {
   const { constraints } = work.terms;
   if (constraints === undefined) return UNCONSTRAINED;
-  const { regions, trustMin, priceMicroUsdPerHourMax } = constraints;
+  const { regions, trustMin, priceMicroUsdPerHourMax, excludedRegions } = constraints;
   return {
     ...UNCONSTRAINED,
+    ...(excludedRegions === undefined ? {} : { excludedRegions }),
     regions,
     trustMin: trustMin ?? UNCONSTRAINED.trustMin,
     priceMicroUsdPerHourMax: priceMicroUsdPerHourMax ?? UNCONSTRAINED.priceMicroUsdPerHourMax,

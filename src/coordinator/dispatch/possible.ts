@@ -150,8 +150,8 @@ function chainObstacle(
 function questionOf({ modelId, needsWhole, terms: { constraints } }: Asking): string {
   const what = needsWhole === true ? `whole ${modelId}` : modelId;
   if (constraints === undefined) return what;
-  const { regions, trustMin, priceMicroUsdPerHourMax } = constraints;
-  return JSON.stringify([what, regions, trustMin, priceMicroUsdPerHourMax]);
+  const { regions, trustMin, priceMicroUsdPerHourMax, excludedRegions } = constraints;
+  return JSON.stringify([what, regions, trustMin, priceMicroUsdPerHourMax, excludedRegions]);
 }
 
 function couldRun(node: NodeFact, want: WantedRoom, constraints: RequestConstraints | undefined): boolean {
@@ -182,7 +182,9 @@ function allowedNodes(
 
 /** The matcher's rules (scheduler/matching), for a node that holds no replica yet. */
 export function ruleObstacle(node: NodeFact, rules: RequestConstraints): LoserReason | null {
-  const { regions, trustMin, priceMicroUsdPerHourMax } = rules;
+  const { regions, trustMin, priceMicroUsdPerHourMax, excludedRegions = [] } = rules;
+  const region = node.region ?? null;
+  if (excludedRegions.length > 0 && (region === null || excludedRegions.includes(region))) return "region-not-allowed";
   if (regions !== null && !regions.includes(node.region ?? "")) return "region-not-allowed";
   if (trustMin !== null && (node.trust ?? 1) < trustMin) return "trust-too-low";
   const priceMax = priceMicroUsdPerHourMax ?? Number.POSITIVE_INFINITY;

@@ -138,6 +138,11 @@ export abstract class Work implements QueueEntry {
   abstract deliverFailure(reason: Refusal): void;
   abstract finishEnding(): AttemptEnding;
 
+  /** It lost its node and waits for another. */
+  deliverWaiting(): void {
+    // Most do not ask to be told.
+  }
+
   records(): readonly AttemptRecord[] {
     return [...this.#records];
   }

@@ -6,6 +6,7 @@ import type { ModelManifest } from "../../domain/model.ts";
 import type { TokenPrice } from "../../domain/money.ts";
 import type { ServiceTier } from "../../domain/tier.ts";
 import type { Clock } from "../../ports/clock.ts";
+import type { Cloud } from "../../ports/cloud.ts";
 import type { Crypto } from "../../ports/crypto.ts";
 import type { Ids } from "../../ports/ids.ts";
 import type { Log } from "../../ports/log.ts";
@@ -81,4 +82,6 @@ export interface GatewayDeps {
   readonly ids: Ids;
   readonly log: Log;
   readonly registry: Registry;
+  /** Where requests may overflow to; absent: the grid is all there is. */
+  readonly cloud?: Cloud;
 }

@@ -46,11 +46,16 @@ export class WaitingRoom<Entry extends QueueEntry> {
 
   /** When it is not `entered` the caller refuses with `queue-full`. */
   enter(entry: Entry): Entrance {
+    const entrance = this.entrance(entry);
+    if (entrance === "entered") this.#tier(entry.tier).fair.enter(entry);
+    return entrance;
+  }
+
+  /** What `enter` would say. */
+  entrance(entry: Entry): Entrance {
     const { fair } = this.#tier(entry.tier);
     if (fair.size >= this.lengthMax) return "tier-full";
-    if (fair.waitingOf(entry.tenantId) >= this.tenantLengthMax) return "tenant-full";
-    fair.enter(entry);
-    return "entered";
+    return fair.waitingOf(entry.tenantId) >= this.tenantLengthMax ? "tenant-full" : "entered";
   }
 
   /** A stream that already runs and lost its node. */

@@ -43,7 +43,7 @@ export function queryOf(index: MatchIndex, request: MatchRequest): MatchQuery {
   const { constraints, callerRegion, hint } = request;
   return {
     request,
-    isAllowed: constraints.regions === null ? null : allowed(index, constraints.regions),
+    isAllowed: allowed(index, constraints),
     distancesMs: callerRegion === null ? null : index.distancesFrom(nodes.regions.find(callerRegion)),
     excluded: noneOr(request.excludedNodeIds, (id) => nodes.find(id)),
     owners: noneOr(constraints.excludedOwners, (name) => nodes.owners.find(name)),
@@ -53,13 +53,22 @@ export function queryOf(index: MatchIndex, request: MatchRequest): MatchQuery {
   };
 }
 
-function allowed(index: MatchIndex, regions: readonly string[]): Uint8Array {
+/** By region code + 1; null: everywhere. The first place stands for nodes of unknown region. */
+function allowed(index: MatchIndex, constraints: MatchRequest["constraints"]): Uint8Array | null {
+  const { regions, excludedRegions = [] } = constraints;
+  if (regions === null && excludedRegions.length === 0) return null;
   const isAllowed = new Uint8Array(index.nodes.regions.size + 1);
-  for (const name of regions) {
-    const code = index.nodes.regions.find(name);
-    if (code >= 0) isAllowed[code + 1] = 1;
-  }
+  if (regions === null) isAllowed.fill(1, 1);
+  else mark(index, isAllowed, { names: regions, as: 1 });
+  mark(index, isAllowed, { names: excludedRegions, as: 0 });
   return isAllowed;
+}
+
+function mark(index: MatchIndex, isAllowed: Uint8Array, by: { names: readonly string[]; as: 0 | 1 }): void {
+  for (const name of by.names) {
+    const code = index.nodes.regions.find(name);
+    if (code >= 0) isAllowed[code + 1] = by.as;
+  }
 }
 
 function noneOr<Name>(names: ReadonlySet<Name>, find: (name: Name) => number): ReadonlySet<number> | null {

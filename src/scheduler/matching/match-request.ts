@@ -11,6 +11,8 @@ import type { ModelId, NodeId, ReplicaId } from "../../domain/ids.ts";
 export interface MatchConstraints {
   /** Null: anywhere. */
   readonly regions: readonly string[] | null;
+  /** Absent or empty: none. Where any is, a node of unknown region is kept out too. */
+  readonly excludedRegions?: readonly string[];
   /** 0 to 1. */
   readonly trustMin: number;
   readonly priceMicroUsdPerHourMax: number;

@@ -193,6 +193,7 @@ export class StreamChecker implements Checker {
         stream.isOver = true;
         break;
       case "started":
+      case "waiting":
         break;
     }
   }

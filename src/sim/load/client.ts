@@ -151,6 +151,7 @@ export class SimClient {
         choice.failure = event.reason.code;
         break;
       case "started":
+      case "waiting":
         break;
     }
   }
