@@ -51,6 +51,8 @@ export interface RoutePreferences {
   readonly quantisations: readonly string[] | null;
   /** `deny`: no provider that keeps or trains on what it is sent. */
   readonly dataCollection: "allow" | "deny";
+  /** Only providers that say they keep nothing at all; the grid's own nodes keep nothing. */
+  readonly requiresZeroRetention: boolean;
   /** A node or provider of unknown region is in none. */
   readonly regions: readonly string[] | null;
   readonly excludedRegions: readonly string[];
@@ -83,6 +85,7 @@ export const NO_PREFERENCES: RoutePreferences = {
   maxPrice: NO_PRICE_CAPS,
   quantisations: null,
   dataCollection: "allow",
+  requiresZeroRetention: false,
   regions: null,
   excludedRegions: [],
   deadlineMs: null,
@@ -96,3 +99,50 @@ export const NO_PREFERENCES: RoutePreferences = {
 
 /** The name of the grid's own nodes among providers. */
 export const GRID_PROVIDER = "grid";
+
+/** As callers write them, in the API's own names and units: `provider` as OpenRouter has it, `grid` ours. `null` means absent. */
+export interface PreferenceWords {
+  readonly provider?: ProviderWords | null | undefined;
+  readonly grid?: GridWords | null | undefined;
+}
+
+export interface ProviderWords {
+  readonly order?: readonly string[] | null | undefined;
+  readonly only?: readonly string[] | null | undefined;
+  readonly ignore?: readonly string[] | null | undefined;
+  readonly allow_fallbacks?: boolean | null | undefined;
+  /** Always so here: what a provider cannot do is never left out silently. */
+  readonly require_parameters?: boolean | null | undefined;
+  readonly data_collection?: "allow" | "deny" | null | undefined;
+  readonly zdr?: boolean | null | undefined;
+  readonly quantizations?: readonly string[] | null | undefined;
+  readonly sort?: RouteSort | null | undefined;
+  readonly max_price?: MaxPriceWords | null | undefined;
+}
+
+/** USD per million tokens, and for a whole request. */
+export interface MaxPriceWords {
+  readonly prompt?: number | string | null | undefined;
+  readonly completion?: number | string | null | undefined;
+  readonly request?: number | string | null | undefined;
+}
+
+export interface GridWords {
+  readonly regions?: readonly string[] | null | undefined;
+  readonly exclude_regions?: readonly string[] | null | undefined;
+  readonly deadline_s?: number | null | undefined;
+  readonly max_cost_usd?: number | string | null | undefined;
+  readonly confidentiality?: Confidentiality | null | undefined;
+  readonly verification?: Verification | null | undefined;
+  readonly hybrid?: HybridMode | null | undefined;
+  readonly trust_min?: number | null | undefined;
+  readonly receipt?: boolean | null | undefined;
+}
+
+/** What an operator lays under the requests of a key. */
+export interface KeyPreferences {
+  /** Hold where a request says nothing. */
+  readonly defaults: PreferenceWords | null;
+  /** Hold whatever a request says: it can only narrow them. */
+  readonly rules: PreferenceWords | null;
+}

@@ -19,6 +19,7 @@ import type {
 import type { Account, LedgerOutcome, Transfer } from "../domain/ledger.ts";
 import type { ModelManifest } from "../domain/model.ts";
 import type { MicroUsd } from "../domain/money.ts";
+import type { KeyPreferences } from "../domain/preferences.ts";
 import type { ServiceTier } from "../domain/tier.ts";
 
 export interface Store {
@@ -72,6 +73,8 @@ export interface ApiKey {
   readonly budgetMicroUsd: MicroUsd | null;
   /** Null: every model. */
   readonly models: readonly ModelId[] | null;
+  /** What lies under every request of the key; absent or null: nothing. */
+  readonly preferences?: KeyPreferences | null;
   readonly createdAtMs: number;
   readonly expiresAtMs: number | null;
   readonly revokedAtMs: number | null;

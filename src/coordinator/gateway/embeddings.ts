@@ -2,35 +2,36 @@
 import { assert } from "../../domain/assert.ts";
 import { formatUsd } from "../../domain/money.ts";
 import { type Outcome, ok, refuse } from "../../domain/refusal.ts";
-import type { ServiceTier } from "../../domain/tier.ts";
-import { tierFor } from "../../domain/tier.ts";
 import { toBase64 } from "../../market/hex.ts";
 import { LINK_FRAME_BYTES_MAX } from "../../ports/link.ts";
 import { vectorsPerFrame } from "../../wire/embedding-frame.ts";
 import type { EmbeddingRequest } from "../../wire/openai/embedding-request.ts";
 import type { EmbeddingList } from "../../wire/openai/responses.ts";
+import type { AskedTerms } from "./asked-terms.ts";
 import { tokensSha256 } from "./charge.ts";
 import { errorResponse } from "./error-table.ts";
 import type { RequestTicket } from "./generation-plan.ts";
-import { requestedTier } from "./generation-plan.ts";
 import { type IdempotentRun, keepAnswer, keptHeaders } from "./idempotency.ts";
 import type { PreparedModel } from "./prepared-model.ts";
 import type { GenerationRunner } from "./running-answer.ts";
 import { seedCommitment } from "./seeds.ts";
 import { inputTokens } from "./token-input.ts";
 
-export interface EmbeddingPlan {
+export interface EmbeddingPlan extends AskedTerms {
   readonly model: PreparedModel;
   readonly inputs: readonly (readonly number[])[];
   readonly promptTokens: number;
-  readonly tier: ServiceTier;
   readonly isBase64: boolean;
 }
 
 /** Of all inputs of a request together: bounds what one engine call holds. */
 const INPUT_TOKENS_MAX = 300_000;
 
-export async function planEmbeddings(body: EmbeddingRequest, model: PreparedModel): Promise<Outcome<EmbeddingPlan>> {
+export async function planEmbeddings(
+  body: EmbeddingRequest,
+  model: PreparedModel,
+  asked: AskedTerms,
+): Promise<Outcome<EmbeddingPlan>> {
   const { manifest, tokenizer } = model;
   const dimensions = body.dimensions ?? null;
   if (dimensions !== null && dimensions !== manifest.embeddingLength) {
@@ -64,7 +65,7 @@ export async function planEmbeddings(body: EmbeddingRequest, model: PreparedMode
     model,
     inputs: inputs.value,
     promptTokens,
-    tier: tierFor(requestedTier(body.service_tier)),
+    ...asked,
     isBase64: body.encoding_format === "base64",
   });
 }

@@ -1,9 +1,10 @@
 /** A request that was understood and may run: the same for chats and completions. */
 import type { ModelId, RequestId, Sha256Hex } from "../../domain/ids.ts";
 import type { MicroUsd, TokenPrice } from "../../domain/money.ts";
+import type { RoutePreferences } from "../../domain/preferences.ts";
 import { type Outcome, ok, refuse } from "../../domain/refusal.ts";
 import type { SamplingOptions } from "../../domain/sampling.ts";
-import type { RequestedTier, ServiceTier } from "../../domain/tier.ts";
+import type { ServiceTier } from "../../domain/tier.ts";
 import type { OutputParser } from "../../inference/chat/conversation.ts";
 import type { ApiKey } from "../../ports/store.ts";
 import type { AnswerFormat } from "./answer-format.ts";
@@ -21,6 +22,8 @@ export interface GenerationPlan {
   readonly promptTokens: number;
   /** Of each choice. */
   readonly tokensMax: number;
+  /** The caller named `tokensMax`; else it is what the context leaves, and may be lowered to what he wants to pay. */
+  readonly isTokensMaxAsked: boolean;
   readonly sampling: SamplingOptions;
   readonly stopStrings: readonly string[];
   readonly grammar: string | null;
@@ -30,6 +33,7 @@ export interface GenerationPlan {
   readonly markers: ReadonlyMap<number, Uint8Array>;
   readonly seed: number | null;
   readonly tier: ServiceTier;
+  readonly preferences: RoutePreferences;
   readonly isStream: boolean;
   readonly hasUsageChunk: boolean;
   /** Made when the answer's head is known. */
@@ -125,8 +129,4 @@ export function checkStreamOptions(body: {
     return refuse("invalid-request", "stream_options needs stream: true", { param: "stream_options" });
   }
   return ok(undefined);
-}
-
-export function requestedTier(tier: RequestedTier | null | undefined): RequestedTier {
-  return tier ?? "auto";
 }

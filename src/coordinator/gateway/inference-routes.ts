@@ -15,6 +15,7 @@ import type { ApiKey } from "../../ports/store.ts";
 import { chatRequestSchema } from "../../wire/openai/chat-request.ts";
 import { completionRequestSchema } from "../../wire/openai/completion-request.ts";
 import { embeddingRequestSchema } from "../../wire/openai/embedding-request.ts";
+import { type AskedTerms, askedTerms, type TermWords } from "./asked-terms.ts";
 import type { OpenBody } from "./body-budget.ts";
 import { planEmbeddings, runEmbeddings } from "./embeddings.ts";
 import { errorResponse } from "./error-table.ts";
@@ -33,11 +34,16 @@ import { parseRequest } from "./schema-issues.ts";
 /** Larger than any line of base 36 that the clock and the request id leave free; ids of tool calls are opaque. */
 const CALL_ID_CHARS = 24;
 
+/** What the front door reads of every body. */
+interface RouteBody extends TermWords {
+  readonly model: string;
+}
+
 /** What a route does with a body that fits its schema. */
-interface Route<Body extends { model: string }> {
+interface Route<Body extends RouteBody> {
   readonly path: string;
   readonly schema: z.ZodType<Body>;
-  plan(body: Body, model: PreparedModel, exchange: Exchange): Promise<Outcome<RoutePlan>>;
+  plan(body: Body, model: PreparedModel, more: { exchange: Exchange; asked: AskedTerms }): Promise<Outcome<RoutePlan>>;
 }
 
 /** What is needed to admit a planned request, and how it then runs. */
@@ -63,8 +69,8 @@ export function addInferenceRoutes(app: Hono, state: GatewayState): void {
   addRoute(app, state, {
     path: "/v1/chat/completions",
     schema: chatRequestSchema,
-    plan: async (body, model, exchange) => {
-      const sources = { wallMs: exchange.createdAtMs, makeCallId: () => callId(state) };
+    plan: async (body, model, { exchange, asked }) => {
+      const sources = { wallMs: exchange.createdAtMs, makeCallId: () => callId(state), asked };
       const planned = await planChat(body, model, sources);
       return planned.ok
         ? ok(generationRoute(state, planned.value, { exchange, route: "/v1/chat/completions" }))
@@ -74,16 +80,16 @@ export function addInferenceRoutes(app: Hono, state: GatewayState): void {
   addRoute(app, state, {
     path: "/v1/completions",
     schema: completionRequestSchema,
-    plan: async (body, model, exchange) => {
-      const planned = await planCompletion(body, model);
+    plan: async (body, model, { exchange, asked }) => {
+      const planned = await planCompletion(body, model, asked);
       return planned.ok ? ok(generationRoute(state, planned.value, { exchange, route: "/v1/completions" })) : planned;
     },
   });
   addRoute(app, state, {
     path: "/v1/embeddings",
     schema: embeddingRequestSchema,
-    plan: async (body, model) => {
-      const planned = await planEmbeddings(body, model);
+    plan: async (body, model, { asked }) => {
+      const planned = await planEmbeddings(body, model, asked);
       if (!planned.ok) return planned;
       const { tier, promptTokens } = planned.value;
       return ok({
@@ -125,7 +131,7 @@ function callId(state: GatewayState): string {
   return `call_${digits}`;
 }
 
-function addRoute<Body extends { model: string }>(app: Hono, state: GatewayState, route: Route<Body>): void {
+function addRoute<Body extends RouteBody>(app: Hono, state: GatewayState, route: Route<Body>): void {
   app.post(route.path, state.gate.requireKey("inference"), async (context) => {
     const exchange = state.exchanges.of(context);
     const { key } = exchange;
@@ -136,14 +142,14 @@ function addRoute<Body extends { model: string }>(app: Hono, state: GatewayState
   });
 }
 
-interface Serving<Body extends { model: string }> {
+interface Serving<Body extends RouteBody> {
   readonly state: GatewayState;
   readonly route: Route<Body>;
   readonly exchange: Exchange;
   readonly key: ApiKey;
 }
 
-async function serve<Body extends { model: string }>(context: Context, serving: Serving<Body>): Promise<Response> {
+async function serve<Body extends RouteBody>(context: Context, serving: Serving<Body>): Promise<Response> {
   const { state, key } = serving;
   const admitted = admit(state, key);
   if (!admitted.ok) return errorResponse(admitted.reason);
@@ -155,7 +161,7 @@ async function serve<Body extends { model: string }>(context: Context, serving: 
   }
 }
 
-async function serveAdmitted<Body extends { model: string }>(
+async function serveAdmitted<Body extends RouteBody>(
   context: Context,
   serving: Serving<Body>,
   room: OpenBody,
@@ -178,7 +184,7 @@ async function serveAdmitted<Body extends { model: string }>(
   try {
     const started = await start(
       { ...serving, signal: context.req.raw.signal },
-      { body: body.value, digest: digest.value, idempotent },
+      { body: body.value, headers: context.req.raw.headers, digest: digest.value, idempotent },
     );
     if (started.ok) return started.value;
     await idempotent?.forget();
@@ -216,16 +222,18 @@ function requestDigest(state: GatewayState, body: unknown): Outcome<Sha256Hex> {
 }
 
 /** A refusal leaves nothing behind but the idempotency key, which the caller forgets. */
-async function start<Body extends { model: string }>(
+async function start<Body extends RouteBody>(
   serving: Serving<Body> & { readonly signal: AbortSignal },
-  request: { body: Body; digest: Sha256Hex; idempotent: IdempotentRun | null },
+  request: { body: Body; headers: Headers; digest: Sha256Hex; idempotent: IdempotentRun | null },
 ): Promise<Outcome<Response>> {
   const { state, route, exchange, key, signal } = serving;
   const model = await servedModel(state, key, request.body.model);
   if (!model.ok) return model;
   const { manifest } = model.value;
   exchange.modelId = manifest.modelId;
-  const planned = await route.plan(request.body, model.value, exchange);
+  const asked = askedTerms(request.body, { headers: request.headers, key });
+  if (!asked.ok) return asked;
+  const planned = await route.plan(request.body, model.value, { exchange, asked: asked.value });
   if (!planned.ok) return planned;
   const { tier, promptTokens, outputTokensMax, choices } = planned.value;
   const tokens = promptTokens + outputTokensMax * choices;

@@ -1,27 +1,21 @@
 /** From a chat request to a plan: template, tokens, bounds, grammar, and the parser of the answers. */
 import { no, type Outcome, ok, refuse } from "../../domain/refusal.ts";
-import { tierFor } from "../../domain/tier.ts";
 import { type OutputParser, PLAIN_PARSER, type ToolSpec } from "../../inference/chat/conversation.ts";
 import { renderPrompt } from "../../inference/chat/prompt.ts";
 import { ReasoningSplitter } from "../../inference/chat/reasoning-splitter.ts";
 import { ToolCallParser } from "../../inference/chat/tool-call-parser.ts";
 import type { ChatRequest } from "../../wire/openai/chat-request.ts";
 import { answerGrammar } from "./answer-grammar.ts";
+import type { AskedTerms } from "./asked-terms.ts";
 import { ChatFormat } from "./chat-format.ts";
 import { chatTurns } from "./chat-turns.ts";
-import {
-  checkStreamOptions,
-  type GenerationPlan,
-  requestedTier,
-  samplingOf,
-  stopStringsOf,
-  tokensMaxOf,
-} from "./generation-plan.ts";
+import { checkStreamOptions, type GenerationPlan, samplingOf, stopStringsOf, tokensMaxOf } from "./generation-plan.ts";
 import type { PreparedChat, PreparedModel } from "./prepared-model.ts";
 
 export interface PlanSources {
   readonly wallMs: number;
   readonly makeCallId: () => string;
+  readonly asked: AskedTerms;
 }
 
 const NO_MARKERS: ReadonlyMap<number, Uint8Array> = new Map();
@@ -75,12 +69,12 @@ export async function planChat(
   const count = body.n ?? 1;
   const parser = () => answerParser({ chat: chat.value, tools, prompt: text });
   const hasLogprobs = body.logprobs === true;
-  const tier = tierFor(requestedTier(body.service_tier));
   return ok({
     model,
     choices: Array.from({ length: count }, () => ({ promptTokenIds, parser: parser() })),
     promptTokens: promptTokenIds.length,
     tokensMax: tokensMax.value,
+    isTokensMaxAsked: asked.value !== null,
     sampling: sampling.value,
     stopStrings: stopStringsOf(body),
     grammar: grammar.value,
@@ -88,7 +82,7 @@ export async function planChat(
     topLogprobs: hasLogprobs ? (body.top_logprobs ?? 0) : null,
     markers: tools.length > 0 || chat.value.isReasoning ? chat.value.markers : NO_MARKERS,
     seed: body.seed ?? null,
-    tier,
+    ...sources.asked,
     isStream: body.stream === true,
     hasUsageChunk: body.stream_options?.include_usage === true,
     format: (head) => new ChatFormat({ head, choices: count, hasLogprobs, makeCallId: sources.makeCallId }),

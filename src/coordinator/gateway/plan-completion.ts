@@ -1,25 +1,22 @@
 /** From a completion request to a plan: one or more prompts, each with `n` choices, in the order of OpenAI's choice indexes. */
 import { type Outcome, ok, refuse } from "../../domain/refusal.ts";
-import { tierFor } from "../../domain/tier.ts";
 import { PLAIN_PARSER } from "../../inference/chat/conversation.ts";
 import { OPENAI_BOUNDS } from "../../wire/openai/bounds.ts";
 import type { CompletionRequest } from "../../wire/openai/completion-request.ts";
+import type { AskedTerms } from "./asked-terms.ts";
 import { CompletionFormat } from "./completion-format.ts";
-import {
-  checkStreamOptions,
-  type GenerationPlan,
-  requestedTier,
-  samplingOf,
-  stopStringsOf,
-  tokensMaxOf,
-} from "./generation-plan.ts";
+import { checkStreamOptions, type GenerationPlan, samplingOf, stopStringsOf, tokensMaxOf } from "./generation-plan.ts";
 import type { PreparedModel } from "./prepared-model.ts";
 import { inputTokens } from "./token-input.ts";
 
 /** As OpenAI's. */
 const TOKENS_DEFAULT = 16;
 
-export async function planCompletion(body: CompletionRequest, model: PreparedModel): Promise<Outcome<GenerationPlan>> {
+export async function planCompletion(
+  body: CompletionRequest,
+  model: PreparedModel,
+  asked: AskedTerms,
+): Promise<Outcome<GenerationPlan>> {
   const { manifest, tokenizer } = model;
   const count = body.n ?? 1;
   if (body.best_of !== null && body.best_of !== undefined && body.best_of !== count) {
@@ -59,6 +56,7 @@ export async function planCompletion(body: CompletionRequest, model: PreparedMod
     choices,
     promptTokens: prompts.value.reduce((sum, prompt) => sum + prompt.length, 0),
     tokensMax: tokensMax.value,
+    isTokensMaxAsked: body.max_tokens !== null && body.max_tokens !== undefined,
     sampling: sampling.value,
     stopStrings: stopStringsOf(body),
     grammar: null,
@@ -66,7 +64,7 @@ export async function planCompletion(body: CompletionRequest, model: PreparedMod
     topLogprobs,
     markers: new Map(),
     seed: body.seed ?? null,
-    tier: tierFor(requestedTier(body.service_tier)),
+    ...asked,
     isStream: body.stream === true,
     hasUsageChunk: body.stream_options?.include_usage === true,
     format: (head) => new CompletionFormat({ head, choices: choices.length, hasLogprobs: topLogprobs !== null }),

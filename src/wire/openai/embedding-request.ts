@@ -16,5 +16,7 @@ export const embeddingRequestSchema = z.strictObject({
   dimensions: z.int().min(1).nullish().describe("Accepted when it is the model's own."),
   service_tier: requestFields.service_tier,
   user: requestFields.user,
+  provider: requestFields.provider,
+  grid: requestFields.grid,
 });
 export type EmbeddingRequest = z.infer<typeof embeddingRequestSchema>;

@@ -6,6 +6,7 @@ import { z } from "zod";
 import { ID_PATTERNS } from "../../domain/ids.ts";
 import { REQUESTED_TIERS } from "../../domain/tier.ts";
 import { OPENAI_BOUNDS as BOUNDS } from "./bounds.ts";
+import { preferenceFields } from "./preferences.ts";
 
 const NO_EFFECT = "Accepted and without effect.";
 const identifier = z.string().max(BOUNDS.identifierCharsMax);
@@ -67,6 +68,7 @@ export const requestFields = {
   stream_options: streamOptionsSchema.nullish(),
   service_tier: z.enum(REQUESTED_TIERS).nullish().describe("`auto` is served as `default`."),
   user: identifier.nullish().describe(NO_EFFECT),
+  ...preferenceFields,
 } as const;
 
 export const bookkeepingFields = {
