@@ -19,6 +19,10 @@ export type KeyId = Branded<string, "KeyId">;
 export type TransferId = Branded<string, "TransferId">;
 export type AccountId = Branded<string, "AccountId">;
 export type ReceiptId = Branded<string, "ReceiptId">;
+/** Of an answer of `/v1/responses`; it has the ULID of its request. */
+export type ResponseId = Branded<string, "ResponseId">;
+export type FileId = Branded<string, "FileId">;
+export type BatchId = Branded<string, "BatchId">;
 /** 64 lower-case hex digits. */
 export type Sha256Hex = Branded<string, "Sha256Hex">;
 
@@ -36,10 +40,14 @@ export const ID_PATTERNS = {
   transfer: /^[a-z0-9_:.-]{1,160}$/i,
   account: /^[a-z]+(:[A-Za-z0-9_.-]+){0,3}$/,
   receipt: new RegExp(`^rcpt_${ULID}$`),
+  response: new RegExp(`^resp_${ULID}$`),
+  /** As OpenAI writes them: the only id with a dash. */
+  file: new RegExp(`^file-${ULID}$`),
+  batch: new RegExp(`^batch_${ULID}$`),
   sha256: /^[0-9a-f]{64}$/,
 } as const;
 
-export type IdPrefix = "rep" | "req" | "att" | "lease" | "ten" | "key" | "rcpt";
+export type IdPrefix = "rep" | "req" | "att" | "lease" | "ten" | "key" | "rcpt" | "file" | "batch";
 
 export const nodeId = (text: string): NodeId => checked<NodeId>(text, ID_PATTERNS.node, "node id");
 export const modelId = (text: string): ModelId => checked<ModelId>(text, ID_PATTERNS.model, "model id");
@@ -52,6 +60,9 @@ export const keyId = (text: string): KeyId => checked<KeyId>(text, ID_PATTERNS.k
 export const transferId = (text: string): TransferId => checked<TransferId>(text, ID_PATTERNS.transfer, "transfer id");
 export const accountId = (text: string): AccountId => checked<AccountId>(text, ID_PATTERNS.account, "account id");
 export const receiptId = (text: string): ReceiptId => checked<ReceiptId>(text, ID_PATTERNS.receipt, "receipt id");
+export const fileId = (text: string): FileId => checked<FileId>(text, ID_PATTERNS.file, "file id");
+export const batchId = (text: string): BatchId => checked<BatchId>(text, ID_PATTERNS.batch, "batch id");
+export const responseId = (text: string): ResponseId => checked<ResponseId>(text, ID_PATTERNS.response, "response id");
 export const sha256Hex = (text: string): Sha256Hex => checked<Sha256Hex>(text, ID_PATTERNS.sha256, "sha-256 digest");
 
 function checked<T extends Branded<string, string>>(text: string, pattern: RegExp, what: string): T {

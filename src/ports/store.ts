@@ -21,6 +21,8 @@ import type { ModelManifest } from "../domain/model.ts";
 import type { MicroUsd } from "../domain/money.ts";
 import type { KeyPreferences } from "../domain/preferences.ts";
 import type { ServiceTier } from "../domain/tier.ts";
+import type { BatchStore, FileStore } from "./batch-store.ts";
+import type { ResponseStore } from "./response-store.ts";
 
 export interface Store {
   readonly meta: MetaStore;
@@ -33,6 +35,9 @@ export interface Store {
   readonly receipts: ReceiptStore;
   readonly idempotency: IdempotencyStore;
   readonly leases: LeaseStore;
+  readonly files: FileStore;
+  readonly batches: BatchStore;
+  readonly responses: ResponseStore;
   close(): Promise<void>;
 }
 

@@ -6,8 +6,10 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { modelId } from "../../src/domain/ids.ts";
 import { microUsd } from "../../src/domain/money.ts";
 import type { Store } from "../../src/ports/store.ts";
+import { describeBatchContract } from "./store-contract-batches.ts";
 import { describeLeaseContract } from "./store-contract-leases.ts";
 import { describeLedgerContract } from "./store-contract-ledger.ts";
+import { describeResponseContract } from "./store-contract-responses.ts";
 import { aModel, aNode, anApiKey, aTenant, digest, nodeIdOf } from "./store-samples.ts";
 
 export interface OpenedStore {
@@ -166,6 +168,8 @@ export function describeStoreContract(name: string, open: () => Promise<OpenedSt
 
     describeLedgerContract({ now: () => store, reopen });
     describeLeaseContract(() => store, reopen);
+    describeBatchContract(() => store, reopen);
+    describeResponseContract({ store: () => store, reopen });
 
     describe("kept answers", () => {
       const entry = {

@@ -3,7 +3,9 @@
  * migrations/, one file per table group holds their queries, and the two databases differ only in sqlite.ts and postgres.ts.
  */
 import type { Store } from "../../ports/store.ts";
+import { BatchRows } from "./batch-rows.ts";
 import type { SqlDatabase, Tx } from "./database.ts";
+import { FileRows } from "./file-rows.ts";
 import { IdempotencyRows } from "./idempotency-rows.ts";
 import { LeaseRows } from "./lease-rows.ts";
 import { LedgerRows } from "./ledger-rows.ts";
@@ -14,6 +16,7 @@ import { ModelRows } from "./model-rows.ts";
 import { JoinTokenRows, NodeRows } from "./node-rows.ts";
 import { openPostgres, type PostgresOptions } from "./postgres.ts";
 import { ReceiptRows } from "./receipt-rows.ts";
+import { ResponseRows } from "./response-rows.ts";
 import { openSqlite, type SqliteOptions } from "./sqlite.ts";
 import { KeyRows, TenantRows } from "./tenant-rows.ts";
 import { WriteQueue } from "./write-queue.ts";
@@ -29,6 +32,9 @@ export class SqlStore implements Store {
   readonly receipts: ReceiptRows;
   readonly idempotency: IdempotencyRows;
   readonly leases: LeaseRows;
+  readonly responses: ResponseRows;
+  readonly files: FileRows;
+  readonly batches: BatchRows;
   readonly #database: SqlDatabase;
   readonly #queue: WriteQueue;
   #closing: Promise<void> | null = null;
@@ -51,6 +57,9 @@ export class SqlStore implements Store {
     this.receipts = new ReceiptRows(tx);
     this.idempotency = new IdempotencyRows(tx);
     this.leases = new LeaseRows(tx, database.dialect);
+    this.responses = new ResponseRows(tx);
+    this.files = new FileRows(tx);
+    this.batches = new BatchRows(tx, database.dialect);
   }
 
   /** Waits for the writes that were accepted. May be called twice. */

@@ -23,6 +23,19 @@ export const WRITE_NAMES = [
   "leases.renew",
   "leases.end",
   "leases.expire",
+  "responses.put",
+  "responses.remove",
+  "responses.sweep",
+  "files.create",
+  "files.remove",
+  "batches.create",
+  "batches.update",
+  "batches.begin",
+  "batches.claim",
+  "batches.renew",
+  "batches.release",
+  "batches.commit",
+  "batches.clear",
 ] as const;
 export type WriteName = (typeof WRITE_NAMES)[number];
 

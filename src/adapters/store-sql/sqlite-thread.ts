@@ -95,7 +95,7 @@ function revived(fault: NonNullable<ThreadAnswer["fault"]>): Error {
 
 /** Reads from `local`, whose connection can only read; writes through the thread. */
 function composed(local: SqlStore, thread: WriterThread): Store {
-  const { meta, tenants, keys, joinTokens, nodes, models, ledger, receipts, leases } = local;
+  const { meta, tenants, keys, joinTokens, nodes, models, ledger, receipts, leases, responses, files, batches } = local;
   let closing: Promise<void> | null = null;
   return {
     meta: {
@@ -164,10 +164,49 @@ function composed(local: SqlStore, thread: WriterThread): Store {
       live: (page) => leases.live(page),
       nodes: () => leases.nodes(),
     },
+    responses: {
+      put: (response, quota) => thread.write("responses.put", response, quota),
+      get: (ref, nowMs) => responses.get(ref, nowMs),
+      chain: (ref, options) => responses.chain(ref, options),
+      remove: (ref) => thread.write("responses.remove", ref),
+      sweep: (options) => thread.write("responses.sweep", options),
+    },
+    files: filesThrough(thread, files),
+    batches: batchesThrough(thread, batches),
     close: () => {
       // The reader closes last and folds the log into the file.
       closing ??= thread.close().then(() => local.close());
       return closing;
     },
+  };
+}
+
+function filesThrough(thread: WriterThread, files: Store["files"]): Store["files"] {
+  return {
+    create: (file) => thread.write("files.create", file),
+    get: (id) => files.get(id),
+    list: (page) => files.list(page),
+    remove: (id) => thread.write("files.remove", id),
+    bytesOf: (id) => files.bytesOf(id),
+    expired: (filter) => files.expired(filter),
+  };
+}
+
+function batchesThrough(thread: WriterThread, batches: Store["batches"]): Store["batches"] {
+  return {
+    create: (record) => thread.write("batches.create", record),
+    get: (id) => batches.get(id),
+    list: (page) => batches.list(page),
+    live: () => batches.live(),
+    update: (record, from) => thread.write("batches.update", record, from),
+    begin: (record, chunks) => thread.write("batches.begin", record, chunks),
+    claim: (claim) => thread.write("batches.claim", claim),
+    renew: (claims) => thread.write("batches.renew", claims),
+    release: (claims) => thread.write("batches.release", claims),
+    commit: (group) => thread.write("batches.commit", group),
+    results: (range) => batches.results(range),
+    standing: (range) => batches.standing(range),
+    chunks: (page) => batches.chunks(page),
+    clear: (batch) => thread.write("batches.clear", batch),
   };
 }

@@ -1,7 +1,8 @@
 /** The tables as Kysely sees them. Booleans are 0 or 1 and JSON is text in both dialects, so that one code serves both. */
 import type { Generated } from "kysely";
+import type { BatchTables } from "./batch-tables.ts";
 
-export interface Tables {
+export interface Tables extends BatchTables {
   readonly meta: { readonly name: string; readonly value: string };
   readonly tenants: { readonly tenant_id: string; readonly name: string; readonly created_at_ms: number };
   readonly api_keys: ApiKeyTable;
@@ -15,6 +16,8 @@ export interface Tables {
   readonly idempotency: IdempotencyTable;
   readonly lease_nodes: LeaseNodeTable;
   readonly leases: LeaseTable;
+  readonly responses: ResponseTable;
+  readonly response_totals: { readonly tenant_id: string; readonly responses: number; readonly chars: number };
 }
 
 export interface ApiKeyTable {
@@ -131,4 +134,15 @@ export interface LeaseTable {
   readonly epoch: number;
   readonly granted_at_ms: number;
   readonly ends_at_ms: number;
+}
+
+export interface ResponseTable {
+  readonly response_id: string;
+  readonly tenant_id: string;
+  readonly previous_id: string | null;
+  readonly created_at_ms: number;
+  readonly expires_at_ms: number;
+  readonly chars: number;
+  readonly input_json: string;
+  readonly body_json: string;
 }

@@ -52,6 +52,9 @@ export function chaoticStore(options: ChaoticStoreOptions): Store {
     receipts: far(inner.receipts, "receipts", call),
     idempotency: far(inner.idempotency, "idempotency", call),
     leases: far(inner.leases, "leases", call),
+    responses: far(inner.responses, "responses", call),
+    files: far(inner.files, "files", call),
+    batches: far(inner.batches, "batches", call),
     // The store outlives the coordinator's process; what it holds is the world's.
     close: () => Promise.resolve(),
   };
@@ -92,7 +95,21 @@ function far<T extends object>(part: T, partName: string, call: Call): T {
 
 /** The store that tells what its ledger took, when it took it. */
 export function witnessedStore(store: Store, witness: Witness): Store {
-  const { meta, tenants, keys, joinTokens, nodes, models, ledger, receipts, idempotency, leases } = store;
+  const {
+    meta,
+    tenants,
+    keys,
+    joinTokens,
+    nodes,
+    models,
+    ledger,
+    receipts,
+    idempotency,
+    leases,
+    responses,
+    files,
+    batches,
+  } = store;
   const tell = (transfers: readonly Transfer[]) => witness({ kind: "transfers", transfers });
   return {
     meta,
@@ -103,6 +120,9 @@ export function witnessedStore(store: Store, witness: Witness): Store {
     models,
     idempotency,
     leases,
+    responses,
+    files,
+    batches,
     close: () => store.close(),
     ledger: around(ledger, "apply", (apply) => async (transfers) => {
       const outcome = await apply(transfers);

@@ -3,18 +3,23 @@
 import type { DurableLease, LeaseNode } from "../../domain/durable-lease.ts";
 import type {
   AccountId,
+  BatchId,
+  FileId,
   KeyId,
   LeaseId,
   ModelId,
   NodeId,
   ReceiptId,
   RequestId,
+  ResponseId,
   Sha256Hex,
   TenantId,
   TransferId,
 } from "../../domain/ids.ts";
 import type { Account, Transfer } from "../../domain/ledger.ts";
 import type { MicroUsd } from "../../domain/money.ts";
+import type { FileRecord } from "../../ports/batch-store.ts";
+import type { StoredResponse } from "../../ports/response-store.ts";
 import type {
   ApiKey,
   IdempotencyRecord,
@@ -24,6 +29,7 @@ import type {
   ReceiptRecord,
   Tenant,
 } from "../../ports/store.ts";
+import type { MemoryBatch } from "./memory-batches.ts";
 
 export interface MemoryIdempotency {
   readonly scope: string;
@@ -54,6 +60,9 @@ export interface MemoryDisk {
   readonly idempotency: Map<string, MemoryIdempotency>;
   readonly leaseNodes: Map<NodeId, LeaseNode>;
   readonly leases: Map<LeaseId, DurableLease>;
+  readonly responses: Map<ResponseId, StoredResponse>;
+  readonly files: Map<FileId, FileRecord>;
+  readonly batches: Map<BatchId, MemoryBatch>;
 }
 
 /** One write: computes everything that may fail before it changes the disk, so that it is whole or not at all. */
@@ -80,5 +89,8 @@ export function createMemoryDisk(): MemoryDisk {
     idempotency: new Map(),
     leaseNodes: new Map(),
     leases: new Map(),
+    responses: new Map(),
+    files: new Map(),
+    batches: new Map(),
   };
 }

@@ -6,7 +6,9 @@
  * It passes the contract suite of the real stores. It does no input or output, and a write takes its time on the Clock port.
  */
 import { FallowError } from "../../domain/fault.ts";
+import type { BatchStore, FileStore } from "../../ports/batch-store.ts";
 import type { Clock } from "../../ports/clock.ts";
+import type { ResponseStore } from "../../ports/response-store.ts";
 import type {
   IdempotencyStore,
   JoinTokenStore,
@@ -20,6 +22,7 @@ import type {
   Store,
   TenantStore,
 } from "../../ports/store.ts";
+import { memoryBatches, memoryFiles } from "./memory-batches.ts";
 import { createMemoryDisk, type MemoryDisk, type MemoryRead, type MemoryWrite } from "./memory-disk.ts";
 import { memoryLeases } from "./memory-leases.ts";
 import { memoryLedger, memoryReceipts } from "./memory-ledger.ts";
@@ -32,6 +35,7 @@ import {
   memoryNodes,
   memoryTenants,
 } from "./memory-records.ts";
+import { memoryResponses } from "./memory-responses.ts";
 
 export interface MemoryStoreOptions {
   /** What a durable write takes on the clock; 0 writes at once. */
@@ -54,6 +58,9 @@ export class MemoryStore implements Store {
   readonly receipts: ReceiptStore;
   readonly idempotency: IdempotencyStore;
   readonly leases: LeaseStore;
+  readonly responses: ResponseStore;
+  readonly files: FileStore;
+  readonly batches: BatchStore;
   readonly disk: MemoryDisk;
   readonly #options: MemoryStoreOptions;
   readonly #clock: Clock;
@@ -77,6 +84,9 @@ export class MemoryStore implements Store {
     this.receipts = memoryReceipts(read, write);
     this.idempotency = memoryIdempotency(write);
     this.leases = memoryLeases(read, write);
+    this.responses = memoryResponses(read, write);
+    this.files = memoryFiles(read, write);
+    this.batches = memoryBatches(read, write);
   }
 
   /** The process dies: nothing pending is ever acknowledged; the first `appliedWrites` of it reached the disk all the same. */
