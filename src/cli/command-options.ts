@@ -3,6 +3,8 @@ import { type Command, InvalidArgumentError, Option } from "commander";
 import { NODE_PRICE_MICRO_USD_PER_HOUR_MAX } from "../domain/node-price.ts";
 import type { HostPort } from "../domain/peer.ts";
 import { REGION_PATTERN } from "../domain/region.ts";
+import { SERVICE_TIERS } from "../domain/tier.ts";
+import { TIER_FACTOR_BASIS_POINTS_MAX, type TierFactors } from "../market/tier-price.ts";
 import { COMPUTE_BYTES } from "../scheduler/placement/slots.ts";
 import { parseBytes } from "./byte-size.ts";
 import { CliError } from "./cli-error.ts";
@@ -41,6 +43,17 @@ export function wholeNumber(bounds: { min: number; max: number }): (text: string
 export function regionName(text: string): string {
   if (REGION_PATTERN.test(text)) return text;
   throw new InvalidArgumentError("It must be 1 to 32 lower-case letters, digits and hyphens, such as eu or us-east.");
+}
+
+/** A commander parser for `tier=factor`, given once for each tier; answers basis points of the model's price. */
+export function tierFactor(text: string, before: Partial<TierFactors> = {}): Partial<TierFactors> {
+  const [, name, digits] = /^([a-z]+)=(\d{1,3}(?:\.\d{1,4})?)$/.exec(text) ?? [];
+  const tier = SERVICE_TIERS.find((known) => known === name);
+  const basisPoints = Math.round(Number(digits) * 10_000);
+  if (tier !== undefined && basisPoints <= TIER_FACTOR_BASIS_POINTS_MAX) return { ...before, [tier]: basisPoints };
+  throw new InvalidArgumentError(
+    `It must be one of ${SERVICE_TIERS.join(", ")}, "=", and a factor from 0 to ${TIER_FACTOR_BASIS_POINTS_MAX / 10_000}, such as flex=0.5.`,
+  );
 }
 
 /** A commander parser for what an hour of a machine costs, in USD; answers micro-USD. */

@@ -10,6 +10,7 @@ import {
   megabits,
   pricePerHour,
   regionName,
+  tierFactor,
   wholeNumber,
   withCommonOptions,
 } from "./command-options.ts";
@@ -110,6 +111,11 @@ function addUp(program: Command): void {
       wholeNumber({ min: 1, max: 1_024 }),
     )
     .addOption(engineOption())
+    .option(
+      "--tier-price <tier=factor>",
+      "what a tier costs, as a factor of the model's price, e.g. flex=0.5 (our own) or priority=2; once for each tier",
+      tierFactor,
+    )
     .option(
       "--client-stall <seconds>",
       "a client that reads nothing of its stream for so long is gone",

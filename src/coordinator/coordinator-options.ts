@@ -1,4 +1,5 @@
 /** What a coordinator is made of and told by whoever composes it. */
+import type { TierFactors } from "../market/tier-price.ts";
 import type { Clock } from "../ports/clock.ts";
 import type { Crypto, KeyPair } from "../ports/crypto.ts";
 import type { Ids } from "../ports/ids.ts";
@@ -49,6 +50,8 @@ export interface CoordinatorOptions {
   readonly forecast?: Partial<ForecastOptions>;
   /** Bounds of the gateway that differ from `GATEWAY_DEFAULTS`. */
   readonly gateway?: Partial<GatewayOptions>;
+  /** What tiers cost that differ from `TIER_FACTORS`, in basis points of the model's price. */
+  readonly tierFactors?: Partial<TierFactors>;
   /** Bounds of relayed connections that differ from `RELAY_OPTIONS`. */
   readonly relay?: Partial<RelayOptions>;
   /** How nodes reach each other, asked at each welcome; null while there is no peer network. Without it there is none. */

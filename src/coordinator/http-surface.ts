@@ -3,6 +3,7 @@
  * the gateway's application, which also carries the operator's API.
  */
 import { Registry } from "prom-client";
+import { TIER_FACTORS, type TierFactors, tierPrice } from "../market/tier-price.ts";
 import { addAdminRoutes } from "./admin/admin-routes.ts";
 import { addChainRoutes } from "./admin/chain-routes.ts";
 import { adminSources } from "./admin/sources-of-parts.ts";
@@ -51,7 +52,7 @@ export function httpSurface(
       ...ports,
       dispatch: observedDispatch(parts.dispatcher, (terms) => parts.forecast.noteRequest(terms)),
       settlement: parts.settlement,
-      models: gatewayModels(parts),
+      models: gatewayModels(parts, { ...TIER_FACTORS, ...options.tierFactors }),
       registry: metrics,
     },
   );
@@ -69,13 +70,12 @@ export function httpSurface(
   };
 }
 
-function gatewayModels({ models, dispatcher }: CoordinatorParts): GatewayModels {
+function gatewayModels({ models, dispatcher }: CoordinatorParts, factors: TierFactors): GatewayModels {
   return {
     list: () => models.list().map(({ manifest }) => manifest),
     get: (modelId) => models.get(modelId),
     readyReplicas: (modelId) => dispatcher.pool.ready(modelId).length,
     numericClass: (modelId) => dispatcher.pool.numericClass(modelId),
-    // One price for all tiers until tiers differ in what they promise.
-    priceOf: (manifest) => manifest.price,
+    priceOf: (manifest, tier) => tierPrice(manifest.price, factors[tier]),
   };
 }

@@ -19,6 +19,7 @@ import type { ModelManifest } from "../../src/domain/model.ts";
 import type { Outcome, Refusal } from "../../src/domain/refusal.ts";
 import type { SampledToken, StopReason } from "../../src/domain/sampling.ts";
 import { toHex } from "../../src/market/hex.ts";
+import { TIER_FACTORS, tierPrice } from "../../src/market/tier-price.ts";
 import type { ApiKey } from "../../src/ports/store.ts";
 import type { Tokenizer } from "../../src/ports/tokenizer.ts";
 import { SimIds } from "../../src/sim/sim-ids.ts";
@@ -181,7 +182,7 @@ export class GatewayFixture {
           get: (id) => (id === "tiny" ? { manifest: this.manifest, tokenizer: this.tokenizer } : null),
           readyReplicas: () => this.readyReplicas,
           numericClass: () => "llama/cpu/Q8_0",
-          priceOf: (manifest) => manifest.price,
+          priceOf: (manifest, tier) => tierPrice(manifest.price, TIER_FACTORS[tier]),
         },
         store,
         clock,

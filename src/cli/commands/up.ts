@@ -13,6 +13,7 @@ import { createPinoLog, type LogLevel } from "../../adapters/log-pino/pino-log.t
 import { isLoopback } from "../../adapters/tls-identity/loopback.ts";
 import type { EngineWish } from "../../agent/devices/choose-variant.ts";
 import type { WireFormat } from "../../domain/chain.ts";
+import type { TierFactors } from "../../market/tier-price.ts";
 import type { Log } from "../../ports/log.ts";
 import type { AgentNews } from "../agent-channel.ts";
 import { CliError, systemCode } from "../cli-error.ts";
@@ -58,6 +59,8 @@ export interface UpOptions extends GpuSplitFlags {
   readonly tlsKey?: string;
   /** Seconds. */
   readonly clientStall: number;
+  /** Basis points of the model's price. */
+  readonly tierPrice?: Partial<TierFactors>;
   readonly peerPort?: number;
   readonly peerAddress?: string;
   readonly udp: boolean;
@@ -166,6 +169,7 @@ async function openCoordinator(
       port: options.port,
       database: options.database,
       clientStallMsMax: options.clientStall * 1_000,
+      ...(options.tierPrice === undefined ? {} : { tierFactors: options.tierPrice }),
       chains: { stageWire: options.stageWire, chainSpares: options.chainSpares },
       peering: {
         peerPort: options.peerPort ?? null,

@@ -20,6 +20,7 @@ import type { DispatchOptions } from "../../coordinator/dispatch/dispatch-option
 import { assert } from "../../domain/assert.ts";
 import { modelId } from "../../domain/ids.ts";
 import { fromHex } from "../../market/hex.ts";
+import type { TierFactors } from "../../market/tier-price.ts";
 import type { Log } from "../../ports/log.ts";
 import { LINK_PATH, RELAY_PATH } from "../../wire/agent-link.ts";
 import { BUNDLED_MODEL } from "../bundled-model.ts";
@@ -53,6 +54,8 @@ export interface CoordinatorHostOptions {
   readonly tlsFiles: { readonly certificatePath: string; readonly keyPath: string } | null;
   /** A client that reads nothing for so long, while there is something to read, is gone. */
   readonly clientStallMsMax: number;
+  /** What tiers cost, in basis points of the model's price, where it differs from our own. */
+  readonly tierFactors?: Partial<TierFactors>;
   /** Of models that are split over nodes. */
   readonly chains?: Pick<DispatchOptions, "stageWire" | "chainSpares">;
   /** How nodes reach each other. */
@@ -115,6 +118,7 @@ export async function startCoordinatorHost(options: CoordinatorHostOptions): Pro
         version: options.version,
         addresses: () => addresses,
         gateway: { clientStallMsMax: options.clientStallMsMax },
+        ...(options.tierFactors === undefined ? {} : { tierFactors: options.tierFactors }),
         ...(options.chains === undefined ? {} : { dispatch: options.chains }),
         peering: () => ({ bootstrap: network?.bootstrap() ?? [], hasRelay }),
         ...(hasRelay ? {} : { relay: { relaysMax: 0 } }),

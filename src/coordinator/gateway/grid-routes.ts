@@ -22,7 +22,7 @@ export function addModelRoutes(app: Hono, state: GatewayState): void {
     const data = models
       .list()
       .filter((manifest) => isOpenTo(key, manifest.modelId))
-      .map((manifest) => modelEntry(manifest, { readyReplicas: models.readyReplicas(manifest.modelId) }));
+      .map((manifest) => modelEntry(manifest, models));
     return context.json({ object: "list", data });
   });
   // Model ids may hold slashes.
@@ -32,7 +32,7 @@ export function addModelRoutes(app: Hono, state: GatewayState): void {
     const found = ID_PATTERNS.model.test(id) && isOpenTo(key, id) ? models.get(modelId(id)) : null;
     if (found === null) return errorResponse(unknownModel(id));
     const { manifest } = found;
-    return context.json(modelEntry(manifest, { readyReplicas: models.readyReplicas(manifest.modelId) }));
+    return context.json(modelEntry(manifest, models));
   });
 }
 

@@ -1,6 +1,7 @@
 /** `/v1/models`: OpenAI's fields, and those that routers such as OpenRouter read from a provider. */
 import type { ModelManifest } from "../../domain/model.ts";
-import { SERVICE_TIERS } from "../../domain/tier.ts";
+import type { TokenPrice } from "../../domain/money.ts";
+import { SERVICE_TIERS, type ServiceTier, TIER_PROMISES } from "../../domain/tier.ts";
 import type { Model } from "../../wire/openai/responses.ts";
 
 const SAMPLING_PARAMETERS = [
@@ -18,8 +19,13 @@ const SAMPLING_PARAMETERS = [
   "response_format",
 ];
 
-export function modelEntry(manifest: ModelManifest, more: { readyReplicas: number }): Model {
-  const { inputMicroUsdPerMtok, outputMicroUsdPerMtok } = manifest.price;
+/** What of a model stands outside its manifest. */
+export interface ModelMarket {
+  readyReplicas(modelId: ModelManifest["modelId"]): number;
+  priceOf(manifest: ModelManifest, tier: ServiceTier): TokenPrice;
+}
+
+export function modelEntry(manifest: ModelManifest, market: ModelMarket): Model {
   const canChat = manifest.chatTemplate !== null;
   return {
     id: manifest.modelId,
@@ -34,13 +40,25 @@ export function modelEntry(manifest: ModelManifest, more: { readyReplicas: numbe
     parameter_count: manifest.parameterCount,
     input_modalities: ["text"],
     output_modalities: ["text", "embeddings"],
-    pricing: { prompt: usdPerToken(inputMicroUsdPerMtok), completion: usdPerToken(outputMicroUsdPerMtok) },
-    tiers: [...SERVICE_TIERS],
+    pricing: pricingOf(market.priceOf(manifest, "default")),
+    tiers: SERVICE_TIERS.map((tier) => ({
+      id: tier,
+      promise: TIER_PROMISES[tier],
+      pricing: pricingOf(market.priceOf(manifest, tier)),
+    })),
     supported_sampling_parameters: SAMPLING_PARAMETERS,
     supported_features: ["json_mode", "structured_outputs", "logprobs", ...(canChat ? ["chat", "tools"] : [])],
     license: manifest.licence,
     weights_sha256: manifest.weightsSha256,
-    ready_replicas: more.readyReplicas,
+    ready_replicas: market.readyReplicas(manifest.modelId),
+  };
+}
+
+/** As OpenRouter lists prices. */
+export function pricingOf(price: TokenPrice): { readonly prompt: string; readonly completion: string } {
+  return {
+    prompt: usdPerToken(price.inputMicroUsdPerMtok),
+    completion: usdPerToken(price.outputMicroUsdPerMtok),
   };
 }
 

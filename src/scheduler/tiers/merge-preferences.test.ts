@@ -8,7 +8,8 @@ import {
   type RoutePreferences,
 } from "../../domain/preferences.ts";
 import type { ServiceTier } from "../../domain/tier.ts";
-import { hybridOf, mergePreferences } from "./merge-preferences.ts";
+import { mergePreferences } from "./merge-preferences.ts";
+import { hybridOf } from "./route-rules.ts";
 
 interface Said {
   readonly body?: PreferenceWords;
@@ -150,8 +151,8 @@ describe("a key's rules", () => {
         expect(kept.trustMin ?? 0).toBeGreaterThanOrEqual(rule.trustMin ?? 0);
         expect(kept.requiresZeroRetention || !rule.requiresZeroRetention).toBe(true);
         expect(!kept.allowFallbacks || rule.allowFallbacks).toBe(true);
-        if (rule.hybrid === "grid-only") expect(hybridOf(kept, drawnTier)).toBe("grid-only");
-        if (rule.hybrid === "cloud-only") expect(hybridOf(kept, drawnTier)).toBe("cloud-only");
+        if (rule.hybrid === "grid-only") expect(hybridOf(drawnTier, kept)).toBe("grid-only");
+        if (rule.hybrid === "cloud-only") expect(hybridOf(drawnTier, kept)).toBe("cloud-only");
       }),
       { numRuns: 500 },
     );

@@ -27,6 +27,7 @@ import { type Outcome, ok, refuse } from "../../domain/refusal.ts";
 import type { ServiceTier } from "../../domain/tier.ts";
 import { conflictOf } from "./preference-conflicts.ts";
 import { overlayWords, preferencesIn } from "./preference-words.ts";
+import { hybridOf } from "./route-rules.ts";
 
 export interface PreferenceSources {
   readonly body: PreferenceWords | null;
@@ -47,11 +48,6 @@ export function mergePreferences(sources: PreferenceSources): Outcome<RoutePrefe
   const narrowed = narrow(wished, withNamedProviders(preferencesIn(key.rules)), tier);
   if (!narrowed.ok) return narrowed;
   return firstUnkept(narrowed.value) ?? conflictOf(narrowed.value, "left") ?? narrowed;
-}
-
-/** What the tier does without a word of the caller. */
-export function hybridOf(preferences: Pick<RoutePreferences, "hybrid">, tier: ServiceTier): HybridMode {
-  return preferences.hybrid ?? (tier === "priority" ? "cloud-fallback" : "grid-only");
 }
 
 /** Whoever names a cloud provider to run on allows it. */
@@ -124,7 +120,7 @@ const WITHIN: Readonly<Record<HybridMode, readonly HybridMode[]>> = {
 function narrowHybrid(wish: RoutePreferences, rule: RoutePreferences, tier: ServiceTier): Outcome<HybridMode | null> {
   const limit = rule.hybrid;
   if (limit === null) return ok(wish.hybrid);
-  const wanted = hybridOf(wish, tier);
+  const wanted = hybridOf(tier, wish);
   if (WITHIN[limit].includes(wanted)) return ok(wish.hybrid ?? wanted);
   if (WITHIN[wanted].includes(limit)) return ok(limit);
   // The tier's own way is no wish: under a rule of cloud-only a default request goes to the cloud.

@@ -127,6 +127,11 @@ export const embeddingListSchema = z.object({
 export type EmbeddingList = z.infer<typeof embeddingListSchema>;
 
 const usdPerToken = z.string().describe("USD for one token, as a decimal.");
+const tierEntry = z.object({
+  id: tier,
+  promise: z.string(),
+  pricing: z.object({ prompt: usdPerToken, completion: usdPerToken }),
+});
 export const modelSchema = z.object({
   id: z.string(),
   object: z.literal("model"),
@@ -141,7 +146,7 @@ export const modelSchema = z.object({
   input_modalities: z.array(z.literal("text")),
   output_modalities: z.array(z.enum(["text", "embeddings"])),
   pricing: z.object({ prompt: usdPerToken, completion: usdPerToken }),
-  tiers: z.array(tier),
+  tiers: z.array(tierEntry),
   supported_sampling_parameters: z.array(z.string()),
   supported_features: z.array(z.string()),
   license: z.string().nullable(),
