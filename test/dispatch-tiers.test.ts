@@ -228,3 +228,42 @@ describe("tenants that ask for very different things", () => {
     expect(modest.outcome()).toEqual({ kind: "end", reason: "length" });
   });
 });
+
+describe("a flex request that finds every slot taken", () => {
+  test("is refused, uncharged, when it has not started within the time that it waits, and told what helps", async () => {
+    const { grid, streams } = await fullGrid("default", 400);
+    const flex = grid.ask({ tokensMax: 5, terms: { tier: "flex", startWithinMs: 400 } });
+    await grid.untilOver(flex);
+    expect(streams.every((one) => one.outcome() === null)).toBe(true);
+    expect(flex.outcome()).toMatchObject({
+      kind: "failed",
+      reason: {
+        code: "resource-unavailable",
+        message: expect.stringMatching(
+          /within the 0\.[45] s that it waits; .* in about [\d.]+ s\. Nothing is charged\. What helps: /,
+        ),
+        retryAfterMs: expect.any(Number),
+      },
+    });
+    expect(flex.generation.attempts()).toEqual([]);
+  });
+
+  test("waits for its own bound, and one that has started is not turned away by it when it lost its slot", async () => {
+    const { grid, streams } = await fullGrid((at) => (at === 0 ? "flex" : "default"), 200);
+    const [first] = streams;
+    const patient = grid.ask({ tokensMax: 5, terms: { tier: "flex", startWithinMs: 60_000 } });
+    const urgent = grid.ask({ tokensMax: 100, terms: { tier: "priority" } });
+    await grid.until(() => [patient, urgent, ...streams].every((one) => one.outcome() !== null), "all answers");
+    expect(first === undefined ? [] : endings(first.generation.attempts())).toEqual(["moved", "finished"]);
+    expect(patient.outcome()).toMatchObject({ kind: "end" });
+  });
+
+  test("is answered with the code of OpenAI's flex, not with that of a full queue, when its queue is full", async () => {
+    const { grid } = await gridOf(1, { warmReplicas: 1, dispatch: { queueLengthMax: 2 } });
+    const asked = Array.from({ length: SLOTS + 6 }, () => grid.ask({ tokensMax: 50, terms: { tier: "flex" } }));
+    await grid.run(1);
+    const refused = asked.filter((one) => one.outcome() !== null);
+    expect(refused.length).toBeGreaterThan(0);
+    for (const one of refused) expect(one.outcome()).toMatchObject({ reason: { code: "resource-unavailable" } });
+  });
+});

@@ -164,6 +164,18 @@ describe("a stream", () => {
     expect((await grid.balance()).held).toBe(0);
   });
 
+  test("of flex that cannot start is OpenAI's 429, uncharged, and says whether to try again", async () => {
+    grid.onGenerate = (generation) =>
+      generation.fail(refuse("resource-unavailable", "no slot fell free", { retryAfterMs: 90_000 }).reason);
+    const response = await grid.chat({ service_tier: "flex" });
+    expect(response.status).toBe(429);
+    expect(await response.json()).toMatchObject({ error: { code: "resource_unavailable" } });
+    expect([response.headers.get("retry-after"), response.headers.get("x-should-retry")]).toEqual(["90", "true"]);
+    expect(await grid.balance()).toEqual({ available: 10_000_000, held: 0 });
+    const [flex] = grid.generations;
+    expect(flex?.request.terms).toMatchObject({ tier: "flex", deadlineMs: 1_200_000, startWithinMs: 600_000 });
+  });
+
   test("that fails after another choice ended cancels nothing that is over, and is free", async () => {
     const response = grid.chat({ n: 2 });
     const [first, second] = await grid.asked(2);

@@ -23,6 +23,8 @@ export interface RequestTerms {
   readonly price: TokenPrice;
   /** From acceptance to the end of the answer. */
   readonly deadlineMs: number;
+  /** A request that has not started by then is refused: `resource-unavailable` for flex, else `no-capacity`. Absent: waits until its deadline. */
+  readonly startWithinMs?: number;
   /** The coordinator asks for itself, to see whether a chain computes: nobody pays, and nothing is planned or kept loaded for it. */
   readonly isProbe?: boolean;
   /** Batch work: waits behind every other request, runs only where nobody else would, and gives way first. */

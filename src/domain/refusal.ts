@@ -35,6 +35,8 @@ export const REFUSAL_CODES = [
   "draining",
   "storage-unavailable",
   "internal",
+  /** A flex request that cannot start within the time that it waits. */
+  "resource-unavailable",
 ] as const;
 export type RefusalCode = (typeof REFUSAL_CODES)[number];
 

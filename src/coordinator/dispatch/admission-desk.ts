@@ -10,6 +10,7 @@ import type { Clock } from "../../ports/clock.ts";
 import type { Entrance, WaitingRoom } from "../../scheduler/admission/admission.ts";
 import { COLD_START_GUESS_MS, expectedWaitMs, retryAfterMs } from "../../scheduler/admission/eta.ts";
 import { priceBound } from "../../scheduler/admission/price-bound.ts";
+import { helpForWaiting } from "../../scheduler/admission/refusal-help.ts";
 import { type RequestSize, SlotTimes, slotWorth } from "../../scheduler/admission/slot-times.ts";
 import { type SharesSummary, TenantShares } from "../../scheduler/admission/tenant-shares.ts";
 import type { NodeFact, ReplicaFact } from "../../scheduler/placement/snapshot.ts";
@@ -87,8 +88,22 @@ export class AdmissionDesk {
         ? `${waiting.lengthMax} requests of tier ${work.tier} are waiting already`
         : `${waiting.tenantLengthMax} requests of this tenant are waiting in tier ${work.tier} already, which is one tenant's part of the queue`;
     const waitMs = this.#expectedWaitMs(work);
-    const message = `${full}${this.#obstacle(work)}; this one would start in about ${seconds(waitMs)} s and cost at most ${this.#mostUsd(work)} USD`;
-    return { code: "queue-full", message, param: null, retryAfterMs: retryAfterMs(waitMs) };
+    const message = `${full}${this.#obstacle(work)}; this one would start in about ${seconds(waitMs)} s and cost at most ${this.#mostUsd(work)} USD. What helps: ${helpForWaiting(work.tier)}`;
+    return {
+      code: work.tier === "flex" ? "resource-unavailable" : "queue-full",
+      message,
+      param: null,
+      retryAfterMs: retryAfterMs(waitMs),
+    };
+  }
+
+  /** It waited as long as it wants to, and has not started. */
+  gaveUp(work: Work): Refusal {
+    const waitMs = this.#expectedWaitMs(work);
+    const waitedMs = this.#ports.clock.monoMs() - work.queuedAtMs;
+    const message = `no slot fell free for this ${work.tier} request within the ${seconds(waitedMs)} s that it waits${this.#obstacle(work)}; one that comes now would start in about ${seconds(waitMs)} s. Nothing is charged. What helps: ${helpForWaiting(work.tier)}`;
+    const code = work.tier === "flex" ? "resource-unavailable" : "no-capacity";
+    return { code, message, param: null, retryAfterMs: retryAfterMs(waitMs) };
   }
 
   /** What `enter` would say, and when the work would start; nothing enters. */
@@ -198,8 +213,8 @@ export class AdmissionDesk {
     const waitMs = this.#expectedWaitMs(work);
     const patienceMs = work.deadlineAtMs - this.#ports.clock.monoMs();
     if (waitMs < HOPELESS_FACTOR * patienceMs) return null;
-    const message = `a flex request would start in about ${seconds(waitMs)} s, and its deadline is ${seconds(patienceMs)} s; it would cost at most ${this.#mostUsd(work)} USD`;
-    return { code: "no-capacity", message, param: null, retryAfterMs: retryAfterMs(waitMs) };
+    const message = `a flex request would start in about ${seconds(waitMs)} s, and its deadline is ${seconds(patienceMs)} s; it would cost at most ${this.#mostUsd(work)} USD. What helps: ${helpForWaiting("flex")}`;
+    return { code: "resource-unavailable", message, param: null, retryAfterMs: retryAfterMs(waitMs) };
   }
 
   /** Of a model whose chain does not serve: which stage is missing. */

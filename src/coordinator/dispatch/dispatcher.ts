@@ -136,6 +136,7 @@ export class Dispatcher implements Dispatch {
       onTick: () => {
         this.#match();
         this.#hedges.consider(this.#running.works());
+      gaveUp: (work) => this.admission.gaveUp(work),
       },
     };
   }

@@ -9,6 +9,7 @@ import type { RequestConstraints, RequestTerms } from "../../domain/generation.t
 import type { ModelId, NodeId } from "../../domain/ids.ts";
 import type { ModelManifest } from "../../domain/model.ts";
 import type { Refusal } from "../../domain/refusal.ts";
+import { helpForNodes } from "../../scheduler/admission/refusal-help.ts";
 import { estimatedEnds } from "../../scheduler/chains/stage-bytes.ts";
 import { canChain, capableNodes, isCapable, type WantedRoom } from "../../scheduler/placement/capable-nodes.ts";
 import { TIER_RULES } from "../../scheduler/placement/objective.ts";
@@ -119,7 +120,7 @@ export function impossibility(
   for (const [reason, count] of found.losers) {
     if (reason !== "no-node" || losers.size === 0) losers.set(reason, (losers.get(reason) ?? 0) + count);
   }
-  const message = `no node of the grid can run ${asking.modelId} with ${tokensNeeded} tokens of context (${describeLosers(losers)}), ${chain}`;
+  const message = `no node of the grid can run ${asking.modelId} with ${tokensNeeded} tokens of context (${describeLosers(losers)}), ${chain}. What helps: ${helpForNodes(losers)}`;
   return { code: "no-capable-node", message, param: null, retryAfterMs: NO_NODE_RETRY_MS };
 }
 

@@ -23,6 +23,8 @@ export interface WatchPorts {
   impossibility(work: Work): Refusal | null;
   onTrouble(work: Work, attempt: RunningAttempt, trouble: Trouble): void;
   onFail(work: Work, reason: Refusal): void;
+  /** Why work that may not wait any longer is refused. */
+  gaveUp(work: Work): Refusal;
   /** What stands in the way of waiting work, beside that all slots are taken; null when nothing does. */
   describe(work: Work): string | null;
   /** Waiting work may have become placeable by time alone. */
@@ -66,6 +68,7 @@ export class Watch {
     this.#pausedMs += ownPauseMs({ lastLookMs: this.#lastTickMs, nowMs, plannedMs: this.#options.tickMs });
     this.#timer = null;
     this.#checkDeadlines(nowMs);
+    this.#checkPatience(nowMs);
     this.#checkLeases();
     for (const work of this.#ports.running()) this.#checkAttempt(work, nowMs);
     if (nowMs - this.#lastOrphanCheckMs >= ORPHAN_CHECK_MS) this.#checkOrphans(nowMs);
@@ -81,6 +84,15 @@ export class Watch {
       const why = obstacle === null ? "" : `: ${obstacle}`;
       const message = `the deadline of ${work.terms.deadlineMs} ms passed while ${state}${why}`;
       this.#ports.onFail(work, { code: "deadline-exceeded", message, param: null, retryAfterMs: null });
+    }
+  }
+
+  #checkPatience(nowMs: number): void {
+    for (const work of this.#ports.waiting()) {
+      const { startWithinMs } = work.terms;
+      // Told of its start once: what runs already, and lost its node or its slot, is not turned away.
+      if (startWithinMs === undefined || work.isTold || nowMs - work.queuedAtMs < startWithinMs) continue;
+      this.#ports.onFail(work, this.#ports.gaveUp(work));
     }
   }
 

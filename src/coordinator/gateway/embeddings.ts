@@ -15,6 +15,7 @@ import { type IdempotentRun, keepAnswer, keptHeaders } from "./idempotency.ts";
 import type { PreparedModel } from "./prepared-model.ts";
 import type { GenerationRunner } from "./running-answer.ts";
 import { seedCommitment } from "./seeds.ts";
+import { timeBounds } from "./time-bounds.ts";
 import { inputTokens } from "./token-input.ts";
 
 export interface EmbeddingPlan extends AskedTerms {
@@ -90,7 +91,7 @@ export async function runEmbeddings(runner: GenerationRunner, context: Embedding
     weightsSha256: manifest.weightsSha256,
     tier: plan.tier,
     price: ticket.price,
-    deadlineMs: runner.options.requestMsMax,
+    ...timeBounds(runner.options, plan),
   };
   let isSettled = false;
   try {

@@ -44,6 +44,8 @@ export const ERROR_TABLE: Readonly<Record<RefusalCode, ErrorRow>> = {
   cancelled: row(499, "invalid_request_error", "request_cancelled", false),
   draining: row(503, "server_error", "draining", true),
   "storage-unavailable": row(503, "server_error", "storage_unavailable", true),
+  /** OpenAI's answer for flex; nothing is charged. */
+  "resource-unavailable": row(429, "resource_unavailable", "resource_unavailable", true),
   internal: row(500, "server_error", "internal_error"),
 };
 
@@ -65,6 +67,9 @@ export function errorResponse(reason: Refusal): Response {
   return new Response(JSON.stringify(errorBody(reason)), { status, headers });
 }
 
+/** The official clients wait at most a minute by themselves; what comes back later is the caller's own to plan. */
+const RETRY_WORTH_MS = 60_000;
+
 function retryHeader(shouldRetry: boolean | null, reason: Refusal): "true" | "false" | null {
   switch (shouldRetry) {
     case null:
@@ -72,7 +77,7 @@ function retryHeader(shouldRetry: boolean | null, reason: Refusal): "true" | "fa
     case true:
       return "true";
     case false:
-      return reason.retryAfterMs === null ? "false" : "true";
+      return reason.retryAfterMs === null || reason.retryAfterMs > RETRY_WORTH_MS ? "false" : "true";
     default:
       return absurd(shouldRetry);
   }

@@ -26,6 +26,8 @@ export interface GatewayOptions {
   readonly jsonDepthMax: number;
   /** From acceptance to the end of an answer. */
   readonly requestMsMax: number;
+  /** How long a flex request waits for its start; its answer then has `requestMsMax` like any other. */
+  readonly flexStartMsMax: number;
   /** A client that reads nothing for so long, while there is something to read, is gone. */
   readonly clientStallMsMax: number;
   readonly openRequestsMax: number;
@@ -45,6 +47,8 @@ export const GATEWAY_DEFAULTS = {
   jsonDepthMax: 64,
   /** What the official clients wait. */
   requestMsMax: 600_000,
+  /** As long as the official clients wait for a first byte. */
+  flexStartMsMax: 600_000,
   clientStallMsMax: 60_000,
   /** Memory: an open stream keeps its token ids, a prompt and a few kilobytes. */
   openRequestsMax: 4_096,

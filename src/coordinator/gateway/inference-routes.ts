@@ -203,9 +203,13 @@ function admit(state: GatewayState, key: ApiKey): Outcome<void> {
   if (!taken.ok) return taken;
   const { openRequestsMax } = state.options;
   if (state.openRequests >= openRequestsMax) {
-    return refuse("queue-full", `${openRequestsMax} requests are open, the most this coordinator takes`, {
-      retryAfterMs: 1_000,
-    });
+    return refuse(
+      "queue-full",
+      `${openRequestsMax} requests are open, the most this coordinator takes; try again in a second, with fewer at a time`,
+      {
+        retryAfterMs: 1_000,
+      },
+    );
   }
   return ok(undefined);
 }

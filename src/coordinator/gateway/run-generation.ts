@@ -23,6 +23,7 @@ import { type GenerationRunner, type RunContext, RunningAnswer } from "./running
 import { cacheScopeOf, seedCommitment, seedOf } from "./seeds.ts";
 import type { Settled } from "./settlement-port.ts";
 import { streamAnswer } from "./stream-answer.ts";
+import { timeBounds } from "./time-bounds.ts";
 
 /** The hold is taken, or on its way; from here every path settles or voids it, and calls `onOver`. */
 export async function runGeneration(runner: GenerationRunner, context: RunContext): Promise<Response> {
@@ -42,7 +43,7 @@ export async function runGeneration(runner: GenerationRunner, context: RunContex
     weightsSha256: manifest.weightsSha256,
     tier: plan.tier,
     price: ticket.price,
-    deadlineMs: runner.options.requestMsMax,
+    ...timeBounds(runner.options, plan),
   };
   const { clientStallMsMax } = runner.options;
   const cacheScope = cacheScopeOf(source, key.tenantId);
