@@ -35,19 +35,19 @@ import { parseRequest } from "./schema-issues.ts";
 const CALL_ID_CHARS = 24;
 
 /** What the front door reads of every body. */
-interface RouteBody extends TermWords {
+export interface RouteBody extends TermWords {
   readonly model: string;
 }
 
 /** What a route does with a body that fits its schema. */
-interface Route<Body extends RouteBody> {
+export interface Route<Body extends RouteBody> {
   readonly path: string;
   readonly schema: z.ZodType<Body>;
   plan(body: Body, model: PreparedModel, more: { exchange: Exchange; asked: AskedTerms }): Promise<Outcome<RoutePlan>>;
 }
 
 /** What is needed to admit a planned request, and how it then runs. */
-interface RoutePlan {
+export interface RoutePlan {
   readonly tier: ServiceTier;
   readonly promptTokens: number;
   readonly outputTokensMax: number;
@@ -57,7 +57,7 @@ interface RoutePlan {
   run(start: RunStart): Promise<Response>;
 }
 
-interface RunStart {
+export interface RunStart {
   readonly held: BegunHold;
   readonly ticket: RequestTicket;
   readonly idempotent: IdempotentRun | null;
@@ -110,7 +110,7 @@ export function addInferenceRoutes(app: Hono, state: GatewayState): void {
   });
 }
 
-function generationRoute(
+export function generationRoute(
   state: GatewayState,
   plan: GenerationPlan,
   { exchange, route }: { exchange: Exchange; route: string },
@@ -126,12 +126,12 @@ function generationRoute(
   };
 }
 
-function callId(state: GatewayState): string {
+export function callId(state: GatewayState): string {
   const digits = toHex(state.deps.random.bytes(CALL_ID_CHARS / 2));
   return `call_${digits}`;
 }
 
-function addRoute<Body extends RouteBody>(app: Hono, state: GatewayState, route: Route<Body>): void {
+export function addRoute<Body extends RouteBody>(app: Hono, state: GatewayState, route: Route<Body>): void {
   app.post(route.path, state.gate.requireKey("inference"), async (context) => {
     const exchange = state.exchanges.of(context);
     const { key } = exchange;
@@ -196,7 +196,7 @@ async function serveAdmitted<Body extends RouteBody>(
   }
 }
 
-function admit(state: GatewayState, key: ApiKey): Outcome<void> {
+export function admit(state: GatewayState, key: ApiKey): Outcome<void> {
   if (state.isDraining)
     return refuse("draining", "this coordinator is stopping; try again shortly", { retryAfterMs: 1_000 });
   const taken = state.limiter.takeRequest(key);
@@ -270,7 +270,7 @@ async function start<Body extends RouteBody>(
   return ok(await planned.value.run({ ticket, idempotent, signal, onOver, held }));
 }
 
-async function servedModel(state: GatewayState, key: ApiKey, name: string): Promise<Outcome<PreparedModel>> {
+export async function servedModel(state: GatewayState, key: ApiKey, name: string): Promise<Outcome<PreparedModel>> {
   const isAllowed = ID_PATTERNS.model.test(name) && (key.models === null || key.models.includes(modelId(name)));
   const served = isAllowed ? state.deps.models.get(modelId(name)) : null;
   if (served !== null) return ok(await state.prepared.prepare(served));
