@@ -1,6 +1,7 @@
 /** What a coordinator is made of and told by whoever composes it. */
 import type { TierFactors } from "../market/tier-price.ts";
 import type { Clock } from "../ports/clock.ts";
+import type { CloudUpstream } from "../ports/cloud-upstream.ts";
 import type { Crypto, KeyPair } from "../ports/crypto.ts";
 import type { Ids } from "../ports/ids.ts";
 import type { IncomingModels } from "../ports/incoming-models.ts";
@@ -31,6 +32,8 @@ export interface CoordinatorPorts {
   /** Where models are fetched from; without both, files of this machine are taken one at a time. */
   readonly modelSources?: ModelSources;
   readonly incomingModels?: IncomingModels;
+  /** How cloud providers are asked; without it this grid has none. */
+  readonly cloudUpstream?: CloudUpstream;
   /** Where placements are planned; without it, in the turn that asks. */
   readonly planner?: ReplicaPlanner;
 }

@@ -1,3 +1,4 @@
+import type { CloudDesk } from "./cloud/cloud-desk.ts";
 import type { Dispatcher } from "./dispatch/dispatcher.ts";
 import type { Forecast } from "./forecast/forecast.ts";
 import type { ModelCatalogue } from "./models/model-catalogue.ts";
@@ -20,6 +21,8 @@ export interface CoordinatorParts {
   /** Null in a grid that takes files of its own machine only. */
   readonly intake: ModelIntake | null;
   readonly settlement: Settlement;
+  /** Null where no cloud provider can be asked. */
+  readonly cloud: CloudDesk | null;
   readonly dispatcher: Dispatcher;
   readonly forecast: Forecast;
   readonly distribution: WeightsDistribution;

@@ -8,6 +8,7 @@ import { toHex } from "../domain/hex.ts";
 import type { ModelId, NodeId } from "../domain/ids.ts";
 import type { Link } from "../ports/link.ts";
 import { startChainProbes } from "./chains/chain-probes.ts";
+import { CloudDesk } from "./cloud/cloud-desk.ts";
 import type { CoordinatorOptions, CoordinatorPorts } from "./coordinator-options.ts";
 import type { CoordinatorParts } from "./coordinator-parts.ts";
 import { Dispatcher } from "./dispatch/dispatcher.ts";
@@ -71,6 +72,7 @@ export async function createCoordinator(ports: CoordinatorPorts, options: Coordi
   await models.start();
   const intake = openIntake(ports, options, models);
   await intake?.start();
+  const cloud = await openCloud(ports);
   await registry.start();
   dispatcher.start();
   const probes = startChainProbes({ ...ports, roster: registry, models, dispatcher }, options.chainProbes);
@@ -82,6 +84,7 @@ export async function createCoordinator(ports: CoordinatorPorts, options: Coordi
     models,
     intake,
     settlement,
+    cloud,
     dispatcher,
     forecast,
     relay,
@@ -127,6 +130,13 @@ function openIntake(
   const { modelSources: sources, incomingModels: incoming } = ports;
   if (sources === undefined || incoming === undefined) return null;
   return new ModelIntake({ ...ports, sources, incoming, catalogue, gridKey });
+}
+
+async function openCloud({ cloudUpstream: upstream, store, clock, log }: CoordinatorPorts): Promise<CloudDesk | null> {
+  if (upstream === undefined) return null;
+  const desk = new CloudDesk({ providers: store.providers, upstream, clock, log });
+  await desk.start();
+  return desk;
 }
 
 const INTERNAL_ERROR = {

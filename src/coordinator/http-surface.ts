@@ -54,6 +54,7 @@ export function httpSurface(
       settlement: parts.settlement,
       models: gatewayModels(parts, { ...TIER_FACTORS, ...options.tierFactors }),
       registry: metrics,
+      ...(parts.cloud === null ? {} : { cloud: parts.cloud }),
     },
   );
   const gate = { ...gateway.gate, forgetKey: gateway.forgetKey };

@@ -67,5 +67,9 @@ export interface ProviderAbilities {
   readonly rawPrompt: boolean;
   /** A last assistant message is gone on with (vLLM's `continue_final_message`, or by itself). */
   readonly continuesAssistant: boolean;
+  /** It does so only when told by vLLM's `continue_final_message`; absent: by itself. */
+  readonly wantsContinueFlag?: boolean;
+  /** Under which name it takes the bound of an answer's tokens; absent: `max_tokens`. */
+  readonly tokensField?: "max_tokens" | "max_completion_tokens";
   readonly probedAtMs: number;
 }

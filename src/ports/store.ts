@@ -20,6 +20,7 @@ import type { Account, LedgerOutcome, Transfer } from "../domain/ledger.ts";
 import type { ModelManifest } from "../domain/model.ts";
 import type { MicroUsd } from "../domain/money.ts";
 import type { KeyPreferences } from "../domain/preferences.ts";
+import type { ProviderSpec } from "../domain/provider.ts";
 import type { ServiceTier } from "../domain/tier.ts";
 import type { BatchStore, FileStore } from "./batch-store.ts";
 import type { ResponseStore } from "./response-store.ts";
@@ -38,6 +39,7 @@ export interface Store {
   readonly files: FileStore;
   readonly batches: BatchStore;
   readonly responses: ResponseStore;
+  readonly providers: ProviderStore;
   close(): Promise<void>;
 }
 
@@ -253,4 +255,14 @@ export interface LeaseStore {
   live(page: { after: LeaseId | null; limit: number }): Promise<readonly DurableLease[]>;
   /** By node id. */
   nodes(): Promise<readonly LeaseNode[]>;
+}
+
+/** Cloud providers that the operator named. What is kept says where a key is, never the key. */
+export interface ProviderStore {
+  /** Adds it, or replaces the one of this id. */
+  put(spec: ProviderSpec): Promise<void>;
+  get(providerId: string): Promise<ProviderSpec | null>;
+  /** By id. */
+  list(): Promise<readonly ProviderSpec[]>;
+  remove(providerId: string): Promise<boolean>;
 }

@@ -9,6 +9,7 @@ import type { Store } from "../../src/ports/store.ts";
 import { describeBatchContract } from "./store-contract-batches.ts";
 import { describeLeaseContract } from "./store-contract-leases.ts";
 import { describeLedgerContract } from "./store-contract-ledger.ts";
+import { describeProviderContract } from "./store-contract-providers.ts";
 import { describeResponseContract } from "./store-contract-responses.ts";
 import { aModel, aNode, anApiKey, aTenant, digest, nodeIdOf } from "./store-samples.ts";
 
@@ -170,6 +171,7 @@ export function describeStoreContract(name: string, open: () => Promise<OpenedSt
     describeLeaseContract(() => store, reopen);
     describeBatchContract(() => store, reopen);
     describeResponseContract({ store: () => store, reopen });
+    describeProviderContract(() => store, reopen);
 
     describe("kept answers", () => {
       const entry = {

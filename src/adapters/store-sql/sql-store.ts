@@ -15,6 +15,7 @@ import type { Migration } from "./migrations/migration.ts";
 import { ModelRows } from "./model-rows.ts";
 import { JoinTokenRows, NodeRows } from "./node-rows.ts";
 import { openPostgres, type PostgresOptions } from "./postgres.ts";
+import { ProviderRows } from "./provider-rows.ts";
 import { ReceiptRows } from "./receipt-rows.ts";
 import { ResponseRows } from "./response-rows.ts";
 import { openSqlite, type SqliteOptions } from "./sqlite.ts";
@@ -33,6 +34,7 @@ export class SqlStore implements Store {
   readonly idempotency: IdempotencyRows;
   readonly leases: LeaseRows;
   readonly responses: ResponseRows;
+  readonly providers: ProviderRows;
   readonly files: FileRows;
   readonly batches: BatchRows;
   readonly #database: SqlDatabase;
@@ -58,6 +60,7 @@ export class SqlStore implements Store {
     this.idempotency = new IdempotencyRows(tx);
     this.leases = new LeaseRows(tx, database.dialect);
     this.responses = new ResponseRows(tx);
+    this.providers = new ProviderRows(tx);
     this.files = new FileRows(tx);
     this.batches = new BatchRows(tx, database.dialect);
   }

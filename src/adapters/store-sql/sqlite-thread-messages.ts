@@ -23,6 +23,8 @@ export const WRITE_NAMES = [
   "leases.renew",
   "leases.end",
   "leases.expire",
+  "providers.put",
+  "providers.remove",
   "responses.put",
   "responses.remove",
   "responses.sweep",

@@ -95,7 +95,7 @@ function revived(fault: NonNullable<ThreadAnswer["fault"]>): Error {
 
 /** Reads from `local`, whose connection can only read; writes through the thread. */
 function composed(local: SqlStore, thread: WriterThread): Store {
-  const { meta, tenants, keys, joinTokens, nodes, models, ledger, receipts, leases, responses, files, batches } = local;
+  const { meta, tenants, keys, joinTokens, nodes, models, ledger, receipts } = local;
   let closing: Promise<void> | null = null;
   return {
     meta: {
@@ -155,29 +155,47 @@ function composed(local: SqlStore, thread: WriterThread): Store {
       forget: (entry) => thread.write("idempotency.forget", entry),
       sweep: (options) => thread.write("idempotency.sweep", options),
     },
-    leases: {
-      offer: (offered) => thread.write("leases.offer", offered),
-      grant: (wants) => thread.write("leases.grant", wants),
-      renew: (renewals) => thread.write("leases.renew", renewals),
-      end: (refs) => thread.write("leases.end", refs),
-      expire: (options) => thread.write("leases.expire", options),
-      live: (page) => leases.live(page),
-      nodes: () => leases.nodes(),
-    },
-    responses: {
-      put: (response, quota) => thread.write("responses.put", response, quota),
-      get: (ref, nowMs) => responses.get(ref, nowMs),
-      chain: (ref, options) => responses.chain(ref, options),
-      remove: (ref) => thread.write("responses.remove", ref),
-      sweep: (options) => thread.write("responses.sweep", options),
-    },
-    files: filesThrough(thread, files),
-    batches: batchesThrough(thread, batches),
+    leases: leasesThrough(thread, local.leases),
+    responses: responsesThrough(thread, local.responses),
+    providers: providersThrough(thread, local.providers),
+    files: filesThrough(thread, local.files),
+    batches: batchesThrough(thread, local.batches),
     close: () => {
       // The reader closes last and folds the log into the file.
       closing ??= thread.close().then(() => local.close());
       return closing;
     },
+  };
+}
+
+function leasesThrough(thread: WriterThread, leases: Store["leases"]): Store["leases"] {
+  return {
+    offer: (offered) => thread.write("leases.offer", offered),
+    grant: (wants) => thread.write("leases.grant", wants),
+    renew: (renewals) => thread.write("leases.renew", renewals),
+    end: (refs) => thread.write("leases.end", refs),
+    expire: (options) => thread.write("leases.expire", options),
+    live: (page) => leases.live(page),
+    nodes: () => leases.nodes(),
+  };
+}
+
+function responsesThrough(thread: WriterThread, responses: Store["responses"]): Store["responses"] {
+  return {
+    put: (response, quota) => thread.write("responses.put", response, quota),
+    get: (ref, nowMs) => responses.get(ref, nowMs),
+    chain: (ref, options) => responses.chain(ref, options),
+    remove: (ref) => thread.write("responses.remove", ref),
+    sweep: (options) => thread.write("responses.sweep", options),
+  };
+}
+
+function providersThrough(thread: WriterThread, providers: Store["providers"]): Store["providers"] {
+  return {
+    put: (spec) => thread.write("providers.put", spec),
+    get: (providerId) => providers.get(providerId),
+    list: () => providers.list(),
+    remove: (providerId) => thread.write("providers.remove", providerId),
   };
 }
 

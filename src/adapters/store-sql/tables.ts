@@ -17,6 +17,7 @@ export interface Tables extends BatchTables {
   readonly lease_nodes: LeaseNodeTable;
   readonly leases: LeaseTable;
   readonly responses: ResponseTable;
+  readonly providers: ProviderTable;
   readonly response_totals: { readonly tenant_id: string; readonly responses: number; readonly chars: number };
 }
 
@@ -61,6 +62,12 @@ export interface ModelTable {
   readonly model_id: string;
   readonly manifest_json: string;
   readonly weights_path: string;
+  readonly added_at_ms: number;
+}
+
+export interface ProviderTable {
+  readonly provider_id: string;
+  readonly spec_json: string;
   readonly added_at_ms: number;
 }
 

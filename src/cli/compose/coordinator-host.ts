@@ -27,6 +27,7 @@ import { BUNDLED_MODEL } from "../bundled-model.ts";
 import { type HomeFolder, writeFileSafely } from "../home/home-folder.ts";
 import { reachableHosts, unbracketed } from "./addresses.ts";
 import { childEnvironment } from "./child-environment.ts";
+import { openCloudUpstream } from "./cloud-upstream.ts";
 import { foundGrid, keptSecrets } from "./found-grid.ts";
 import { type NodeNetwork, type NodeNetworkOptions, startNodeNetwork } from "./node-network.ts";
 import { openStore } from "./open-store.ts";
@@ -102,17 +103,13 @@ export async function startCoordinatorHost(options: CoordinatorHostOptions): Pro
     undo.push(() => tokenizers.close());
     const planner = openReplicaPlanner();
     undo.push(() => planner.stop());
-    const modelFiles = new DiskModelFiles({
-      folder: home.at("models"),
-      bundled: [{ modelId: modelId(BUNDLED_MODEL.id), path: BUNDLED_MODEL.path }],
-    });
-    const modelSources = new NetModelSources({ settings: sourceSettings(process.env) });
-    const incomingModels = new DiskIncomingModels({ folder: home.at("models", "incoming") });
+    const cloudUpstream = openCloudUpstream(home, { clock, log });
+    undo.push(() => cloudUpstream.close());
     let addresses = NOWHERE;
     let network: NodeNetwork | null = null;
     const { hasRelay } = options.peering;
     const coordinator = await createCoordinator(
-      { clock, random, ids, crypto, log, store, tokenizers, modelFiles, modelSources, incomingModels, planner },
+      { clock, random, ids, crypto, log, store, tokenizers, planner, cloudUpstream, ...modelPorts(home) },
       {
         gridKey: crypto.keyPairFrom(seed),
         version: options.version,
@@ -160,6 +157,18 @@ export async function startCoordinatorHost(options: CoordinatorHostOptions): Pro
     await stopAll();
     throw thrown;
   }
+}
+
+/** Where models are fetched from and kept. */
+function modelPorts(home: HomeFolder) {
+  return {
+    modelFiles: new DiskModelFiles({
+      folder: home.at("models"),
+      bundled: [{ modelId: modelId(BUNDLED_MODEL.id), path: BUNDLED_MODEL.path }],
+    }),
+    modelSources: new NetModelSources({ settings: sourceSettings(process.env) }),
+    incomingModels: new DiskIncomingModels({ folder: home.at("models", "incoming") }),
+  };
 }
 
 /** The gateway settles and ends a stalled answer first; this is for all else that is sent and not read. */

@@ -53,6 +53,7 @@ export function chaoticStore(options: ChaoticStoreOptions): Store {
     idempotency: far(inner.idempotency, "idempotency", call),
     leases: far(inner.leases, "leases", call),
     responses: far(inner.responses, "responses", call),
+    providers: far(inner.providers, "providers", call),
     files: far(inner.files, "files", call),
     batches: far(inner.batches, "batches", call),
     // The store outlives the coordinator's process; what it holds is the world's.
@@ -107,6 +108,7 @@ export function witnessedStore(store: Store, witness: Witness): Store {
     idempotency,
     leases,
     responses,
+    providers,
     files,
     batches,
   } = store;
@@ -121,6 +123,7 @@ export function witnessedStore(store: Store, witness: Witness): Store {
     idempotency,
     leases,
     responses,
+    providers,
     files,
     batches,
     close: () => store.close(),

@@ -18,6 +18,7 @@ import type {
 } from "../../domain/ids.ts";
 import type { Account, Transfer } from "../../domain/ledger.ts";
 import type { MicroUsd } from "../../domain/money.ts";
+import type { ProviderSpec } from "../../domain/provider.ts";
 import type { FileRecord } from "../../ports/batch-store.ts";
 import type { StoredResponse } from "../../ports/response-store.ts";
 import type {
@@ -61,6 +62,8 @@ export interface MemoryDisk {
   readonly leaseNodes: Map<NodeId, LeaseNode>;
   readonly leases: Map<LeaseId, DurableLease>;
   readonly responses: Map<ResponseId, StoredResponse>;
+  /** By provider id. */
+  readonly providers: Map<string, ProviderSpec>;
   readonly files: Map<FileId, FileRecord>;
   readonly batches: Map<BatchId, MemoryBatch>;
 }
@@ -90,6 +93,7 @@ export function createMemoryDisk(): MemoryDisk {
     leaseNodes: new Map(),
     leases: new Map(),
     responses: new Map(),
+    providers: new Map(),
     files: new Map(),
     batches: new Map(),
   };

@@ -18,6 +18,7 @@ import type {
   MetaStore,
   ModelStore,
   NodeStore,
+  ProviderStore,
   ReceiptStore,
   Store,
   TenantStore,
@@ -26,6 +27,7 @@ import { memoryBatches, memoryFiles } from "./memory-batches.ts";
 import { createMemoryDisk, type MemoryDisk, type MemoryRead, type MemoryWrite } from "./memory-disk.ts";
 import { memoryLeases } from "./memory-leases.ts";
 import { memoryLedger, memoryReceipts } from "./memory-ledger.ts";
+import { memoryProviders } from "./memory-providers.ts";
 import {
   memoryIdempotency,
   memoryJoinTokens,
@@ -59,6 +61,7 @@ export class MemoryStore implements Store {
   readonly idempotency: IdempotencyStore;
   readonly leases: LeaseStore;
   readonly responses: ResponseStore;
+  readonly providers: ProviderStore;
   readonly files: FileStore;
   readonly batches: BatchStore;
   readonly disk: MemoryDisk;
@@ -85,6 +88,7 @@ export class MemoryStore implements Store {
     this.idempotency = memoryIdempotency(write);
     this.leases = memoryLeases(read, write);
     this.responses = memoryResponses(read, write);
+    this.providers = memoryProviders(read, write);
     this.files = memoryFiles(read, write);
     this.batches = memoryBatches(read, write);
   }
