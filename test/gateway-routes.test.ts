@@ -5,6 +5,7 @@ import { planEmbeddings } from "../src/coordinator/gateway/embeddings.ts";
 import { PreparedModels } from "../src/coordinator/gateway/prepared-model.ts";
 import { modelId } from "../src/domain/ids.ts";
 import { microUsd } from "../src/domain/money.ts";
+import { NO_PREFERENCES } from "../src/domain/preferences.ts";
 import { refuse } from "../src/domain/refusal.ts";
 import type { Tokenizer } from "../src/ports/tokenizer.ts";
 import { errorBodySchema } from "../src/wire/openai/error.ts";
@@ -237,9 +238,10 @@ describe("other routes", () => {
   test("take no more inputs for an embedding than their vectors fit a frame, and say how many those are", async () => {
     const wide = { ...grid.manifest, embeddingLength: 8_192 };
     const model = await new PreparedModels().prepare({ manifest: wide, tokenizer: grid.tokenizer });
+    const ASKED = { tier: "default", preferences: NO_PREFERENCES } as const;
     const inputs = (count: number) => ({ model: "tiny", input: Array.from({ length: count }, () => [5]) });
-    expect(await planEmbeddings(inputs(383), model)).toMatchObject({ ok: true });
-    expect(await planEmbeddings(inputs(384), model)).toMatchObject({
+    expect(await planEmbeddings(inputs(383), model, ASKED)).toMatchObject({ ok: true });
+    expect(await planEmbeddings(inputs(384), model, ASKED)).toMatchObject({
       ok: false,
       reason: { code: "invalid-request", param: "input", message: expect.stringContaining("at most 383") },
     });

@@ -90,7 +90,7 @@ export async function startGatewayAlone(options: { sequencesMax: number }): Prom
     { ...load, sequencesMax: options.sequencesMax, threads: 1, gpuLayers: 0 },
     { signal: new AbortController().signal },
   );
-  const tenant = { tenantId: tenantId(ids.make("ten")), name: "bench", createdAtMs: Date.now() };
+  const tenant = { tenantId: tenantId(ids.make("ten")), name: "bench", createdAtMs: Date.now(), limits: null };
   await store.tenants.create(tenant);
   await store.ledger.apply([
     houseCredit({

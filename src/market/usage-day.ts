@@ -1,6 +1,8 @@
 /** The UTC day that a moment belongs to, as `2026-11-22`. Usage is added up by it. */
 
 const DAY_MS = 86_400_000;
+/** No month is longer. */
+const MONTH_DAYS_MAX = 31;
 
 /** Days to civil date by Howard Hinnant's algorithm (chrono-Compatible Low-Level Date Algorithms), for years 1970 to 9999. */
 export function dayOf(atMs: number): string {
@@ -15,4 +17,19 @@ export function dayOf(atMs: number): string {
   const month = marchMonth < 10 ? marchMonth + 3 : marchMonth - 9;
   const year = yearOfEra + era * 400 + (month <= 2 ? 1 : 0);
   return `${String(year).padStart(4, "0")}-${String(month).padStart(2, "0")}-${String(day).padStart(2, "0")}`;
+}
+
+/** The UTC month, as `2026-11`. */
+export function monthOf(atMs: number): string {
+  return dayOf(atMs).slice(0, "2026-11".length);
+}
+
+/** When the UTC month of this moment ends and the next begins. */
+export function monthEndMs(atMs: number): number {
+  const month = monthOf(atMs);
+  const day = Math.floor(atMs / DAY_MS);
+  for (let ahead = 1; ahead <= MONTH_DAYS_MAX; ahead++) {
+    if (monthOf((day + ahead) * DAY_MS) !== month) return (day + ahead) * DAY_MS;
+  }
+  return (day + MONTH_DAYS_MAX) * DAY_MS;
 }

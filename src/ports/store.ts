@@ -36,6 +36,7 @@ export interface Store {
   readonly receipts: ReceiptStore;
   readonly idempotency: IdempotencyStore;
   readonly leases: LeaseStore;
+  readonly spending: SpendingStore;
   readonly files: FileStore;
   readonly batches: BatchStore;
   readonly responses: ResponseStore;
@@ -54,11 +55,23 @@ export interface Tenant {
   readonly tenantId: TenantId;
   readonly name: string;
   readonly createdAtMs: number;
+  /** Over all of its keys; null: none. */
+  readonly limits: TenantLimits | null;
+}
+/** Each is null when there is no such limit. */
+export interface TenantLimits {
+  readonly requestsPerMinuteMax: number | null;
+  readonly tokensPerMinuteMax: number | null;
+  readonly budgetMicroUsd: MicroUsd | null;
+  readonly monthlyBudgetMicroUsd: MicroUsd | null;
+  readonly models: readonly ModelId[] | null;
 }
 export interface TenantStore {
   create(tenant: Tenant): Promise<void>;
   get(tenantId: TenantId): Promise<Tenant | null>;
   list(): Promise<readonly Tenant[]>;
+  /** False when there is no such tenant. */
+  setLimits(tenantId: TenantId, limits: TenantLimits | null): Promise<boolean>;
 }
 
 export const KEY_SCOPES = ["inference", "usage", "admin"] as const;
@@ -78,14 +91,29 @@ export interface ApiKey {
   readonly tokensPerMinuteMax: number | null;
   /** Total that this key may spend; null: what the tenant's balance allows. */
   readonly budgetMicroUsd: MicroUsd | null;
+  /** What it may spend in a calendar month, UTC; null: no such cap. */
+  readonly monthlyBudgetMicroUsd: MicroUsd | null;
   /** Null: every model. */
   readonly models: readonly ModelId[] | null;
-  /** What lies under every request of the key; absent or null: nothing. */
-  readonly preferences?: KeyPreferences | null;
+  /** What lies under every request of the key; null: nothing. */
+  readonly preferences: KeyPreferences | null;
   readonly createdAtMs: number;
   readonly expiresAtMs: number | null;
   readonly revokedAtMs: number | null;
 }
+/** What of a key may change. */
+export type KeyTerms = Pick<
+  ApiKey,
+  | "name"
+  | "scopes"
+  | "requestsPerMinuteMax"
+  | "tokensPerMinuteMax"
+  | "budgetMicroUsd"
+  | "monthlyBudgetMicroUsd"
+  | "models"
+  | "preferences"
+  | "expiresAtMs"
+>;
 export interface KeyStore {
   create(key: ApiKey): Promise<void>;
   findBySecret(secretSha256: Sha256Hex): Promise<ApiKey | null>;
@@ -93,6 +121,8 @@ export interface KeyStore {
   list(): Promise<readonly ApiKey[]>;
   /** False when there is no such key or it was revoked before. */
   revoke(keyId: KeyId, atMs: number): Promise<boolean>;
+  /** False when there is no such key or it was revoked. */
+  update(keyId: KeyId, terms: Partial<KeyTerms>): Promise<boolean>;
   /** Settled charges of a key, all time. */
   spent(keyId: KeyId): Promise<MicroUsd>;
 }
@@ -176,6 +206,15 @@ export interface ReceiptRecord {
 export interface Settlement {
   readonly transfers: readonly Transfer[];
   readonly receipt: Omit<ReceiptRecord, "leafIndex">;
+  /** Who served which part, where it was not the grid alone; they add up to the receipt. */
+  readonly parts?: readonly SettledPart[];
+}
+/** What one provider served of a request; `grid` names the grid's own nodes. In the order in which they began. */
+export interface SettledPart {
+  readonly provider: string;
+  readonly promptTokens: number;
+  readonly outputTokens: number;
+  readonly costMicroUsd: MicroUsd;
 }
 export type SettlementOutcome =
   | { readonly ok: true; readonly leafIndex: number; readonly isReplay: boolean }
@@ -188,6 +227,9 @@ export interface UsageRow {
   readonly keyId: KeyId;
   readonly modelId: ModelId;
   readonly tier: ServiceTier;
+  /** `grid`, or a cloud provider's id. */
+  readonly provider: string;
+  /** A request that several providers served counts where it began, so that sums are right. */
   readonly requests: number;
   readonly promptTokens: number;
   readonly outputTokens: number;
@@ -204,6 +246,19 @@ export interface ReceiptStore {
   /** Leaf hashes in order, `from` inclusive, `to` exclusive. */
   leaves(range: { from: number; to: number }): Promise<readonly Sha256Hex[]>;
   usage(filter: { tenantId?: TenantId; fromMs: number; toMs: number }): Promise<readonly UsageRow[]>;
+}
+
+/** Settled charges. */
+export interface Spent {
+  readonly totalMicroUsd: MicroUsd;
+  readonly monthMicroUsd: MicroUsd;
+}
+/** Written in the transaction of each settlement, by the UTC month in which the request was made. */
+export interface SpendingStore {
+  /** `month` as `2026-11`. */
+  ofKey(keyId: KeyId, month: string): Promise<Spent>;
+  /** Of all its keys together. */
+  ofTenant(tenantId: TenantId, month: string): Promise<Spent>;
 }
 
 export interface IdempotencyRecord {

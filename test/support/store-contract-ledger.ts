@@ -189,6 +189,7 @@ export function describeLedgerContract(at: { now(): Store; reopen(): Promise<voi
         ["1970-01-02", 2, 12],
         ["1970-01-03", 1, 11],
       ]);
+      expect(rows.map(({ provider }) => provider)).toEqual(["grid", "grid"]);
       const { receipt } = settlementFor(1, { costMicroUsd: 5 });
       expect(rows[0]).toMatchObject({
         promptTokens: 2 * receipt.promptTokens,

@@ -7,6 +7,7 @@ import { modelId } from "../../src/domain/ids.ts";
 import { microUsd } from "../../src/domain/money.ts";
 import type { Store } from "../../src/ports/store.ts";
 import { describeBatchContract } from "./store-contract-batches.ts";
+import { describeBudgetContract } from "./store-contract-budgets.ts";
 import { describeLeaseContract } from "./store-contract-leases.ts";
 import { describeLedgerContract } from "./store-contract-ledger.ts";
 import { describeProviderContract } from "./store-contract-providers.ts";
@@ -169,6 +170,7 @@ export function describeStoreContract(name: string, open: () => Promise<OpenedSt
 
     describeLedgerContract({ now: () => store, reopen });
     describeLeaseContract(() => store, reopen);
+    describeBudgetContract(() => store, reopen);
     describeBatchContract(() => store, reopen);
     describeResponseContract({ store: () => store, reopen });
     describeProviderContract(() => store, reopen);

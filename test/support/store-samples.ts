@@ -45,7 +45,12 @@ export function nodeIdOf(number: number): NodeId {
 }
 
 export function aTenant(number: number): Tenant {
-  return { tenantId: madeId("ten", number), name: `tenant ${number} "ü"`, createdAtMs: 1_700_000_000_000 + number };
+  return {
+    tenantId: madeId("ten", number),
+    name: `tenant ${number} "ü"`,
+    createdAtMs: 1_700_000_000_000 + number,
+    limits: null,
+  };
 }
 
 export function anApiKey(number: number, fields: Partial<ApiKey> = {}): ApiKey {
@@ -59,7 +64,9 @@ export function anApiKey(number: number, fields: Partial<ApiKey> = {}): ApiKey {
     requestsPerMinuteMax: null,
     tokensPerMinuteMax: null,
     budgetMicroUsd: microUsd(5_000),
+    monthlyBudgetMicroUsd: null,
     models: [],
+    preferences: null,
     createdAtMs: 1_700_000_000_000,
     expiresAtMs: 1_800_000_000_000,
     revokedAtMs: null,

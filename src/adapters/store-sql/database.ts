@@ -5,7 +5,7 @@
 import type { Kysely } from "kysely";
 import type { FallowError } from "../../domain/fault.ts";
 import type { LedgerRefusal, Transfer } from "../../domain/ledger.ts";
-import type { Settlement } from "../../ports/store.ts";
+import type { SettledPart, Settlement } from "../../ports/store.ts";
 import type { Dialect } from "./migrations/migration.ts";
 import type { Tables } from "./tables.ts";
 
@@ -33,6 +33,7 @@ export interface MoneyWrite {
   readonly transfers: readonly Transfer[];
   /** Written with a leaf of its own, once for each request; null when only transfers are applied. */
   readonly receipt: Settlement["receipt"] | null;
+  readonly parts?: readonly SettledPart[];
 }
 
 export type MoneyOutcome =

@@ -9,13 +9,14 @@ import { z } from "zod";
 import { FallowError } from "../../domain/fault.ts";
 import { first } from "./migrations/0001-first.ts";
 import { leases } from "./migrations/0002-leases.ts";
+import { budgets } from "./migrations/0003-budgets.ts";
 import { providers } from "./migrations/0004-providers.ts";
 import { batches } from "./migrations/0005-batches.ts";
 import { responses } from "./migrations/0006-responses.ts";
 import type { Dialect, Migration } from "./migrations/migration.ts";
 
 /** A released migration is never edited: a change is a new file. */
-export const MIGRATIONS: readonly Migration[] = [first, leases, providers, batches, responses];
+export const MIGRATIONS: readonly Migration[] = [first, leases, budgets, providers, batches, responses];
 
 const appliedSchema = z.object({ version: z.number().int(), name: z.string(), sha256: z.string() });
 

@@ -10,10 +10,12 @@ import { type AccountId, type KeyId, type RequestId, requestId, type TransferId 
 import type { Account, Transfer } from "../../domain/ledger.ts";
 import { addUsd, type MicroUsd, ZERO_USD } from "../../domain/money.ts";
 import { decideBatch, type LedgerChange, type LedgerView, referencedBy } from "../../market/ledger.ts";
+import { monthOf } from "../../market/usage-day.ts";
+import type { SettledPart, Settlement } from "../../ports/store.ts";
 import type { MoneyOutcome, MoneyWrite, WriteConnection } from "./database.ts";
 import { accountOf, accountRow, transferOf, transferRow } from "./ledger-columns.ts";
 import { receiptRow } from "./receipt-columns.ts";
-import type { ReceiptTable } from "./tables.ts";
+import type { MonthlySpendingTable, ReceiptPartTable, ReceiptTable } from "./tables.ts";
 
 /** What came of one write; a `cause` is a bug in that write alone. */
 export type MoneyResult = { readonly outcome: MoneyOutcome } | { readonly cause: unknown };
@@ -71,6 +73,8 @@ class Books implements LedgerView {
   readonly #closed = new Set<TransferId>();
   readonly #receipts: Insertable<ReceiptTable>[] = [];
   readonly #spent = new Map<KeyId, MicroUsd>();
+  readonly #months = new Map<string, MonthlySpendingTable>();
+  readonly #parts: ReceiptPartTable[] = [];
 
   knowTransfer(transfer: Transfer, isOpen: boolean): void {
     this.#transfers.set(transfer.transferId, transfer);
@@ -97,7 +101,7 @@ class Books implements LedgerView {
     return this.#accounts.get(id);
   }
 
-  decide({ transfers, receipt }: MoneyWrite): MoneyOutcome {
+  decide({ transfers, receipt, parts = [] }: MoneyWrite): MoneyOutcome {
     const earlier = receipt === null ? undefined : this.#leaves.get(receipt.requestId);
     if (earlier !== undefined) return { ok: true, isReplay: true, leafIndex: earlier };
     const decision = decideBatch(transfers, this);
@@ -112,6 +116,8 @@ class Books implements LedgerView {
     this.#take(decision);
     this.#receipts.push(row);
     this.#spent.set(receipt.keyId, spent);
+    this.#spendMonth(receipt);
+    this.#parts.push(...parts.map((part, at) => partRow(receipt.requestId, part, at)));
     this.#leaves.set(receipt.requestId, this.nextLeaf);
     return { ok: true, isReplay: false, leafIndex: this.nextLeaf++ };
   }
@@ -119,6 +125,8 @@ class Books implements LedgerView {
   async writeDown(connection: WriteConnection): Promise<void> {
     await this.#writeLedger(connection);
     if (this.#receipts.length > 0) await connection.insertInto("receipts").values(this.#receipts).execute();
+    if (this.#parts.length > 0) await connection.insertInto("receipt_parts").values(this.#parts).execute();
+    await this.#writeMonths(connection);
     for (const [keyId, amount] of this.#spent) {
       await connection
         .updateTable("api_keys")
@@ -126,6 +134,27 @@ class Books implements LedgerView {
         .where("key_id", "=", keyId)
         .execute();
     }
+  }
+
+  #spendMonth({ keyId, tenantId, createdAtMs, costMicroUsd }: Settlement["receipt"]): void {
+    const month = monthOf(createdAtMs);
+    const name = `${keyId} ${month}`;
+    const before = this.#months.get(name)?.micro_usd ?? 0;
+    this.#months.set(name, { key_id: keyId, month, tenant_id: tenantId, micro_usd: before + costMicroUsd });
+  }
+
+  async #writeMonths(connection: WriteConnection): Promise<void> {
+    const rows = [...this.#months.values()];
+    if (rows.length === 0) return;
+    await connection
+      .insertInto("monthly_spending")
+      .values(rows)
+      .onConflict((conflict) =>
+        conflict.columns(["key_id", "month"]).doUpdateSet((row) => ({
+          micro_usd: row("monthly_spending.micro_usd", "+", row.ref("excluded.micro_usd")),
+        })),
+      )
+      .execute();
   }
 
   #take(change: LedgerChange): void {
@@ -165,4 +194,15 @@ class Books implements LedgerView {
       await connection.updateTable("transfers").set({ is_open: 0 }).where("transfer_id", "in", closed).execute();
     }
   }
+}
+
+function partRow(request: RequestId, part: SettledPart, at: number): ReceiptPartTable {
+  return {
+    request_id: request,
+    part: at,
+    provider: part.provider,
+    prompt_tokens: part.promptTokens,
+    output_tokens: part.outputTokens,
+    cost_micro_usd: part.costMicroUsd,
+  };
 }

@@ -12,9 +12,13 @@ import {
   tenantId,
 } from "../../domain/ids.ts";
 import { microUsd } from "../../domain/money.ts";
+import { GRID_PROVIDER } from "../../domain/preferences.ts";
 import type { ReceiptRecord, ReceiptStore, Settlement, SettlementOutcome, UsageRow } from "../../ports/store.ts";
 import type { Tx } from "./database.ts";
 import { recordOf, tierSchema } from "./receipt-columns.ts";
+
+/** A receipt without parts was the grid's alone. */
+const PROVIDER = sql<string>`coalesce(part.provider, ${sql.lit(GRID_PROVIDER)})`;
 
 export class ReceiptRows implements ReceiptStore {
   readonly #tx: Tx;
@@ -23,8 +27,8 @@ export class ReceiptRows implements ReceiptStore {
     this.#tx = tx;
   }
 
-  async settle({ transfers, receipt }: Settlement): Promise<SettlementOutcome> {
-    const outcome = await this.#tx.money({ transfers, receipt });
+  async settle({ transfers, receipt, parts = [] }: Settlement): Promise<SettlementOutcome> {
+    const outcome = await this.#tx.money({ transfers, receipt, parts });
     if (!outcome.ok) return outcome;
     const { leafIndex, isReplay } = outcome;
     assert(leafIndex !== null, "a settlement has a leaf");
@@ -81,22 +85,26 @@ export class ReceiptRows implements ReceiptStore {
   async usage(filter: { tenantId?: TenantId; fromMs: number; toMs: number }): Promise<readonly UsageRow[]> {
     let query = this.#tx.reader
       .selectFrom("receipts")
+      .leftJoin("receipt_parts as part", "part.request_id", "receipts.request_id")
       .select(["day", "tenant_id", "key_id", "model_id", "tier"])
       // PostgreSQL sums bigint to numeric, which arrives as text; counts and sums stay within a safe integer.
       .select([
-        sql<number>`count(*)`.as("requests"),
-        sql<number>`cast(sum(prompt_tokens) as bigint)`.as("prompt_tokens"),
-        sql<number>`cast(sum(output_tokens) as bigint)`.as("output_tokens"),
-        sql<number>`cast(sum(cost_micro_usd) as bigint)`.as("cost_micro_usd"),
+        PROVIDER.as("provider"),
+        sql<number>`cast(sum(case when coalesce(part.part, 0) = 0 then 1 else 0 end) as bigint)`.as("requests"),
+        sql<number>`cast(sum(coalesce(part.prompt_tokens, receipts.prompt_tokens)) as bigint)`.as("prompt_tokens"),
+        sql<number>`cast(sum(coalesce(part.output_tokens, receipts.output_tokens)) as bigint)`.as("output_tokens"),
+        sql<number>`cast(sum(coalesce(part.cost_micro_usd, receipts.cost_micro_usd)) as bigint)`.as("cost_micro_usd"),
       ])
       .where("created_at_ms", ">=", filter.fromMs)
       .where("created_at_ms", "<", filter.toMs)
       .groupBy(["day", "tenant_id", "key_id", "model_id", "tier"])
+      .groupBy(PROVIDER)
       .orderBy("day")
       .orderBy("tenant_id")
       .orderBy("key_id")
       .orderBy("model_id")
-      .orderBy("tier");
+      .orderBy("tier")
+      .orderBy("provider");
     if (filter.tenantId !== undefined) query = query.where("tenant_id", "=", filter.tenantId);
     const rows = await query.execute();
     return rows.map((row) => ({
@@ -105,6 +113,7 @@ export class ReceiptRows implements ReceiptStore {
       keyId: keyId(row.key_id),
       modelId: modelId(row.model_id),
       tier: tierSchema.parse(row.tier),
+      provider: row.provider,
       requests: row.requests,
       promptTokens: row.prompt_tokens,
       outputTokens: row.output_tokens,

@@ -18,6 +18,7 @@ import { openPostgres, type PostgresOptions } from "./postgres.ts";
 import { ProviderRows } from "./provider-rows.ts";
 import { ReceiptRows } from "./receipt-rows.ts";
 import { ResponseRows } from "./response-rows.ts";
+import { SpendingRows } from "./spending-rows.ts";
 import { openSqlite, type SqliteOptions } from "./sqlite.ts";
 import { KeyRows, TenantRows } from "./tenant-rows.ts";
 import { WriteQueue } from "./write-queue.ts";
@@ -33,6 +34,7 @@ export class SqlStore implements Store {
   readonly receipts: ReceiptRows;
   readonly idempotency: IdempotencyRows;
   readonly leases: LeaseRows;
+  readonly spending: SpendingRows;
   readonly responses: ResponseRows;
   readonly providers: ProviderRows;
   readonly files: FileRows;
@@ -59,6 +61,7 @@ export class SqlStore implements Store {
     this.receipts = new ReceiptRows(tx);
     this.idempotency = new IdempotencyRows(tx);
     this.leases = new LeaseRows(tx, database.dialect);
+    this.spending = new SpendingRows(tx);
     this.responses = new ResponseRows(tx);
     this.providers = new ProviderRows(tx);
     this.files = new FileRows(tx);

@@ -107,6 +107,7 @@ function composed(local: SqlStore, thread: WriterThread): Store {
       create: (tenant) => thread.write("tenants.create", tenant),
       get: (id) => tenants.get(id),
       list: () => tenants.list(),
+      setLimits: (id, limits) => thread.write("tenants.setLimits", id, limits),
     },
     keys: {
       create: (key) => thread.write("keys.create", key),
@@ -114,6 +115,7 @@ function composed(local: SqlStore, thread: WriterThread): Store {
       get: (id) => keys.get(id),
       list: () => keys.list(),
       revoke: (id, atMs) => thread.write("keys.revoke", id, atMs),
+      update: (id, terms) => thread.write("keys.update", id, terms),
       spent: (id) => keys.spent(id),
     },
     joinTokens: {
@@ -156,6 +158,7 @@ function composed(local: SqlStore, thread: WriterThread): Store {
       sweep: (options) => thread.write("idempotency.sweep", options),
     },
     leases: leasesThrough(thread, local.leases),
+    spending: local.spending,
     responses: responsesThrough(thread, local.responses),
     providers: providersThrough(thread, local.providers),
     files: filesThrough(thread, local.files),

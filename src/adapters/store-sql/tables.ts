@@ -4,7 +4,12 @@ import type { BatchTables } from "./batch-tables.ts";
 
 export interface Tables extends BatchTables {
   readonly meta: { readonly name: string; readonly value: string };
-  readonly tenants: { readonly tenant_id: string; readonly name: string; readonly created_at_ms: number };
+  readonly tenants: {
+    readonly tenant_id: string;
+    readonly name: string;
+    readonly created_at_ms: number;
+    readonly limits_json: string | null;
+  };
   readonly api_keys: ApiKeyTable;
   readonly join_tokens: JoinTokenTable;
   readonly join_token_uses: { readonly token_sha256: string; readonly node_id: string; readonly at_ms: number };
@@ -13,6 +18,8 @@ export interface Tables extends BatchTables {
   readonly accounts: AccountTable;
   readonly transfers: TransferTable;
   readonly receipts: ReceiptTable;
+  readonly monthly_spending: MonthlySpendingTable;
+  readonly receipt_parts: ReceiptPartTable;
   readonly idempotency: IdempotencyTable;
   readonly lease_nodes: LeaseNodeTable;
   readonly leases: LeaseTable;
@@ -37,6 +44,28 @@ export interface ApiKeyTable {
   readonly revoked_at_ms: number | null;
   /** Grows with every settlement of the key. */
   readonly spent_micro_usd: number;
+  readonly monthly_budget_micro_usd: number | null;
+  readonly preferences_json: string | null;
+}
+
+/** Grows with every settlement of the key in the month. */
+export interface MonthlySpendingTable {
+  readonly key_id: string;
+  /** `2026-11`, UTC. */
+  readonly month: string;
+  readonly tenant_id: string;
+  readonly micro_usd: number;
+}
+
+/** Only of requests that not the grid alone served. */
+export interface ReceiptPartTable {
+  readonly request_id: string;
+  /** 0 for the part that began the request. */
+  readonly part: number;
+  readonly provider: string;
+  readonly prompt_tokens: number;
+  readonly output_tokens: number;
+  readonly cost_micro_usd: number;
 }
 
 export interface JoinTokenTable {

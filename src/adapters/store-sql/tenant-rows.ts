@@ -13,13 +13,30 @@ import {
   tenantId,
 } from "../../domain/ids.ts";
 import { type MicroUsd, microUsd, ZERO_USD } from "../../domain/money.ts";
-import { type ApiKey, KEY_SCOPES, type KeyStore, type Tenant, type TenantStore } from "../../ports/store.ts";
+import {
+  type ApiKey,
+  KEY_SCOPES,
+  type KeyStore,
+  type KeyTerms,
+  type Tenant,
+  type TenantLimits,
+  type TenantStore,
+} from "../../ports/store.ts";
+import { keyPreferencesSchema } from "../../wire/openai/preferences.ts";
 import type { Tx } from "./database.ts";
 import { fromJsonColumn } from "./row-text.ts";
 import type { ApiKeyTable, Tables } from "./tables.ts";
 
 const scopesSchema = z.array(z.enum(KEY_SCOPES));
 const modelsSchema = z.array(z.string().regex(ID_PATTERNS.model).transform(modelId));
+const amountSchema = z.number().int().min(0).transform(microUsd).nullable();
+const limitsSchema = z.object({
+  requestsPerMinuteMax: z.number().int().min(1).nullable(),
+  tokensPerMinuteMax: z.number().int().min(1).nullable(),
+  budgetMicroUsd: amountSchema,
+  monthlyBudgetMicroUsd: amountSchema,
+  models: modelsSchema.nullable(),
+});
 
 export class TenantRows implements TenantStore {
   readonly #tx: Tx;
@@ -36,16 +53,24 @@ export class TenantRows implements TenantStore {
         .where("tenant_id", "=", tenant.tenantId)
         .executeTakeFirst();
       if (known !== undefined) throw new FallowError("already-exists", `tenant ${tenant.tenantId} exists already`);
-      await connection
-        .insertInto("tenants")
-        .values({ tenant_id: tenant.tenantId, name: tenant.name, created_at_ms: tenant.createdAtMs })
-        .execute();
+      await connection.insertInto("tenants").values(tenantRow(tenant)).execute();
     });
   }
 
   async get(id: TenantId): Promise<Tenant | null> {
     const row = await this.#tx.reader.selectFrom("tenants").selectAll().where("tenant_id", "=", id).executeTakeFirst();
     return row === undefined ? null : tenantOf(row);
+  }
+
+  setLimits(id: TenantId, limits: TenantLimits | null): Promise<boolean> {
+    return this.#tx.write(async (connection) => {
+      const result = await connection
+        .updateTable("tenants")
+        .set({ limits_json: limits === null ? null : JSON.stringify(limits) })
+        .where("tenant_id", "=", id)
+        .executeTakeFirst();
+      return result.numUpdatedRows > 0n;
+    });
   }
 
   async list(): Promise<readonly Tenant[]> {
@@ -110,6 +135,21 @@ export class KeyRows implements KeyStore {
     });
   }
 
+  update(id: KeyId, terms: Partial<KeyTerms>): Promise<boolean> {
+    return this.#tx.write(async (connection) => {
+      const row = await connection
+        .selectFrom("api_keys")
+        .selectAll()
+        .where("key_id", "=", id)
+        .where("revoked_at_ms", "is", null)
+        .executeTakeFirst();
+      if (row === undefined) return false;
+      const { spent_micro_usd: _, ...changed } = rowOf({ ...keyOf(row), ...terms });
+      await connection.updateTable("api_keys").set(changed).where("key_id", "=", id).execute();
+      return true;
+    });
+  }
+
   async spent(id: KeyId): Promise<MicroUsd> {
     const row = await this.#tx.reader
       .selectFrom("api_keys")
@@ -121,7 +161,24 @@ export class KeyRows implements KeyStore {
 }
 
 function tenantOf(row: Selectable<Tables["tenants"]>): Tenant {
-  return { tenantId: tenantId(row.tenant_id), name: row.name, createdAtMs: row.created_at_ms };
+  return {
+    tenantId: tenantId(row.tenant_id),
+    name: row.name,
+    createdAtMs: row.created_at_ms,
+    limits:
+      row.limits_json === null
+        ? null
+        : fromJsonColumn({ name: "tenants.limits_json", text: row.limits_json, schema: limitsSchema }),
+  };
+}
+
+function tenantRow(tenant: Tenant): Tables["tenants"] {
+  return {
+    tenant_id: tenant.tenantId,
+    name: tenant.name,
+    created_at_ms: tenant.createdAtMs,
+    limits_json: tenant.limits === null ? null : JSON.stringify(tenant.limits),
+  };
 }
 
 function keyOf(row: Selectable<ApiKeyTable>): ApiKey {
@@ -135,6 +192,15 @@ function keyOf(row: Selectable<ApiKeyTable>): ApiKey {
     requestsPerMinuteMax: row.requests_per_minute_max,
     tokensPerMinuteMax: row.tokens_per_minute_max,
     budgetMicroUsd: row.budget_micro_usd === null ? null : microUsd(row.budget_micro_usd),
+    monthlyBudgetMicroUsd: row.monthly_budget_micro_usd === null ? null : microUsd(row.monthly_budget_micro_usd),
+    preferences:
+      row.preferences_json === null
+        ? null
+        : fromJsonColumn({
+            name: "api_keys.preferences_json",
+            text: row.preferences_json,
+            schema: keyPreferencesSchema,
+          }),
     models:
       row.models_json === null
         ? null
@@ -156,6 +222,8 @@ function rowOf(key: ApiKey): ApiKeyTable {
     requests_per_minute_max: key.requestsPerMinuteMax,
     tokens_per_minute_max: key.tokensPerMinuteMax,
     budget_micro_usd: key.budgetMicroUsd,
+    monthly_budget_micro_usd: key.monthlyBudgetMicroUsd,
+    preferences_json: key.preferences === null ? null : JSON.stringify(key.preferences),
     models_json: key.models === null ? null : JSON.stringify(key.models),
     created_at_ms: key.createdAtMs,
     expires_at_ms: key.expiresAtMs,

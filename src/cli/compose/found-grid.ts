@@ -43,7 +43,12 @@ async function firstTenant({ store, ids, clock }: KeyMaking & { readonly store: 
   const tenants = await store.tenants.list();
   let tenant = tenants.find(({ name }) => name === FIRST_TENANT) ?? null;
   if (tenant === null) {
-    tenant = { tenantId: tenantId(ids.make("ten")), name: FIRST_TENANT, createdAtMs: Math.floor(clock.wallMs()) };
+    tenant = {
+      tenantId: tenantId(ids.make("ten")),
+      name: FIRST_TENANT,
+      createdAtMs: Math.floor(clock.wallMs()),
+      limits: null,
+    };
     await store.tenants.create(tenant);
   }
   // The transfer is the same at each start, so only the first one moves money.

@@ -5,6 +5,7 @@
 import { z } from "zod";
 import { ID_PATTERNS } from "../../domain/ids.ts";
 import { KEY_SCOPES } from "../../ports/store.ts";
+import { keyPreferencesSchema } from "../../wire/openai/preferences.ts";
 import { planSummarySchema } from "./plan-schema.ts";
 import { weightsRowSchema } from "./weights-schema.ts";
 
@@ -191,7 +192,11 @@ export const createKeySchema = z.strictObject({
   requestsPerMinuteMax: z.number().int().min(1).optional(),
   tokensPerMinuteMax: z.number().int().min(1).optional(),
   budgetMicroUsd: z.number().int().min(1).max(Number.MAX_SAFE_INTEGER).optional(),
+  monthlyBudgetMicroUsd: z.number().int().min(1).max(Number.MAX_SAFE_INTEGER).optional(),
   models: z.array(z.string().regex(ID_PATTERNS.model)).min(1).max(100).optional(),
+  preferences: keyPreferencesSchema.optional(),
+  /** Whose key it is; absent: of the tenant that asks. */
+  tenantId: z.string().regex(ID_PATTERNS.tenant).optional(),
   /** A century is as good as for ever, and the time of expiry stays a safe integer. */
   expiresInMs: z
     .number()

@@ -97,7 +97,7 @@ export class LoadDriver {
         budgetMicroUsd: draw.budgetMicroUsd === null ? null : microUsd(draw.budgetMicroUsd),
       };
       const createdAtMs = EPOCH_WALL_MS + timeline.nowMs;
-      await store.tenants.create({ tenantId: buyer.tenantId, name: draw.name, createdAtMs });
+      await store.tenants.create({ tenantId: buyer.tenantId, name: draw.name, createdAtMs, limits: null });
       await store.keys.create({
         ...buyer,
         secretSha256: sha256Hex(toHex(crypto.sha256(Buffer.from(buyer.keyId)))),
@@ -107,6 +107,8 @@ export class LoadDriver {
         requestsPerMinuteMax: null,
         tokensPerMinuteMax: null,
         models: null,
+        monthlyBudgetMicroUsd: null,
+        preferences: null,
         createdAtMs,
         expiresAtMs: null,
         revokedAtMs: null,

@@ -28,6 +28,7 @@ import type {
   ModelRecord,
   NodeRecord,
   ReceiptRecord,
+  SettledPart,
   Tenant,
 } from "../../ports/store.ts";
 import type { MemoryBatch } from "./memory-batches.ts";
@@ -57,6 +58,8 @@ export interface MemoryDisk {
   readonly receipts: ReceiptRecord[];
   readonly receiptById: Map<ReceiptId, ReceiptRecord>;
   readonly receiptByRequest: Map<RequestId, ReceiptRecord>;
+  /** Only of requests that not the grid alone served. */
+  readonly receiptParts: Map<RequestId, readonly SettledPart[]>;
   /** By scope and key as one JSON text. */
   readonly idempotency: Map<string, MemoryIdempotency>;
   readonly leaseNodes: Map<NodeId, LeaseNode>;
@@ -89,6 +92,7 @@ export function createMemoryDisk(): MemoryDisk {
     receipts: [],
     receiptById: new Map(),
     receiptByRequest: new Map(),
+    receiptParts: new Map(),
     idempotency: new Map(),
     leaseNodes: new Map(),
     leases: new Map(),

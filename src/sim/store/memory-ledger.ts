@@ -1,14 +1,17 @@
 /** Ledger and receipts of the memory store; the law is market/ledger.ts, as in the real stores. */
 import type { Transfer } from "../../domain/ledger.ts";
 import { addUsd, ZERO_USD } from "../../domain/money.ts";
+import { GRID_PROVIDER } from "../../domain/preferences.ts";
 import { decideBatch, type LedgerChange, type LedgerDecision, NODE_SHARE } from "../../market/ledger.ts";
-import { dayOf } from "../../market/usage-day.ts";
+import { dayOf, monthOf } from "../../market/usage-day.ts";
 import type {
   LedgerStore,
   ReceiptRecord,
   ReceiptStore,
   Settlement,
   SettlementOutcome,
+  SpendingStore,
+  Spent,
   UsageRow,
 } from "../../ports/store.ts";
 import type { MemoryDisk, MemoryRead, MemoryWrite } from "./memory-disk.ts";
@@ -62,12 +65,38 @@ export function memoryReceipts(read: MemoryRead, write: MemoryWrite): ReceiptSto
     usage: (filter) =>
       read((disk) =>
         usageOf(
+          disk,
           disk.receipts.filter(
             ({ tenantId, createdAtMs }) =>
               (filter.tenantId === undefined || tenantId === filter.tenantId) &&
               createdAtMs >= filter.fromMs &&
               createdAtMs < filter.toMs,
           ),
+        ),
+      ),
+  };
+}
+
+export function memorySpending(read: MemoryRead): SpendingStore {
+  const sum = (receipts: readonly ReceiptRecord[], month: string): Spent => ({
+    totalMicroUsd: addUsd(...receipts.map((receipt) => receipt.costMicroUsd)),
+    monthMicroUsd: addUsd(
+      ...receipts.flatMap((receipt) => (monthOf(receipt.createdAtMs) === month ? receipt.costMicroUsd : [])),
+    ),
+  });
+  return {
+    ofKey: (id, month) =>
+      read((disk) =>
+        sum(
+          disk.receipts.filter(({ keyId }) => keyId === id),
+          month,
+        ),
+      ),
+    ofTenant: (id, month) =>
+      read((disk) =>
+        sum(
+          disk.receipts.filter(({ tenantId }) => tenantId === id),
+          month,
         ),
       ),
   };
@@ -83,6 +112,7 @@ function settle(disk: MemoryDisk, settlement: Settlement): SettlementOutcome {
   disk.receipts.push(receipt);
   disk.receiptById.set(receipt.receiptId, receipt);
   disk.receiptByRequest.set(receipt.requestId, receipt);
+  if (settlement.parts !== undefined) disk.receiptParts.set(receipt.requestId, settlement.parts);
   if (disk.keys.has(receipt.keyId)) {
     disk.spent.set(receipt.keyId, addUsd(disk.spent.get(receipt.keyId) ?? ZERO_USD, receipt.costMicroUsd));
   }
@@ -109,24 +139,29 @@ function openOnes(disk: MemoryDisk): Transfer[] {
   return [...disk.open].flatMap((id) => disk.transfers.get(id) ?? []);
 }
 
-function usageOf(receipts: readonly ReceiptRecord[]): readonly UsageRow[] {
+function usageOf(disk: MemoryDisk, receipts: readonly ReceiptRecord[]): readonly UsageRow[] {
   const rows = new Map<string, UsageRow>();
   for (const receipt of receipts) {
     const { tenantId, keyId, modelId, tier } = receipt;
     const day = dayOf(receipt.createdAtMs);
-    const name = JSON.stringify([day, tenantId, keyId, modelId, tier]);
-    const row = rows.get(name);
-    rows.set(name, {
-      day,
-      tenantId,
-      keyId,
-      modelId,
-      tier,
-      requests: (row?.requests ?? 0) + 1,
-      promptTokens: (row?.promptTokens ?? 0) + receipt.promptTokens,
-      outputTokens: (row?.outputTokens ?? 0) + receipt.outputTokens,
-      costMicroUsd: addUsd(row?.costMicroUsd ?? ZERO_USD, receipt.costMicroUsd),
-    });
+    const parts = disk.receiptParts.get(receipt.requestId) ?? [];
+    for (const [at, part] of (parts.length > 0 ? parts : [{ ...receipt, provider: GRID_PROVIDER }]).entries()) {
+      const { provider } = part;
+      const name = JSON.stringify([day, tenantId, keyId, modelId, tier, provider]);
+      const row = rows.get(name);
+      rows.set(name, {
+        day,
+        tenantId,
+        keyId,
+        modelId,
+        tier,
+        provider,
+        requests: (row?.requests ?? 0) + (at === 0 ? 1 : 0),
+        promptTokens: (row?.promptTokens ?? 0) + part.promptTokens,
+        outputTokens: (row?.outputTokens ?? 0) + part.outputTokens,
+        costMicroUsd: addUsd(row?.costMicroUsd ?? ZERO_USD, part.costMicroUsd),
+      });
+    }
   }
   return [...rows.entries()].sort(byKey(([name]) => name)).map(([, row]) => row);
 }

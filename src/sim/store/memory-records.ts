@@ -38,6 +38,13 @@ export function memoryTenants(read: MemoryRead, write: MemoryWrite): TenantStore
       }),
     get: (id) => read((disk) => disk.tenants.get(id) ?? null),
     list: () => read((disk) => [...disk.tenants.values()].sort(byKey((tenant) => tenant.tenantId))),
+    setLimits: (id, limits) =>
+      write((disk) => {
+        const tenant = disk.tenants.get(id);
+        if (tenant === undefined) return false;
+        disk.tenants.set(id, { ...tenant, limits });
+        return true;
+      }),
   };
 }
 
@@ -63,6 +70,13 @@ export function memoryKeys(read: MemoryRead, write: MemoryWrite): KeyStore {
         const key = disk.keys.get(id);
         if (key === undefined || key.revokedAtMs !== null) return false;
         disk.keys.set(id, { ...key, revokedAtMs: atMs });
+        return true;
+      }),
+    update: (id, terms) =>
+      write((disk) => {
+        const key = disk.keys.get(id);
+        if (key === undefined || key.revokedAtMs !== null) return false;
+        disk.keys.set(id, { ...key, ...terms });
         return true;
       }),
     spent: (id) => read((disk) => disk.spent.get(id) ?? ZERO_USD),

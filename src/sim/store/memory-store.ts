@@ -20,13 +20,14 @@ import type {
   NodeStore,
   ProviderStore,
   ReceiptStore,
+  SpendingStore,
   Store,
   TenantStore,
 } from "../../ports/store.ts";
 import { memoryBatches, memoryFiles } from "./memory-batches.ts";
 import { createMemoryDisk, type MemoryDisk, type MemoryRead, type MemoryWrite } from "./memory-disk.ts";
 import { memoryLeases } from "./memory-leases.ts";
-import { memoryLedger, memoryReceipts } from "./memory-ledger.ts";
+import { memoryLedger, memoryReceipts, memorySpending } from "./memory-ledger.ts";
 import { memoryProviders } from "./memory-providers.ts";
 import {
   memoryIdempotency,
@@ -60,6 +61,7 @@ export class MemoryStore implements Store {
   readonly receipts: ReceiptStore;
   readonly idempotency: IdempotencyStore;
   readonly leases: LeaseStore;
+  readonly spending: SpendingStore;
   readonly responses: ResponseStore;
   readonly providers: ProviderStore;
   readonly files: FileStore;
@@ -87,6 +89,7 @@ export class MemoryStore implements Store {
     this.receipts = memoryReceipts(read, write);
     this.idempotency = memoryIdempotency(write);
     this.leases = memoryLeases(read, write);
+    this.spending = memorySpending(read);
     this.responses = memoryResponses(read, write);
     this.providers = memoryProviders(read, write);
     this.files = memoryFiles(read, write);
