@@ -25,6 +25,8 @@ export interface AgentPorts {
   readonly log: Log;
   readonly dialer: LinkDialer;
   readonly engines: EngineHost;
+  /** A server of the owner's, as an engine; null, or absent, where there is none. */
+  readonly attached?: EngineHost | null;
   readonly weights: WeightsCache;
   /** Deals with other nodes; without it the node knows the coordinator alone. */
   readonly peers?: PeerHandler;

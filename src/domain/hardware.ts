@@ -1,4 +1,6 @@
 /** What a node has, as its own probe measured it. Sizes in bytes. */
+import type { AttachedServer } from "./attached-engine.ts";
+
 export type EngineVariant = "cpu" | "cuda" | "vulkan" | "metal";
 
 export interface Device {
@@ -33,6 +35,8 @@ export interface NodeCapabilities {
   readonly referenceSpeed: ReferenceSpeed | null;
   /** It runs stages of chains; absent: whole models only. */
   readonly servesStages?: boolean | undefined;
+  /** A server of the owner's that serves as an engine; absent: none. */
+  readonly attached?: AttachedServer | undefined;
 }
 
 /** Bytes that a plan may use on a device: declared minus the owner's reserve, never negative. */

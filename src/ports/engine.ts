@@ -2,6 +2,7 @@
  * What runs a model on a node. The adapter keeps each loaded model in a process of its own, so nothing here throws because of
  * a native crash: the engine `exited` and every running sequence ends with `failed`.
  */
+import type { EngineAbility } from "../domain/attached-engine.ts";
 import type { EngineVariant } from "../domain/hardware.ts";
 import type { ModelId, Sha256Hex } from "../domain/ids.ts";
 import type { SampledToken, SamplingOptions, SeedHex, StopReason } from "../domain/sampling.ts";
@@ -61,6 +62,8 @@ export interface EngineInfo {
   /** GPUs that the engine sees, in its order. */
   readonly gpus?: readonly EngineGpu[];
   readonly processId: number;
+  /** What an attached server cannot do; absent: nothing is lacking. A task that needs it fails with `ability-missing`. */
+  readonly lacks?: readonly EngineAbility[];
 }
 
 export interface EngineGpu {
@@ -137,6 +140,7 @@ export const ENGINE_FAILURES = [
   "context-exceeded",
   "grammar-invalid",
   "token-out-of-vocabulary",
+  "ability-missing",
 ] as const;
 export type EngineFailure = (typeof ENGINE_FAILURES)[number];
 

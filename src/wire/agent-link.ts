@@ -15,6 +15,7 @@
 import { z } from "zod";
 import { NODE_PRICE_MICRO_USD_PER_HOUR_MAX } from "../domain/node-price.ts";
 import { REGION_PATTERN } from "../domain/region.ts";
+import { attachedServerSchema, lacksSchema } from "./attached-server.ts";
 import {
   chainSetSchema,
   chainStateSchema,
@@ -96,6 +97,8 @@ export const nodeCapabilitiesSchema = z.object({
     .nullable(),
   /** It runs stages of chains (`wire/chain-link.ts`). */
   servesStages: z.boolean().optional(),
+  /** A server of the owner's that serves as an engine. */
+  attached: attachedServerSchema.optional(),
 });
 
 // ---------------------------------------------------------------- agent -> coordinator
@@ -116,6 +119,8 @@ export const replicaReportSchema = z.object({
   deviceId: z.string().min(1).max(64).optional(),
   /** It is a stage of a chain, or a spare one. */
   stage: z.object({ first: count, count: z.number().int().min(1).max(4_096) }).optional(),
+  /** What its engine cannot do; absent: nothing is lacking. */
+  lacks: lacksSchema.optional(),
   /** Cause of `failed`, or of the restart while `loading`. */
   failure: z.object({ code: text, message: text }).nullable(),
 });

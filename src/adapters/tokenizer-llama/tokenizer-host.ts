@@ -31,7 +31,7 @@ export interface LlamaTokenizerHostOptions {
 const ATTEMPTS = 2;
 
 /** The file, or all of the split set whose first it is. */
-function filesOfModel(weightsPath: string): readonly string[] {
+export function filesOfModel(weightsPath: string): readonly string[] {
   const split = splitNameOf(basename(weightsPath));
   if (split === null || split.number !== 1 || split.count > WEIGHTS_FILES_MAX) return [weightsPath];
   return Array.from({ length: split.count }, (_, at) =>

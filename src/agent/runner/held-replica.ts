@@ -12,8 +12,8 @@ import type { ChainStage } from "../stages/chain-stage.ts";
 import { STREAMS_MAX } from "../stages/head/draft-stream.ts";
 import type { StageParts } from "../stages/stage-parts.ts";
 import type { StageRoom } from "../stages/stage-room.ts";
-import { ReplicaRun } from "./replica-run.ts";
-import { type EngineStartPorts, startStage, startWhole } from "./start-engine.ts";
+import { ReplicaRun, type StartOptions } from "./replica-run.ts";
+import { type EngineStartPorts, startAttached, startStage, startWhole } from "./start-engine.ts";
 
 export interface HeldReplica {
   readonly load: ReplicaLoad;
@@ -47,10 +47,18 @@ export interface HoldOptions {
 }
 
 export function holdWhole(load: ReplicaLoad, ports: HoldPorts, options: HoldOptions): HeldReplica {
-  const starting = { ...ports, ...options };
+  return hold(load, ports, (how) => startWhole(load, { ...ports, ...options }, how));
+}
+
+/** `ports.engines` is the server that the node's owner attached. */
+export function holdAttached(load: ReplicaLoad, ports: HoldPorts, options: HoldOptions): HeldReplica {
+  return hold(load, ports, (how) => startAttached(load, { ...ports, ...options }, how));
+}
+
+function hold(load: ReplicaLoad, ports: HoldPorts, startEngine: (how: StartOptions) => Promise<Engine>): HeldReplica {
   const run: ReplicaRun<Engine> = new ReplicaRun(load, {
     ...ports,
-    startEngine: (how) => startWhole(load, starting, how),
+    startEngine,
     onChange: () => ports.onChange(run.report()),
   });
   return {

@@ -10,6 +10,7 @@
  * After `TRIES_MAX` failures in a row it is `failed`; an engine that served for `STEADY_MS` begins a new row.
  */
 
+import type { EngineAbility } from "../../domain/attached-engine.ts";
 import { describeFault, FallowError } from "../../domain/fault.ts";
 import { type Clock, pause } from "../../ports/clock.ts";
 import type { EngineExit } from "../../ports/engine.ts";
@@ -20,7 +21,7 @@ import { type ReplicaLoad, type ReplicaReport, WIRE_BOUNDS } from "../../wire/ag
 
 /** A whole engine, or one of a stage. */
 export interface StartedEngine {
-  readonly info: { readonly numericClass: string };
+  readonly info: { readonly numericClass: string; readonly lacks?: readonly EngineAbility[] };
   stats(): { readonly memoryBytes: number; readonly sequencesQueued?: number; readonly passesQueued?: number };
   close(): Promise<void>;
   readonly exited: Promise<EngineExit>;
@@ -57,6 +58,10 @@ const FINAL_FAULTS: ReadonlySet<string> = new Set([
   "engine-abi-mismatch",
   "engine-self-test-failed",
   "engine-out-of-memory",
+  "attached-model-differs",
+  "attached-model-missing",
+  "attached-kind-differs",
+  "attached-kind-unknown",
   "weights-digest-mismatch",
   "weights-manifest-refused",
   "stage-refused",
@@ -94,6 +99,7 @@ export class ReplicaRun<E extends StartedEngine> {
   report(): ReplicaReport {
     const { load } = this;
     const stats = this.#engine?.stats() ?? null;
+    const lacks = this.#engine?.info.lacks ?? [];
     return {
       replicaId: load.replicaId,
       state: this.#state,
@@ -107,6 +113,7 @@ export class ReplicaRun<E extends StartedEngine> {
       weightsSha256: load.weightsSha256,
       deviceId: load.deviceId,
       ...(load.stage === undefined ? {} : { stage: { first: load.stage.first, count: load.stage.count } }),
+      ...(lacks.length === 0 ? {} : { lacks: [...lacks] }),
       failure: this.#failure,
     };
   }

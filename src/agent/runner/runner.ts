@@ -4,6 +4,7 @@
  * everything stops and its memory is free.
  */
 import { assert } from "../../domain/assert.ts";
+import { ATTACHED_DEVICE_ID } from "../../domain/attached-engine.ts";
 import type { Device } from "../../domain/hardware.ts";
 import { EPOCHS_PER_BOOT } from "../../domain/lease.ts";
 import type { Clock } from "../../ports/clock.ts";
@@ -26,7 +27,7 @@ import type { StageParts } from "../stages/stage-parts.ts";
 import { StageRoom } from "../stages/stage-room.ts";
 import { AttemptRun } from "./attempt-run.ts";
 import { ChunkFrames } from "./chunk-frames.ts";
-import { type HeldReplica, holdStage, holdWhole } from "./held-replica.ts";
+import { type HeldReplica, holdAttached, holdStage, holdWhole } from "./held-replica.ts";
 
 export interface RunnerPorts {
   readonly clock: Clock;
@@ -35,6 +36,8 @@ export interface RunnerPorts {
   readonly log: Log;
   readonly engines: EngineHost;
   readonly weights: WeightsCache;
+  /** A server of the owner's, as an engine; null, or absent, where there is none. */
+  readonly attached?: EngineHost | null;
   /** Null, or absent, where the node holds whole models only. */
   readonly stages?: StageParts | null;
   memoryFreeBytes(): number;
@@ -213,6 +216,10 @@ export class Runner implements WorkHandler {
       slotsBusy: () => this.#busy.get(replicaId) ?? 0,
       onChange: (replica: ReplicaReport) => this.#open?.line.send({ type: "replica.state", replica }),
     };
+    const { attached = null } = this.#ports;
+    if (order.deviceId === ATTACHED_DEVICE_ID && attached !== null) {
+      return holdAttached(order, { ...ports, engines: attached }, options);
+    }
     if (stage === undefined) return holdWhole(order, ports, options);
     assert(stages !== null && this.#room !== null, "a node without stages has refused the load");
     return holdStage({ ...order, stage }, { ...ports, stages, room: this.#room }, options);

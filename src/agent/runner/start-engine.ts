@@ -36,6 +36,24 @@ export async function startWhole(
   );
 }
 
+/**
+ * The model is on a server already. Of its weights the head alone is needed, for the vocabulary; with it comes one layer, the smallest share
+ * that there is.
+ */
+export async function startAttached(
+  load: ReplicaLoad,
+  ports: EngineStartPorts & { readonly engines: EngineHost },
+  { signal, tell }: StartOptions,
+): Promise<Engine> {
+  const weightsPath = await fetchWeights(load, ports, { signal, tell }, HEAD_SHARE);
+  return await ports.engines.load(
+    { ...specOf(load, ports), weightsPath },
+    { signal, onProgress: (fraction) => tell(FETCH_SHARE + (1 - FETCH_SHARE) * Math.min(1, fraction)) },
+  );
+}
+
+const HEAD_SHARE = { first: 0, count: 1, hasEmbedding: false, hasOutput: false } as const;
+
 /** The stage's own file is made from the model's; whoever closes the engine lets it rest. */
 export async function startStage(
   load: ReplicaLoad,

@@ -1,3 +1,4 @@
+import type { EngineAbility } from "../../domain/attached-engine.ts";
 import type { AttemptEnding } from "../../domain/attempt.ts";
 import type { EmbeddingOutcome, EmbeddingRequest } from "../../domain/generation.ts";
 import type { NodeId } from "../../domain/ids.ts";
@@ -5,6 +6,8 @@ import type { Refusal } from "../../domain/refusal.ts";
 import { fromBase64 } from "../../market/hex.ts";
 import type { AttemptStart } from "../../wire/agent-link.ts";
 import { Work } from "./work.ts";
+
+const EMBEDDINGS: readonly EngineAbility[] = ["embeddings"];
 
 /** One embedding request: all vectors come in one message, so a retry starts over. */
 export class EmbeddingWork extends Work {
@@ -28,6 +31,10 @@ export class EmbeddingWork extends Work {
     this.#request = request;
     this.#embeddingLength = start.embeddingLength;
     this.#onOutcome = start.onOutcome;
+  }
+
+  needs(): readonly EngineAbility[] {
+    return EMBEDDINGS;
   }
 
   tokensNeeded(): number {

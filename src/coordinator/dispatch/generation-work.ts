@@ -1,3 +1,4 @@
+import { abilitiesNeeded, type EngineAbility } from "../../domain/attached-engine.ts";
 import type { AttemptEnding } from "../../domain/attempt.ts";
 import type { GenerationEvent, GenerationRequest } from "../../domain/generation.ts";
 import type { NodeId } from "../../domain/ids.ts";
@@ -29,6 +30,10 @@ export class GenerationWork extends Work {
     this.#tokenIds = [...(request.generatedTokenIds ?? [])];
     this.#onEvent = start.onEvent;
     this.#stopTokenIds = new Set(start.stopTokenIds);
+  }
+
+  needs(): readonly EngineAbility[] {
+    return abilitiesNeeded({ ...this.request, generatedCount: this.#tokenIds.length });
   }
 
   tokensNeeded(): number {

@@ -40,7 +40,7 @@ export interface MatcherPorts {
   readonly roster: Roster;
   readonly leases: LeaseTable;
   readonly models: ServedModels;
-  readonly pool: Pick<ReplicaPool, "version" | "nodes" | "node" | "replica" | "chains">;
+  readonly pool: Pick<ReplicaPool, "version" | "nodes" | "node" | "replica" | "chains" | "lacking">;
   readonly grid: GridIndex;
   readonly matchLog: MatchLog;
   readonly waiting: WaitingRoom<Work>;
@@ -150,7 +150,7 @@ export class Matcher {
       modelId: work.modelId,
       tokensNeeded: work.tokensNeeded(),
       remainingMs: Math.max(0, Math.min(work.deadlineAtMs - nowMs, heldMs)),
-      excludedNodeIds: work.avoided(nowMs),
+      excludedNodeIds: both(work.avoided(nowMs), this.#ports.pool.lacking(work.modelId, work.needs())),
       hint: prefix === null ? null : this.#hints.find(work.modelId, prefix),
       // The gateway does not know where its callers are.
       callerRegion: null,
@@ -258,6 +258,10 @@ export class Matcher {
     );
     return granted.ok ? granted.value : null;
   }
+}
+
+function both<T>(one: ReadonlySet<T>, other: ReadonlySet<T>): ReadonlySet<T> {
+  return other.size === 0 ? one : new Set([...one, ...other]);
 }
 
 function isAllowed(node: Parameters<typeof keepsRules>[0], constraints: MatchRequest["constraints"]): boolean {

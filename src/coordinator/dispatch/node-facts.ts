@@ -3,6 +3,7 @@ import type { NodeId, Sha256Hex } from "../../domain/ids.ts";
 import type { ObservedSpeed } from "../../scheduler/placement/observed-speed.ts";
 import type { LinkFact, NodeFact } from "../../scheduler/placement/snapshot.ts";
 import type { NodeView } from "../roster.ts";
+import { offersOf } from "./attached-servers.ts";
 
 export interface NodeKnowledge {
   /** Digests of the weights on its disk; undefined or null when nobody knows. */
@@ -41,6 +42,7 @@ function nodeFact(view: NodeView, knowledge: NodeKnowledge): NodeFact {
   const observedSpeeds = knowledge.observedSpeeds?.(nodeId) ?? [];
   const cachedWeights = knowledge.cachedWeights(nodeId);
   const links = knowledge.links?.(nodeId) ?? [];
+  const attached = offersOf(view);
   return {
     nodeId,
     state,
@@ -56,6 +58,7 @@ function nodeFact(view: NodeView, knowledge: NodeKnowledge): NodeFact {
       ? {}
       : { priceMicroUsdPerHour: view.priceMicroUsdPerHour }),
     ...(links.length === 0 ? {} : { links }),
+    ...(attached.length === 0 ? {} : { attached }),
     ...(observedSpeeds.length === 0 ? {} : { observedSpeeds }),
     stayChance: knowledge.stayChance(nodeId) ?? 1,
     ...(cachedWeights === undefined || cachedWeights === null ? {} : { cachedWeights }),

@@ -5,6 +5,7 @@
  * said yes last is asked first, and a no is kept for as long as the grid is the same. Only a question that is new, or
  * whose node can no more, walks, and no further than to the first node that can.
  */
+import type { EngineAbility } from "../../domain/attached-engine.ts";
 import type { RequestConstraints, RequestTerms } from "../../domain/generation.ts";
 import type { ModelId, NodeId } from "../../domain/ids.ts";
 import type { ModelManifest } from "../../domain/model.ts";
@@ -14,7 +15,13 @@ import { estimatedEnds } from "../../scheduler/chains/stage-bytes.ts";
 import { canChain, capableNodes, isCapable, type WantedRoom } from "../../scheduler/placement/capable-nodes.ts";
 import { TIER_RULES } from "../../scheduler/placement/objective.ts";
 import type { ModelSize } from "../../scheduler/placement/slots.ts";
-import { countLoser, describeLosers, type LoserReason, type NodeFact } from "../../scheduler/placement/snapshot.ts";
+import {
+  countLoser,
+  describeLosers,
+  type LoserReason,
+  type NodeFact,
+  nodeObstacle,
+} from "../../scheduler/placement/snapshot.ts";
 import { canSplit } from "./can-split.ts";
 
 /** Nodes come and go by the minute; sooner is seldom worth it. */
@@ -28,6 +35,8 @@ export interface Asking {
   readonly terms: Pick<RequestTerms, "constraints">;
   /** A chain's stages cannot do it: embeddings. Absent: they can. */
   readonly needsWhole?: boolean;
+  /** Beyond plain text; absent: nothing. Servers that nodes attach may lack some of it. */
+  needs?(): readonly EngineAbility[];
   tokensNeeded(): number;
 }
 
@@ -47,6 +56,8 @@ export interface PossiblePorts {
     /** The same map for as long as nothing has changed. */
     nodes(): ReadonlyMap<NodeId, NodeFact>;
     node(nodeId: NodeId): NodeFact | null;
+    /** Nodes on which no replica of the model can do all this; absent: all can. */
+    lacking?(modelId: ModelId, needs: readonly EngineAbility[]): ReadonlySet<NodeId>;
   };
 }
 
@@ -70,7 +81,10 @@ export class Possible {
     const model = models.get(asking.modelId)?.manifest;
     if (model === undefined) return impossibility(asking, { models, nodes: NOBODY });
     const question = questionOf(asking);
-    const want = { model, tokensNeeded: asking.tokensNeeded() };
+    const needs = asking.needs?.() ?? [];
+    const lacking =
+      needs.length === 0 ? new Set<NodeId>() : (pool.lacking?.(asking.modelId, needs) ?? new Set<NodeId>());
+    const want = { model, modelId: asking.modelId, tokensNeeded: asking.tokensNeeded(), lacking };
     const { constraints } = asking.terms;
     const witness = this.#witnesses.get(question);
     const fact = witness === undefined ? null : pool.node(witness);
@@ -90,7 +104,7 @@ export class Possible {
       remember(this.#witnesses, question, nodeId);
       return null;
     }
-    const refusal = impossibility(asking, { models, nodes });
+    const refusal = impossibility(asking, { models, nodes, lacking });
     if (refusal !== null) remember(this.#refused, exactly, refusal);
     else if (this.#chained.size < QUESTIONS_MAX) this.#chained.add(exactly);
     return refusal;
@@ -102,7 +116,12 @@ const NOBODY: ReadonlyMap<NodeId, NodeFact> = new Map();
 /** Null when some node could run it, or several in stages what stages can do, now or after loading the model or when they are heard again; else why none can. */
 export function impossibility(
   asking: Asking,
-  grid: { readonly models: SizedModels; readonly nodes: ReadonlyMap<NodeId, NodeFact> },
+  grid: {
+    readonly models: SizedModels;
+    readonly nodes: ReadonlyMap<NodeId, NodeFact>;
+    /** Nodes whose servers lack what is asked for. */
+    readonly lacking?: ReadonlySet<NodeId>;
+  },
 ): Refusal | null {
   const model = grid.models.get(asking.modelId);
   if (model === null) {
@@ -113,6 +132,9 @@ export function impossibility(
   const losers = new Map<LoserReason, number>();
   const nodes = constraints === undefined ? grid.nodes : allowedNodes(grid.nodes, constraints, losers);
   const tokensNeeded = asking.tokensNeeded();
+  const { modelId } = asking;
+  const { lacking = new Set<NodeId>() } = grid;
+  for (const node of nodes.values()) if (isOnServer(node, { modelId, tokensNeeded, lacking })) return null;
   const found = capableNodes({ nodes, model: model.manifest, tokensNeeded });
   if (found.capable + found.mayReturn > 0) return null;
   const chain = chainObstacle(model.manifest, { nodes: nodes.values(), tokensNeeded });
@@ -148,15 +170,31 @@ function chainObstacle(
   return isPossible ? null : "nor can the nodes that serve stages together";
 }
 
-function questionOf({ modelId, needsWhole, terms: { constraints } }: Asking): string {
-  const what = needsWhole === true ? `whole ${modelId}` : modelId;
+function questionOf({ modelId, needsWhole, needs, terms: { constraints } }: Asking): string {
+  const beyond = needs?.().join(" ") ?? "";
+  const what = `${needsWhole === true ? "whole " : ""}${beyond === "" ? "" : `${beyond} `}${modelId}`;
   if (constraints === undefined) return what;
   const { regions, trustMin, priceMicroUsdPerHourMax, excludedRegions } = constraints;
   return JSON.stringify([what, regions, trustMin, priceMicroUsdPerHourMax, excludedRegions]);
 }
 
-function couldRun(node: NodeFact, want: WantedRoom, constraints: RequestConstraints | undefined): boolean {
-  return (constraints === undefined || ruleObstacle(node, constraints) === null) && isCapable(node, want);
+function couldRun(node: NodeFact, want: WantedRoom & OnServer, constraints: RequestConstraints | undefined): boolean {
+  const isAllowed = constraints === undefined || ruleObstacle(node, constraints) === null;
+  return isAllowed && (isCapable(node, want) || isOnServer(node, want));
+}
+
+interface OnServer {
+  readonly modelId: ModelId;
+  readonly tokensNeeded: number;
+  readonly lacking: ReadonlySet<NodeId>;
+}
+
+/** A server of the node's owner holds it, and nobody knows that it lacks what is needed. */
+function isOnServer(node: NodeFact, { modelId, tokensNeeded, lacking }: OnServer): boolean {
+  if (node.attached === undefined || lacking.has(node.nodeId)) return false;
+  const obstacle = nodeObstacle(node);
+  const isThere = obstacle === null || obstacle === "node-suspect";
+  return isThere && node.attached.some((offer) => offer.modelId === modelId && offer.contextTokens >= tokensNeeded);
 }
 
 function remember<Value>(known: Map<string, Value>, key: string, value: Value): void {

@@ -13,47 +13,31 @@
  * A stage of a chain is a replica like others, with a seat that `coordinator/chains` gives it; without a seat it is a spare. What stands for the
  * chain is its last stage: `ready` only while all of the chain serves.
  */
+import { ATTACHED_DEVICE_ID, type EngineAbility } from "../../domain/attached-engine.ts";
 import type { ModelId, NodeId, ReplicaId, Sha256Hex } from "../../domain/ids.ts";
 import { modelId as asModelId, replicaId as asReplicaId, sha256Hex } from "../../domain/ids.ts";
 import type { Clock } from "../../ports/clock.ts";
 import type { Ids } from "../../ports/ids.ts";
 import type { Log } from "../../ports/log.ts";
-import { type LoadOrder, pairKey } from "../../scheduler/placement/plan-question.ts";
+import type { LoadOrder } from "../../scheduler/placement/plan-question.ts";
 import { replicaBytes, SLOTS_MAX } from "../../scheduler/placement/slots.ts";
 import type { ReplicaFact } from "../../scheduler/placement/snapshot.ts";
 import { backoffCeilingMs } from "../../scheduler/retries/backoff.ts";
 import type { ReplicaReport } from "../../wire/agent-link.ts";
 import type { NodeView, Roster } from "../roster.ts";
+import { backoffKey, nodesLacking } from "./attached-servers.ts";
 import type { DispatchOptions } from "./dispatch-options.ts";
+import { type KnownReplica, ordered, stageNow } from "./known-replica.ts";
 import {
   isSameSeat,
   type StageLoad,
   type StageNow,
-  type StageRange,
   type StageSeat,
   shareOf,
   stageFact,
   stageOf,
-  wireOf,
 } from "./replica-stage.ts";
 import type { ServedModels } from "./served-models.ts";
-
-interface KnownReplica {
-  readonly replicaId: ReplicaId;
-  readonly nodeId: NodeId;
-  readonly modelId: ModelId;
-  readonly weightsSha256: Sha256Hex;
-  readonly deviceId: string;
-  readonly slots: number;
-  readonly contextTokens: number;
-  readonly memoryBytes: number;
-  readonly orderedAtMs: number;
-  readonly stage: StageRange | null;
-  seat: StageSeat | null;
-  report: ReplicaReport | null;
-  isUnloading: boolean;
-  lastUsedAtMs: number;
-}
 
 export interface ReplicaBookPorts {
   readonly clock: Clock;
@@ -69,6 +53,8 @@ export interface ReplicaBookPorts {
 
 /** A failed load: tried again on this node after 2, 4, 8 … seconds, at most after 5 minutes. */
 const LOAD_BACKOFF = { baseMs: 2_000, capMs: 300_000 };
+/** On a server that is attached a try costs little, and its owner may have mended it at any time. */
+const ATTACHED_BACKOFF = { baseMs: 2_000, capMs: 30_000 };
 /** A failure this long past its back-off no longer counts. */
 const FAILURE_MEMORY_MS = 3_600_000;
 /** Weights that are remembered to lie on a node, the last ones; disks hold tens of models. */
@@ -80,6 +66,8 @@ export class ReplicaBook {
   readonly #known = new Map<ReplicaId, KnownReplica>();
   /** Those of them that are stages. */
   readonly #stages = new Map<ReplicaId, KnownReplica>();
+  /** Those of them that servers of nodes' owners hold. */
+  readonly #attached = new Set<KnownReplica>();
   readonly #byNode = new Map<NodeId, Set<KnownReplica>>();
   readonly #failures = new Map<string, { count: number; notBeforeMs: number }>();
   readonly #cached = new Map<NodeId, ReadonlySet<Sha256Hex>>();
@@ -123,6 +111,12 @@ export class ReplicaBook {
 
   numericClassOf(replicaId: ReplicaId): string | null {
     return this.#known.get(replicaId)?.report?.numericClass ?? null;
+  }
+
+  /** Nodes on which no replica of the model can do all this. */
+  lacking(modelId: ModelId, needs: readonly EngineAbility[]): ReadonlySet<NodeId> {
+    const others = (nodeId: NodeId) => this.#byNode.get(nodeId) ?? [];
+    return nodesLacking({ modelId, needs }, { attached: this.#attached, others });
   }
 
   cachedWeights(nodeId: NodeId): ReadonlySet<Sha256Hex> | undefined {
@@ -262,8 +256,8 @@ export class ReplicaBook {
     }
     if (report.state === "ready" && known.report?.state !== "ready") {
       known.lastUsedAtMs = this.#ports.clock.monoMs();
-      this.#failures.delete(pairKey(known.nodeId, known.modelId));
-      if (known.stage === null) this.#rememberWeights(known);
+      this.#failures.delete(backoffKey(known));
+      if (known.stage === null && known.deviceId !== ATTACHED_DEVICE_ID) this.#rememberWeights(known);
     }
     const isChanged = known.report?.state !== report.state;
     known.report = report;
@@ -294,7 +288,10 @@ export class ReplicaBook {
         deviceId: report.deviceId,
         slots,
         contextTokens,
-        memoryBytes: replicaBytes(stage === null ? model.manifest : shareOf(model.manifest, stage), shape),
+        memoryBytes:
+          report.deviceId === ATTACHED_DEVICE_ID
+            ? 0
+            : replicaBytes(stage === null ? model.manifest : shareOf(model.manifest, stage), shape),
         stage,
       },
       this.#ports.clock.monoMs(),
@@ -306,9 +303,10 @@ export class ReplicaBook {
   }
 
   #countFailure(known: KnownReplica, report: ReplicaReport): void {
-    const key = pairKey(known.nodeId, known.modelId);
+    const key = backoffKey(known);
     const count = (this.#failures.get(key)?.count ?? 0) + 1;
-    const waitMs = backoffCeilingMs(count - 1, LOAD_BACKOFF);
+    const isAttached = known.deviceId === ATTACHED_DEVICE_ID;
+    const waitMs = backoffCeilingMs(count - 1, isAttached ? ATTACHED_BACKOFF : LOAD_BACKOFF);
     this.#failures.set(key, { count, notBeforeMs: this.#ports.clock.monoMs() + waitMs });
     const { nodeId, replicaId, modelId } = known;
     this.#ports.log.warn({ nodeId, replicaId, modelId, failure: report.failure, waitMs }, "replica failed");
@@ -324,6 +322,7 @@ export class ReplicaBook {
   #add(known: KnownReplica): void {
     this.#known.set(known.replicaId, known);
     if (known.stage !== null) this.#stages.set(known.replicaId, known);
+    if (known.deviceId === ATTACHED_DEVICE_ID) this.#attached.add(known);
     const here = this.#byNode.get(known.nodeId);
     if (here === undefined) this.#byNode.set(known.nodeId, new Set([known]));
     else here.add(known);
@@ -333,6 +332,7 @@ export class ReplicaBook {
   #forget(known: KnownReplica): void {
     this.#known.delete(known.replicaId);
     this.#stages.delete(known.replicaId);
+    this.#attached.delete(known);
     const here = this.#byNode.get(known.nodeId);
     here?.delete(known);
     if (here?.size === 0) this.#byNode.delete(known.nodeId);
@@ -380,22 +380,4 @@ export class ReplicaBook {
       ...(stage === null ? {} : { stage: stageFact(stage, seat) }),
     };
   }
-}
-
-function stageNow(known: KnownReplica): StageNow | null {
-  const { stage, seat, report } = known;
-  if (stage === null) return null;
-  const { replicaId, nodeId, deviceId, modelId, weightsSha256, memoryBytes, isUnloading, orderedAtMs } = known;
-  const what = { replicaId, nodeId, deviceId, modelId, weightsSha256, memoryBytes, isUnloading, orderedAtMs, report };
-  const { first, count } = stage;
-  const wire = wireOf(stage, report);
-  return { ...what, first, count, wire, chainId: seat?.chainId ?? null, isReady: report?.state === "ready" };
-}
-
-type Ordered = Omit<KnownReplica, "orderedAtMs" | "lastUsedAtMs" | "report" | "isUnloading" | "seat">;
-
-function ordered(replica: Ordered & { readonly sequencesMax?: number }, nowMs: number): KnownReplica {
-  const { replicaId, nodeId, modelId, weightsSha256, deviceId, slots, contextTokens, memoryBytes, stage } = replica;
-  const what = { replicaId, nodeId, modelId, weightsSha256, deviceId, slots, contextTokens, memoryBytes, stage };
-  return { ...what, orderedAtMs: nowMs, lastUsedAtMs: nowMs, report: null, isUnloading: false, seat: null };
 }

@@ -9,6 +9,8 @@
  * node since, its model still lacks what the plan wanted, and the laws hold for what is so now (scheduler/placement/verify-order.ts);
  * what no longer stands is dropped, and the next plan knows better. Repairs, orders and questions each get a turn of their own.
  */
+
+import { ATTACHED_DEVICE_ID } from "../../domain/attached-engine.ts";
 import { describeFault } from "../../domain/fault.ts";
 import { usableBytes } from "../../domain/hardware.ts";
 import type { ModelId, NodeId, ReplicaId, Sha256Hex } from "../../domain/ids.ts";
@@ -327,6 +329,9 @@ export class ReplicaPlanning {
       return;
     }
     if (order.kind === "unload") {
+      // What a server holds costs the grid nothing, and nobody gains room by letting go of it.
+      const isAttached = book.fact(order.replicaId)?.deviceId === ATTACHED_DEVICE_ID;
+      if (isAttached && order.why !== "model-removed") return;
       if (chains?.unload(order.replicaId, order.why) !== true) book.unload(order.nodeId, order.replicaId, order.why);
       return;
     }

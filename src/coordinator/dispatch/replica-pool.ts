@@ -3,6 +3,7 @@
  * (changes of one turn, and those within `planGapMs` of a look, share the next one) and every `planMs`. replica-book.ts follows
  * what exists, replica-planning.ts decides and orders what should.
  */
+import type { EngineAbility } from "../../domain/attached-engine.ts";
 import type { ModelId, NodeId, ReplicaId, Sha256Hex } from "../../domain/ids.ts";
 import type { ServiceTier } from "../../domain/tier.ts";
 import type { Clock, Timer } from "../../ports/clock.ts";
@@ -14,6 +15,7 @@ import type { Demand, DemandClass, EndBytes } from "../../scheduler/placement/pl
 import { isReplicaFact, type NodeFact, nodeObstacle, type ReplicaFact } from "../../scheduler/placement/snapshot.ts";
 import { ChainDesk } from "../chains/chain-desk.ts";
 import type { ChainDeskPorts } from "../chains/chain-desk-ports.ts";
+import { attachedLoads } from "./attached-servers.ts";
 import type { DispatchOptions } from "./dispatch-options.ts";
 import { NodeFacts, type NodeKnowledge } from "./node-facts.ts";
 import { ReplicaBook, type ReplicaBookPorts } from "./replica-book.ts";
@@ -172,6 +174,11 @@ export class ReplicaPool {
     return this.#book.onNode(nodeId);
   }
 
+  /** Nodes on which no replica of the model can do all this. */
+  lacking(modelId: ModelId, needs: readonly EngineAbility[]): ReadonlySet<NodeId> {
+    return this.#book.lacking(modelId, needs);
+  }
+
   /** Sorted by replica id. */
   replicas(): readonly ReplicaFact[] {
     return this.#book.facts();
@@ -319,9 +326,20 @@ export class ReplicaPool {
     this.planSoon();
   }
 
+  #orderAttached(): void {
+    const { roster, models } = this.#ports;
+    const notBeforeMs = this.#book.notBeforeMs();
+    const onNode = (nodeId: NodeId) => this.#book.onNode(nodeId);
+    const nowMs = this.#clock.monoMs();
+    for (const order of attachedLoads({ views: roster.nodes(), models, onNode, notBeforeMs, nowMs })) {
+      this.#book.load(order);
+    }
+  }
+
   #plan(): void {
     this.#lastPlanMs = this.#clock.monoMs();
     this.#book.sweep();
+    this.#orderAttached();
     this.#lookAtChains();
     this.#planning.look(this.#ports.models.list());
     this.#plannedVersion = this.version;

@@ -10,6 +10,7 @@
  * | done    | bug     | bug                | bug                         | done          | bug               |
  */
 import { assert } from "../../domain/assert.ts";
+import type { EngineAbility } from "../../domain/attached-engine.ts";
 import type { AttemptEnding, AttemptRecord } from "../../domain/attempt.ts";
 import type { RequestTerms } from "../../domain/generation.ts";
 import type { LeaseId, ModelId, NodeId } from "../../domain/ids.ts";
@@ -118,6 +119,8 @@ export abstract class Work implements QueueEntry {
     return this.terms.tenantId ?? NO_TENANT;
   }
 
+  /** Beyond plain text: what a server that a node attached may lack. */
+  abstract needs(): readonly EngineAbility[];
   /** Context that a replica must have. */
   abstract tokensNeeded(): number;
   /** Tokens that the node decodes before the first answer. */

@@ -37,6 +37,13 @@ export interface NodeFact {
   readonly hasStageServing?: boolean;
   /** Measured links to other nodes. */
   readonly links?: readonly LinkFact[];
+  /** Models that a server of its owner's holds. */
+  readonly attached?: readonly AttachedOffer[];
+}
+
+export interface AttachedOffer {
+  readonly modelId: ModelId;
+  readonly contextTokens: number;
 }
 
 export interface LinkFact {
