@@ -65,6 +65,11 @@ export const UNREAD_MS = 120_000;
 /** Messages sent and not acknowledged. */
 export const MESSAGE_WINDOW_BYTES = 4 * 1024 * 1024;
 export const MESSAGE_WINDOW_COUNT = 256;
+/** A delivered message is acknowledged within so long, or with others: an answer to each at once costs both nodes more than the message. */
+export const ACK_MS = 20;
+/** Of either so much unacknowledged is acknowledged at once, far below the window. */
+export const ACK_COUNT = 32;
+export const ACK_BYTES = 512 * 1024;
 /** Callers that wait for room in it. */
 export const MESSAGES_WAITING_MAX = 256;
 /** A carrier that is not in use is measured for so long: some ten pings. Its connection stays as a spare while the link is busy, the relay's does not. */

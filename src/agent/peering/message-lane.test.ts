@@ -1,12 +1,14 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { MESSAGE_WINDOW_COUNT } from "./link-bounds.ts";
+import { ACK_BYTES, ACK_COUNT, MESSAGE_WINDOW_COUNT } from "./link-bounds.ts";
 import { MessageLane } from "./message-lane.ts";
 
 interface Wire {
   readonly sent: [number, Uint8Array][];
   readonly acks: number[];
   readonly delivered: number[];
+  /** Lets the time pass after which what is owed is acknowledged. */
+  readonly wait: () => void;
   readonly lane: MessageLane;
 }
 
@@ -14,12 +16,17 @@ function wire(): Wire {
   const sent: [number, Uint8Array][] = [];
   const acks: number[] = [];
   const delivered: number[] = [];
+  const timers: (() => void)[] = [];
   const lane = new MessageLane({
     transmit: (seq, bytes) => void sent.push([seq, bytes]),
     acknowledge: (seq) => void acks.push(seq),
     deliver: (bytes) => void delivered.push(bytes[0] ?? -1),
+    later: (fire) => void timers.push(fire),
   });
-  return { sent, acks, delivered, lane };
+  const wait = () => {
+    for (const fire of timers.splice(0)) fire();
+  };
+  return { sent, acks, delivered, wait, lane };
 }
 
 describe("the lane of messages", () => {
@@ -42,10 +49,34 @@ describe("the lane of messages", () => {
         from.lane.resend();
         for (const copy of from.sent) expect(to.lane.onMessage(...copy)).toBeNull();
         expect(to.delivered).toEqual(Array.from({ length: count }, (_, index) => index));
+        to.wait();
         for (const ack of to.acks) expect(from.lane.onAck(ack)).toBeNull();
         expect(from.lane.hasUnacked).toBe(false);
       }),
     );
+  });
+
+  test("acknowledges several messages at once, after a while or when they are many, and again what comes again", async () => {
+    const [from, to] = [wire(), wire()];
+    for (let index = 0; index < ACK_COUNT + 2; index++) await from.lane.send(Uint8Array.of(index));
+    for (const copy of from.sent.slice(0, ACK_COUNT - 1)) expect(to.lane.onMessage(...copy)).toBeNull();
+    expect([to.delivered.length, to.acks]).toEqual([ACK_COUNT - 1, []]);
+    for (const copy of from.sent.slice(ACK_COUNT - 1)) expect(to.lane.onMessage(...copy)).toBeNull();
+    expect(to.acks).toEqual([ACK_COUNT]);
+    to.wait();
+    expect(to.acks).toEqual([ACK_COUNT, ACK_COUNT + 2]);
+    to.wait();
+    for (const copy of from.sent.slice(0, 1)) to.lane.onMessage(...copy);
+    to.wait();
+    expect(to.acks).toEqual([ACK_COUNT, ACK_COUNT + 2, ACK_COUNT + 2]);
+  });
+
+  test("acknowledges large messages before they fill the window", async () => {
+    const { lane, acks } = wire();
+    lane.onMessage(1, new Uint8Array(ACK_BYTES - 1));
+    expect(acks).toEqual([]);
+    lane.onMessage(2, new Uint8Array(1));
+    expect(acks).toEqual([2]);
   });
 
   test("holds a sender up at its window, and lets one go on with each acknowledgement", async () => {

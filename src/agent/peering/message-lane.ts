@@ -2,16 +2,27 @@
  * Small messages, delivered once and in order whatever connections come and go. Each has a number; the sender keeps it until it is
  * acknowledged and sends it again over another connection when its own is cut; the receiver drops what it has seen. So a message may also
  * go over two connections at once, and the first copy counts.
+ *
+ * Acknowledgements free the sender's memory and nothing waits for them but a full window, so they come after the messages have been dealt with, and
+ * for several at once.
  */
 import { assert } from "../../domain/assert.ts";
 import { FallowError } from "../../domain/fault.ts";
 import { PEER_MESSAGE_BYTES_MAX } from "../../ports/peer-link.ts";
-import { MESSAGE_WINDOW_BYTES, MESSAGE_WINDOW_COUNT, MESSAGES_WAITING_MAX } from "./link-bounds.ts";
+import {
+  ACK_BYTES,
+  ACK_COUNT,
+  MESSAGE_WINDOW_BYTES,
+  MESSAGE_WINDOW_COUNT,
+  MESSAGES_WAITING_MAX,
+} from "./link-bounds.ts";
 
 export interface LaneWays {
   transmit(seq: number, bytes: Uint8Array): void;
   acknowledge(seq: number): void;
   deliver(bytes: Uint8Array): void;
+  /** Calls back after `ACK_MS`. */
+  later(fire: () => void): void;
 }
 
 export class MessageLane {
@@ -26,6 +37,11 @@ export class MessageLane {
   #earlyBytes = 0;
   #nextSeq = 1;
   #expected = 1;
+  /** Delivered and not acknowledged. */
+  #owedCount = 0;
+  #owedBytes = 0;
+  #isAckDue = false;
+  #isAckAwaited = false;
   #failure: FallowError | null = null;
 
   constructor(ways: LaneWays) {
@@ -85,14 +101,35 @@ export class MessageLane {
       }
     }
     const next = this.#takeNext();
-    this.#ways.acknowledge(this.#expected - 1);
     for (const message of next) this.#ways.deliver(message);
+    this.#owe(next);
     return null;
   }
 
   fail(failure: FallowError): void {
     this.#failure ??= failure;
     while (this.#waiting.length > 0) this.#wakeNext();
+  }
+
+  /** One that came before is acknowledged again, too: the other end does not know that it came. */
+  #owe(messages: readonly Uint8Array[]): void {
+    this.#isAckDue = true;
+    this.#owedCount += messages.length;
+    for (const { length } of messages) this.#owedBytes += length;
+    if (this.#owedCount >= ACK_COUNT || this.#owedBytes >= ACK_BYTES) this.#acknowledge();
+    if (this.#isAckAwaited) return;
+    this.#isAckAwaited = true;
+    this.#ways.later(() => {
+      this.#isAckAwaited = false;
+      if (this.#isAckDue) this.#acknowledge();
+    });
+  }
+
+  #acknowledge(): void {
+    this.#isAckDue = false;
+    this.#owedCount = 0;
+    this.#owedBytes = 0;
+    this.#ways.acknowledge(this.#expected - 1);
   }
 
   #wakeNext(): void {

@@ -26,7 +26,7 @@ import {
 import type { FrameKind, PeerFrame } from "../../wire/peer-frames.ts";
 import { AttachNumbers } from "./attach-numbers.ts";
 import { GOVERNOR_START, govern } from "./bulk-governor.ts";
-import { BUSY_TICK_MS, IDLE_TICK_MS, UNREACHABLE_MS } from "./link-bounds.ts";
+import { ACK_MS, BUSY_TICK_MS, IDLE_TICK_MS, UNREACHABLE_MS } from "./link-bounds.ts";
 import type { ConnectionOwner, LinkConnection } from "./link-connection.ts";
 import { bulkWays, lossOf, messageWays, qualityOf } from "./link-state.ts";
 import { watchConnections } from "./link-watch.ts";
@@ -112,6 +112,7 @@ export class SessionLink implements PeerLink, ConnectionOwner {
       transmit: (seq, bytes) => this.#transmit(seq, bytes),
       acknowledge: (seq) => messageWays(this.connections)[0]?.send({ kind: "ack", seq }),
       deliver: (bytes) => this.#parts.server()?.onMessage(bytes, this),
+      later: (fire) => void parts.clock.setTimer(ACK_MS, fire),
     });
     this.#pulls = new PullDesk({
       sources: () => bulkWays(this.connections),
