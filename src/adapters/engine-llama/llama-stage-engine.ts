@@ -19,7 +19,7 @@ import type {
 } from "../../ports/stage-engine.ts";
 import type { EngineProcess } from "./engine-process.ts";
 import { failureOf } from "./llama-engine.ts";
-import { readResidentBytes } from "./resident-memory.ts";
+import { ResidentMemory } from "./resident-memory.ts";
 import { passCommand, passRefusal, type StageRefusal, samplingRefusal } from "./stage-checks.ts";
 import type {
   StageCommand,
@@ -54,6 +54,7 @@ export class LlamaStageEngine implements StageEngine {
   readonly #process: EngineProcess<StageCommand, StageReport>;
   readonly #onEvents: StageLoadOptions["onEvents"];
   readonly #sequences: StageSequences;
+  readonly #memory: ResidentMemory;
   readonly #waiting = new Map<number, Waiting>();
   #outbox: StageServingCommand[] = [];
   #refusals: StageEvent[] = [];
@@ -69,6 +70,7 @@ export class LlamaStageEngine implements StageEngine {
     this.info = parts.info;
     this.#process = parts.process;
     this.#onEvents = parts.onEvents;
+    this.#memory = new ResidentMemory(parts.process.processId);
     this.#sequences = new StageSequences(parts.info.sequencesMax);
     this.exited = parts.process.exited.then((exit) => this.#endAll(exit));
   }
@@ -161,7 +163,7 @@ export class LlamaStageEngine implements StageEngine {
 
   stats(): StageStats {
     const passesQueued = this.#sequences.all().reduce((sum, { pending }) => sum + pending.length, 0);
-    const memoryBytes = this.#exit === null ? readResidentBytes(this.#process.processId) : 0;
+    const memoryBytes = this.#exit === null ? this.#memory.bytes() : 0;
     return { sequencesOpen: this.#sequences.openCount, passesQueued, ...this.#counters, memoryBytes };
   }
 
