@@ -30,6 +30,7 @@ const NAMES = ["ann", "ben", "cem", "dan", "eve", "fay", "gil"] as const;
 type Host = "coordinator" | (typeof NAMES)[number];
 const SERVING_MS_MAX = 240_000;
 const LOOK_MS = 100;
+const LARGE_FILE_BYTES = 200e6;
 const LIFE_MS = 3_600_000;
 /** Of the whole lab: a bench's chains share one, because links are shaped anew while it runs. */
 const NODES_MAX = NAMES.length;
@@ -136,7 +137,7 @@ export class LabChain implements AsyncDisposable {
   async addNode(name: (typeof NAMES)[number]): Promise<LabAgent> {
     const { stages, sequences = 16, shape = CHAIN_MODEL, agentArgs = [], model } = this.#options;
     const vram = model?.vram ?? vramOfStage({ stages, sequences }, shape);
-    const limit = stages === 1 ? [] : ["--max-vram", vram];
+    const limit = stages === 1 ? wholeLimit(shape) : ["--max-vram", vram];
     const agent = await this.grid.join(this.lab.host(name), ["--no-lan", ...limit, ...agentArgs]);
     this.#nodes.set(agent.nodeId, agent);
     return agent;
@@ -282,6 +283,11 @@ export class LabChain implements AsyncDisposable {
     const { replicas } = await this.grid.json("/admin/v1/replicas", schema);
     return replicas.some(({ modelId, state }) => modelId === LAB_MODEL_ID && state === "ready");
   }
+}
+
+/** What a node of the lab lends anyway is too little for a large model. */
+function wholeLimit({ fileBytes }: ChainModelShape): readonly string[] {
+  return fileBytes < LARGE_FILE_BYTES ? [] : ["--max-vram", `${2 * fileBytes}B`];
 }
 
 /** A way has two links, and a round trip crosses both twice. */

@@ -1,13 +1,14 @@
 /** What the pipeline benches ask of a chain in the lab, and how they set it against the time that its stages and its ways take. */
 
 import type { ChainRow } from "../../src/coordinator/admin/chain-schema.ts";
-import { streamBodies, tokPerSecond, tokPerSecondTogether } from "../../test/support/chain-streams.ts";
+import { type StreamBody, streamBodies, tokPerSecond, tokPerSecondTogether } from "../../test/support/chain-streams.ts";
 import { LAB_MODEL_ID, type LabChain } from "./lab-chain.ts";
 import { median } from "./quantiles.ts";
 
 const MS_PER_S = 1_000;
 
 export interface PipelineCell {
+  readonly model: string;
   readonly stages: number;
   readonly sequences: number;
   readonly rttMs: number;
@@ -25,15 +26,13 @@ export interface PipelineCell {
 
 export async function measureCell(
   chain: LabChain,
-  how: { readonly stages: number; readonly sequences: number; readonly rttMs: number },
+  how: { readonly model: string; readonly stages: number; readonly sequences: number; readonly rttMs: number },
   with_: { readonly tokens: number; readonly rounds: number; readonly temperature?: number },
 ): Promise<PipelineCell> {
   const { stages, sequences, rttMs } = how;
   const rates: number[] = [];
   for (let round = 0; round < with_.rounds; round++) {
-    const { temperature = 1, tokens } = with_;
-    const bodies = streamBodies(sequences, { model: LAB_MODEL_ID, tokens, temperature, seed: 1_000 * round });
-    rates.push(await rateOf(chain, bodies));
+    rates.push(await rateOf(chain, bodiesOf(round, { ...with_, sequences })));
   }
   const [row] = stages === 1 ? [] : await chain.chains();
   const stageMs = row === undefined ? [] : stageTimes(row);
@@ -52,7 +51,53 @@ export async function measureCell(
   };
 }
 
-export async function rateOf(chain: LabChain, bodies: ReturnType<typeof streamBodies>): Promise<number> {
+export interface Comparison {
+  readonly model: string;
+  readonly stages: number;
+  readonly sequences: number;
+  readonly rttMs: number;
+  /** Tokens a second, medians. */
+  readonly ours: number;
+  readonly theirs: number;
+  /** Median of the rounds' own quotients: what else the machine does changes from round to round. */
+  readonly quotient: number;
+}
+
+/** Two chains take turns, each round the other one first. */
+export async function compareCell(
+  chains: { readonly ours: LabChain; readonly theirs: LabChain },
+  how: { readonly model: string; readonly stages: number; readonly sequences: number; readonly rttMs: number },
+  { tokens, rounds }: { readonly tokens: number; readonly rounds: number },
+): Promise<Comparison> {
+  const rates = { ours: [0].slice(1), theirs: [0].slice(1) };
+  for (let round = 0; round < rounds; round++) {
+    const bodies = bodiesOf(round, { tokens, sequences: how.sequences });
+    const order = ["ours", "theirs"] as const;
+    for (const which of round % 2 === 0 ? order : order.toReversed()) {
+      rates[which].push(await rateOf(chains[which], bodies));
+    }
+  }
+  const quotients = rates.ours.map((rate, round) => rate / (rates.theirs[round] ?? Number.NaN));
+  return {
+    ...how,
+    ours: rounded(median(rates.ours)),
+    theirs: rounded(median(rates.theirs)),
+    quotient: Number(median(quotients).toFixed(3)),
+  };
+}
+
+function bodiesOf(
+  round: number,
+  {
+    sequences,
+    tokens,
+    temperature = 1,
+  }: { readonly sequences: number; readonly tokens: number; readonly temperature?: number },
+): readonly StreamBody[] {
+  return streamBodies(sequences, { model: LAB_MODEL_ID, tokens, temperature, seed: 1_000 * round });
+}
+
+export async function rateOf(chain: LabChain, bodies: readonly StreamBody[]): Promise<number> {
   const streams = await chain.streams(bodies, { tellEvery: Number.MAX_SAFE_INTEGER });
   const failed = streams.find(({ error }) => error !== null);
   if (failed !== undefined) throw new Error(`a stream ended with ${failed.error}`);
