@@ -9,7 +9,8 @@
  *
  * The balance is covered surely when what was read of it lately, less every hold that is not certainly in what was read, is
  * at least the new hold: only this process takes from tenants, so the true balance is never lower. Then only a failing
- * store can still undo the hold, and the answer ends in an error. A key with a budget of its own never counts as covered.
+ * store can still undo the hold, and the answer ends in an error. Where a cap of the key or its tenant stands, it never
+ * counts as covered.
  */
 import type { KeyId, TenantId } from "../../domain/ids.ts";
 import { availableMicroUsd } from "../../domain/ledger.ts";
@@ -31,6 +32,11 @@ export interface BegunHold {
   readonly outcome: Promise<Outcome<void>>;
   readonly mayBegin: boolean;
   readonly isCovered: boolean;
+}
+
+function isCapped({ budgetMicroUsd, caps }: HoldRequest): boolean {
+  if (budgetMicroUsd !== null) return true;
+  return caps !== undefined && Object.values(caps).some((cap) => cap !== null);
 }
 
 interface Balance {
@@ -62,7 +68,7 @@ export class Holds {
   begin(request: HoldRequest): BegunHold {
     const balance = this.#balanceOf(request.tenantId);
     const left = balance.leastMicroUsd === null ? null : balance.leastMicroUsd - balance.sinceMicroUsd;
-    const isCovered = request.budgetMicroUsd === null && left !== null && left >= request.amountMicroUsd;
+    const isCovered = !isCapped(request) && left !== null && left >= request.amountMicroUsd;
     const mayBegin = this.#latest.get(request.keyId)?.isGranted === true;
     const outcome = this.#hold(request, balance);
     // Awaited later by the run; until then a rejection is not an unhandled one.

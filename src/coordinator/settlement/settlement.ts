@@ -30,8 +30,8 @@ import type { Log } from "../../ports/log.ts";
 import type { SettlementOutcome, Store, Settlement as StoredSettlement } from "../../ports/store.ts";
 import { receiptBodySchema } from "../../wire/receipt.ts";
 import { buildSettlement, type SettleRequest } from "./build-settlement.ts";
-import { KeySpending } from "./key-spending.ts";
 import { ReceiptLog } from "./receipt-log.ts";
+import { type CapView, NO_CAPS, type SpendingCaps, type SpendingClaim, SpendingDesk } from "./spending-desk.ts";
 
 export interface SettlementOptions {
   readonly gridId: string;
@@ -55,8 +55,12 @@ export interface HoldRequest {
   readonly keyId: KeyId;
   /** What the key may spend in all; null: what the tenant's balance allows. */
   readonly budgetMicroUsd: MicroUsd | null;
+  /** Caps beside that of the key in all; absent: none. */
+  readonly caps?: Omit<SpendingCaps, "keyMicroUsd">;
   readonly amountMicroUsd: MicroUsd;
   readonly atMs: number;
+  /** Of a request that is run again after an earlier hold of it was voided: another name for each, of letters, digits and dots. */
+  readonly run?: string;
 }
 
 interface OpenHold {
@@ -79,7 +83,7 @@ export class Settlement {
   readonly log: ReceiptLog;
   readonly #options: Required<SettlementOptions>;
   readonly #ports: SettlementPorts;
-  readonly #spending: KeySpending;
+  readonly #spending: SpendingDesk;
   readonly #holds = new Map<RequestId, OpenHold>();
   #timer: Timer | null = null;
   #isStopped = false;
@@ -87,7 +91,7 @@ export class Settlement {
   constructor(options: SettlementOptions, ports: SettlementPorts) {
     this.#options = { auditWindowMs: AUDIT_WINDOW_MS, ...options };
     this.#ports = ports;
-    this.#spending = new KeySpending(ports.store.keys);
+    this.#spending = new SpendingDesk(ports.store.spending);
     this.log = new ReceiptLog(
       { gridId: options.gridId, gridKey: ports.keyPair },
       { receipts: ports.store.receipts, crypto: ports.crypto },
@@ -132,11 +136,11 @@ export class Settlement {
   /** Charges for what was delivered, writes the receipt and its leaf; the rest of the hold is restored. */
   async settle(request: SettleRequest): Promise<{ readonly receiptId: ReceiptId; readonly costMicroUsd: MicroUsd }> {
     const { store, log } = this.#ports;
-    const held = this.#holds.get(request.requestId)?.request.amountMicroUsd ?? ZERO_USD;
+    const { amountMicroUsd: held = ZERO_USD, run } = this.#holds.get(request.requestId)?.request ?? {};
     if (held === 0 && (await store.receipts.byRequest(request.requestId)) !== null) {
       return this.#settledBefore(request.requestId);
     }
-    const built = buildSettlement(request, { ...this.#ports, gridId: this.#options.gridId, heldMicroUsd: held });
+    const built = buildSettlement(request, { ...this.#ports, gridId: this.#options.gridId, heldMicroUsd: held, run });
     for (const problem of built.problems) log.warn({ requestId: request.requestId, problem }, "statement dropped");
     const outcome = await this.#persist(built.settlement);
     if (!outcome.ok) {
@@ -168,6 +172,11 @@ export class Settlement {
       this.#dueVoid(requestId);
       this.#ports.log.warn({ requestId, cause: describeFault(cause) }, "void put off");
     }
+  }
+
+  /** The cap with the least left, of those that were asked about before; null when there is none. */
+  budgetLeft(who: Pick<SpendingClaim, "keyId" | "tenantId" | "atMs">, caps: SpendingCaps): CapView | null {
+    return this.#spending.tightest(who, caps);
   }
 
   /** The receipt with its signature and its proof of inclusion as of this moment; null when there is none. */
@@ -226,14 +235,7 @@ export class Settlement {
   }
 
   async #reserve(request: HoldRequest): Promise<Refusal | null> {
-    const { budgetMicroUsd, amountMicroUsd, keyId } = request;
-    if (budgetMicroUsd === null) return null;
-    const { isReserved, leftMicroUsd } = await this.#spending.reserve({ keyId, budgetMicroUsd, amountMicroUsd });
-    if (isReserved) return null;
-    return refuse(
-      "budget-exceeded",
-      `this request may cost up to ${formatUsd(amountMicroUsd)} USD; the key has ${formatUsd(leftMicroUsd)} USD left of its budget of ${formatUsd(budgetMicroUsd)} USD (running requests count with the most they can cost). Lower max_tokens, or use a key with a larger budget.`,
-    ).reason;
+    return await this.#spending.reserve(request, capsOf(request));
   }
 
   /** Settling is idempotent, so a lost answer is asked for again: the tokens were delivered and deserve their receipt. */
@@ -264,9 +266,7 @@ export class Settlement {
     const hold = this.#holds.get(requestId);
     if (hold === undefined) return;
     this.#holds.delete(requestId);
-    if (hold.request.budgetMicroUsd === null) return;
-    const { keyId, amountMicroUsd } = hold.request;
-    this.#spending.end({ keyId, heldMicroUsd: amountMicroUsd, settledMicroUsd });
+    this.#spending.end(requestId, settledMicroUsd);
   }
 
   #dueVoid(requestId: RequestId): void {
@@ -295,6 +295,11 @@ export class Settlement {
       log.warn({ cause: describeFault(cause) }, "release put off");
     }
   }
+}
+
+/** Without caps nothing is asked of the store. */
+export function capsOf({ budgetMicroUsd, caps }: Pick<HoldRequest, "budgetMicroUsd" | "caps">): SpendingCaps {
+  return { ...NO_CAPS, ...caps, keyMicroUsd: budgetMicroUsd };
 }
 
 function tooLittle(reason: LedgerRefusal): Refusal {
