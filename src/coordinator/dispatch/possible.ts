@@ -170,8 +170,10 @@ function chainObstacle(
   return isPossible ? null : "nor can the nodes that serve stages together";
 }
 
-function questionOf({ modelId, needsWhole, needs, terms: { constraints } }: Asking): string {
-  const beyond = needs?.().join(" ") ?? "";
+function questionOf(asking: Asking): string {
+  const { modelId, needsWhole, terms } = asking;
+  const { constraints } = terms;
+  const beyond = asking.needs?.().join(" ") ?? "";
   const what = `${needsWhole === true ? "whole " : ""}${beyond === "" ? "" : `${beyond} `}${modelId}`;
   if (constraints === undefined) return what;
   const { regions, trustMin, priceMicroUsdPerHourMax, excludedRegions } = constraints;
