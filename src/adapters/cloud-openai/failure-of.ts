@@ -37,7 +37,7 @@ export function faultOf(thrown: unknown, hasHead: boolean): UpstreamFault {
   if (code === "UND_ERR_HEADERS_OVERFLOW") {
     return new UpstreamFault("malformed", "it sent more headers than any answer has", { cause: thrown });
   }
-  if (code.startsWith("HPE_")) {
+  if (code.startsWith("HPE_") || code === "HTTPParserError") {
     return new UpstreamFault("malformed", `what it sent is no HTTP (${code})`, { cause: thrown });
   }
   if (thrown instanceof TypeError && code === "ERR_ENCODING_INVALID_ENCODED_DATA") {

@@ -1,7 +1,7 @@
 /** `GET /models` of a provider: what it says that it has. A help for people, and nothing is decided by it. */
 import type { Dispatcher } from "undici";
-import type { ProviderSpec } from "../../domain/provider.ts";
 import type { Clock } from "../../ports/clock.ts";
+import type { UpstreamCall } from "../../ports/cloud-upstream.ts";
 import type { CredentialBook } from "./credential-book.ts";
 import { faultOf, faultOfStatus } from "./failure-of.ts";
 import { addressProblem, type PrivateHosts } from "./provider-address.ts";
@@ -21,7 +21,7 @@ export interface ListParts {
 }
 
 /** Throws `UpstreamFault`. */
-export async function listModels(provider: ProviderSpec, parts: ListParts): Promise<readonly string[]> {
+export async function listModels(provider: UpstreamCall["provider"], parts: ListParts): Promise<readonly string[]> {
   const problem = addressProblem(provider.baseUrl, parts.privateHosts);
   if (problem !== null) throw new UpstreamFault("unreachable", problem);
   const { secret, problem: keyProblem } = await parts.credentials.secret(provider.credential);

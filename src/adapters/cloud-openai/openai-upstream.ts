@@ -4,7 +4,7 @@
  * (provider-address.ts).
  */
 import { Agent } from "undici";
-import type { CredentialRef, ProviderSpec } from "../../domain/provider.ts";
+import type { CredentialRef } from "../../domain/provider.ts";
 import { no, type Outcome, ok } from "../../domain/refusal.ts";
 import type { Clock } from "../../ports/clock.ts";
 import type { CloudRun } from "../../ports/cloud.ts";
@@ -72,7 +72,7 @@ export class OpenAiUpstream implements CloudUpstream {
   }
 
   async models(
-    provider: ProviderSpec,
+    provider: UpstreamCall["provider"],
     limit: { readonly totalMsMax: number },
   ): Promise<Outcome<readonly string[], UpstreamFailure>> {
     const { credentials, privateHosts, clock } = this.#options;
