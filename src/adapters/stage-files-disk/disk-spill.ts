@@ -37,8 +37,9 @@ export class DiskSpill implements ActivationSpill {
     this.#files.set(sequence, spilled);
     const offset = spilled.bytes;
     spilled.bytes += bytes.length;
-    await (await spilled.file).write(bytes, 0, bytes.length, offset);
-    return offset;
+    const { bytesWritten } = await (await spilled.file).write(bytes, 0, bytes.length, offset);
+    if (bytesWritten === bytes.length) return offset;
+    throw new FallowError("disk-full", `the disk took ${bytesWritten} of ${bytes.length} bytes of ${sequence}`);
   }
 
   async read(

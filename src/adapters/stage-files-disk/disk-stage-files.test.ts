@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { mkdtemp, readdir, readFile, rm, truncate, writeFile } from "node:fs/promises";
+import { mkdtemp, open, readdir, readFile, rm, stat, truncate, utimes, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -46,6 +46,60 @@ const digestOf = async (path: string) =>
     .update(await readFile(path))
     .digest("hex");
 
+const stagesIn = async (path: string) => (await readdir(path)).filter((name) => name.endsWith(".gguf"));
+
+/** One byte of it is another one, and its length and time are what they were. */
+async function damage(path: string, at: number): Promise<void> {
+  const { atime, mtime } = await stat(path);
+  const file = await open(path, "r+");
+  const byte = new Uint8Array(1);
+  await file.read(byte, 0, 1, at);
+  await file.write(Uint8Array.of((byte[0] ?? 0) ^ 0x10), 0, 1, at);
+  await file.close();
+  await utimes(path, atime, mtime);
+}
+
+function watchedLog(): { readonly log: Log; readonly told: unknown[] } {
+  const told: unknown[] = [];
+  return { log: { ...log, warn: (data) => void told.push(data) }, told };
+}
+
+describe("a stage's file with a flipped bit", () => {
+  test.each([0, 5_000, 300_000])("at byte %i is named and written anew by the next process", async (at) => {
+    const path = await new DiskStageFiles({ folder, log }).ensure(want(1, 2), { signal });
+    await damage(path, at);
+    const watched = watchedLog();
+    const files = new DiskStageFiles({ folder, log: watched.log });
+    expect(await digestOf(await files.ensure(want(1, 2), { signal }))).toBe(await cut(1, 2));
+    const name = `${digest}-1-2.gguf`;
+    expect(watched.told).toEqual([{ name, damage: expect.stringMatching(/^its digest is [0-9a-f]{64}, /) }]);
+    await files.ensure(want(1, 2), { signal });
+    expect(watched.told).toHaveLength(1);
+  });
+
+  test("and touched since it was used is found out by the same process", async () => {
+    const watched = watchedLog();
+    const files = new DiskStageFiles({ folder, log: watched.log });
+    const path = await files.ensure(want(1, 2), { signal });
+    await damage(path, 5_000);
+    await utimes(path, new Date(), new Date(Date.now() + 5_000));
+    expect(await digestOf(await files.ensure(want(1, 2), { signal }))).toBe(await cut(1, 2));
+    expect(watched.told).toHaveLength(1);
+  });
+
+  test("or without a note of its digest is written anew; a sound one is used as it is", async () => {
+    const path = await new DiskStageFiles({ folder, log }).ensure(want(1, 2), { signal });
+    const before = await stat(path);
+    await new DiskStageFiles({ folder, log }).ensure(want(1, 2), { signal });
+    expect((await stat(path)).ino).toBe(before.ino);
+    await rm(`${path}.sha256`);
+    const watched = watchedLog();
+    await new DiskStageFiles({ folder, log: watched.log }).ensure(want(1, 2), { signal });
+    expect(watched.told).toEqual([{ name: `${digest}-1-2.gguf`, damage: "there is no note of its digest" }]);
+    expect(await digestOf(path)).toBe(await cut(1, 2));
+  });
+});
+
 describe("files of stages", () => {
   test.each([
     [0, 2],
@@ -60,7 +114,7 @@ describe("files of stages", () => {
     const files = new DiskStageFiles({ folder, log });
     const [one, two] = await Promise.all([1, 2].map(() => files.ensure(want(0, 2), { signal })));
     expect(one).toBe(two);
-    expect(await readdir(folder)).toHaveLength(1);
+    expect(await readdir(folder)).toEqual([`${digest}-0-2.gguf`, `${digest}-0-2.gguf.sha256`]);
     await truncate(one ?? "", 100);
     const again = new DiskStageFiles({ folder, log });
     expect(await digestOf(await again.ensure(want(0, 2), { signal }))).toBe(await cut(0, 2));
@@ -68,9 +122,10 @@ describe("files of stages", () => {
 
   test("that a killed process left half done are taken away", async () => {
     await writeFile(join(folder, `${digest}-0-2.gguf.part`), "half");
+    await writeFile(join(folder, `${digest}-0-2.gguf.sha256`), "of a file that was not put there any more");
     const files = new DiskStageFiles({ folder, log });
     await files.ensure(want(1, 2), { signal });
-    expect(await readdir(folder)).toEqual([`${digest}-1-2.gguf`]);
+    expect(await readdir(folder)).toEqual([`${digest}-1-2.gguf`, `${digest}-1-2.gguf.sha256`]);
   });
 
   test("go when nobody uses them and they are too many, the one that rested longest first", async () => {
@@ -80,10 +135,11 @@ describe("files of stages", () => {
     await files.ensure(want(1, 2), { signal });
     await files.ensure(want(1, 1), { signal });
     await files.ensure(want(2, 1), { signal });
-    expect(await readdir(folder)).toHaveLength(3); // all in use
+    expect(await stagesIn(folder)).toHaveLength(3); // all in use
     files.rest(want(1, 2));
     files.rest(want(2, 1));
-    await expect.poll(() => readdir(folder)).toEqual([`${digest}-1-1.gguf`, `${digest}-2-1.gguf`]);
+    await expect.poll(() => stagesIn(folder)).toEqual([`${digest}-1-1.gguf`, `${digest}-2-1.gguf`]);
+    await expect.poll(async () => (await readdir(folder)).length).toBe(4); // a note for each
   });
 
   test("are refused by name where the layers are not the model's, and nothing is left of them", async () => {

@@ -1,18 +1,24 @@
 /**
  * The StageFiles port on the file system: one file for each stage, `<digest of the model>-<first>-<count>.gguf`, below a folder of its own. It is written
- * beside its place and renamed once it is whole and on the disk, so that one that is there is right as far as the disk keeps its word; its length is
- * compared with the plan's each time. Those that nobody uses stay up to a bound, and the one that rested longest goes first.
+ * beside its place and renamed once it is whole and on the disk, with its digest in a note beside it. Those that nobody uses stay up to a bound, and the
+ * one that rested longest goes first.
+ *
+ * | a file that is there                                        | is                                        |
+ * | ----------------------------------------------------------- | ----------------------------------------- |
+ * | was written or checked by this process, and is as it was     | used (size, time and inode are compared)  |
+ * | was not, and its bytes have the digest of its note           | used                                      |
+ * | is of another length, has another digest, or has no note     | written anew; the log says what was wrong |
  */
-import { mkdir, open, readdir, rename, rm, stat, statfs } from "node:fs/promises";
+import { mkdir, readdir, rm, statfs } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { describeFault, FallowError } from "../../domain/fault.ts";
 import { ID_PATTERNS } from "../../domain/ids.ts";
 import type { LayerShare } from "../../domain/weights.ts";
 import type { Log } from "../../ports/log.ts";
 import type { StageFiles, StageFileWant } from "../../ports/stage-files.ts";
-import { pieceBytes, STAGE_READ_BYTES, type StagePlan } from "../../weights/stage-plan.ts";
 import { readStagePlan } from "../../weights/stage-slice.ts";
 import { type FileByteSource, openFileByteSource } from "../tokenizer-llama/file-byte-source.ts";
+import { damageOf, isSameFile, NOTE_ENDING, noteOf, type StatedFile, statedFile, writeStage } from "./stage-file.ts";
 
 export interface DiskStageFilesOptions {
   /** Made when first needed, for its owner only. */
@@ -29,6 +35,7 @@ const HEADROOM_BYTES = 256 * 1024 ** 2;
 /** Of a split model: `name-00001-of-00004.gguf`. */
 const SPLIT_NAME = /^(.*)-00001-of-(\d{5})\.gguf$/;
 const NAME = /^[0-9a-f]{64}-\d+-\d+\.gguf$/;
+const NOTE = /^[0-9a-f]{64}-\d+-\d+\.gguf\.sha256$/;
 const PART = /\.part$/;
 
 export class DiskStageFiles implements StageFiles {
@@ -37,6 +44,8 @@ export class DiskStageFiles implements StageFiles {
   /** Files that nobody uses, the one that rests longest first. */
   readonly #resting = new Map<string, number>();
   readonly #making = new Map<string, Promise<string>>();
+  /** Known to be right, as they were then. */
+  readonly #right = new Map<string, StatedFile>();
   #opened: Promise<void> | null = null;
 
   constructor(options: DiskStageFilesOptions) {
@@ -85,20 +94,33 @@ export class DiskStageFiles implements StageFiles {
         const { code, message } = plan.reason;
         throw new FallowError("stage-refused", `this model cannot be cut into stages: ${message}`, { data: { code } });
       }
-      if ((await sizeOf(path)) === plan.value.fileBytes) return path;
+      if (await this.#isRight(name, plan.value.fileBytes)) return path;
       await this.#makeRoom(plan.value.fileBytes);
-      await writeStage(path, plan.value, sources);
+      this.#right.set(name, await writeStage(path, plan.value, sources));
       return path;
     } finally {
       await Promise.all(sources.map((source) => source.close()));
     }
   }
 
+  async #isRight(name: string, bytes: number): Promise<boolean> {
+    const path = join(this.#options.folder, name);
+    const stated = await statedFile(path);
+    if (stated === null) return false;
+    if (stated.bytes === bytes && isSameFile(stated, this.#right.get(name))) return true;
+    const damage = stated.bytes === bytes ? await damageOf(path) : `${stated.bytes} bytes, not ${bytes}`;
+    if (damage === null) this.#right.set(name, stated);
+    else this.#options.log.warn({ name, damage }, "a stage's file is damaged and is written anew");
+    return damage === null;
+  }
+
   async #lookAtFolder(): Promise<void> {
     const { folder } = this.#options;
     await mkdir(folder, { recursive: true, mode: 0o700 });
-    for (const entry of (await readdir(folder)).sort()) {
-      if (PART.test(entry)) await rm(join(folder, entry), { force: true });
+    const entries = new Set((await readdir(folder)).sort());
+    for (const entry of entries) {
+      const isAlone = NOTE.test(entry) && !entries.has(entry.slice(0, -NOTE_ENDING.length));
+      if (PART.test(entry) || isAlone) await rm(join(folder, entry), { force: true });
       else if (NAME.test(entry)) this.#resting.set(entry, (await sizeOf(join(folder, entry))) ?? 0);
     }
     await this.#keepBound();
@@ -144,7 +166,10 @@ export class DiskStageFiles implements StageFiles {
 
   async #remove(name: string): Promise<void> {
     this.#resting.delete(name);
-    await rm(join(this.#options.folder, name), { force: true });
+    this.#right.delete(name);
+    const path = join(this.#options.folder, name);
+    await rm(path, { force: true });
+    await rm(noteOf(path), { force: true });
   }
 }
 
@@ -163,55 +188,6 @@ async function filesOf(weightsPath: string): Promise<readonly string[]> {
   });
 }
 
-/** Zeros become holes. */
-async function writeStage(path: string, plan: StagePlan, sources: readonly FileByteSource[]): Promise<void> {
-  const part = `${path}.part`;
-  const file = await open(part, "w", 0o600);
-  try {
-    let at = 0;
-    for (const piece of plan.pieces) {
-      const length = pieceBytes(piece);
-      if (piece.kind === "bytes") await file.write(piece.bytes, 0, length, at);
-      else if (piece.kind === "copy") await copyInto(file, at, { source: sources[piece.file], ...piece });
-      at += length;
-    }
-    await file.truncate(plan.fileBytes);
-    await file.sync();
-  } catch (fault) {
-    await file.close();
-    await rm(part, { force: true });
-    throw fault;
-  }
-  await file.close();
-  await rename(part, path);
-}
-
-async function copyInto(
-  file: Awaited<ReturnType<typeof open>>,
-  at: number,
-  {
-    source,
-    offset,
-    bytes,
-  }: { readonly source: FileByteSource | undefined; readonly offset: number; readonly bytes: number },
-): Promise<void> {
-  for (let done = 0; done < bytes; done += STAGE_READ_BYTES) {
-    const length = Math.min(STAGE_READ_BYTES, bytes - done);
-    const read = (await source?.read(offset + done, length)) ?? new Uint8Array(0);
-    if (read.length !== length) {
-      const message = `the model's file gave ${read.length} of ${length} bytes from byte ${offset + done} on`;
-      throw new FallowError("weights-short", message);
-    }
-    await file.write(read, 0, length, at + done);
-  }
-}
-
-/** Null when it is not there. */
 async function sizeOf(path: string): Promise<number | null> {
-  try {
-    return (await stat(path)).size;
-  } catch (cause) {
-    if (cause instanceof Error && "code" in cause && cause.code === "ENOENT") return null;
-    throw cause;
-  }
+  return (await statedFile(path))?.bytes ?? null;
 }
