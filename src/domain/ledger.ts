@@ -24,7 +24,7 @@ export interface Transfer {
   /** The hold that a `post` or `void` resolves; null otherwise. */
   readonly holdTransferId: TransferId | null;
   readonly requestId: RequestId | null;
-  /** Why: `hold`, `charge`, `node-share`, `platform-fee`, `audit-fee`, `rounding`, `house-credit`, `release`, `void`. */
+  /** Why: `hold`, `charge`, `node-share`, `platform-fee`, `audit-fee`, `provider-cost`, `rounding`, `house-credit`, `release`, `void`. */
   readonly reason: string;
   readonly atMs: number;
 }

@@ -9,6 +9,7 @@
  * | `escrow`              | charges on their way to those who earned them; zero between settlements |
  * | `node:{id}:held`      | earned, inside the audit window                                     |
  * | `node:{id}:payable`   | earned, past the audit window                                       |
+ * | `provider:{id}`       | owed to a cloud provider for what it made                           |
  * | `rev:platform`        | the grid operator's share                                           |
  * | `rev:audit`           | pays for audits                                                     |
  * | `sys:rounding`        | remainders of rounding, never negative                              |
@@ -31,6 +32,10 @@ export function nodeHeldAccount(node: NodeId): AccountId {
 
 export function nodePayableAccount(node: NodeId): AccountId {
   return accountId(`node:${node}:payable`);
+}
+
+export function providerAccount(providerId: string): AccountId {
+  return accountId(`provider:${providerId}`);
 }
 
 export function mustNotOverdraw(account: AccountId): boolean {

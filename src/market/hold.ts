@@ -37,6 +37,15 @@ export function costOf(request: {
   return bill({ ...request, promptTokens: isDelivered ? request.promptTokens : 0 });
 }
 
+/** What a cloud provider's part costs the tenant; each part is a bill of its own. */
+export function cloudCharge(part: {
+  readonly promptTokens: number;
+  readonly outputTokens: number;
+  readonly price: TokenPrice;
+}): MicroUsd {
+  return bill(part);
+}
+
 function bill(lines: { promptTokens: number; outputTokens: number; price: TokenPrice }): MicroUsd {
   const { inputMicroUsdPerMtok, outputMicroUsdPerMtok } = lines.price;
   return addUsd(
@@ -45,8 +54,9 @@ function bill(lines: { promptTokens: number; outputTokens: number; price: TokenP
   );
 }
 
-export function holdIdOf(request: RequestId): TransferId {
-  return transferId(`${request}:hold`);
+/** `run`: names one of several tries to run the same request, each of which holds anew; the charge is the request's, so there is one at most. */
+export function holdIdOf(request: RequestId, run: string | null = null): TransferId {
+  return transferId(run === null ? `${request}:hold` : `${request}:hold:${run}`);
 }
 
 /** `amountMicroUsd` above zero: a free request has no hold. */
@@ -55,9 +65,10 @@ export function holdTransfer(hold: {
   readonly tenantId: TenantId;
   readonly amountMicroUsd: MicroUsd;
   readonly atMs: number;
+  readonly run?: string;
 }): Transfer {
   return {
-    transferId: holdIdOf(hold.requestId),
+    transferId: holdIdOf(hold.requestId, hold.run ?? null),
     kind: "hold",
     debitAccountId: tenantAccount(hold.tenantId),
     creditAccountId: ESCROW,
@@ -71,9 +82,10 @@ export function holdTransfer(hold: {
 
 /** Gives the whole hold back. */
 export function voidTransfer(hold: Transfer, atMs: number): Transfer {
+  const isOnly = hold.requestId !== null && hold.transferId === holdIdOf(hold.requestId);
   return {
     ...hold,
-    transferId: transferId(`${hold.requestId ?? hold.transferId}:void`),
+    transferId: transferId(isOnly ? `${hold.requestId}:void` : `${hold.transferId}:void`),
     kind: "void",
     holdTransferId: hold.transferId,
     reason: "void",

@@ -6,15 +6,16 @@
  * Of what output tokens cost, the nodes' share is split by the tokens that each delivered (acknowledged by the coordinator;
  * a node's own count is never used). Of what the prompt cost, it goes to the node that finished last, or, when none
  * finished, to the last that delivered. An attempt on a chain is paid to the nodes of all its stages, by their numbers of layers; what the division
- * leaves is rounding too. Tokens prefilled again after a failover are nobody's charge and nobody's pay.
+ * leaves is rounding too. What a cloud provider made is paid to it at its own cost, and what the tenant pays above that is the platform's. Tokens prefilled again after a failover are nobody's charge and nobody's pay.
  */
 import { assert } from "../domain/assert.ts";
 import type { AttemptStage } from "../domain/attempt.ts";
 import { type AccountId, type NodeId, type RequestId, type TenantId, transferId } from "../domain/ids.ts";
 import type { Transfer } from "../domain/ledger.ts";
 import { addUsd, type MicroUsd, microUsd, shareOf, subtractUsd, type TokenPrice, ZERO_USD } from "../domain/money.ts";
-import { AUDIT_REVENUE, ESCROW, nodeHeldAccount, PLATFORM_REVENUE, ROUNDING } from "./accounts.ts";
-import { costOf, holdTransfer, voidTransfer } from "./hold.ts";
+import type { CloudPart } from "../domain/receipt.ts";
+import { AUDIT_REVENUE, ESCROW, nodeHeldAccount, PLATFORM_REVENUE, providerAccount, ROUNDING } from "./accounts.ts";
+import { cloudCharge, costOf, holdTransfer, voidTransfer } from "./hold.ts";
 import { NODE_SHARE } from "./ledger.ts";
 
 /** Who gets what of a charge, in basis points. */
@@ -29,15 +30,25 @@ export interface MeteredAttempt {
   readonly stages?: readonly AttemptStage[];
 }
 
+/** A cloud provider's part, and what of the tenant's charge for it the provider gets; at most all of it. */
+export interface SettledCloudPart extends CloudPart {
+  readonly owedMicroUsd: MicroUsd;
+}
+
 export interface MeteredRequest {
   readonly requestId: RequestId;
   readonly tenantId: TenantId;
   /** What was held; zero for a free model. */
   readonly heldMicroUsd: MicroUsd;
+  /** Names the hold where the request had several, one after the other. */
+  readonly run?: string;
   readonly price: TokenPrice;
+  /** In all; those of cloud parts are charged there. */
   readonly promptTokens: number;
   /** In the order in which they ended. */
   readonly attempts: readonly MeteredAttempt[];
+  /** Absent: the grid made all of it. */
+  readonly cloudParts?: readonly SettledCloudPart[];
   readonly atMs: number;
 }
 
@@ -47,7 +58,8 @@ export function settlementOf(request: MeteredRequest): {
   readonly transfers: readonly Transfer[];
 } {
   const cost = chargeFor(request);
-  const total = addUsd(cost.prompt, cost.output);
+  const cloud = cloudOf(request);
+  const total = addUsd(cost.prompt, cost.output, cloud.charge);
   assert(
     total <= request.heldMicroUsd,
     `${request.requestId} costs ${total}, at most the held ${request.heldMicroUsd}`,
@@ -63,7 +75,30 @@ export function settlementOf(request: MeteredRequest): {
     holdTransferId: hold.transferId,
     reason: "charge",
   };
-  return { costMicroUsd: total, transfers: [charge, ...distribution(request, cost)] };
+  return { costMicroUsd: total, transfers: [charge, ...distribution(request, cost, cloud)] };
+}
+
+interface CloudCharge {
+  readonly charge: MicroUsd;
+  /** What providers get of it, in the order of first appearance. */
+  readonly owed: ReadonlyMap<string, MicroUsd>;
+}
+
+function cloudOf({ cloudParts = [] }: MeteredRequest): CloudCharge {
+  const owed = new Map<string, MicroUsd>();
+  for (const { providerId, owedMicroUsd } of cloudParts) {
+    owed.set(providerId, addUsd(owed.get(providerId) ?? ZERO_USD, owedMicroUsd));
+  }
+  const charge = addUsd(...cloudParts.map(cloudCharge));
+  assert(addUsd(...owed.values()) <= charge, "a provider gets at most what the tenant pays for its part");
+  return { charge, owed };
+}
+
+/** Prompt tokens that the grid is paid for: a prompt is charged once, to whoever began. */
+function gridPromptTokens({ promptTokens, cloudParts = [] }: MeteredRequest): number {
+  const inCloud = cloudParts.reduce((sum, part) => sum + part.promptTokens, 0);
+  assert(inCloud <= promptTokens, `${inCloud} prompt tokens in the cloud are some of ${promptTokens}`);
+  return promptTokens - inCloud;
 }
 
 interface Charge {
@@ -75,25 +110,31 @@ interface Charge {
 function chargeFor(request: MeteredRequest): Charge {
   const outputTokens = request.attempts.reduce((sum, attempt) => sum + attempt.acknowledgedTokens, 0);
   const hasFinished = request.attempts.some((attempt) => attempt.hasFinished);
-  const { price, promptTokens } = request;
+  const { price } = request;
+  const promptTokens = gridPromptTokens(request);
   const total = costOf({ promptTokens, outputTokens, hasFinished, price });
   const output = costOf({ promptTokens: 0, outputTokens, hasFinished, price });
   return { prompt: subtractUsd(total, output), output };
 }
 
-function distribution(request: MeteredRequest, cost: Charge): readonly Transfer[] {
-  const total = addUsd(cost.prompt, cost.output);
+function distribution(request: MeteredRequest, cost: Charge, cloud: CloudCharge): readonly Transfer[] {
+  const onGrid = addUsd(cost.prompt, cost.output);
+  const total = addUsd(onGrid, cloud.charge);
+  const margin = subtractUsd(cloud.charge, addUsd(...cloud.owed.values()));
   const lines: { name: string; to: AccountId; amount: MicroUsd; reason: string }[] = [];
   for (const [node, amount] of nodeShares(request.attempts, cost)) {
     lines.push({ name: `node:${node}`, to: nodeHeldAccount(node), amount, reason: NODE_SHARE });
   }
+  for (const [provider, amount] of cloud.owed) {
+    lines.push({ name: `provider:${provider}`, to: providerAccount(provider), amount, reason: "provider-cost" });
+  }
   lines.push({
     name: "platform",
     to: PLATFORM_REVENUE,
-    amount: shareOf(total, SHARES.platform),
+    amount: addUsd(shareOf(onGrid, SHARES.platform), margin),
     reason: "platform-fee",
   });
-  lines.push({ name: "audit", to: AUDIT_REVENUE, amount: shareOf(total, SHARES.audit), reason: "audit-fee" });
+  lines.push({ name: "audit", to: AUDIT_REVENUE, amount: shareOf(onGrid, SHARES.audit), reason: "audit-fee" });
   const paid = addUsd(...lines.map((line) => line.amount));
   lines.push({ name: "rounding", to: ROUNDING, amount: subtractUsd(total, paid), reason: "rounding" });
   assert(paid <= total, `${request.requestId} pays out ${paid}, at most its charge ${total}`);

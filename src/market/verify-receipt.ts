@@ -5,13 +5,14 @@
  */
 
 import type { Sha256 } from "../domain/merkle-tree.ts";
+import { addUsd } from "../domain/money.ts";
 import { nodeIdOf } from "../domain/node-id.ts";
 import type { NodeStatement, ReceiptAttempt, ReceiptBody, ReceiptInclusion, SignedReceipt } from "../domain/receipt.ts";
 import type { Outcome } from "../domain/refusal.ts";
 import { canonicalSignedJson } from "./canonical-json.ts";
 import { logOrigin, openCheckpoint, type SignatureCheck } from "./checkpoint.ts";
 import { fromHex, toHex } from "./hex.ts";
-import { costOf } from "./hold.ts";
+import { cloudCharge, costOf } from "./hold.ts";
 import { isIncluded } from "./merkle-log.ts";
 import { receiptBytes, receiptLeaf, statementBytes } from "./receipt.ts";
 
@@ -163,18 +164,28 @@ function countCheck(body: ReceiptBody): ReceiptCheck {
       problems.push(`attempt ${attemptId} is of choice ${choice}, which the receipt does not have`);
     else counted[choice] = before + acknowledgedTokens;
   }
+  const parts = body.cloudParts ?? [];
+  for (const { choice, providerId, outputTokens } of parts) {
+    const before = counted[choice];
+    if (before === undefined)
+      problems.push(`a part of ${providerId} is of choice ${choice}, which the receipt does not have`);
+    else counted[choice] = before + outputTokens;
+  }
   for (const [index, choice] of body.choices.entries()) {
     if (choice.outputTokens !== counted[index]) {
-      problems.push(`choice ${index} has ${choice.outputTokens} tokens, its attempts ${counted[index]}`);
+      problems.push(
+        `choice ${index} has ${choice.outputTokens} tokens, its attempts${parts.length === 0 ? "" : " and cloud parts"} ${counted[index]}`,
+      );
     }
   }
   const total = body.choices.reduce((sum, choice) => sum + choice.outputTokens, 0);
   const isRight = problems.length === 0;
+  const elsewhere = parts.length === 0 ? "" : ` and ${parts.length} cloud part${parts.length === 1 ? "" : "s"}`;
   return check(
     "attempts",
     isRight,
     isRight
-      ? `${total} tokens in ${body.attempts.length} attempt${body.attempts.length === 1 ? "" : "s"}`
+      ? `${total} tokens in ${body.attempts.length} attempt${body.attempts.length === 1 ? "" : "s"}${elsewhere}`
       : problems.join("; "),
   );
 }
@@ -194,18 +205,27 @@ function stagesCheck({ attempts }: ReceiptBody): readonly ReceiptCheck[] {
   return [check("stages", problems.length === 0, problems.length === 0 ? found : problems.join("; "))];
 }
 
+/** The grid's tokens at the body's price, and each cloud part at its own. */
 function costCheck(body: ReceiptBody): ReceiptCheck {
+  const parts = body.cloudParts ?? [];
   const outputTokens = body.choices.reduce((sum, choice) => sum + choice.outputTokens, 0);
+  const inCloud = {
+    prompt: parts.reduce((sum, part) => sum + part.promptTokens, 0),
+    output: parts.reduce((sum, part) => sum + part.outputTokens, 0),
+  };
   if (!Number.isSafeInteger(outputTokens))
     return check("cost", false, "the receipt counts more tokens than there can be");
-  const cost = costOf({
-    promptTokens: body.promptTokens,
-    outputTokens,
+  if (inCloud.prompt > body.promptTokens || inCloud.output > outputTokens)
+    return check("cost", false, "the cloud parts have more tokens than the receipt");
+  const onGrid = costOf({
+    promptTokens: body.promptTokens - inCloud.prompt,
+    outputTokens: outputTokens - inCloud.output,
     hasFinished: body.attempts.some((attempt) => attempt.ending === "finished"),
     price: body.price,
   });
+  const cost = addUsd(onGrid, ...parts.map(cloudCharge));
   const isRight = cost === body.costMicroUsd;
-  const terms = `${body.promptTokens} prompt and ${outputTokens} output tokens cost ${cost} micro-USD at this price`;
+  const terms = `${body.promptTokens} prompt and ${outputTokens} output tokens cost ${cost} micro-USD at ${parts.length === 0 ? "this price" : "these prices"}`;
   return check("cost", isRight, isRight ? terms : `${terms}, the receipt says ${body.costMicroUsd}`);
 }
 

@@ -4,6 +4,7 @@ import { ATTEMPT_ENDINGS } from "../domain/attempt.ts";
 import { CHAIN_STAGES_MAX } from "../domain/chain.ts";
 import { attemptId, ID_PATTERNS, leaseId, modelId, nodeId, receiptId, requestId, sha256Hex } from "../domain/ids.ts";
 import { microUsd } from "../domain/money.ts";
+import { PROVIDER_ID_PATTERN } from "../domain/provider.ts";
 import type { NodeStatement, ReceiptBody, SignedReceipt } from "../domain/receipt.ts";
 import { no, type Outcome, ok } from "../domain/refusal.ts";
 import { SERVICE_TIERS } from "../domain/tier.ts";
@@ -14,6 +15,8 @@ export const RECEIPT_BOUNDS = {
   choicesMax: 128,
   /** Choices times the attempts that dispatch allows for each. */
   attemptsMax: 1_024,
+  /** Four for each choice (scheduler/tiers). */
+  cloudPartsMax: 512,
   /** A log of 2^48 leaves. */
   pathHashesMax: 48,
   /** A signed note with a few signatures. */
@@ -77,6 +80,16 @@ const attemptSchema = z.strictObject({
     .optional(),
 });
 
+const cloudPartSchema = z.strictObject({
+  providerId: z.string().regex(PROVIDER_ID_PATTERN),
+  choice: count,
+  promptTokens: count,
+  outputTokens: count,
+  outputSha256: digest,
+  price: z.strictObject({ inputMicroUsdPerMtok: price, outputMicroUsdPerMtok: price }),
+  countedBy: z.enum(["vocabulary", "upstream", "estimate"]),
+});
+
 const choiceSchema = z.strictObject({
   outputTokens: count,
   outputSha256: digest,
@@ -100,6 +113,7 @@ export const receiptBodySchema: z.ZodType<ReceiptBody> = z.strictObject({
   costMicroUsd: count.transform(microUsd),
   createdAtMs: count,
   attempts: z.array(attemptSchema).max(RECEIPT_BOUNDS.attemptsMax),
+  cloudParts: z.array(cloudPartSchema).min(1).max(RECEIPT_BOUNDS.cloudPartsMax).optional(),
 });
 
 export const signedReceiptSchema: z.ZodType<SignedReceipt> = z.strictObject({

@@ -12,15 +12,16 @@
  */
 import { assert } from "../../domain/assert.ts";
 import type { AttemptRecord } from "../../domain/attempt.ts";
-import type { Dispatch, Generation, GenerationEvent, RequestTerms } from "../../domain/generation.ts";
+import type { RequestTerms } from "../../domain/generation.ts";
 import type { NodeId } from "../../domain/ids.ts";
 import type { Refusal } from "../../domain/refusal.ts";
 import type { SampledToken, SeedHex, StopReason } from "../../domain/sampling.ts";
 import type { Clock, Timer } from "../../ports/clock.ts";
 import type { FinishReason } from "../../wire/openai/responses.ts";
 import type { ChoiceOutput } from "./answer-format.ts";
-import { ChoiceText } from "./choice-text.ts";
+import { type ChoiceStep, ChoiceText } from "./choice-text.ts";
 import type { GenerationPlan } from "./generation-plan.ts";
+import type { AnswerEvent, AnswerGeneration, AnswerSource, CloudPiece, UsedCloudPart } from "./legs/leg-events.ts";
 
 export type Pulled =
   | { readonly kind: "outputs"; readonly outputs: readonly ChoiceOutput[] }
@@ -36,6 +37,14 @@ export interface ChoiceMeter {
   readonly tokenIds: readonly number[];
   readonly attempts: readonly AttemptRecord[];
   readonly finishReason: FinishReason | null;
+  /** Absent: the grid made all of it. */
+  readonly cloudParts?: readonly UsedCloudPart[];
+}
+
+/** A provider's piece, and how many tokens come before it. */
+interface PlacedPiece {
+  readonly piece: CloudPiece;
+  readonly afterTokens: number;
 }
 
 interface ChoiceRun {
@@ -45,16 +54,22 @@ interface ChoiceRun {
   /** Tokens not yet pulled, with their logprobs; only kept when logprobs are asked for. */
   details: SampledToken[];
   pulledTokens: number;
+  /** Of providers, and not yet pulled. */
+  pieces: PlacedPiece[];
+  /** Taken in; and so many of these as nothing is held of. */
+  pulledPieces: number;
+  deliveredPieces: number;
   stopReason: StopReason | null;
   /** Its generation was told to end, or ended by itself. */
   isOver: boolean;
   finishReason: FinishReason | null;
-  generation: Generation | null;
+  generation: AnswerGeneration | null;
 }
 
 export interface AnswerOptions {
   readonly clock: Clock;
-  readonly dispatch: Dispatch;
+  /** Dispatch where the grid makes all of it, else the legs. */
+  readonly source: AnswerSource;
   readonly plan: GenerationPlan;
   readonly terms: RequestTerms;
   readonly seeds: readonly SeedHex[];
@@ -73,6 +88,7 @@ export class Answer {
   #stallTimer: Timer | null = null;
   #lastPullMs: number;
   #firstNodeId: NodeId | null = null;
+  #firstProviderId: string | null = null;
   #hasOutput = false;
   #onGone: ((cause: GoneCause) => void) | null = null;
 
@@ -93,6 +109,9 @@ export class Answer {
       tokenIds: [],
       details: [],
       pulledTokens: 0,
+      pieces: [],
+      pulledPieces: 0,
+      deliveredPieces: 0,
       stopReason: null,
       isOver: false,
       finishReason: null,
@@ -105,6 +124,11 @@ export class Answer {
     return this.#firstNodeId;
   }
 
+  /** The cloud provider that a choice began at; null where the grid began all of them. */
+  get firstProviderId(): string | null {
+    return this.#firstProviderId;
+  }
+
   get isGone(): boolean {
     return this.#state === "gone";
   }
@@ -112,13 +136,13 @@ export class Answer {
   /** Once. `onGone` is told when nobody reads any more, and how that was noticed. */
   start(options: { onGone: (cause: GoneCause) => void }): void {
     this.#onGone = options.onGone;
-    const { plan, dispatch, terms, seeds } = this.#options;
+    const { plan, source, terms, seeds } = this.#options;
     for (const choice of this.#choices) {
       if (this.#state !== "running") return;
       const planned = plan.choices[choice.index];
       const seed = seeds[choice.index];
       assert(planned !== undefined && seed !== undefined, `choice ${choice.index} is planned and has a seed`);
-      choice.generation = dispatch.generate(
+      choice.generation = source.generate(
         {
           terms,
           choice: choice.index,
@@ -178,17 +202,28 @@ export class Answer {
         const isWhole = choice.finishReason !== null && this.#state !== "failed";
         const used = isWhole ? choice.text.consumedTokens : choice.text.deliveredTokens;
         const attempts = (await choice.generation?.finish("cancelled")) ?? [];
-        return { tokenIds: choice.tokenIds.slice(0, used), attempts, finishReason: choice.finishReason };
+        const { finishReason, generation } = choice;
+        const cloudParts = generation?.cloudParts?.(isWhole ? choice.pulledPieces : choice.deliveredPieces);
+        const meter = { tokenIds: choice.tokenIds.slice(0, used), attempts, finishReason };
+        return cloudParts === undefined || cloudParts.length === 0 ? meter : { ...meter, cloudParts };
       }),
     );
   }
 
-  #onEvent(choice: ChoiceRun, event: GenerationEvent): void {
+  #onEvent(choice: ChoiceRun, event: AnswerEvent): void {
     if (this.#state !== "running" || choice.finishReason !== null) return;
     switch (event.kind) {
       case "started":
         this.#firstNodeId ??= event.nodeId;
         return;
+      case "waiting":
+        return;
+      case "cloud":
+        if (this.#firstNodeId === null) this.#firstProviderId ??= event.providerId;
+        return;
+      case "piece":
+        choice.pieces.push({ piece: event.piece, afterTokens: choice.tokenIds.length });
+        break;
       case "tokens":
         for (const token of event.tokens) choice.tokenIds.push(token.tokenId);
         if (this.#options.plan.topLogprobs !== null) choice.details.push(...event.tokens);
@@ -209,9 +244,11 @@ export class Answer {
 
   #take(choice: ChoiceRun): ChoiceOutput | null {
     if (choice.finishReason !== null) return null;
-    const tokens = this.#pendingTokens(choice);
-    if (tokens.length === 0 && choice.stopReason === null) return null;
-    const step = choice.text.push(tokens);
+    const pieced = choice.pieces.length === 0 ? null : this.#takePieces(choice);
+    const tokens = this.#pendingTokens(choice, choice.tokenIds.length);
+    if (tokens.length === 0 && choice.stopReason === null && pieced === null) return null;
+    const pushed = choice.text.push(tokens);
+    const step = pieced === null ? pushed : joined(pieced, pushed);
     if (choice.text.isStopped && choice.stopReason === null) {
       // The stop string was seen here first; what the node still sends belongs to nobody.
       choice.stopReason = "stop-string";
@@ -232,15 +269,31 @@ export class Answer {
     };
   }
 
-  #pendingTokens(choice: ChoiceRun): readonly SampledToken[] {
+  /** All pieces that wait, with the tokens before them. */
+  #takePieces(choice: ChoiceRun): ChoiceStep {
+    const { text, pieces } = choice;
+    choice.pieces = [];
+    let step: ChoiceStep = { deltas: [], logprobs: [] };
+    for (const { piece, afterTokens } of pieces) {
+      if (text.isStopped) break;
+      if (afterTokens > choice.pulledTokens) step = joined(step, text.push(this.#pendingTokens(choice, afterTokens)));
+      step = joined(step, piece.kind === "text" ? text.pushText(piece.text) : text.pass(piece.delta));
+      choice.pulledPieces++;
+      if (!text.isHolding) choice.deliveredPieces = choice.pulledPieces;
+    }
+    return step;
+  }
+
+  /** Up to so many of the choice. */
+  #pendingTokens(choice: ChoiceRun, end: number): readonly SampledToken[] {
     const { pulledTokens, details } = choice;
-    choice.pulledTokens = choice.tokenIds.length;
+    choice.pulledTokens = end;
     if (this.#options.plan.topLogprobs !== null) {
       choice.details = [];
       return details;
     }
     const pending: SampledToken[] = [];
-    for (let at = pulledTokens; at < choice.tokenIds.length; at++) {
+    for (let at = pulledTokens; at < end; at++) {
       pending.push({ tokenId: choice.tokenIds[at] ?? 0, logprob: null, top: NO_TOP });
     }
     return pending;
@@ -285,4 +338,8 @@ export class Answer {
   #notify(): void {
     this.#wake?.();
   }
+}
+
+function joined(before: ChoiceStep, after: ChoiceStep): ChoiceStep {
+  return { deltas: [...before.deltas, ...after.deltas], logprobs: [...before.logprobs, ...after.logprobs] };
 }

@@ -1,10 +1,11 @@
 /** From what the choices used to what settlement is told. Nobody pays for what was not delivered, and nobody is paid for it. */
 import type { AttemptRecord } from "../../domain/attempt.ts";
 import { type Sha256Hex, sha256Hex } from "../../domain/ids.ts";
-import type { ReceiptChoice, ReceiptFinish } from "../../domain/receipt.ts";
+import type { CloudPart, ReceiptChoice, ReceiptFinish } from "../../domain/receipt.ts";
 import { toHex } from "../../market/hex.ts";
 import type { Crypto } from "../../ports/crypto.ts";
 import type { ChoiceMeter } from "./answer.ts";
+import { withAtMost } from "./legs/with-at-most.ts";
 
 export interface Charge {
   readonly choices: readonly ReceiptChoice[];
@@ -12,19 +13,19 @@ export interface Charge {
   readonly outputTokens: number;
 }
 
-/** `unfinished`: what is said of a choice that did not end by itself. */
+/** `unfinished`: what is said of a choice that did not end by itself. `cloudParts`: what was delivered of providers, counted. */
 export function chargeFor(
   meters: readonly ChoiceMeter[],
-  options: { crypto: Crypto; unfinished: ReceiptFinish },
+  options: { crypto: Crypto; unfinished: ReceiptFinish; cloudParts?: readonly CloudPart[] },
 ): Charge {
-  const metered = meters.map((meter) => {
+  const metered = meters.map((meter, index) => {
     const attempts = withAtMost(meter.attempts, meter.tokenIds.length);
-    const outputTokens = attempts.reduce((sum, attempt) => sum + attempt.acknowledgedTokens, 0);
+    const gridTokens = attempts.reduce((sum, attempt) => sum + attempt.acknowledgedTokens, 0);
     return {
       attempts,
       choice: {
-        outputTokens,
-        outputSha256: tokensSha256(options.crypto, meter.tokenIds.slice(0, outputTokens)),
+        outputTokens: gridTokens + cloudTokens(options.cloudParts ?? [], index),
+        outputSha256: tokensSha256(options.crypto, meter.tokenIds.slice(0, gridTokens)),
         finishReason: meter.finishReason ?? options.unfinished,
       },
     };
@@ -36,14 +37,10 @@ export function chargeFor(
   };
 }
 
-/** The first `tokensMax` tokens belong to the first attempts; what later ones sent beyond is not acknowledged. */
-function withAtMost(attempts: readonly AttemptRecord[], tokensMax: number): readonly AttemptRecord[] {
-  let left = tokensMax;
-  return attempts.map((attempt) => {
-    const acknowledgedTokens = Math.min(attempt.acknowledgedTokens, left);
-    left -= acknowledgedTokens;
-    return acknowledgedTokens === attempt.acknowledgedTokens ? attempt : { ...attempt, acknowledgedTokens };
-  });
+function cloudTokens(parts: readonly CloudPart[], index: number): number {
+  let tokens = 0;
+  for (const { choice, outputTokens } of parts) if (choice === index) tokens += outputTokens;
+  return tokens;
 }
 
 /** Over the token ids as little-endian int32, as nodes hash what they produced. */

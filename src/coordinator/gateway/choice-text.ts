@@ -2,6 +2,7 @@
  * One choice from token ids to what a client sees: bytes, stop strings, characters, then the parser of its answers. Counts
  * what went in, and how much of it has reached the client's side: a token counts as delivered once nothing of it is held.
  */
+import { assert } from "../../domain/assert.ts";
 import type { SampledToken, StopReason, TokenLogprob } from "../../domain/sampling.ts";
 import type { OutputDelta, OutputParser } from "../../inference/chat/conversation.ts";
 import { Utf8Stream } from "../../inference/detokenise.ts";
@@ -10,7 +11,8 @@ import type { FinishReason, TokenLogprobEntry } from "../../wire/openai/response
 import type { Vocabulary } from "./prepared-model.ts";
 
 export interface ChoiceTextOptions {
-  readonly vocabulary: Vocabulary;
+  /** Null where the grid has none of the model: then no tokens come, only text. */
+  readonly vocabulary: Vocabulary | null;
   readonly parser: OutputParser;
   readonly stopStrings: readonly string[];
   readonly markers: ReadonlyMap<number, Uint8Array>;
@@ -32,6 +34,10 @@ export class ChoiceText {
   readonly #utf8 = new Utf8Stream();
   #hasToolCall = false;
   #stopString: string | null = null;
+  /** Shown as a provider parsed it, and not yet known to the search for stop strings and the parser. */
+  #unparsed = "";
+  /** Of what a provider showed before: the parser says it again. */
+  #skippedChars = 0;
   /** By the search for stop strings. */
   #heldBytes = 0;
   /** Tokens taken in, those of a stop string included. */
@@ -57,7 +63,26 @@ export class ChoiceText {
     return this.#stopString;
   }
 
+  /** Something of what was taken in may not be shown yet. */
+  get isHolding(): boolean {
+    return this.#heldBytes > 0 || this.#utf8.isHolding || this.#options.parser.isHolding;
+  }
+
+  /** A provider has parsed this itself. */
+  pass(delta: OutputDelta): ChoiceStep {
+    if (delta.kind === "text") this.#unparsed += delta.text;
+    if (delta.kind === "tool-call") this.#hasToolCall = true;
+    return { deltas: [delta], logprobs: [] };
+  }
+
+  /** Whole characters of the model's own text, where no token ids are known. */
+  pushText(text: string): ChoiceStep {
+    if (this.#unparsed !== "") this.#catchUp();
+    return { deltas: this.isStopped ? [] : this.#parsed(this.#parse(text)), logprobs: [] };
+  }
+
   push(tokens: readonly SampledToken[]): ChoiceStep {
+    if (tokens.length > 0 && this.#unparsed !== "") this.#catchUp();
     const logprobs: TokenLogprobEntry[] = [];
     let text = "";
     for (const token of tokens) {
@@ -69,12 +94,11 @@ export class ChoiceText {
       if (step !== null && step.matched !== null) this.#stopString = this.#options.stopStrings[step.matched] ?? "";
       if (step !== null) this.#heldBytes += bytes.length - step.released.length;
       if (this.#options.hasLogprobs && token.logprob !== null && !this.#isStopToken(token.tokenId)) {
-        logprobs.push(logprobEntry(this.#options.vocabulary, token));
+        logprobs.push(logprobEntry(this.#vocabulary, token));
       }
     }
     const deltas = text === "" ? [] : this.#parsed(this.#options.parser.push(text));
-    const isHolding = this.#heldBytes > 0 || this.#utf8.isHolding || this.#options.parser.isHolding;
-    if (!isHolding) this.deliveredTokens = this.consumedTokens;
+    if (!this.isHolding) this.deliveredTokens = this.consumedTokens;
     return { deltas, logprobs };
   }
 
@@ -90,18 +114,49 @@ export class ChoiceText {
     return { deltas, finishReason: this.#hasToolCall ? "tool_calls" : "stop" };
   }
 
+  get #vocabulary(): Vocabulary {
+    const { vocabulary } = this.#options;
+    assert(vocabulary !== null, "tokens come of models whose vocabulary the grid has");
+    return vocabulary;
+  }
+
   #bytesOf(tokenId: number): Uint8Array {
     if (this.#isStopToken(tokenId)) return NO_BYTES;
-    return this.#options.markers.get(tokenId) ?? this.#options.vocabulary.bytes(tokenId);
+    return this.#options.markers.get(tokenId) ?? this.#vocabulary.bytes(tokenId);
   }
 
   #isStopToken(tokenId: number): boolean {
-    return !this.#options.ignoreStopTokens && this.#options.vocabulary.stopTokenIds.has(tokenId);
+    return !this.#options.ignoreStopTokens && this.#vocabulary.stopTokenIds.has(tokenId);
+  }
+
+  /** Stop strings and calls may begin in what was shown before and end in what comes: all of it is read, and nothing shown twice. */
+  #catchUp(): void {
+    const shown = this.#unparsed;
+    this.#unparsed = "";
+    const again = this.#parse(shown);
+    const said = again.reduce((chars, delta) => chars + (delta.kind === "text" ? delta.text.length : 0), 0);
+    this.#skippedChars = shown.length - said;
+  }
+
+  #parse(text: string): readonly OutputDelta[] {
+    const bytes = new TextEncoder().encode(text);
+    const step = this.#stops?.push(bytes) ?? null;
+    if (step !== null && step.matched !== null) this.#stopString = this.#options.stopStrings[step.matched] ?? "";
+    if (step !== null) this.#heldBytes += bytes.length - step.released.length;
+    const released = this.#utf8.push(step?.released ?? bytes);
+    return released === "" ? [] : this.#options.parser.push(released);
   }
 
   #parsed(deltas: readonly OutputDelta[]): readonly OutputDelta[] {
     if (deltas.some((delta) => delta.kind === "tool-call")) this.#hasToolCall = true;
-    return deltas;
+    return this.#skippedChars === 0 ? deltas : deltas.flatMap((delta) => this.#unsaid(delta));
+  }
+
+  #unsaid(delta: OutputDelta): readonly OutputDelta[] {
+    if (delta.kind !== "text") return [delta];
+    const text = delta.text.slice(this.#skippedChars);
+    this.#skippedChars -= delta.text.length - text.length;
+    return text === "" ? [] : [{ kind: "text", text }];
   }
 }
 

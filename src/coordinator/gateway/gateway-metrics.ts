@@ -1,5 +1,6 @@
 /** What the gateway counts; docs/metrics.md says what each is for. */
 import { Counter, Gauge, Histogram, type Registry } from "prom-client";
+import { LegMetrics } from "./legs/leg-metrics.ts";
 
 /** From a cached prompt on this machine to a long answer. */
 const SECONDS = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600];
@@ -12,9 +13,11 @@ export class GatewayMetrics {
   readonly streamsOpen: Gauge;
   readonly requestsOpen: Gauge;
   readonly clientsGone: Counter<"cause">;
+  readonly legs: LegMetrics;
 
   constructor(registry: Registry) {
     const registers = [registry];
+    this.legs = new LegMetrics(registry);
     this.requests = new Counter({
       name: "fallow_requests_total",
       help: "HTTP requests by route and status",

@@ -1,5 +1,6 @@
 /** A request that was understood and may run: the same for chats and completions. */
 import type { ModelId, RequestId, Sha256Hex } from "../../domain/ids.ts";
+import type { ModelManifest } from "../../domain/model.ts";
 import type { MicroUsd, TokenPrice } from "../../domain/money.ts";
 import type { RoutePreferences } from "../../domain/preferences.ts";
 import { type Outcome, ok, refuse } from "../../domain/refusal.ts";
@@ -7,19 +8,31 @@ import type { SamplingOptions } from "../../domain/sampling.ts";
 import type { ServiceTier } from "../../domain/tier.ts";
 import type { OutputParser } from "../../inference/chat/conversation.ts";
 import type { ApiKey } from "../../ports/store.ts";
+import type { Tokenizer } from "../../ports/tokenizer.ts";
 import type { AnswerFormat } from "./answer-format.ts";
-import type { PreparedModel } from "./prepared-model.ts";
+import type { CloudRecipe } from "./legs/cloud-recipe.ts";
+import type { Vocabulary } from "./prepared-model.ts";
 
 export interface PlannedChoice {
   readonly promptTokenIds: readonly number[];
   readonly parser: OutputParser;
 }
 
+/** What running and settling need to know of a model. */
+export interface PlannedModel {
+  readonly manifest: Pick<ModelManifest, "modelId" | "weightsSha256">;
+  /** Null, both of them, where only cloud providers have the model. */
+  readonly tokenizer: Tokenizer | null;
+  readonly vocabulary: Vocabulary | null;
+}
+
 export interface GenerationPlan {
-  readonly model: PreparedModel;
+  readonly model: PlannedModel;
   readonly choices: readonly PlannedChoice[];
   /** Each prompt counted once, however many choices it has. */
   readonly promptTokens: number;
+  /** Where `promptTokens` is only a bound, as nobody here has the model's vocabulary: what the prompt has more likely. */
+  readonly promptTokensLikely?: number;
   /** Of each choice. */
   readonly tokensMax: number;
   /** The caller named `tokensMax`; else it is what the context leaves, and may be lowered to what he wants to pay. */
@@ -36,6 +49,8 @@ export interface GenerationPlan {
   readonly preferences: RoutePreferences;
   readonly isStream: boolean;
   readonly hasUsageChunk: boolean;
+  /** How cloud providers are asked; absent: none can be. */
+  readonly cloud?: CloudRecipe;
   /** Made when the answer's head is known. */
   readonly format: (head: AnswerHead) => AnswerFormat;
 }

@@ -6,14 +6,17 @@ import type { Context, Hono } from "hono";
 import type { z } from "zod";
 import { assert } from "../../domain/assert.ts";
 import { ID_PATTERNS, modelId, type Sha256Hex, sha256Hex } from "../../domain/ids.ts";
+import type { ModelManifest } from "../../domain/model.ts";
+import type { TokenPrice } from "../../domain/money.ts";
 import { type Outcome, ok, refuse } from "../../domain/refusal.ts";
 import type { ServiceTier } from "../../domain/tier.ts";
 import { canonicalJson } from "../../market/canonical-json.ts";
 import { toHex } from "../../market/hex.ts";
 import { holdAmount } from "../../market/hold.ts";
 import type { ApiKey } from "../../ports/store.ts";
-import { chatRequestSchema } from "../../wire/openai/chat-request.ts";
-import { completionRequestSchema } from "../../wire/openai/completion-request.ts";
+import type { RouteDecision } from "../../scheduler/tiers/route-question.ts";
+import { type ChatRequest, chatRequestSchema } from "../../wire/openai/chat-request.ts";
+import { type CompletionRequest, completionRequestSchema } from "../../wire/openai/completion-request.ts";
 import { embeddingRequestSchema } from "../../wire/openai/embedding-request.ts";
 import { type AskedTerms, askedTerms, type TermWords } from "./asked-terms.ts";
 import type { OpenBody } from "./body-budget.ts";
@@ -25,10 +28,12 @@ import type { GenerationPlan, RequestTicket } from "./generation-plan.ts";
 import type { BegunHold } from "./holds.ts";
 import { beginIdempotent, type IdempotentRun } from "./idempotency.ts";
 import { readJsonBody } from "./json-body.ts";
+import { type CloudModel, cloudModel } from "./legs/cloud-model.ts";
+import { decideRoute, type GridSide } from "./legs/decide-route.ts";
 import { planChat } from "./plan-chat.ts";
 import { planCompletion } from "./plan-completion.ts";
 import type { PreparedModel } from "./prepared-model.ts";
-import { runGeneration } from "./run-generation.ts";
+import { runGeneration, termsOf } from "./run-generation.ts";
 import { parseRequest } from "./schema-issues.ts";
 
 /** Larger than any line of base 36 that the clock and the request id leave free; ids of tool calls are opaque. */
@@ -39,11 +44,18 @@ export interface RouteBody extends TermWords {
   readonly model: string;
 }
 
+export interface RouteMore {
+  readonly exchange: Exchange;
+  readonly asked: AskedTerms;
+}
+
 /** What a route does with a body that fits its schema. */
 export interface Route<Body extends RouteBody> {
   readonly path: string;
   readonly schema: z.ZodType<Body>;
-  plan(body: Body, model: PreparedModel, more: { exchange: Exchange; asked: AskedTerms }): Promise<Outcome<RoutePlan>>;
+  plan(body: Body, model: PreparedModel, more: RouteMore): Promise<Outcome<RoutePlan>>;
+  /** Of a model that only cloud providers have; absent: the route needs the grid's own models. */
+  planCloud?(body: Body, model: CloudModel, more: RouteMore): Promise<Outcome<RoutePlan>>;
 }
 
 /** What is needed to admit a planned request, and how it then runs. */
@@ -54,8 +66,15 @@ export interface RoutePlan {
   readonly choices: number;
   /** It may begin while its hold is on the way to the disk. */
   readonly canOverlap: boolean;
+  /** Where it may run; null: the grid alone, as dispatch says. `grid`: null where only providers have the model. */
+  decide?(grid: DecideOn | null): RouteDecision | null;
   run(start: RunStart): Promise<Response>;
 }
+
+/** What the decision needs beside the plan. */
+export type DecideOn = Pick<RequestTicket, "requestId" | "requestSha256" | "key" | "price"> & {
+  readonly manifest: ModelManifest;
+};
 
 export interface RunStart {
   readonly held: BegunHold;
@@ -63,27 +82,36 @@ export interface RunStart {
   readonly idempotent: IdempotentRun | null;
   readonly signal: AbortSignal;
   readonly onOver: () => void;
+  readonly decision: RouteDecision | null;
 }
 
 export function addInferenceRoutes(app: Hono, state: GatewayState): void {
+  const chatPlan = async (body: ChatRequest, model: PreparedModel | CloudModel, { exchange, asked }: RouteMore) => {
+    const sources = { wallMs: exchange.createdAtMs, makeCallId: () => callId(state), asked };
+    const planned = await planChat(body, model, sources);
+    return planned.ok
+      ? ok(generationRoute(state, planned.value, { exchange, route: "/v1/chat/completions" }))
+      : planned;
+  };
+  const completionPlan = async (
+    body: CompletionRequest,
+    model: PreparedModel | CloudModel,
+    { exchange, asked }: RouteMore,
+  ) => {
+    const planned = await planCompletion(body, model, asked);
+    return planned.ok ? ok(generationRoute(state, planned.value, { exchange, route: "/v1/completions" })) : planned;
+  };
   addRoute(app, state, {
     path: "/v1/chat/completions",
     schema: chatRequestSchema,
-    plan: async (body, model, { exchange, asked }) => {
-      const sources = { wallMs: exchange.createdAtMs, makeCallId: () => callId(state), asked };
-      const planned = await planChat(body, model, sources);
-      return planned.ok
-        ? ok(generationRoute(state, planned.value, { exchange, route: "/v1/chat/completions" }))
-        : planned;
-    },
+    plan: chatPlan,
+    planCloud: chatPlan,
   });
   addRoute(app, state, {
     path: "/v1/completions",
     schema: completionRequestSchema,
-    plan: async (body, model, { exchange, asked }) => {
-      const planned = await planCompletion(body, model, asked);
-      return planned.ok ? ok(generationRoute(state, planned.value, { exchange, route: "/v1/completions" })) : planned;
-    },
+    plan: completionPlan,
+    planCloud: completionPlan,
   });
   addRoute(app, state, {
     path: "/v1/embeddings",
@@ -121,9 +149,28 @@ export function generationRoute(
     outputTokensMax: plan.tokensMax,
     choices: plan.choices.length,
     canOverlap: true,
+    decide: (grid) => decideRoute(state.deps, plan, grid === null ? null : gridSide(state, plan, grid)),
     run: (start) =>
       runGeneration(state, { ...start, plan, route, startedMonoMs: exchange.startedMonoMs, cut: exchange.cut }),
   };
+}
+
+function gridSide(state: GatewayState, plan: GenerationPlan, grid: DecideOn): GridSide {
+  const { modelId, quantisation, contextTokensMax } = grid.manifest;
+  return {
+    terms: () => termsOf(state.options, plan, grid),
+    price: grid.price,
+    quantisation,
+    contextTokensMax,
+    readyReplicas: () => state.deps.models.readyReplicas(modelId),
+  };
+}
+
+/** Of the tokens of a model that only providers have: there is nothing of the grid to be priced, so that of whoever is first. */
+function cloudPrice(decision: RouteDecision | null): TokenPrice {
+  const first = decision?.ok === true ? decision.candidates[0] : undefined;
+  assert(first !== undefined, "a model that only providers have runs by a decision");
+  return first.price;
 }
 
 export function callId(state: GatewayState): string {
@@ -231,21 +278,31 @@ async function start<Body extends RouteBody>(
   request: { body: Body; headers: Headers; digest: Sha256Hex; idempotent: IdempotentRun | null },
 ): Promise<Outcome<Response>> {
   const { state, route, exchange, key, signal } = serving;
-  const model = await servedModel(state, key, request.body.model);
-  if (!model.ok) return model;
-  const { manifest } = model.value;
-  exchange.modelId = manifest.modelId;
   const asked = askedTerms(request.body, { headers: request.headers, key });
   if (!asked.ok) return asked;
-  const planned = await route.plan(request.body, model.value, { exchange, asked: asked.value });
+  const model = await routeModel(state, key, { name: request.body.model, inCloud: route.planCloud !== undefined });
+  if (!model.ok) return model;
+  exchange.modelId = model.value.manifest.modelId;
+  const more = { exchange, asked: asked.value };
+  const planned = await planOn(route, { body: request.body, model: model.value, more });
   if (!planned.ok) return planned;
   const { tier, promptTokens, outputTokensMax, choices } = planned.value;
   const tokens = promptTokens + outputTokensMax * choices;
+  const { requestId, createdAtMs } = exchange;
+  const requestSha256 = request.digest;
+  const gridPrice = priceOnGrid(state, model.value, tier);
+  const decision =
+    planned.value.decide?.(
+      gridPrice === null
+        ? null
+        : { requestId, requestSha256, key, price: gridPrice.price, manifest: gridPrice.manifest },
+    ) ?? null;
+  if (decision?.ok === false) return decision;
   const taken = state.limiter.takeTokens(key, tokens);
   if (!taken.ok) return taken;
-  const { requestId, createdAtMs } = exchange;
-  const price = state.deps.models.priceOf(manifest, tier);
-  const heldMicroUsd = holdAmount({ promptTokens, maxTokens: outputTokensMax, choices, price });
+  const price = gridPrice?.price ?? cloudPrice(decision);
+  const heldMicroUsd =
+    decision?.holdMicroUsd ?? holdAmount({ promptTokens, maxTokens: outputTokensMax, choices, price });
   const held = state.holds.begin({
     requestId,
     tenantId: key.tenantId,
@@ -264,14 +321,48 @@ async function start<Body extends RouteBody>(
       if (!isHeld) state.limiter.giveBackTokens(key, tokens);
     }
   }
-  const ticket: RequestTicket = { requestId, requestSha256: request.digest, key, createdAtMs, price, heldMicroUsd };
+  const ticket: RequestTicket = { requestId, requestSha256, key, createdAtMs, price, heldMicroUsd };
   const onOver = state.opened();
   const { idempotent } = request;
-  return ok(await planned.value.run({ ticket, idempotent, signal, onOver, held }));
+  return ok(await planned.value.run({ ticket, idempotent, signal, onOver, held, decision }));
+}
+
+async function planOn<Body extends RouteBody>(
+  route: Route<Body>,
+  by: { body: Body; model: PreparedModel | CloudModel; more: RouteMore },
+): Promise<Outcome<RoutePlan>> {
+  const { body, model, more } = by;
+  if (model.tokenizer !== null) return await route.plan(body, model, more);
+  assert(route.planCloud !== undefined, "a model that only providers have comes to routes that take it");
+  return await route.planCloud(body, model, more);
+}
+
+/** Null where only cloud providers have the model. */
+function priceOnGrid(state: GatewayState, model: PreparedModel | CloudModel, tier: ServiceTier) {
+  if (model.tokenizer === null) return null;
+  const { manifest } = model;
+  return { manifest, price: state.deps.models.priceOf(manifest, tier) };
+}
+
+/** The grid's own model of that name; where it has none and the route takes it, that of cloud providers. */
+async function routeModel(
+  state: GatewayState,
+  key: ApiKey,
+  by: { readonly name: string; readonly inCloud: boolean },
+): Promise<Outcome<PreparedModel | CloudModel>> {
+  const served = await servedModel(state, key, by.name);
+  if (served.ok || !by.inCloud || !mayUse(key, by.name)) return served;
+  const { cloud, crypto } = state.deps;
+  const offers = cloud?.offers(modelId(by.name)) ?? [];
+  return offers.length === 0 ? served : ok(cloudModel(modelId(by.name), { offers, crypto }));
+}
+
+function mayUse(key: ApiKey, name: string): boolean {
+  return ID_PATTERNS.model.test(name) && (key.models === null || key.models.includes(modelId(name)));
 }
 
 export async function servedModel(state: GatewayState, key: ApiKey, name: string): Promise<Outcome<PreparedModel>> {
-  const isAllowed = ID_PATTERNS.model.test(name) && (key.models === null || key.models.includes(modelId(name)));
+  const isAllowed = mayUse(key, name);
   const served = isAllowed ? state.deps.models.get(modelId(name)) : null;
   if (served !== null) return ok(await state.prepared.prepare(served));
   const why = isAllowed ? "is not served by this grid" : "is not open to this API key";

@@ -10,6 +10,9 @@ import type { AskedTerms } from "./asked-terms.ts";
 import { ChatFormat } from "./chat-format.ts";
 import { chatTurns } from "./chat-turns.ts";
 import { checkStreamOptions, type GenerationPlan, samplingOf, stopStringsOf, tokensMaxOf } from "./generation-plan.ts";
+import type { CloudModel } from "./legs/cloud-model.ts";
+import { chatRecipe } from "./legs/cloud-recipe.ts";
+import { planCloudChat } from "./legs/plan-cloud.ts";
 import type { PreparedChat, PreparedModel } from "./prepared-model.ts";
 
 export interface PlanSources {
@@ -22,9 +25,10 @@ const NO_MARKERS: ReadonlyMap<number, Uint8Array> = new Map();
 
 export async function planChat(
   body: ChatRequest,
-  model: PreparedModel,
+  model: PreparedModel | CloudModel,
   sources: PlanSources,
 ): Promise<Outcome<GenerationPlan>> {
+  if (model.tokenizer === null) return planInCloud(body, model, sources);
   const { manifest, tokenizer, chat } = model;
   if (!chat.ok) {
     return refuse("invalid-request", `model ${manifest.modelId} cannot chat: ${chat.reason}; use /v1/completions`, {
@@ -83,10 +87,22 @@ export async function planChat(
     markers: tools.length > 0 || chat.value.isReasoning ? chat.value.markers : NO_MARKERS,
     seed: body.seed ?? null,
     ...sources.asked,
+    cloud: chatRecipe(body, {
+      rawPrompt: parts.every(({ special }) => special) ? text : null,
+      isReasoning: chat.value.isReasoning,
+      hasMarkers: (tools.length > 0 || chat.value.isReasoning) && chat.value.markers.size > 0,
+    }),
     isStream: body.stream === true,
     hasUsageChunk: body.stream_options?.include_usage === true,
     format: (head) => new ChatFormat({ head, choices: count, hasLogprobs, makeCallId: sources.makeCallId }),
   });
+}
+
+function planInCloud(body: ChatRequest, model: CloudModel, sources: PlanSources): Outcome<GenerationPlan> {
+  const checked = firstRefusal([checkStreamOptions(body), checkLogprobs(body), checkTools(body)]);
+  if (checked !== null) return checked;
+  const asked = askedTokens(body);
+  return asked.ok ? planCloudChat(body, model, { sources, asked: asked.value }) : asked;
 }
 
 function firstRefusal(outcomes: readonly Outcome<void>[]) {

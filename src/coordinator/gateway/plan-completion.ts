@@ -6,6 +6,9 @@ import type { CompletionRequest } from "../../wire/openai/completion-request.ts"
 import type { AskedTerms } from "./asked-terms.ts";
 import { CompletionFormat } from "./completion-format.ts";
 import { checkStreamOptions, type GenerationPlan, samplingOf, stopStringsOf, tokensMaxOf } from "./generation-plan.ts";
+import type { CloudModel } from "./legs/cloud-model.ts";
+import { completionRecipe } from "./legs/cloud-recipe.ts";
+import { planCloudCompletion } from "./legs/plan-cloud.ts";
 import type { PreparedModel } from "./prepared-model.ts";
 import { inputTokens } from "./token-input.ts";
 
@@ -14,10 +17,9 @@ const TOKENS_DEFAULT = 16;
 
 export async function planCompletion(
   body: CompletionRequest,
-  model: PreparedModel,
+  model: PreparedModel | CloudModel,
   asked: AskedTerms,
 ): Promise<Outcome<GenerationPlan>> {
-  const { manifest, tokenizer } = model;
   const count = body.n ?? 1;
   if (body.best_of !== null && body.best_of !== undefined && body.best_of !== count) {
     return refuse(
@@ -30,6 +32,10 @@ export async function planCompletion(
   }
   const streams = checkStreamOptions(body);
   if (!streams.ok) return streams;
+  if (model.tokenizer === null) {
+    return planCloudCompletion(body, model, { terms: asked, defaultMax: TOKENS_DEFAULT });
+  }
+  const { manifest, tokenizer } = model;
   const sampling = samplingOf(body, tokenizer.vocabSize);
   if (!sampling.ok) return sampling;
   const prompts = await inputTokens(body.prompt, { tokenizer, param: "prompt", special: true });
@@ -65,6 +71,7 @@ export async function planCompletion(
     markers: new Map(),
     seed: body.seed ?? null,
     ...asked,
+    cloud: completionRecipe(body),
     isStream: body.stream === true,
     hasUsageChunk: body.stream_options?.include_usage === true,
     format: (head) => new CompletionFormat({ head, choices: choices.length, hasLogprobs: topLogprobs !== null }),

@@ -18,7 +18,11 @@ import { Answer } from "./answer.ts";
 import type { AnswerFormat } from "./answer-format.ts";
 import { errorResponse } from "./error-table.ts";
 import { faultRefusal } from "./fault-refusal.ts";
+import type { GenerationPlan, RequestTicket } from "./generation-plan.ts";
 import { keptHeaders } from "./idempotency.ts";
+import { withCloudHint } from "./legs/cloud-hint.ts";
+import { constraintsOf } from "./legs/decide-route.ts";
+import { sourceFor } from "./legs/leg-source.ts";
 import { type GenerationRunner, type RunContext, RunningAnswer } from "./running-answer.ts";
 import { cacheScopeOf, seedCommitment, seedOf } from "./seeds.ts";
 import type { Settled } from "./settlement-port.ts";
@@ -28,26 +32,18 @@ import { timeBounds } from "./time-bounds.ts";
 /** The hold is taken, or on its way; from here every path settles or voids it, and calls `onOver`. */
 export async function runGeneration(runner: GenerationRunner, context: RunContext): Promise<Response> {
   const { plan, ticket, signal } = context;
-  const { clock, crypto, dispatch } = runner.deps;
+  const { clock, crypto, cloud = null } = runner.deps;
   const source = { crypto, secret: runner.options.seedSecret };
   const { requestId, key } = ticket;
   const seeds = plan.choices.map((_, choice) =>
     seedOf(source, { requestId, tenantId: key.tenantId, seed: plan.seed, choice }),
   );
-  const { manifest } = plan.model;
-  const terms: RequestTerms = {
-    requestId,
-    tenantId: key.tenantId,
-    requestSha256: ticket.requestSha256,
-    modelId: manifest.modelId,
-    weightsSha256: manifest.weightsSha256,
-    tier: plan.tier,
-    price: ticket.price,
-    ...timeBounds(runner.options, plan),
-  };
+  const terms = termsOf(runner.options, plan, ticket);
   const { clientStallMsMax } = runner.options;
   const cacheScope = cacheScopeOf(source, key.tenantId);
-  const answer = new Answer({ clock, dispatch, plan, terms, seeds, cacheScope, clientStallMsMax });
+  const { decision } = context;
+  const legs = sourceFor({ plan, terms, decision }, { ...runner.deps, cloud, metrics: runner.metrics.legs });
+  const answer = new Answer({ clock, source: legs, plan, terms, seeds, cacheScope, clientStallMsMax });
   const run = new RunningAnswer({ runner, context, answer, seedSha256: seedCommitment(crypto, seeds) });
   const leave = () => answer.cancel("closed");
   signal.addEventListener("abort", leave, { once: true });
@@ -72,7 +68,7 @@ async function answered(run: RunningAnswer, leave: () => void): Promise<Response
   runner.metrics.firstTokenSeconds.observe((clock.monoMs() - context.startedMonoMs) / 1000);
   if (refused !== null) {
     await run.void();
-    return errorResponse(refused);
+    return errorResponse(withCloudHint(refused, { runner, plan }));
   }
   const { manifest } = plan.model;
   const format = plan.format({
@@ -80,7 +76,10 @@ async function answered(run: RunningAnswer, leave: () => void): Promise<Response
     createdAtMs: ticket.createdAtMs,
     modelId: manifest.modelId,
     tier: plan.tier,
-    systemFingerprint: fingerprint(runner, models.numericClass(manifest.modelId) ?? manifest.weightsSha256),
+    systemFingerprint: fingerprint(
+      runner,
+      answer.firstProviderId ?? models.numericClass(manifest.modelId) ?? manifest.weightsSha256,
+    ),
     hasUsageChunk: plan.hasUsageChunk,
   });
   return plan.isStream ? streamAnswer(run, format) : await wholeAnswer(run, format);
@@ -111,6 +110,27 @@ async function heldOrEnded(run: RunningAnswer): Promise<Refusal | null> {
 }
 
 const CLIENT_GONE = refuse("cancelled", "the client closed the request").reason;
+
+/** What dispatch is told of every choice. */
+export function termsOf(
+  options: Parameters<typeof timeBounds>[0],
+  plan: GenerationPlan,
+  ticket: Pick<RequestTicket, "requestId" | "requestSha256" | "key" | "price">,
+): RequestTerms {
+  const { manifest } = plan.model;
+  const constraints = constraintsOf(plan.preferences);
+  return {
+    requestId: ticket.requestId,
+    tenantId: ticket.key.tenantId,
+    requestSha256: ticket.requestSha256,
+    modelId: manifest.modelId,
+    weightsSha256: manifest.weightsSha256,
+    tier: plan.tier,
+    price: ticket.price,
+    ...timeBounds(options, plan),
+    ...(constraints === undefined ? {} : { constraints }),
+  };
+}
 
 /** Short for the numeric class: where it is the same, a seed repeats its text exactly. */
 function fingerprint(runner: GenerationRunner, numericClass: string): string {

@@ -5,15 +5,20 @@
 import { describeFault, FallowError } from "../../domain/fault.ts";
 import type { Sha256Hex } from "../../domain/ids.ts";
 import { type Refusal, refuse } from "../../domain/refusal.ts";
+import type { SettledCloudPart } from "../../market/settle.ts";
 import type { IdempotencyRecord } from "../../ports/store.ts";
+import type { RouteDecision } from "../../scheduler/tiers/route-question.ts";
 import type { Usage } from "../../wire/openai/responses.ts";
-import type { Answer, GoneCause } from "./answer.ts";
+import type { Answer, ChoiceMeter, GoneCause } from "./answer.ts";
 import { type Charge, chargeFor } from "./charge.ts";
 import type { GatewayMetrics } from "./gateway-metrics.ts";
 import type { GatewayDeps, GatewayOptions } from "./gateway-options.ts";
 import type { GenerationPlan, RequestTicket } from "./generation-plan.ts";
 import type { BegunHold } from "./holds.ts";
 import { type IdempotentRun, keepAnswer } from "./idempotency.ts";
+import { wordsOf } from "./legs/leg-source.ts";
+import { settledParts } from "./legs/settle-parts.ts";
+import { partsOfUsage } from "./legs/usage-parts.ts";
 import type { RateLimiter } from "./rate-limiter.ts";
 import type { Settled } from "./settlement-port.ts";
 
@@ -31,6 +36,8 @@ export interface RunContext {
   readonly plan: GenerationPlan;
   readonly signal: AbortSignal;
   readonly startedMonoMs: number;
+  /** Where it may run; null: nothing had to be decided, and the grid alone runs it. */
+  readonly decision: RouteDecision | null;
   /** Ends the client's connection; null where there is none. */
   readonly cut: (() => void) | null;
   readonly idempotent: IdempotentRun | null;
@@ -63,7 +70,8 @@ export class RunningAnswer {
   }
 
   headers(): Readonly<Record<string, string>> {
-    const { firstNodeId } = this.answer;
+    const { firstNodeId, firstProviderId } = this.answer;
+    if (firstProviderId !== null) return { "x-grid-provider": firstProviderId };
     return firstNodeId === null ? {} : { "x-grid-node": firstNodeId };
   }
 
@@ -108,7 +116,7 @@ export class RunningAnswer {
   async #endGone(): Promise<void> {
     await this.#holdOver();
     const meters = await this.answer.meters();
-    const isDelivered = this.context.plan.isStream && meters.some((meter) => meter.tokenIds.length > 0);
+    const isDelivered = this.context.plan.isStream && meters.some(isTaken);
     if (!isDelivered) return await this.#void();
     await this.context.idempotent?.forget();
     await this.#settle();
@@ -124,12 +132,18 @@ export class RunningAnswer {
         await this.context.idempotent?.forget();
         return held;
       }
-      const charge = chargeFor(await this.answer.meters(), { crypto: deps.crypto, unfinished: "cancelled" });
-      const settled = await this.#post(charge);
-      usedTokens = plan.promptTokens + charge.outputTokens;
-      metrics.tokens.inc({ direction: "prompt" }, plan.promptTokens);
+      const meters = await this.answer.meters();
+      const cloudParts = await this.#cloudParts(meters);
+      const charge = chargeFor(meters, { crypto: deps.crypto, unfinished: "cancelled", cloudParts });
+      // Where a provider began, the prompt is as long as it was counted there.
+      const promptTokens = cloudParts.find((part) => part.promptTokens > 0)?.promptTokens ?? plan.promptTokens;
+      const settled = await this.#post(charge, { promptTokens, cloudParts });
+      usedTokens = promptTokens + charge.outputTokens;
+      metrics.tokens.inc({ direction: "prompt" }, promptTokens);
       metrics.tokens.inc({ direction: "output" }, charge.outputTokens);
-      return { ok: true, ending: { settled, usage: usageOf(plan.promptTokens, charge.outputTokens, settled) } };
+      const usage = usageOf(promptTokens, charge.outputTokens, settled);
+      const grid = partsOfUsage({ promptTokens, outputTokens: charge.outputTokens, cloudParts });
+      return { ok: true, ending: { settled, usage: grid === null ? usage : { ...usage, grid } } };
     } catch (thrown) {
       const { requestId } = ticket;
       deps.log.error({ requestId, cause: describeFault(thrown) }, "settlement failed");
@@ -158,7 +172,31 @@ export class RunningAnswer {
     await this.context.held.outcome.catch(() => undefined);
   }
 
-  async #post(charge: Charge): Promise<Settled> {
+  async #cloudParts(meters: readonly ChoiceMeter[]): Promise<readonly SettledCloudPart[]> {
+    const used = meters.flatMap(({ cloudParts }) => cloudParts ?? []);
+    if (used.length === 0) return NO_PARTS;
+    const { plan, ticket } = this.context;
+    const { deps, metrics } = this.runner;
+    const [first] = plan.choices;
+    const parts = await settledParts(used, {
+      ...deps,
+      requestId: ticket.requestId,
+      metrics: metrics.legs,
+      words: wordsOf(plan),
+      promptTokens: plan.promptTokens,
+      hasOnePrompt: plan.choices.every(({ promptTokenIds }) => promptTokenIds === first?.promptTokenIds),
+    });
+    for (const { providerId: provider, promptTokens, outputTokens } of parts) {
+      metrics.legs.cloudTokens.inc({ provider, direction: "prompt" }, promptTokens);
+      metrics.legs.cloudTokens.inc({ provider, direction: "output" }, outputTokens);
+    }
+    return parts;
+  }
+
+  async #post(
+    charge: Charge,
+    { promptTokens, cloudParts }: { promptTokens: number; cloudParts: readonly SettledCloudPart[] },
+  ): Promise<Settled> {
     const { plan, ticket } = this.context;
     return await this.runner.deps.settlement.settle({
       requestId: ticket.requestId,
@@ -169,9 +207,10 @@ export class RunningAnswer {
       price: ticket.price,
       requestSha256: ticket.requestSha256,
       seedSha256: this.#seedSha256,
-      promptTokens: plan.promptTokens,
+      promptTokens,
       choices: charge.choices,
       attempts: charge.attempts,
+      ...(cloudParts.length === 0 ? {} : { cloudParts }),
       createdAtMs: ticket.createdAtMs,
     });
   }
@@ -188,6 +227,12 @@ export class RunningAnswer {
     this.runner.limiter.giveBackTokens(ticket.key, Math.max(0, mostTokens(plan) - usedTokens));
     onOver();
   }
+}
+
+const NO_PARTS: readonly SettledCloudPart[] = [];
+
+function isTaken({ tokenIds, cloudParts = [] }: ChoiceMeter): boolean {
+  return tokenIds.length > 0 || cloudParts.some(({ text }) => text !== "");
 }
 
 /** What a request may use at most. */

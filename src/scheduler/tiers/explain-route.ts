@@ -47,13 +47,14 @@ export function routeRefusal(question: RouteQuestion, losers: readonly RouteLose
   return { code: codeOf(losers, question), message, param: paramOf(rules), retryAfterMs };
 }
 
-function codeOf(losers: readonly RouteLoser[], { grid }: RouteQuestion): RefusalCode {
+function codeOf(losers: readonly RouteLoser[], { grid, tier }: RouteQuestion): RefusalCode {
   const [first] = losers;
   assert(first !== undefined, "a refusal has a reason");
   if (losers.some(({ retryAfterMs }) => retryAfterMs !== null)) {
+    const none = tier === "flex" ? "resource-unavailable" : "no-capacity";
     // Of a grid that would have taken it but for its queue, its own word stands.
     const own = grid?.outlook.refusal ?? null;
-    return losers.some(({ rule }) => rule === "capacity") && own !== null ? own.code : "no-capacity";
+    return losers.some(({ rule }) => rule === "capacity") && own !== null ? own.code : none;
   }
   if (losers.every(({ rule }) => rule === "context")) return "context-length-exceeded";
   const isUnknown = ({ rule }: RouteLoser) => rule === "grid.confidentiality" || rule === "grid.verification";

@@ -27,8 +27,12 @@ export interface RouteQuestion {
 export interface RequestNeeds {
   /** Counted, or at most so many where nobody can count. */
   readonly promptTokens: number;
+  /** What the prompt takes of a context; less than `promptTokens` where that is only a bound. */
+  readonly promptTokensLikely: number;
   /** Of one choice. */
   readonly outputTokensMax: number;
+  /** The caller asked for so many; else it is what a context leaves, and whoever has less may stop there. */
+  readonly isOutputAsked: boolean;
   readonly choices: number;
   /** `completion`: a raw prompt is continued, so a provider has to take one. */
   readonly kind: "chat" | "completion";

@@ -162,8 +162,8 @@ function priceLoser(
 
 function contextLoser({ spec, model }: CloudFacts, request: RequestNeeds): RouteLoser | null {
   const { providerId: who } = spec;
-  const { outputTokensMax, promptTokens } = request;
-  const tokens = promptTokens + outputTokensMax;
+  const outputTokensMax = request.isOutputAsked ? request.outputTokensMax : 1;
+  const tokens = request.promptTokensLikely + outputTokensMax;
   if (tokens > model.contextTokensMax) {
     return lose(who, "context", `its context holds ${model.contextTokensMax} tokens, the request needs ${tokens}`);
   }

@@ -5,6 +5,13 @@ import { SERVICE_TIERS } from "../../domain/tier.ts";
 const count = z.int().min(0);
 const seconds = z.int();
 
+const usageGrid = z.object({
+  parts: z
+    .array(z.object({ provider: z.string(), prompt_tokens: count, completion_tokens: count }))
+    .describe("Who generated how much, of an answer that did not come from the grid alone."),
+});
+export type UsageGrid = z.infer<typeof usageGrid>;
+
 export const usageSchema = z.object({
   prompt_tokens: count,
   completion_tokens: count,
@@ -12,6 +19,7 @@ export const usageSchema = z.object({
   prompt_tokens_details: z.object({ cached_tokens: count }).optional(),
   completion_tokens_details: z.object({ reasoning_tokens: count }).optional(),
   cost: z.number().optional().describe("Of the request in USD, as settled."),
+  grid: usageGrid.optional(),
 });
 export type Usage = z.infer<typeof usageSchema>;
 
