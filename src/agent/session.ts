@@ -28,6 +28,8 @@ export type WorkOrder = Extract<
       | "weights.stage"
       | "chain.set"
       | "chain.fingerprint.ask"
+      | "chain.progress.ask"
+      | "chain.over"
       | "node.drain";
   }
 >;

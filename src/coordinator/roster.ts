@@ -37,7 +37,10 @@ export type WorkMessage = Extract<
 >;
 
 /** Messages of the stages of chains: `coordinator/chains` reads them. */
-export type ChainMessage = Extract<AgentMessage, { type: "chain.state" | "chain.trouble" | "chain.fingerprint" }>;
+export type ChainMessage = Extract<
+  AgentMessage,
+  { type: "chain.state" | "chain.trouble" | "chain.fingerprint" | "chain.progress" }
+>;
 
 /** Messages about weights and other nodes: `coordinator/peering` and `coordinator/weights` read them. */
 export type PeerMessage = Extract<

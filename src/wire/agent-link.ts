@@ -22,6 +22,9 @@ import {
   chainTroubleSchema,
   fingerprintAskSchema,
   fingerprintSchema,
+  progressAskSchema,
+  progressSchema,
+  sequencesOverSchema,
   stageOrderSchema,
 } from "./chain-link.ts";
 import {
@@ -240,6 +243,7 @@ export const agentMessageSchema = z.discriminatedUnion("type", [
   chainStateSchema,
   chainTroubleSchema,
   fingerprintSchema,
+  progressSchema,
   goodbyeSchema,
 ]);
 export type AgentMessage = z.infer<typeof agentMessageSchema>;
@@ -379,6 +383,8 @@ export const coordinatorMessageSchema = z.discriminatedUnion("type", [
   relayRefusedSchema,
   chainSetSchema,
   fingerprintAskSchema,
+  progressAskSchema,
+  sequencesOverSchema,
   nodeDrainSchema,
 ]);
 export type CoordinatorMessage = z.infer<typeof coordinatorMessageSchema>;

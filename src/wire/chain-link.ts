@@ -64,6 +64,26 @@ export const fingerprintAskSchema = z.object({
 });
 export type FingerprintAsk = z.infer<typeof fingerprintAskSchema>;
 
+/** How far is each sequence that runs on the stage? Asked when answers of its chain stand still; it answers with `chain.progress`, once. */
+export const progressAskSchema = z.object({
+  type: z.literal("chain.progress.ask"),
+  replicaId,
+  chainId: hex(16),
+  chainEpoch: count,
+});
+export type ProgressAsk = z.infer<typeof progressAskSchema>;
+
+/** Answers that a chain was asked for at once, and a bound on the names in one message. */
+export const SEQUENCES_TOLD_MAX = 512;
+
+/** These answers are over, whoever holds something of them: keys and values and what was kept to be sent again may go. */
+export const sequencesOverSchema = z.object({
+  type: z.literal("chain.over"),
+  replicaId,
+  sequences: z.array(hex(8)).min(1).max(SEQUENCES_TOLD_MAX),
+});
+export type SequencesOver = z.infer<typeof sequencesOverSchema>;
+
 // ---------------------------------------------------------------- agent -> coordinator
 
 /** How a stage is; at each change of `isLinked`, and once a second while it works. Times are smoothed milliseconds; null: not measured. */
@@ -119,6 +139,30 @@ export const chainTroubleSchema = z.object({
   message: text,
 });
 export type ChainTrouble = z.infer<typeof chainTroubleSchema>;
+
+export const progressSchema = z.object({
+  type: z.literal("chain.progress"),
+  replicaId,
+  chainId: hex(16),
+  chainEpoch: count,
+  /** It has something to send, and the next stage takes nothing more. */
+  isHeldUp: z.boolean(),
+  /** Those that run. */
+  sequences: z
+    .array(
+      z.object({
+        sequence: hex(8),
+        /** Positions that came to it, from the first on; of the first stage: whose tokens it knows. */
+        arrived: count,
+        /** Positions that went on from it; of the last stage: whose tokens it knows, those that it drew included. */
+        passed: count,
+        /** It asked the stage before for positions, and they did not come. */
+        isLacking: z.boolean(),
+      }),
+    )
+    .max(SEQUENCES_TOLD_MAX),
+});
+export type ProgressReport = z.infer<typeof progressSchema>;
 
 /** Sums of at most as many elements as a hidden state has, over its root mean square. */
 const SKETCH_MAX = 1_024;

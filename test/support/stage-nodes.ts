@@ -23,6 +23,7 @@ import type { AgentMessage, AttemptStart } from "../../src/wire/agent-link.ts";
 import type { ChainSet, ChainTrouble, FingerprintAsk, FingerprintReport } from "../../src/wire/chain-link.ts";
 import { decodeStageFrame } from "../../src/wire/stage-frame-codec.ts";
 import type { StageFrame } from "../../src/wire/stage-frames.ts";
+import { hostileLinks } from "./hostile-links.ts";
 import type { MemoryNet } from "./memory-carrier.ts";
 
 export interface StageNodesOptions {
@@ -60,6 +61,8 @@ export class StageNode {
   readonly links = new Set<PeerLink>();
   /** Changes what the engine reports. */
   spoil: (events: readonly StageEvent[]) => readonly StageEvent[] = (events) => events;
+  /** False: the frame does not leave the node, and nobody misses it. */
+  mayGo: (frame: StageFrame) => boolean = () => true;
   engine: StageEngine | null = null;
   readonly #room: StageRoom;
 
@@ -72,7 +75,8 @@ export class StageNode {
     const crypto = simCrypto(random);
     const log = simLog(() => undefined);
     const carriers = [net.carrier("tcp", this.keyHex)];
-    this.network = openPeerNetwork({ clock, random, crypto, log, carriers });
+    const network = openPeerNetwork({ clock, random, crypto, log, carriers });
+    this.network = hostileLinks(network, (frame) => this.mayGo(frame));
     const shared = sharePeers(this.network);
     this.#room = new StageRoom({
       clock,

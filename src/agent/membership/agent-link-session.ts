@@ -266,6 +266,8 @@ export class AgentLinkSession {
       case "weights.stage":
       case "chain.set":
       case "chain.fingerprint.ask":
+      case "chain.progress.ask":
+      case "chain.over":
       case "node.drain":
         this.#duties.work.onOrder(message);
         return;

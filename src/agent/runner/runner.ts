@@ -128,6 +128,12 @@ export class Runner implements WorkHandler {
       case "chain.fingerprint.ask":
         this.#room?.tellFingerprint(order);
         return;
+      case "chain.progress.ask":
+        this.#room?.tellProgress(order);
+        return;
+      case "chain.over":
+        this.#room?.over(order);
+        return;
       case "node.drain":
         // The coordinator plans nothing more on a draining node; what runs here finishes.
         this.#ports.log.info({ isDraining: order.isDraining }, "drain ordered");

@@ -16,7 +16,7 @@ import type { Engine } from "../../ports/engine.ts";
 import type { PeerFetchAnswer, PeerLink } from "../../ports/peer-link.ts";
 import type { StageEngine, StageEvent } from "../../ports/stage-engine.ts";
 import type { AttemptStart } from "../../wire/agent-link.ts";
-import type { ChainSet, ChainTrouble } from "../../wire/chain-link.ts";
+import type { ChainSet, ChainTrouble, ProgressAsk } from "../../wire/chain-link.ts";
 import type { StageFrame } from "../../wire/stage-frames.ts";
 import type { HeldSequence, StageStateRequest } from "../../wire/stage-state-request.ts";
 import { ChainLinks, type Side } from "./chain-links.ts";
@@ -28,8 +28,11 @@ import { HeadSeat, sequenceOfAttempt } from "./head-seat.ts";
 import { MoveIn } from "./move-in.ts";
 import { PeerGaps } from "./peer-gaps.ts";
 import { SequenceTable } from "./sequence-table.ts";
+import { sortEvents } from "./sort-events.ts";
+import { StageFailures } from "./stage-failures.ts";
 import { StageIntake } from "./stage-intake.ts";
 import { StageOutbox } from "./stage-outbox.ts";
+import { stageProgress } from "./stage-progress.ts";
 import type { WireProblem } from "./stage-wire.ts";
 import { StateWatch } from "./state-watch.ts";
 import { TailDesk } from "./tail-desk.ts";
@@ -42,6 +45,7 @@ export class ChainStage {
   readonly #outbox: StageOutbox;
   readonly #intake: StageIntake;
   readonly #tail: TailDesk;
+  readonly #failures: StageFailures;
   readonly #states: StateDesk;
   readonly #news: ChainNews;
   readonly #moveIn: MoveIn;
@@ -73,7 +77,7 @@ export class ChainStage {
       gap: (sequence, gap) => this.#links?.previous.send({ type: "gap", sequence, ...gap }),
       onTaken: () => this.#credit(),
       isLast: () => this.#isLast,
-      onOverload: (sequence) => this.#fail(sequence, "engine-overloaded", "all slots of the engine are in use"),
+      onOverload: (sequence) => this.#failures.overload(sequence),
     });
     this.#tail = new TailDesk({
       engine,
@@ -87,6 +91,16 @@ export class ChainStage {
         this.#links?.look();
       },
       release: (sequence) => this.#end(sequence),
+    });
+    this.#failures = new StageFailures({
+      sequences: this.#sequences,
+      outbox: this.#outbox,
+      tail: this.#tail,
+      nowMs: () => ports.clock.monoMs(),
+      links: () => this.#links,
+      head: () => this.#head?.desk ?? null,
+      trouble: (trouble) => this.#trouble(trouble),
+      end: (sequence) => this.#end(sequence),
     });
     this.#states = new StateDesk({ clock: ports.clock, engine, holdings: () => this.#holdings() });
     this.#news = new ChainNews(ports, () => {
@@ -123,29 +137,16 @@ export class ChainStage {
 
   /** Of the engine's process, in the order in which it gave them. */
   onEvents(events: readonly StageEvent[]): void {
-    const tells: (() => void)[] = [];
-    const tokens: Extract<StageFrame, { type: "tokens" }>["entries"][number][] = [];
-    const outputs: { readonly sequence: SequenceId; readonly tag: number }[] = [];
-    for (const event of events) {
-      const run =
-        event.kind === "end" ? null : (this.#intake.finish(event.tag) ?? this.#head?.finish(event.tag) ?? null);
-      if (event.kind === "output") {
-        const state = this.#sequences.get(event.sequence);
+    const { tokens, tells, outputs } = sortEvents(events, {
+      tail: this.#tail,
+      runOf: (tag) => this.#intake.finish(tag) ?? this.#head?.finish(tag) ?? null,
+      onOutput: (output, run) => {
+        const state = this.#sequences.get(output.sequence);
         const isCurrent = run !== null && !run.isStale && state?.isOpen === true && state.leaseEpoch === run.leaseEpoch;
-        this.#outbox.add(event, state, isCurrent);
-        outputs.push(event);
-      } else if (event.kind === "failed") {
-        // Tokens of a pass are others' drafts: the attempt's own were looked at when it began.
-        const isOthersToken = run !== null && event.code === "token-out-of-vocabulary";
-        this.#fail(event.sequence, isOthersToken ? "engine-crashed" : event.code, event.message);
-        outputs.push(event);
-      } else if (event.kind !== "done") {
-        const taken = this.#tail.take(event, event.kind === "end" ? null : (run?.leaseEpoch ?? -1));
-        if (taken === null) continue;
-        tokens.push(taken.entry);
-        tells.push(taken.tell);
-      }
-    }
+        this.#outbox.add(output, state, isCurrent);
+      },
+      onFailed: ({ sequence, message }, code) => this.#failures.take(sequence, { code, message }),
+    });
     this.#outbox.flush();
     if (tokens.length > 0) this.#links?.next.send({ type: "tokens", entries: tokens });
     for (const tell of tells) tell();
@@ -191,6 +192,27 @@ export class ChainStage {
       sequence: sequenceOfAttempt(order, this.#ports.crypto),
       leaseEpoch: order.epoch,
     });
+  }
+
+  /** The coordinator wonders who holds up its answers. */
+  tellProgress({ chainId, chainEpoch }: Pick<ProgressAsk, "chainId" | "chainEpoch">): void {
+    const { replicaId, tell } = this.#ports;
+    if (this.#set?.chainId !== chainId || this.#set.chainEpoch !== chainEpoch) return;
+    const [outbox, head, tail] = [this.#outbox, this.#head?.desk ?? null, this.#isLast ? this.#tail : null];
+    const progress = stageProgress({ sequences: this.#sequences, outbox, head, tail });
+    tell({ type: "chain.progress", replicaId, chainId, chainEpoch, ...progress });
+  }
+
+  /** These answers are over: nothing is kept of them. */
+  over(sequences: readonly SequenceId[]): void {
+    for (const sequence of sequences) {
+      this.#head?.desk.over(sequence);
+      this.#tail.fail(sequence, "engine-closed", "its answer is over");
+      this.#end(sequence);
+      this.#engine?.forget(sequence);
+      this.#outbox.over(sequence);
+      this.#sequences.over(sequence);
+    }
   }
 
   get isFirst(): boolean {
@@ -333,22 +355,8 @@ export class ChainStage {
       this.#credit();
       return problem;
     }
-    if (side === "next" && !this.#isLast && frame.type === "gap") return this.#onGap(frame);
+    if (side === "next" && !this.#isLast && frame.type === "gap") return this.#failures.onGap(frame);
     return { code: "frame-unexpected", message: `a ${frame.type} frame from the ${side} stage` };
-  }
-
-  #onGap({ sequence, leaseEpoch, held }: Extract<StageFrame, { type: "gap" }>): WireProblem | null {
-    const state = this.#sequences.get(sequence);
-    if (state?.isOpen !== true || state.leaseEpoch !== leaseEpoch) return null;
-    const again = this.#sequences.lackedAgain(sequence);
-    if (again !== null) return again;
-    if (this.#outbox.onGap(sequence, held)) return null;
-    if (this.#links?.isFirst === true) this.#head?.desk.onGap(sequence, held);
-    else {
-      state.gap = { held, atMs: this.#ports.clock.monoMs() };
-      this.#links?.previous.send({ type: "gap", sequence, leaseEpoch, held });
-    }
-    return null;
   }
 
   #onRelease({ sequence, leaseEpoch }: Extract<StageFrame, { type: "release" }>): null {
@@ -368,18 +376,6 @@ export class ChainStage {
     this.#outbox.release(sequence);
     if (!this.#isLast) this.#links?.next.send({ type: "release", sequence, leaseEpoch: state.leaseEpoch });
     this.#links?.look();
-  }
-
-  #fail(sequence: SequenceId, code: Extract<StageEvent, { kind: "failed" }>["code"], message: string): void {
-    const state = this.#sequences.get(sequence);
-    if (state !== null) state.confirmed = 0;
-    const previous = this.#links?.isFirst === true ? null : (this.#links?.previous ?? null);
-    const isOthers = code === "activations-broken" || code === "position-wrong";
-    if (isOthers && previous !== null) this.#links?.breach(previous, { code, message });
-    else if (!this.#isLast || code === "output-broken") this.#trouble({ kind: "stage-breach", code, message });
-    const toAttempt = isOthers || code === "output-broken" ? "engine-crashed" : code;
-    this.#tail.fail(sequence, toAttempt, `${code}: ${message}`);
-    this.#end(sequence);
   }
 
   #trouble(trouble: Pick<ChainTrouble, "kind" | "code" | "message">, accused: string = this.#ports.replicaId): void {

@@ -13,6 +13,8 @@ export interface SequenceState {
   isOpen: boolean;
   /** Positions that the engine holds and that are the sequence's own: drafts do not count until a pass builds on them. */
   confirmed: number;
+  /** Positions that came under this lease, or were confirmed before it; drafts do not count. */
+  arrived: number;
   /** A pass may begin here or before: behind what came under this lease, or behind what was confirmed before it. */
   reach: number;
   /** The same of the next stage, as far as it told or was sent. */
@@ -43,7 +45,15 @@ export class SequenceTable {
     if (known?.leaseEpoch === leaseEpoch) return known;
     const state = known ?? unheard();
     // Drafts of an older lease that nobody confirmed are not this lease's tokens.
-    Object.assign(state, { leaseEpoch, promptLength, isOpen: true, gaps: 0, gap: null, reach: state.confirmed });
+    Object.assign(state, {
+      leaseEpoch,
+      promptLength,
+      isOpen: true,
+      gaps: 0,
+      gap: null,
+      reach: state.confirmed,
+    });
+    state.arrived = state.confirmed;
     this.#states.delete(sequence);
     this.#states.set(sequence, state);
     this.#forgetOldest();
@@ -82,6 +92,13 @@ export class SequenceTable {
     return sure.filter(({ held }) => held > 0).slice(-HOLDINGS_MAX);
   }
 
+  /** Its answer is over: nothing is held of it. Its name stays, so that what is still on its way does not begin it anew. */
+  over(sequence: SequenceId): void {
+    const state = this.#states.get(sequence);
+    if (state !== undefined)
+      Object.assign(state, { isOpen: false, confirmed: 0, arrived: 0, reach: 0, nextHeld: 0, gap: null });
+  }
+
   /** All that run. */
   open(): readonly SequenceId[] {
     return [...this.#states].filter(([, { isOpen }]) => isOpen).map(([sequence]) => sequence);
@@ -107,6 +124,14 @@ export class SequenceTable {
 }
 
 function unheard(): SequenceState {
-  const positions = { confirmed: 0, reach: 0, nextHeld: 0 };
-  return { leaseEpoch: 0, promptLength: 0, isOpen: false, ...positions, heardEpoch: 0, gaps: 0, gap: null };
+  const positions = { confirmed: 0, arrived: 0, reach: 0, nextHeld: 0 };
+  return {
+    leaseEpoch: 0,
+    promptLength: 0,
+    isOpen: false,
+    ...positions,
+    heardEpoch: 0,
+    gaps: 0,
+    gap: null,
+  };
 }

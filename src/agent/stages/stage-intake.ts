@@ -191,6 +191,9 @@ export class StageIntake {
     if (end > contextTokens) {
       return { code: "position-wrong", message: `positions ${start} to ${end - 1} in a context of ${contextTokens}` };
     }
+    if ((draw?.draftIds.length ?? 0) >= count) {
+      return { code: "position-wrong", message: `${draw?.draftIds.length} drafts in ${count} positions` };
+    }
     if (before === null || !before.isOpen || before.leaseEpoch !== leaseEpoch) {
       if (before?.isOpen === false && before.leaseEpoch === leaseEpoch) {
         this.#done(frame); // it ended here, and the stage before does not know yet
@@ -209,6 +212,7 @@ export class StageIntake {
     const waiting = this.#early.get(sequence);
     if (waiting !== undefined || (draw !== null && !this.#ports.mayDraw(sequence, leaseEpoch))) {
       const early = { entry, pass: { ...pass, input: copied(input) }, frame, atMs: this.#ports.nowMs() };
+      if (state !== null) state.arrived = end - (draw?.draftIds.length ?? 0);
       this.#early.set(sequence, [...(waiting ?? []), early]);
       return null;
     }
@@ -231,6 +235,7 @@ export class StageIntake {
     }
     state.gap = null;
     state.confirmed = start + count - (draw?.draftIds.length ?? 0);
+    state.arrived = state.confirmed;
     state.reach = start + count;
     const tag = this.#nextTag;
     this.#nextTag = tag >= 2 ** 31 - 1 ? 1 : tag + 1;

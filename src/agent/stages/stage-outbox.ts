@@ -69,6 +69,18 @@ export class StageOutbox {
     return this.#waitingBytes >= WINDOW_BYTES;
   }
 
+  /** Something is to be sent, and waits until the next stage takes more. */
+  get isWaiting(): boolean {
+    return this.#waiting.length > 0 || this.#replays.size > 0;
+  }
+
+  /** Positions of the sequence that went to the next stage, or that it surely has. */
+  passedOn(sequence: SequenceId): number {
+    const held = this.#ports.sequences.get(sequence)?.nextHeld ?? 0;
+    const waiting = this.#waiting.find(({ entry }) => entry.sequence === sequence)?.entry.start ?? held;
+    return Math.min(held, waiting, this.#replays.get(sequence)?.sentTo ?? held);
+  }
+
   /** The channel to the next stage in this epoch; null while there is none. Nothing that was to be sent in the last one is. */
   connect(wire: StageWire | null): void {
     this.#wire = wire;
@@ -135,6 +147,12 @@ export class StageOutbox {
     this.#drop(sequence);
     this.#replays.delete(sequence);
     this.#ports.log.rest(sequence);
+  }
+
+  /** Its answer is over: it is not sent again either. */
+  over(sequence: SequenceId): void {
+    this.release(sequence);
+    this.#ports.log.drop(sequence);
   }
 
   // ---------------------------------------------------------------- within

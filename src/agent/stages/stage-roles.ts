@@ -52,6 +52,10 @@ export interface HeadDesk {
   onGap(sequence: SequenceId, held: number): void;
   /** There is room again. */
   onRoom(): void;
+  /** Positions of the sequence whose tokens are known here; 0 when it does not run. */
+  known(sequence: SequenceId): number;
+  /** Its answer is over, as the coordinator says: nothing of it is kept. */
+  over(sequence: SequenceId): void;
   /** The chain has a new epoch, or is broken: everything that runs is dropped (its leases are dead). */
   onEpoch(): void;
   stats(): {

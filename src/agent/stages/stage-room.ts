@@ -7,7 +7,7 @@ import type { Crypto } from "../../ports/crypto.ts";
 import type { Engine } from "../../ports/engine.ts";
 import type { Log } from "../../ports/log.ts";
 import type { AgentMessage, ReplicaLoad } from "../../wire/agent-link.ts";
-import type { ChainSet, FingerprintAsk } from "../../wire/chain-link.ts";
+import type { ChainSet, FingerprintAsk, ProgressAsk, SequencesOver } from "../../wire/chain-link.ts";
 import { ActivationLog } from "./activation-log.ts";
 import { ChainStage } from "./chain-stage.ts";
 import { createHeadDesk } from "./head/head-desk.ts";
@@ -79,6 +79,15 @@ export class StageRoom {
     const known = chain.set?.chainId === chainId ? chain.watch.fingerprint(sequenceId(sequence)) : null;
     const fingerprint = known === null ? null : { rms: [...known.rms], sketch: [...known.sketch] };
     this.#ports.tell({ type: "chain.fingerprint", replicaId, chainId, sequence, fingerprint });
+  }
+
+  /** One that is not here any more says nothing. */
+  tellProgress(ask: ProgressAsk): void {
+    this.get(ask.replicaId)?.tellProgress(ask);
+  }
+
+  over({ replicaId, sequences }: SequencesOver): void {
+    this.get(replicaId)?.over(sequences.map(sequenceId));
   }
 
   async close(id: string): Promise<void> {

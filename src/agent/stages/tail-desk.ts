@@ -41,6 +41,12 @@ export class TailDesk {
     return this.#runs.size;
   }
 
+  /** Positions whose tokens its attempt knows, those that were drawn included; 0 without one. */
+  known(sequence: SequenceId): number {
+    const run = this.#runs.get(sequence);
+    return run === undefined ? 0 : run.promptTokens + run.outputTokens;
+  }
+
   mayDraw(sequence: SequenceId, leaseEpoch: number): boolean {
     return this.#runs.get(sequence)?.leaseEpoch === leaseEpoch;
   }

@@ -17,6 +17,8 @@ interface MoveQuestion {
   readonly grid: StageGrid;
   readonly spares: readonly SpareStage[];
   readonly fileBytes: number;
+  /** Only this one of its stages may move; null: any. */
+  readonly only?: number | null;
 }
 
 /** A node that a stage left for a better one is not taken for the better one again so soon, whatever is told of it. */
@@ -27,7 +29,9 @@ export function betterMove(chain: Chain, by: MoveQuestion): BetterStage | null {
   const stages = chain.places.flatMap((place) => servingStage(chain, place, by) ?? []);
   if (stages.length < chain.places.length) return null;
   const nodes = by.grid.nodes();
-  return betterStage({ stages, hopSeconds: (from, to) => hopSeconds(nodes.get(from), nodes.get(to)) });
+  const { only = null } = by;
+  const asked = stages.map((stage, at) => (only === null || only === at ? stage : { ...stage, candidates: [] }));
+  return betterStage({ stages: asked, hopSeconds: (from, to) => hopSeconds(nodes.get(from), nodes.get(to)) });
 }
 
 /** The chain's place is to go there, from now on. */
@@ -55,24 +59,32 @@ function servingStage(chain: Chain, place: Place, by: MoveQuestion): ServingStag
   if (held === null || node === undefined) return null;
   const { lost, candidates } = repairQuestion(chain, place, by);
   const model = { weightsSha256: chain.weightsSha256, layerCount: chain.layerCount, fileBytes };
-  const device = node.devices.find(({ deviceId }) => deviceId === held.deviceId);
-  const singles = stepFactor(device?.kind === "gpu", report?.singlesMean ?? 1);
   return {
     nodeId: node.nodeId,
     count,
     memoryBytes: lost.memoryBytes,
     weightsBytes: lost.weightsBytes,
     stayChance: node.stayChance ?? 1,
-    measuredSeconds: isPositive(report?.singleMs) ? report.singleMs / 1_000 / singles : null,
+    measuredSeconds: stageSeconds(place, grid),
     modelledSeconds: count * speedOn(node, held.deviceId, model).modelledLayerSeconds,
     measuredHopSeconds: isPositive(report?.nextRttMs) ? report.nextRttMs / 2_000 : null,
     candidates: candidates.flatMap((one): BetterCandidate[] => {
       const other = grid.nodes().get(one.nodeId);
       const leftAtMs = chain.leftAtMs.get(one.nodeId) ?? Number.NEGATIVE_INFINITY;
+      if (one.doubt !== undefined) return [];
       if (other === undefined || !keepsRules(node, other) || grid.nowMs - leftAtMs < LEFT_MS) return [];
       return [{ ...one, ...speedOn(other, one.deviceId, model) }];
     }),
   };
+}
+
+/** What a decode of one sequence's token takes in the place, as its holder measured it; null: nobody measured. */
+export function stageSeconds({ holder, report }: Place, grid: StageGrid): number | null {
+  const held = holder === null ? null : grid.stage(holder);
+  if (held === null || !isPositive(report?.singleMs)) return null;
+  const devices = grid.nodes().get(held.nodeId)?.devices ?? [];
+  const device = devices.find(({ deviceId }) => deviceId === held.deviceId);
+  return report.singleMs / 1_000 / stepFactor(device?.kind === "gpu", report.singlesMean ?? 1);
 }
 
 function isPositive(value: number | null | undefined): value is number {

@@ -18,12 +18,14 @@ import { assert } from "../../domain/assert.ts";
 import { toHex } from "../../domain/hex.ts";
 import type { ModelId, NodeId, ReplicaId } from "../../domain/ids.ts";
 import type { Timer } from "../../ports/clock.ts";
+import type { StalledStage } from "../../scheduler/chains/chain-stall.ts";
 import type { ChainOrder } from "../../scheduler/placement/plan-question.ts";
 import { backoffCeilingMs } from "../../scheduler/retries/backoff.ts";
 import type { StageOrder } from "../../wire/chain-link.ts";
 import type { StageNow } from "../dispatch/replica-stage.ts";
 import { draftOf } from "../models/draft-model.ts";
 import { EndpointBook } from "../peering/endpoint-book.ts";
+import { AnswersOver } from "./answers-over.ts";
 import {
   type Chain,
   type ChainShape,
@@ -40,9 +42,10 @@ import { ChainInbox, type StageFinding } from "./chain-inbox.ts";
 import { ChainKeeper } from "./chain-keeper.ts";
 import type { ChainStats, ChainsView, ChainView, SpareView } from "./chain-view.ts";
 import { chainView, describeChain, spareView } from "./chain-views.ts";
-import { coversOf, isFit, isStray, looseStages, sparesByChain } from "./loose-stages.ts";
+import { isFit, isStray, looseStages, sparesByChain } from "./loose-stages.ts";
 import type { StageGrid } from "./repair-question.ts";
-import { spareChoice } from "./spare-desk.ts";
+import { orderSpares } from "./spare-desk.ts";
+import { StageAdoption } from "./stage-adoption.ts";
 
 /** Chains are looked at this often while one of them is not settled, without an event. */
 const LOOK_MS = 200;
@@ -60,6 +63,8 @@ const LOOKS_MAX = 8;
 const REASON_MAX = 500;
 
 export class ChainDesk implements ChainsView {
+  /** Tells stages what they need not keep. */
+  readonly answersOver: AnswersOver;
   readonly #ports: ChainDeskPorts;
   readonly #options: ChainDeskOptions;
   readonly #chains = new Map<string, Chain>();
@@ -67,6 +72,7 @@ export class ChainDesk implements ChainsView {
   readonly #blame = new ChainBlame();
   readonly #keeper: ChainKeeper;
   readonly #inbox: ChainInbox;
+  readonly #adoption: StageAdoption;
   readonly #anew = new Map<ModelId, { readonly count: number; readonly notBeforeMs: number }>();
   #dissolved = 0;
   #epochs = 0;
@@ -92,6 +98,16 @@ export class ChainDesk implements ChainsView {
       onServing: () => this.#served(),
       dissolve: (chain, why) => this.#dissolve(chain, why),
     });
+    this.answersOver = new AnswersOver(ports);
+    this.#adoption = new StageAdoption({
+      ...ports,
+      here: (stages) => this.#here(stages),
+      isAvoided: (nodeId, nowMs) => this.#blame.isAvoided(nodeId, nowMs),
+      onAdopted: (shape, spots) => {
+        this.#isStale = true;
+        return this.#add({ ...shape, draft: this.#draftOf(shape.modelId) }, spots).chainId;
+      },
+    });
     this.#inbox = new ChainInbox({
       ...ports,
       blame: this.#blame,
@@ -114,6 +130,7 @@ export class ChainDesk implements ChainsView {
   stop(): void {
     this.#isStopped = true;
     this.#timer?.cancel();
+    this.answersOver.stop();
   }
 
   chains(): readonly ChainView[] {
@@ -202,6 +219,11 @@ export class ChainDesk implements ChainsView {
     this.#inbox.suspect(chainId, found);
   }
 
+  /** A stage holds up its chain's answers (chain-stalls.ts). */
+  stalled(chainId: string, found: StalledStage): void {
+    this.#inbox.stalled(chainId, found);
+  }
+
   /** Something changed: compares every chain with what is there. */
   look(): void {
     if (this.#isStopped) return;
@@ -219,7 +241,8 @@ export class ChainDesk implements ChainsView {
   #lookOnce(): void {
     const nowMs = this.#ports.clock.monoMs();
     for (const chain of this.#all()) if (this.#chains.has(chain.chainId)) this.#keeper.look(chain, nowMs);
-    this.#assemble(nowMs);
+    const chained = new Set(this.#all().map(({ modelId }) => modelId));
+    this.#adoption.look(chained, nowMs);
     if (nowMs - this.#sparesAtMs >= SPARES_MS) this.#chooseSpares(nowMs);
   }
 
@@ -242,12 +265,12 @@ export class ChainDesk implements ChainsView {
 
   // -------------------------------------------------------------- stages without a chain
 
-  /** On nodes that nobody's word is against. Also those that another chain of the model keeps: whoever needs one first takes it. */
+  /** Doubted nodes included. Also those that another chain of the model keeps: whoever needs one first takes it. */
   #spares(chain: Chain): readonly StageNow[] {
     const nowMs = this.#ports.clock.monoMs();
     return this.#here(looseStages(this.#ports.book)).filter((stage) => {
-      const isTrusted = !this.#blame.isAvoided(stage.nodeId, nowMs);
-      return isTrusted && isFit(chain, stage) && (stage.report?.contextTokens ?? 0) >= chain.contextTokens;
+      const isBarred = this.#blame.standing(stage.nodeId, nowMs) === "barred";
+      return !isBarred && isFit(chain, stage) && (stage.report?.contextTokens ?? 0) >= chain.contextTokens;
     });
   }
 
@@ -260,59 +283,20 @@ export class ChainDesk implements ChainsView {
     });
   }
 
-  /** Stages of models without a chain: those of an earlier life of the coordinator. */
-  #assemble(nowMs: number): void {
-    const { book, models } = this.#ports;
-    const chained = new Set(this.#all().map(({ modelId }) => modelId));
-    const loose = looseStages(book).filter(({ modelId }) => !chained.has(modelId));
-    const present = this.#here(loose).filter(({ nodeId }) => !this.#blame.isAvoided(nodeId, nowMs));
-    for (const cover of coversOf(present, (modelId) => models.get(modelId)?.manifest.layerCount ?? null)) {
-      chained.add(cover.modelId);
-      this.#adopt(cover);
-    }
-    for (const stage of loose) {
-      if (chained.has(stage.modelId) || !isStray(stage, nowMs)) continue;
-      book.unload(stage.nodeId, stage.replicaId, "a stage of no chain");
-    }
-  }
-
-  #adopt({ modelId, wire, stages }: ReturnType<typeof coversOf>[number]): void {
-    const manifest = this.#ports.models.get(modelId)?.manifest;
-    if (manifest === undefined) return;
-    const { weightsSha256, layerCount } = manifest;
-    const contextTokens = Math.min(...stages.map(({ report }) => report?.contextTokens ?? 1));
-    const sequencesMax = Math.min(...stages.map(({ report }) => report?.slots ?? 1));
-    const draft = this.#draftOf(modelId);
-    const { chainId } = this.#add(
-      { modelId, weightsSha256, layerCount, wire, contextTokens, sequencesMax, draft },
-      stages.map(({ first, count, memoryBytes, replicaId }) => ({ first, count, memoryBytes, holder: replicaId })),
-    );
-    this.#ports.log.info({ chainId, modelId, stages: stages.length }, "chain adopted");
-    this.#isStale = true;
-  }
-
   #chooseSpares(nowMs: number): void {
     const chains = this.#all();
     if (chains.length === 0 || chains.some(({ state }) => state !== "serving")) return;
     this.#sparesAtMs = nowMs;
     const { book } = this.#ports;
-    const choice = spareChoice({
+    const question = {
       chains,
       spares: sparesByChain(chains, this.#here(looseStages(book))),
       sparesPerChain: this.#options.chainSpares,
       isShort: this.#ports.isShort(),
       grid: this.#grid(),
-      fileBytes: (chain) => this.#fileBytes(chain),
-    });
-    for (const replicaId of choice.unload) {
-      const stage = book.stage(replicaId);
-      if (stage !== null) book.unload(stage.nodeId, replicaId, "a spare that is not needed");
-    }
-    for (const { chainId, nodeId, deviceId, first, count, memoryBytes } of choice.load) {
-      const chain = this.#chains.get(chainId);
-      if (chain === undefined) continue;
-      book.loadStage(stageLoad(chain, { first, count, memoryBytes }, { nodeId, deviceId, why: "spare" }));
-    }
+      fileBytes: (chain: Chain) => this.#fileBytes(chain),
+    };
+    orderSpares(question, book);
   }
 
   // -------------------------------------------------------------- chains
@@ -389,7 +373,7 @@ export class ChainDesk implements ChainsView {
       replicasOn: (nodeId) => book.onNode(nodeId),
       stage: (replicaId) => book.stage(replicaId),
       notBeforeMs: () => book.notBeforeMs(),
-      isAvoided: (nodeId) => this.#blame.isAvoided(nodeId, nowMs),
+      standing: (nodeId) => this.#blame.standing(nodeId, nowMs),
     };
   }
 

@@ -4,6 +4,7 @@ import type { NodeId } from "../../domain/ids.ts";
 import { replicaId } from "../../domain/ids.ts";
 import type { Clock } from "../../ports/clock.ts";
 import type { Log } from "../../ports/log.ts";
+import type { StalledStage } from "../../scheduler/chains/chain-stall.ts";
 import type { ChainStateReport, ChainTrouble } from "../../wire/chain-link.ts";
 import type { ReplicaBook } from "../dispatch/replica-book.ts";
 import type { StageNow } from "../dispatch/replica-stage.ts";
@@ -32,6 +33,9 @@ export interface StageFinding {
   readonly isSure: boolean;
 }
 
+/** What a stage says of itself when it cannot go on from what it holds: all is sent to it again, and nobody is to blame (agent/stages/stage-failures.ts). */
+const BEGINS_ANEW = "position-wrong";
+
 export class ChainInbox {
   readonly #ports: ChainInboxPorts;
   /** Of a newest epoch, since the start. */
@@ -58,7 +62,7 @@ export class ChainInbox {
       this.#ports.roster.reportBreach(nodeId, { code: "foreign-stage", detail });
       return;
     }
-    if (message.type === "chain.fingerprint") return; // chain-probes.ts asked for it
+    if (message.type === "chain.fingerprint" || message.type === "chain.progress") return; // for chain-probes.ts, chain-stalls.ts
     // A stage that was just unloaded, or a chain that is no more, still speaks for a moment.
     const chain = this.#ports.chain(message.chainId);
     if (chain !== null && message.type === "chain.state" && chain.move?.to === message.replicaId) {
@@ -115,7 +119,10 @@ export class ChainInbox {
     );
     if (kind === "stage-slow" && accused === place) {
       accused.moving ??= `${accusedNode} is slow (${code})`;
+    } else if (accused === place && code === BEGINS_ANEW) {
+      this.#ports.keeper.again(chain, { why: `the stage on ${accusedNode} begins anew (${message})`, nowMs });
     } else if (accused === place) {
+      this.#ports.blame.accusesItself(accusedNode, { nowMs, isEngineLost: kind === "engine-lost" });
       this.#ports.keeper.lose(chain, accused, { why: `${kind} on ${accusedNode}: ${code}`, nowMs });
     } else {
       const isGone = roster.node(accusedNode)?.state !== "online";
@@ -161,6 +168,32 @@ export class ChainInbox {
     const place = chain?.places.find(({ holder }) => this.#stage(holder)?.nodeId === nodeId);
     if (chain !== null && place !== undefined) {
       keeper.lose(chain, place, { why: `stage-garbage on ${nodeId}: ${why}`, nowMs });
+    }
+    this.#ports.look();
+  }
+
+  /** Positions stop at one of its stages; where that is one stage's word against another's, it is judged like any. */
+  stalled(chainId: string, { at, reporter, what }: StalledStage): void {
+    const { blame, clock, keeper, log } = this.#ports;
+    const chain = this.#ports.chain(chainId);
+    const [accused, by] = [chain?.places[at], reporter === null ? undefined : chain?.places[reporter]];
+    const [accusedNode, reporterNode] = [this.#stage(accused?.holder ?? null), this.#stage(by?.holder ?? null)];
+    if (chain?.state !== "serving" || accused === undefined || accusedNode === null) return;
+    const nowMs = clock.monoMs();
+    const { modelId } = chain;
+    this.troubles += 1;
+    const told = { chainId, modelId, accused: accusedNode.nodeId, reporter: reporterNode?.nodeId ?? null };
+    log.warn({ ...told, kind: "stage-stalled", code: what }, "stage in trouble");
+    if (by === undefined || reporterNode === null) {
+      blame.avoid(accusedNode.nodeId, nowMs);
+      keeper.lose(chain, accused, { why: `stage-stalled (${what}) on ${accusedNode.nodeId}`, nowMs });
+    } else {
+      const words = { reporter: reporterNode.nodeId, accused: accusedNode.nodeId, atMs: nowMs, isGone: false };
+      const isReporter = blame.judge(words) === "reporter";
+      const why = isReporter
+        ? `answers stop after ${reporterNode.nodeId}, whoever is behind it`
+        : `stage-stalled (${what}) on ${accusedNode.nodeId}, by the numbers of ${reporterNode.nodeId}`;
+      keeper.lose(chain, isReporter ? by : accused, { why, nowMs });
     }
     this.#ports.look();
   }

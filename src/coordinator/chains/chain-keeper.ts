@@ -11,7 +11,6 @@ import { backoffCeilingMs } from "../../scheduler/retries/backoff.ts";
 import type { ReplicaBook } from "../dispatch/replica-book.ts";
 import type { StageNow } from "../dispatch/replica-stage.ts";
 import type { Roster } from "../roster.ts";
-import { betterMove, setOut } from "./better-move.ts";
 import {
   type Chain,
   describePlace,
@@ -23,7 +22,8 @@ import {
   tailOf,
 } from "./chain.ts";
 import type { ChainBlame } from "./chain-blame.ts";
-import { type ChainSetPorts, chainSets, moveSets, timesSet } from "./chain-set.ts";
+import { ChainMoves, retryLater } from "./chain-moves.ts";
+import { type ChainSetPorts, chainSets, timesSet } from "./chain-set.ts";
 import { newTimes } from "./chain-times.ts";
 import { isSpareOf, onlyOn, repairQuestion, type StageGrid } from "./repair-question.ts";
 
@@ -56,20 +56,15 @@ export interface KeptCounts {
 const RESTART_WAIT_MS = 5_000;
 /** Stages that are ready link up within some round trips; a dial that has to punch through NATs takes seconds. */
 const LINK_MS_MAX = 10_000;
-/** A successor fetches keys and values for at most 30 s (agent/stages/hand-over.ts). */
-const MOVE_IN_MS_MAX = 35_000;
 /** Nobody can take an empty place for so long: the chain's memory is given back, and another plan may find a way. Nodes restart in less. */
 export const ANEW_WAIT_MS = 10_000;
-/** A place is looked at again after 0.25, 0.5, 1 … seconds when its successor failed or nobody could be one. */
-const RETRY = { baseMs: 250, capMs: 10_000 };
 const TRIES_MAX = 24;
+/** It is looked again so often at least while nobody could take it; `ANEW_WAIT_MS` are fewer looks than `TRIES_MAX`. */
+const NOBODY_MS_MAX = 500;
 /** Chains that break again and again wait before they link: 0.5, 1, 2 … seconds after the third break. */
 const RELINK = { baseMs: 500, capMs: 15_000 };
 const BREAKS_FREE = 4;
 const BREAKS_MAX = 16;
-/** A better node for a stage is looked for this often, and after one was found not for so long: each move costs a change of epoch. */
-const BETTER_MS = 30_000;
-const BETTER_REST_MS = 600_000;
 /** A chain that served for so long starts counting anew. */
 const STEADY_MS = 3_000;
 
@@ -77,15 +72,17 @@ export class ChainKeeper {
   readonly #ports: ChainKeeperPorts;
   readonly counts: KeptCounts = { repairs: 0, repairsBySpare: 0, moves: 0 };
 
+  readonly #moves: ChainMoves;
+
   constructor(ports: ChainKeeperPorts) {
     this.#ports = ports;
+    this.#moves = new ChainMoves({ ...ports, link: (chain, at) => this.#link(chain, at) }, this.counts);
   }
 
   look(chain: Chain, nowMs: number): void {
     for (const place of chain.places) this.#checkHolder(chain, place, nowMs);
     for (const place of chain.places) this.#checkSuccessor(chain, place, nowMs);
-    this.#checkMove(chain, nowMs);
-    this.#checkBetter(chain, nowMs);
+    this.#moves.look(chain, nowMs);
     for (const place of chain.places) this.#fill(chain, place, nowMs);
     this.#advance(chain, nowMs);
     this.seat(chain);
@@ -99,6 +96,11 @@ export class ChainKeeper {
     this.#break(chain, `${describePlace(place)}: ${lost.why}`, lost.nowMs);
     const held = emptyPlace(place, lost.nowMs);
     if (held !== null) this.#ports.book.seat(held, null);
+  }
+
+  /** The stages stay, and begin a new epoch. */
+  again(chain: Chain, { why, nowMs }: { readonly why: string; readonly nowMs: number }): void {
+    this.#break(chain, why, nowMs);
   }
 
   /** All seats as they are now: what dispatch and the planner see of the chain. */
@@ -133,7 +135,7 @@ export class ChainKeeper {
     }
     const isLeaving = roster.node(stage.nodeId)?.state === "draining";
     if (isLeaving) place.moving ??= LEAVING;
-    else if (place.moving === LEAVING) this.#stay(place);
+    else if (place.moving === LEAVING) this.#moves.stay(place);
     if (stage.isReady) {
       place.unreadySinceMs = null;
     } else if (chain.state === "serving" || chain.state === "linking") {
@@ -155,14 +157,6 @@ export class ChainKeeper {
     return view.isYielding ? `the owner of ${nodeId} is back` : null;
   }
 
-  #stay(place: Place): void {
-    place.moving = null;
-    place.movingTo = null;
-    place.tries = 0;
-    if (place.successor !== null) this.#ports.book.seat(place.successor, null);
-    place.successor = null;
-  }
-
   #checkSuccessor(chain: Chain, place: Place, nowMs: number): void {
     const { successor, holder } = place;
     if (successor === null) return;
@@ -175,7 +169,7 @@ export class ChainKeeper {
       chain.trouble = `${describePlace(place)}: ${why ?? "its successor is gone"}`;
     } else if (stage.isReady) {
       if (holder === null) this.#repaired(chain, place, successor);
-      else this.#beginMove(chain, place, { to: successor, nowMs });
+      else this.#moves.begin(chain, place, { to: successor, nowMs });
     }
   }
 
@@ -201,7 +195,7 @@ export class ChainKeeper {
     const { book } = this.#ports;
     const { replicaId } = taken.spare;
     if (place.holder !== null && place.unreadySinceMs === null) {
-      if (place.successor === null) this.#beginMove(chain, place, { to: replicaId, nowMs: taken.nowMs });
+      if (place.successor === null) this.#moves.begin(chain, place, { to: replicaId, nowMs: taken.nowMs });
       return;
     }
     // What was being loaded may end as a spare of the next stage that is lost.
@@ -232,66 +226,15 @@ export class ChainKeeper {
       }
       place.successor = this.#ports.book.loadStage(stageLoad(chain, place, { nodeId, deviceId, why }));
     }
-    if (place.successor === null) retryLater(place, nowMs);
-  }
-
-  // -------------------------------------------------------------- moves
-
-  /** One place moves at a time, and only while the chain serves: what is taken over is then known to be whole. */
-  #beginMove(chain: Chain, place: Place, how: { readonly to: ReplicaId; readonly nowMs: number }): void {
-    if (chain.state !== "serving" || chain.move !== null || chain.retiring !== null) return;
-    place.successor = how.to;
-    const move = { place, to: how.to, epoch: this.#ports.nextEpoch(), sinceMs: how.nowMs };
-    chain.move = move;
-    for (const { nodeId, message } of moveSets(chain, move, this.#ports)) this.#ports.roster.send(nodeId, message);
+    if (place.successor !== null) return;
+    retryLater(place, nowMs);
+    // Somebody may come back at any moment, and to look again costs nobody anything.
+    if (repair.kind === "plan-anew") place.notBeforeMs = Math.min(place.notBeforeMs, nowMs + NOBODY_MS_MAX);
   }
 
   /** The successor has what could be had: all change. */
   finishMove(chain: Chain, nowMs: number): void {
-    const { move } = chain;
-    const tail = tailOf(chain);
-    if (move === null || chain.state !== "serving") return;
-    const why = `${describePlace(move.place)}: ${move.place.moving ?? "moved"}`;
-    chain.move = null;
-    chain.retiring = fillPlace(move.place, move.to);
-    this.counts.moves += 1;
-    chain.trouble = why;
-    chain.brokenAtMs = nowMs;
-    this.#link(chain, { epoch: move.epoch, nowMs });
-    if (tail !== null) this.#ports.onBreak(tail, why);
-  }
-
-  /** A move that comes to no end is let go, and begun anew later. */
-  #checkMove(chain: Chain, nowMs: number): void {
-    const { move } = chain;
-    if (move === null) return;
-    const isLost = move.place.successor !== move.to || move.place.moving === null;
-    const isLate = nowMs - move.sinceMs >= MOVE_IN_MS_MAX;
-    if (!isLost && !isLate) return;
-    chain.move = null;
-    if (!isLate || isLost) return;
-    this.#ports.book.seat(move.to, null);
-    move.place.successor = null;
-    retryLater(move.place, nowMs);
-  }
-
-  /** Another node would do one stage clearly better: it moves there, or stays where it is. */
-  #checkBetter(chain: Chain, nowMs: number): void {
-    for (const place of chain.places) if (place.movingTo !== null && place.tries > 0) this.#stay(place);
-    const isAtRest =
-      chain.move === null && chain.retiring === null && chain.places.every(({ moving }) => moving === null);
-    const isSettled = chain.state === "serving" && isAtRest;
-    const isTime = nowMs - chain.betterLookedMs >= BETTER_MS && nowMs - chain.betterFoundMs >= BETTER_REST_MS;
-    const fileBytes = isSettled && isTime ? this.#ports.fileBytes(chain) : null;
-    if (fileBytes === null) return;
-    chain.betterLookedMs = nowMs;
-    const better = betterMove(chain, { grid: this.#ports.grid(), spares: this.#ports.sparesFor(chain), fileBytes });
-    const holder = better === null ? null : (chain.places[better.at]?.holder ?? null);
-    const from = holder === null ? null : this.#ports.stageNode(holder);
-    if (better === null || from === null) return;
-    setOut(chain, better, { from, nowMs });
-    const { chainId, modelId } = chain;
-    this.#ports.log.info({ chainId, modelId, from, ...better }, "stage moves");
+    this.#moves.finish(chain, nowMs);
   }
 
   // -------------------------------------------------------------- states
@@ -394,8 +337,3 @@ export class ChainKeeper {
 }
 
 const LEAVING = "its node leaves";
-
-function retryLater(place: Place, nowMs: number): void {
-  place.notBeforeMs = nowMs + backoffCeilingMs(place.tries, RETRY);
-  place.tries += 1;
-}

@@ -9,6 +9,7 @@ import { pairKey } from "../../scheduler/placement/plan-question.ts";
 import { type LoserReason, type NodeFact, nodeObstacle, type ReplicaFact } from "../../scheduler/placement/snapshot.ts";
 import type { StageNow } from "../dispatch/replica-stage.ts";
 import type { Chain, Place } from "./chain.ts";
+import type { Standing } from "./chain-blame.ts";
 
 export interface StageGrid {
   /** In the order of node ids. */
@@ -22,8 +23,8 @@ export interface StageGrid {
     weightsSha256: Sha256Hex,
     share: LayerShare,
   ): { readonly bytes: number; readonly storedBytes: number } | null;
-  /** A neighbour's word keeps stages away from it. */
-  isAvoided(nodeId: NodeId): boolean;
+  /** What neighbours' words have made of it. */
+  standing(nodeId: NodeId): Standing;
   readonly nowMs: number;
 }
 
@@ -58,6 +59,7 @@ export function repairQuestion(
     return {
       nodeId: node.nodeId,
       obstacle: stageObstacle(node, { grid, kept, modelId: chain.modelId, notBeforeMs }),
+      ...doubtOf(grid.standing(node.nodeId)),
       ...roomiest(node, kept),
       storedBytes:
         known[index]?.storedBytes ?? (node.cachedWeights?.has(chain.weightsSha256) === true ? weightsBytes : 0),
@@ -69,6 +71,10 @@ export function repairQuestion(
   });
   const lost = { first, count, memoryBytes, weightsBytes, previous, next };
   return { lost, spares: by.spares.filter(({ nodeId }) => !members.has(nodeId)), candidates };
+}
+
+function doubtOf(standing: Standing): Pick<StageCandidate, "doubt"> {
+  return standing === "trusted" || standing === "barred" ? {} : { doubt: standing };
 }
 
 /** The same, were this the only other node. */
@@ -101,7 +107,7 @@ function stageObstacle(
   const obstacle = nodeObstacle(node);
   if (obstacle !== null) return obstacle;
   if (node.hasStageServing !== true) return "serves-no-stages";
-  if (grid.isAvoided(node.nodeId)) return "node-failed-before";
+  if (grid.standing(node.nodeId) === "barred") return "node-failed-before";
   if (kept.some((replica) => replica.modelId === modelId)) return "replica-here-already";
   return (notBeforeMs.get(pairKey(node.nodeId, modelId)) ?? 0) > grid.nowMs ? "load-failed-recently" : null;
 }

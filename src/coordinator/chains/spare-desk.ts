@@ -9,7 +9,8 @@ import {
   spareKey,
 } from "../../scheduler/chains/choose-spares.ts";
 import { type NodeFact, nodeObstacle } from "../../scheduler/placement/snapshot.ts";
-import type { Chain } from "./chain.ts";
+import type { ReplicaBook } from "../dispatch/replica-book.ts";
+import { type Chain, stageLoad } from "./chain.ts";
 import { roomiest, type StageGrid } from "./repair-question.ts";
 
 export interface SpareQuestion {
@@ -22,7 +23,21 @@ export interface SpareQuestion {
   fileBytes(chain: Chain): number | null;
 }
 
-export function spareChoice(question: SpareQuestion): SpareChoice {
+/** Has those loaded that are wanted, and those unloaded that are not. */
+export function orderSpares(question: SpareQuestion, book: ReplicaBook): void {
+  const choice = spareChoice(question);
+  for (const replicaId of choice.unload) {
+    const stage = book.stage(replicaId);
+    if (stage !== null) book.unload(stage.nodeId, replicaId, "a spare that is not needed");
+  }
+  for (const { chainId, nodeId, deviceId, first, count, memoryBytes } of choice.load) {
+    const chain = question.chains.find((one) => one.chainId === chainId);
+    if (chain === undefined) continue;
+    book.loadStage(stageLoad(chain, { first, count, memoryBytes }, { nodeId, deviceId, why: "spare" }));
+  }
+}
+
+function spareChoice(question: SpareQuestion): SpareChoice {
   const { grid, isShort, sparesPerChain } = question;
   const chains = question.chains.map((chain) => sparedChain(chain, question));
   const nodes = [...grid.nodes().values()];
@@ -57,10 +72,12 @@ function candidate(node: NodeFact, { chains, grid }: SpareQuestion): SpareCandid
       if (known !== null) storedBytes.set(spareKey(chainId, place), known.storedBytes);
     }
   }
+  const standing = grid.standing(nodeId);
   const obstacle = node.hasStageServing === true ? nodeObstacle(node) : "serves-no-stages";
   return {
     nodeId,
-    obstacle: obstacle ?? (grid.isAvoided(nodeId) ? "node-failed-before" : null),
+    obstacle: obstacle ?? (standing === "barred" ? "node-failed-before" : null),
+    isDoubted: standing !== "trusted",
     ...roomiest(node, replicas),
     stayChance: node.stayChance ?? 1,
     storedBytes,

@@ -24,6 +24,7 @@ import { WaitingRoom } from "../../scheduler/admission/admission.ts";
 import type { Trouble } from "../../scheduler/attempts/failover.ts";
 import { LeaseTable } from "../../scheduler/attempts/lease-table.ts";
 import type { AttemptEnd } from "../../wire/agent-link.ts";
+import { ChainStalls } from "../chains/chain-stalls.ts";
 import type { NodeView, RosterHandlers } from "../roster.ts";
 import { acceptEmbedding, acceptGeneration, type WorkDoor, workInQuestion } from "./accept-request.ts";
 import { AdmissionDesk } from "./admission-desk.ts";
@@ -60,6 +61,7 @@ export class Dispatcher implements Dispatch {
   readonly #preempter: Preempter;
   readonly #lost: LostAttempts;
   readonly #gate: DrainGate;
+  readonly #stalls: ChainStalls;
   #counts = { started: 0, failed: 0 };
   #isMatchQueued = false;
   #isStopped = false;
@@ -100,12 +102,14 @@ export class Dispatcher implements Dispatch {
       ...books,
       clock,
       log: ports.log,
+      crypto: ports.crypto,
       settle: (work) => this.#settle(work),
       fail: (work, reason) => this.#fail(work, reason),
       tellStarted: (work, attempt) => this.#tellStarted(work, attempt),
       matchSoon: () => this.#matchSoon(),
     });
     this.#preempter = new Preempter({ ...books, log: ports.log });
+    this.#stalls = new ChainStalls({ ...ports, chains: this.pool.chains });
     this.#hedges = new Hedges({
       ready: (modelId) => this.pool.ready(modelId),
       patientMs,
@@ -137,6 +141,7 @@ export class Dispatcher implements Dispatch {
         this.#match();
         this.#hedges.consider(this.#running.works());
       gaveUp: (work) => this.admission.gaveUp(work),
+        this.#stalls.look(this.#running.attempts(), this.#watch.patientMs());
       },
     };
   }
@@ -364,6 +369,7 @@ export class Dispatcher implements Dispatch {
     work.settle();
     this.matchLog.explains.ended(work, refusal);
     if (this.#running.size + this.#waiting.size === 0) this.#gate.idle();
+    this.#lost.over(work);
   }
 
   #withdraw(nodeId: NodeId, trouble: Trouble): void {

@@ -3,9 +3,11 @@
  * waits before all others. A chain is the only one of its model mostly, and its last node is not to blame: nothing is avoided, and the work goes on
  * on the same chain as soon as that serves again.
  */
+import { sequenceIdOf } from "../../domain/chain.ts";
 import type { ReplicaId } from "../../domain/ids.ts";
 import type { Refusal } from "../../domain/refusal.ts";
 import type { Clock } from "../../ports/clock.ts";
+import type { Crypto } from "../../ports/crypto.ts";
 import type { Log } from "../../ports/log.ts";
 import type { WaitingRoom } from "../../scheduler/admission/admission.ts";
 import {
@@ -25,6 +27,7 @@ import type { RunningAttempt, Work } from "./work.ts";
 
 export interface LostAttemptsPorts {
   readonly clock: Clock;
+  readonly crypto: Pick<Crypto, "sha256">;
   readonly log: Log;
   readonly running: RunningAttempts;
   readonly waiting: WaitingRoom<Work>;
@@ -63,6 +66,15 @@ export class LostAttempts {
     this.#loseOnly(work, attempt, trouble);
     // What a last stage sends is the chain's word: who lies is replaced.
     if (trouble.kind === "spoilt" && attempt.crew !== null) pool.chains.accuse(attempt.lease.replicaId, trouble.detail);
+  }
+
+  /** Nothing of it goes on: stages of chains that worked on it may forget it. */
+  over(work: Work): void {
+    const { terms, choice } = work;
+    const { crypto, pool } = this.#ports;
+    if (work.records().every(({ stages }) => stages === undefined)) return;
+    const sequence = sequenceIdOf({ requestId: terms.requestId, choice }, (data) => crypto.sha256(data));
+    pool.chains.answersOver.add(terms.modelId, sequence);
   }
 
   /** The chain that this stage stood for has other stages from now on, or does not serve. */

@@ -12,6 +12,13 @@ const PEER_MESSAGES: Readonly<Record<PeerMessage["type"], true>> = {
   "weights.claim": true,
 };
 
+const CHAIN_MESSAGES: Readonly<Record<ChainMessage["type"], true>> = {
+  "chain.state": true,
+  "chain.trouble": true,
+  "chain.fingerprint": true,
+  "chain.progress": true,
+};
+
 type Handed = WorkMessage | PeerMessage | ChainMessage;
 
 /** To those who deal with work, with chains, or with the network between nodes. */
@@ -22,7 +29,7 @@ export function handOver(handlers: RosterHandlers, nodeId: NodeId, message: Hand
 }
 
 function isChainMessage(message: Exclude<Handed, PeerMessage>): message is ChainMessage {
-  return message.type === "chain.state" || message.type === "chain.trouble" || message.type === "chain.fingerprint";
+  return Object.hasOwn(CHAIN_MESSAGES, message.type);
 }
 
 function isPeerMessage(message: Handed): message is PeerMessage {

@@ -1,6 +1,10 @@
 /**
  * Which node takes a lost stage's place: a spare that has just these layers loaded, then a node that has their bytes on its disk, then the one that must
  * fetch least; among equals the nearest to the neighbours. Survivors stay as they are. Where no node can take the place, the chain is planned anew.
+ *
+ * Nodes that a neighbour's word is against are doubted, not excluded: a machine that was silent a minute ago and is heard now is better than none, and a
+ * plan made anew would have the survivors fetch other layers. So the order is: a spare that is not doubted much, a node that is not doubted at all, any spare,
+ * any node.
  */
 import type { NodeId, ReplicaId } from "../../domain/ids.ts";
 import type { LoserReason } from "../placement/snapshot.ts";
@@ -40,7 +44,11 @@ export interface StageCandidate {
   readonly previousRttMs: number | null;
   readonly nextRttMs: number | null;
   readonly bytesPerSecond: number | null;
+  /** Words were against it of late; 2: again and again. Absent: none. */
+  readonly doubt?: Doubt;
 }
+
+export type Doubt = 1 | 2;
 
 export interface ChainRepairQuestion {
   readonly lost: LostStage;

@@ -46,6 +46,8 @@ export interface SpareCandidate {
   readonly stayChance: number;
   /** Bytes of a stage's weights on its disk, by `spareKey`; absent: 0. */
   readonly storedBytes: ReadonlyMap<string, number>;
+  /** Words were against it of late: others come first. */
+  readonly isDoubted?: boolean;
   /** Models of which it holds any replica, stage or spare. */
   readonly modelIds: ReadonlySet<ModelId>;
 }
@@ -155,6 +157,7 @@ function nextSpare(
       )
       .sort(
         (a, b) =>
+          Number(a.isDoubted ?? false) - Number(b.isDoubted ?? false) ||
           stayStep(b.stayChance) - stayStep(a.stayChance) ||
           fetch(a) - fetch(b) ||
           room(b) - room(a) ||

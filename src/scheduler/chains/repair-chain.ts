@@ -19,7 +19,7 @@ const NODE_OBSTACLES: ReadonlySet<LoserReason> = new Set([
 export function repairChain(question: ChainRepairQuestion): ChainRepair {
   const { lost, candidates } = question;
   const spare = bestSpare(question);
-  if (spare !== null) return { kind: "spare", spare };
+  if (spare !== null && doubtOf(question, spare) < 2) return { kind: "spare", spare };
   const near = byNearness(lost);
   const fetch = (one: StageCandidate) => bytesToFetch(one.storedBytes, lost.weightsBytes);
   const losers = new Map<LoserReason, number>();
@@ -27,8 +27,13 @@ export function repairChain(question: ChainRepairQuestion): ChainRepair {
   for (const candidate of candidates) {
     const obstacle = roomObstacle(candidate, lost.memoryBytes);
     if (obstacle !== null) countLoser(losers, obstacle);
-    else if (best === null || (fetch(candidate) - fetch(best) || near(candidate, best)) < 0) best = candidate;
+    else if (
+      best === null ||
+      (doubt(candidate) - doubt(best) || fetch(candidate) - fetch(best) || near(candidate, best)) < 0
+    )
+      best = candidate;
   }
+  if (spare !== null && (best === null || doubt(best) > 0)) return { kind: "spare", spare };
   if (best === null) {
     if (candidates.length === 0) countLoser(losers, "no-node");
     return { kind: "plan-anew", losers: [...losers].sort(([a], [b]) => (a < b ? -1 : 1)) };
@@ -38,7 +43,15 @@ export function repairChain(question: ChainRepairQuestion): ChainRepair {
   return { kind: "load", nodeId, deviceId, fetchBytes, why: fetchBytes === 0 ? "on-disk" : "least-to-fetch" };
 }
 
-/** A spare of just these layers, on a node that takes work; the nearest of several. */
+function doubt(of: Pick<StageCandidate, "doubt"> | undefined): number {
+  return of?.doubt ?? 0;
+}
+
+function doubtOf({ candidates }: ChainRepairQuestion, { nodeId }: SpareStage): number {
+  return doubt(candidates.find((one) => one.nodeId === nodeId));
+}
+
+/** A spare of just these layers, on a node that takes work; of several one that is doubted least, then the nearest. */
 function bestSpare({ lost, spares, candidates }: ChainRepairQuestion): SpareStage | null {
   const near = byNearness(lost);
   const known = new Map<NodeId, StageCandidate>(candidates.map((one) => [one.nodeId, one]));
@@ -55,7 +68,10 @@ function bestSpare({ lost, spares, candidates }: ChainRepairQuestion): SpareStag
       bytesPerSecond: null,
     };
   const sorted = fitting.sort(
-    (a, b) => near(measured(a), measured(b)) || (a.replicaId < b.replicaId ? -1 : a.replicaId > b.replicaId ? 1 : 0),
+    (a, b) =>
+      doubt(known.get(a.nodeId)) - doubt(known.get(b.nodeId)) ||
+      near(measured(a), measured(b)) ||
+      (a.replicaId < b.replicaId ? -1 : a.replicaId > b.replicaId ? 1 : 0),
   );
   return sorted[0] ?? null;
 }

@@ -23,6 +23,10 @@ export class FedTokens {
     }
   }
 
+  drop(sequence: SequenceId): void {
+    this.#bySequence.delete(sequence);
+  }
+
   /**
    * How many of the first `held` positions are of `tokens`. What was not fed here came with keys and values from another node, which hands over
    * confirmed positions only.

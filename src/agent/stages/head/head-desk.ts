@@ -127,6 +127,19 @@ class Desk implements HeadDesk {
     this.#pump();
   }
 
+  known(sequence: SequenceId): number {
+    return this.#runs.get(sequence)?.tokens.length ?? 0;
+  }
+
+  over(sequence: SequenceId): void {
+    const run = this.#runs.get(sequence);
+    if (run !== undefined) this.#end(run, { isTold: true });
+    this.#fed.drop(sequence);
+    if (run === undefined) return;
+    this.#openWaiting();
+    this.#pump();
+  }
+
   onEpoch(): void {
     for (const run of [...this.#runs.values()]) this.#end(run, { isTold: false });
   }
