@@ -15,6 +15,7 @@ import { Dispatcher } from "./dispatch/dispatcher.ts";
 import { Forecast } from "./forecast/forecast.ts";
 import type { RequestOrigin } from "./gateway/gateway.ts";
 import { startIdempotencySweep } from "./gateway/idempotency-sweep.ts";
+import { startResponseSweep } from "./gateway/responses/response-sweep.ts";
 import { takeGridIdentity } from "./grid-identity.ts";
 import { httpSurface } from "./http-surface.ts";
 import { ModelCatalogue } from "./models/model-catalogue.ts";
@@ -95,6 +96,7 @@ export async function createCoordinator(ports: CoordinatorPorts, options: Coordi
   const describing = models.describeOlder();
   const surface = httpSurface(ports, options, parts);
   const sweep = startIdempotencySweep({ store: store.idempotency, clock, log });
+  const responseSweep = startResponseSweep({ store: store.responses, clock, log });
   log.info({ gridId, boot, models: models.list().length }, "grid open");
   return {
     ...parts,
@@ -117,6 +119,7 @@ export async function createCoordinator(ports: CoordinatorPorts, options: Coordi
       await Promise.all([describing, intake?.stop()]);
       settlement.stop();
       sweep.stop();
+      responseSweep.stop();
       await isKept;
     },
   };

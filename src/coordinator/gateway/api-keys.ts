@@ -86,7 +86,7 @@ function hintOf(secret: string): string {
 const DAY_MS = 86_400_000;
 
 /** Whole seconds in UTC, without a clock: `2026-11-22T13:00:00Z`. */
-function isoTime(wallMs: number): string {
+export function isoTime(wallMs: number): string {
   const second = Math.floor((wallMs % DAY_MS) / 1000);
   const two = (value: number) => String(value).padStart(2, "0");
   const time = `${two(Math.floor(second / 3600))}:${two(Math.floor(second / 60) % 60)}:${two(second % 60)}`;

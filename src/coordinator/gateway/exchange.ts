@@ -28,7 +28,11 @@ export class Exchanges {
   }
 
   of(context: Context): Exchange {
-    const exchange = this.#open.get(context.req.raw);
+    return this.ofRequest(context.req.raw);
+  }
+
+  ofRequest(request: Request): Exchange {
+    const exchange = this.#open.get(request);
     assert(exchange !== undefined, "every request has begun an exchange");
     return exchange;
   }

@@ -79,7 +79,7 @@ export interface GatewayDeps {
   readonly dispatch: Dispatch;
   readonly settlement: GatewaySettlement;
   readonly models: GatewayModels;
-  readonly store: Pick<Store, "keys" | "idempotency" | "receipts" | "ledger">;
+  readonly store: Pick<Store, "keys" | "idempotency" | "receipts" | "ledger" | "responses" | "tenants">;
   readonly clock: Clock;
   readonly crypto: Crypto;
   readonly random: Random;

@@ -82,9 +82,18 @@ export class GatewayState {
     context: Context,
     step: { scope: KeyScope; next: () => Promise<void> },
   ): Promise<Response | undefined> {
-    const found = await this.keys.authenticate(context.req.header("authorization") ?? null, step.scope);
+    const exchange = this.exchanges.of(context);
+    if (exchange.key !== null) {
+      // Asked by this coordinator itself, for a key that it holds.
+      await step.next();
+      return undefined;
+    }
+    // Anthropic's clients send the key in a header of their own.
+    const apiKey = context.req.header("x-api-key");
+    const bearer = apiKey === undefined ? null : `Bearer ${apiKey}`;
+    const found = await this.keys.authenticate(context.req.header("authorization") ?? bearer, step.scope);
     if (!found.ok) return errorResponse(found.reason);
-    this.exchanges.of(context).key = found.value;
+    exchange.key = found.value;
     await step.next();
     return undefined;
   }

@@ -12,9 +12,12 @@ import type { Exchange } from "./exchange.ts";
 import { faultRefusal } from "./fault-refusal.ts";
 import type { GatewayDeps, GatewayOptions } from "./gateway-options.ts";
 import { type GatewayGate, GatewayState } from "./gateway-state.ts";
-import { addGridRoutes, addModelRoutes } from "./grid-routes.ts";
+import { addGridRoutes } from "./grid-routes.ts";
 import { addInferenceRoutes } from "./inference-routes.ts";
+import { addMessageRoutes } from "./messages/message-routes.ts";
+import { addModelRoutes } from "./model-routes.ts";
 import { addProbeRoutes } from "./probe-routes.ts";
+import { addResponseRoutes } from "./responses/response-routes.ts";
 
 /** The version of OpenAI's API that the shapes follow. */
 const OPENAI_VERSION = "2020-10-01";
@@ -61,6 +64,8 @@ export function createGateway(options: GatewayOptions, deps: GatewayDeps): Gatew
   addProbeRoutes(app, state);
   addModelRoutes(app, state);
   addInferenceRoutes(app, state);
+  addResponseRoutes(app, state);
+  addMessageRoutes(app, state);
   addGridRoutes(app, state);
   options.extraRoutes?.(app);
   return {
@@ -125,6 +130,7 @@ function routeLabel(context: Context): string {
   const { path } = context.req;
   if (path.startsWith("/v1/models/")) return "/v1/models/{id}";
   if (path.startsWith("/v1/grid/receipts/")) return "/v1/grid/receipts/{id}";
+  if (path.startsWith("/v1/responses/")) return path.endsWith("/input_tokens") ? path : "/v1/responses/{id}";
   if (path.startsWith("/admin/v1/")) return "/admin/v1";
   return KNOWN_PATHS.has(path) ? path : "other";
 }
@@ -139,6 +145,9 @@ const KNOWN_PATHS: ReadonlySet<string> = new Set([
   "/v1/chat/completions",
   "/v1/completions",
   "/v1/embeddings",
+  "/v1/responses",
+  "/v1/messages",
+  "/v1/messages/count_tokens",
   "/v1/grid/receipts",
   "/v1/grid/usage",
   "/v1/grid/checkpoint",
@@ -148,7 +157,7 @@ const KNOWN_PATHS: ReadonlySet<string> = new Set([
 function notFound(app: Hono, context: Context): Response {
   const { method, path } = context.req;
   const allowed = ["GET", "POST", "PUT", "PATCH", "DELETE"].filter(
-    (other) => other !== method && app.router.match(other, path)[0].some(([[, route]]) => route.path !== "/*"),
+    (other) => other !== method && app.router.match(other, path)[0].some(([[, route]]) => route.method !== "ALL"),
   );
   if (allowed.length === 0) {
     return errorResponse(refuse("not-found", `there is no ${method} ${path.slice(0, 200)} here`).reason);

@@ -1,46 +1,17 @@
-/** What a tenant may see of its own requests: models, receipts, usage, and the log's head. */
+/** What a tenant may see of its own requests: receipts, usage, and the log's head. */
 import type { Context, Hono } from "hono";
-import { ID_PATTERNS, modelId, receiptId, requestId } from "../../domain/ids.ts";
+import { ID_PATTERNS, receiptId, requestId } from "../../domain/ids.ts";
 import { formatUsd } from "../../domain/money.ts";
 import { type Refusal, refuse } from "../../domain/refusal.ts";
-import type { ApiKey, ReceiptRecord } from "../../ports/store.ts";
+import type { ReceiptRecord } from "../../ports/store.ts";
 import { errorResponse } from "./error-table.ts";
 import type { GatewayState } from "./gateway-state.ts";
-import { modelEntry } from "./model-list.ts";
 
 const RECEIPTS_MAX = 1_000;
 const RECEIPTS_DEFAULT = 100;
 const DAY_MS = 86_400_000;
 /** Of usage, when no range is asked for. */
 const USAGE_DEFAULT_MS = 31 * DAY_MS;
-
-export function addModelRoutes(app: Hono, state: GatewayState): void {
-  const { models } = state.deps;
-  const isOpenTo = (key: ApiKey, id: string) => key.models === null || key.models.some((allowed) => allowed === id);
-  app.get("/v1/models", state.gate.requireKey("inference"), (context) => {
-    const key = state.gate.callerKey(context);
-    const data = models
-      .list()
-      .filter((manifest) => isOpenTo(key, manifest.modelId))
-      .map((manifest) => modelEntry(manifest, models));
-    return context.json({ object: "list", data });
-  });
-  // Model ids may hold slashes.
-  app.get("/v1/models/:id{.+}", state.gate.requireKey("inference"), (context) => {
-    const id = context.req.param("id");
-    const key = state.gate.callerKey(context);
-    const found = ID_PATTERNS.model.test(id) && isOpenTo(key, id) ? models.get(modelId(id)) : null;
-    if (found === null) return errorResponse(unknownModel(id));
-    const { manifest } = found;
-    return context.json(modelEntry(manifest, models));
-  });
-}
-
-function unknownModel(id: string): Refusal {
-  return refuse("model-not-found", `model ${JSON.stringify(id.slice(0, 128))} is not served by this grid`, {
-    param: "model",
-  }).reason;
-}
 
 export function addGridRoutes(app: Hono, state: GatewayState): void {
   const { store, settlement } = state.deps;

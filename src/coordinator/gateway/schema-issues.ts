@@ -6,7 +6,16 @@ type Issue = z.core.$ZodIssue;
 type Path = readonly PropertyKey[];
 
 /** Content parts of OpenAI's API that need a model that sees or hears. */
-const OTHER_PARTS: readonly unknown[] = ["image_url", "input_audio", "file", "video_url", "input_image"];
+const OTHER_PARTS: readonly unknown[] = [
+  "image_url",
+  "input_audio",
+  "file",
+  "video_url",
+  "input_image",
+  "input_file",
+  "image",
+  "document",
+];
 
 export function parseRequest<Schema extends z.ZodType>(schema: Schema, body: unknown): Outcome<z.output<Schema>> {
   const parsed = schema.safeParse(body);
@@ -68,7 +77,10 @@ function unknownKind(value: unknown, at: { param: string }): Refusal {
  */
 function closestIssue(branches: readonly (readonly Issue[])[]): Issue {
   const candidates = branches.flatMap((issues) => issues.slice(0, 1));
-  const depth = (issue: Issue) => {
+  const depth = (issue: Issue): number => {
+    if (issue.code === "invalid_union" && issue.errors.length > 0) {
+      return issue.path.length + depth(closestIssue(issue.errors));
+    }
     if (issue.code === "too_big" && issue.origin === "array") return issue.path.length + 2;
     return issue.path.length + (issue.code === "invalid_type" && issue.path.length === 0 ? 0 : 1);
   };

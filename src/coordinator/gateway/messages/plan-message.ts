@@ -1,0 +1,80 @@
+/** From a request of `/v1/messages` to the plan of a chat. */
+import { no, type Outcome, ok } from "../../../domain/refusal.ts";
+import type { CountTokensRequest, MessageRequest } from "../../../wire/anthropic/message-request.ts";
+import { OPENAI_BOUNDS } from "../../../wire/openai/bounds.ts";
+import type { ChatRequest } from "../../../wire/openai/chat-request.ts";
+import type { GenerationPlan } from "../generation-plan.ts";
+import { type ParamName, withOwnNames } from "../param-names.ts";
+import { type PlanSources, planChat } from "../plan-chat.ts";
+import type { PreparedModel } from "../prepared-model.ts";
+import { chatMessages } from "./message-turns.ts";
+
+const PARAM_NAMES: readonly ParamName[] = [
+  { chat: /^messages\[.*$/, own: "messages" },
+  { chat: /^tools\[(\d+)\]\.function\.parameters/, own: "tools[$1].input_schema" },
+  { chat: /^tool_choice\.function\.name$/, own: "tool_choice.name" },
+  { chat: /^response_format(\.json_schema)?/, own: "output_config.format" },
+  { chat: /^reasoning_effort$/, own: "output_config.effort" },
+  { chat: /^max_(completion_)?tokens$/, own: "max_tokens" },
+];
+
+export type AskedMessage = CountTokensRequest & Partial<MessageRequest>;
+
+export async function planMessageChat(
+  body: AskedMessage,
+  model: PreparedModel,
+  sources: PlanSources,
+): Promise<Outcome<GenerationPlan>> {
+  const messages = chatMessages(body);
+  if (!messages.ok) return messages;
+  const planned = await planChat(chatOf(body, { messages: messages.value, model }), model, sources);
+  return planned.ok ? ok(planned.value) : no(withOwnNames(planned.reason, PARAM_NAMES));
+}
+
+function chatOf(body: AskedMessage, more: { messages: ChatRequest["messages"]; model: PreparedModel }): ChatRequest {
+  const { temperature, top_p, seed } = body;
+  const format = body.output_config?.format ?? null;
+  return {
+    model: body.model,
+    messages: more.messages,
+    stream: body.stream,
+    ...{ temperature, top_p, seed },
+    top_k: body.top_k === null || body.top_k === undefined ? null : Math.min(body.top_k, OPENAI_BOUNDS.topKMax),
+    stop: body.stop_sequences?.length === 0 ? null : body.stop_sequences,
+    max_completion_tokens: body.max_tokens,
+    tools: (body.tools ?? []).map(({ name, description, input_schema, strict }) => ({
+      type: "function",
+      function: { name, description, parameters: input_schema, strict },
+    })),
+    tool_choice: toolChoiceOf(body),
+    parallel_tool_calls: body.tool_choice?.type !== "none" && body.tool_choice?.disable_parallel_tool_use !== true,
+    response_format:
+      format === null ? null : { type: "json_schema", json_schema: { name: "answer", schema: format.schema } },
+    reasoning_effort: effortOf(body, more.model),
+  };
+}
+
+function toolChoiceOf(body: AskedMessage): ChatRequest["tool_choice"] {
+  const choice = body.tool_choice ?? null;
+  switch (choice?.type) {
+    case undefined:
+      return null;
+    case "auto":
+    case "none":
+      return choice?.type;
+    case "any":
+      return "required";
+    case "tool":
+      return { type: "function", function: { name: choice?.name ?? "" } };
+  }
+}
+
+/** Only what the model's template knows: Anthropic's clients send these without asking whether it does. */
+function effortOf(body: AskedMessage, model: PreparedModel): ChatRequest["reasoning_effort"] {
+  if (body.thinking?.type === "disabled") return "none";
+  const effort = body.output_config?.effort ?? (body.thinking ? "medium" : null);
+  const source = model.chat.ok ? model.chat.value.prompt.template.source : "";
+  const isKnown = source.includes("reasoning_effort") || source.includes("enable_thinking");
+  if (effort === null || !isKnown) return null;
+  return effort === "max" ? "xhigh" : effort;
+}

@@ -1,0 +1,56 @@
+/** `/v1/models`, in OpenAI's shape, and in Anthropic's for who sends `anthropic-version`. */
+import type { Context, Hono } from "hono";
+import { ID_PATTERNS, modelId } from "../../domain/ids.ts";
+import type { ModelManifest } from "../../domain/model.ts";
+import { type Refusal, refuse } from "../../domain/refusal.ts";
+import type { ApiKey } from "../../ports/store.ts";
+import { errorResponse } from "./error-table.ts";
+import type { GatewayState } from "./gateway-state.ts";
+import { anthropicModel, anthropicModelPage } from "./messages/anthropic-models.ts";
+import { anthropicErrors } from "./messages/message-errors.ts";
+import { modelEntry } from "./model-list.ts";
+
+export function addModelRoutes(app: Hono, state: GatewayState): void {
+  const { models } = state.deps;
+  const inference = state.gate.requireKey("inference");
+  const theirErrors = anthropicErrors((request) => state.exchanges.ofRequest(request).requestId);
+  for (const path of ["/v1/models", "/v1/models/*"]) {
+    app.use(path, async (context, next) => {
+      if (isAnthropic(context)) return await theirErrors(context, next);
+      return await next();
+    });
+  }
+  app.get("/v1/models", inference, (context) => {
+    const key = state.gate.callerKey(context);
+    const open = models.list().filter((manifest) => isOpenTo(key, manifest.modelId));
+    if (!isAnthropic(context)) {
+      return context.json({ object: "list", data: open.map((manifest) => modelEntry(manifest, models)) });
+    }
+    const page = anthropicModelPage(open, (name) => context.req.query(name));
+    return page.ok ? context.json(page.value) : errorResponse(page.reason);
+  });
+  // Model ids may hold slashes.
+  app.get("/v1/models/:id{.+}", inference, (context) => {
+    const id = context.req.param("id");
+    const key = state.gate.callerKey(context);
+    const found = ID_PATTERNS.model.test(id) && isOpenTo(key, id) ? models.get(modelId(id)) : null;
+    if (found === null) return errorResponse(unknownModel(id));
+    const shown = (manifest: ModelManifest) =>
+      isAnthropic(context) ? anthropicModel(manifest) : modelEntry(manifest, models);
+    return context.json(shown(found.manifest));
+  });
+}
+
+function isAnthropic(context: Context): boolean {
+  return context.req.header("anthropic-version") !== undefined;
+}
+
+function isOpenTo(key: ApiKey, id: string): boolean {
+  return key.models === null || key.models.some((allowed) => allowed === id);
+}
+
+function unknownModel(id: string): Refusal {
+  return refuse("model-not-found", `model ${JSON.stringify(id.slice(0, 128))} is not served by this grid`, {
+    param: "model",
+  }).reason;
+}
