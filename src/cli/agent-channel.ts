@@ -2,6 +2,7 @@
 import { z } from "zod";
 import { LOG_LEVELS } from "../adapters/log-pino/pino-log.ts";
 import { ENGINE_WISHES } from "../agent/devices/choose-variant.ts";
+import { attachedWishSchema } from "./attached-flags.ts";
 import { gpuSplitSchema } from "./gpu-split-flags.ts";
 
 export const agentOrderSchema = z.discriminatedUnion("kind", [
@@ -34,6 +35,7 @@ export const agentOrderSchema = z.discriminatedUnion("kind", [
       })
       .nullable(),
     threads: z.number().int().min(1).nullable(),
+    attached: attachedWishSchema.nullable(),
     gpuSplit: gpuSplitSchema.nullable(),
     speculates: z.boolean(),
     logLevel: z.enum(LOG_LEVELS),

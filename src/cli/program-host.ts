@@ -2,6 +2,7 @@
 import { type Command, Option } from "commander";
 import { WIRE_FORMATS, type WireFormat } from "../domain/chain.ts";
 import { SPARES_PER_CHAIN_MAX } from "../scheduler/chains/choose-spares.ts";
+import { withAttachedOptions } from "./attached-flags.ts";
 import {
   decimalNumber,
   deviceMemory,
@@ -147,6 +148,7 @@ With --json stdout gets exactly one line once the grid answers:
 Ctrl-C drains for at most 5 s and ends with 0; a second Ctrl-C ends at once.`,
     );
   withGpuSplitOptions(command);
+  withAttachedOptions(command);
   withTransferOptions(withChainOptions(withCommonOptions(command, { isClient: false }))).action(async (options) => {
     const { runUp } = await import("./commands/up.ts");
     await runUp(options);
@@ -194,6 +196,7 @@ function addJoin(program: Command): void {
         .default("warn"),
     );
   withGpuSplitOptions(command);
+  withAttachedOptions(command);
   withTransferOptions(withCommonOptions(command, { isClient: false })).action(
     async (code: string | undefined, options) => {
       const { runJoin } = await import("./commands/join.ts");

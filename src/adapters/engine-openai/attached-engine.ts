@@ -37,6 +37,8 @@ export interface AttachedEngineParts {
   readonly tokenizer: Tokenizer;
   readonly text: TextTokens;
   readonly times: AttachedTimes;
+  /** Called once; the engine has `exited` when this has resolved. */
+  release?(exit: EngineExit): Promise<void>;
 }
 
 export interface AttachedTimes {
@@ -93,7 +95,7 @@ export class AttachedEngine implements Engine {
         },
       };
     }
-    const { times, ...parts } = this.#parts;
+    const { times, release: _, ...parts } = this.#parts;
     const sequence = new AttachedSequence(task, {
       ...parts,
       ...times,
@@ -224,6 +226,8 @@ export class AttachedEngine implements Engine {
     const code = exit.cause === "closed" ? "engine-closed" : exit.cause === "hung" ? "engine-hung" : "engine-crashed";
     for (const sequence of [...this.#running]) sequence.fail(code, exit.detail);
     this.#running.clear();
-    void this.#parts.tokenizer.close().finally(() => this.#settleExit(exit));
+    void Promise.allSettled([this.#parts.tokenizer.close(), this.#parts.release?.(exit)]).then(() =>
+      this.#settleExit(exit),
+    );
   }
 }

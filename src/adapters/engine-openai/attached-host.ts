@@ -24,6 +24,14 @@ export interface AttachedHostOptions {
   /** What the file of weights says of itself, of which only the head need be there. */
   readonly readModel: (weightsPath: string) => Promise<AttachedModelFacts>;
   readonly times?: AttachedTimes;
+  /** Of a server that the agent starts itself; absent: it is there or not. */
+  readonly keeper?: ServerKeeper;
+}
+
+export interface ServerKeeper {
+  use(): void;
+  /** `keeps`: whoever used it comes back soon. */
+  leave(how: { readonly keeps: boolean }): Promise<void>;
 }
 
 /** A server that was restarted loads its weights for minutes. */
@@ -40,8 +48,19 @@ export class AttachedHost implements EngineHost {
     this.#options = options;
   }
 
-  async load(spec: EngineLoadSpec, { signal, onProgress }: EngineLoadOptions): Promise<Engine> {
-    const { server, tokenizers, readModel, times = ATTACHED_TIMES } = this.#options;
+  async load(spec: EngineLoadSpec, options: EngineLoadOptions): Promise<Engine> {
+    const { keeper } = this.#options;
+    keeper?.use();
+    try {
+      return await this.#load(spec, options);
+    } catch (thrown) {
+      await keeper?.leave({ keeps: !options.signal.aborted });
+      throw thrown;
+    }
+  }
+
+  async #load(spec: EngineLoadSpec, { signal, onProgress }: EngineLoadOptions): Promise<Engine> {
+    const { server, tokenizers, readModel, keeper, times = ATTACHED_TIMES } = this.#options;
     const found = await this.#whenThere(signal);
     const { dialect, described } = found;
     const listed = await listedAs(spec, found, { server, signal });
@@ -64,6 +83,7 @@ export class AttachedHost implements EngineHost {
       return new AttachedEngine({
         ...parts,
         times,
+        release: ({ cause }) => keeper?.leave({ keeps: cause !== "closed" }) ?? Promise.resolve(),
         info: {
           libraryVersion: `${dialect.kind} ${described.version}`,
           variant: "cpu",

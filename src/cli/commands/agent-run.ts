@@ -44,6 +44,7 @@ export async function runAgentChild(): Promise<void> {
       transfers: order.transfers,
       peers: order.peers,
       threads: order.threads,
+      attached: order.attached,
       gpuSplit: order.gpuSplit,
       speculates: order.speculates,
       drainMs: 0,

@@ -12,6 +12,7 @@ import { FallowError } from "../../domain/fault.ts";
 import type { HostPort } from "../../domain/peer.ts";
 import type { LinkTarget } from "../../ports/link.ts";
 import { decodeJoinCode } from "../../wire/join-code.ts";
+import { type AttachedFlags, attachedWishOf } from "../attached-flags.ts";
 import { parseBytes } from "../byte-size.ts";
 import { CliError } from "../cli-error.ts";
 import { type AgentEvent, describeAgentEvent } from "../compose/agent-events.ts";
@@ -26,7 +27,7 @@ import { onStopSignals } from "../stop-signals.ts";
 import { note, printJson } from "../terminal.ts";
 import { gridsNearby } from "./discover.ts";
 
-export interface JoinOptions extends GpuSplitFlags {
+export interface JoinOptions extends GpuSplitFlags, AttachedFlags {
   readonly home?: string;
   readonly name?: string;
   readonly region?: string;
@@ -62,6 +63,7 @@ const NEARBY_MS = 1_000;
 
 export async function runJoin(code: string | null, options: JoinOptions): Promise<void> {
   const home = openHome(options.home);
+  const attached = attachedWishOf(options);
   const memoryBytesMax = options.maxVram ?? options.maxMemory ?? null;
   const weightsBytesMax = options.maxWeights === undefined ? null : parseBytes(options.maxWeights);
   const invitation = code === null ? await savedGrid(home, options.lan) : readCode(code);
@@ -92,6 +94,7 @@ export async function runJoin(code: string | null, options: JoinOptions): Promis
       transfers: transferFlagsOf(options),
       peers: options.peers ? peersOf(options, target) : null,
       threads: options.threads ?? null,
+      attached,
       gpuSplit: gpuSplitOf(options),
       speculates: options.speculation,
       log: createPinoLog({ level: options.logLevel }),

@@ -42,7 +42,7 @@ export function nodeTable(
       node.nodeId,
       node.name,
       node.isYielding ? `${node.state}, yielding` : node.state,
-      node.engineVariant,
+      node.attached === undefined ? node.engineVariant : `${node.engineVariant} + ${node.attached.kind}`,
       formatBytes(node.memoryBytes),
       node.decodeTokPerSecond === null ? "-" : node.decodeTokPerSecond.toFixed(0),
       String(node.replicas),

@@ -16,6 +16,7 @@ import type { WireFormat } from "../../domain/chain.ts";
 import type { TierFactors } from "../../market/tier-price.ts";
 import type { Log } from "../../ports/log.ts";
 import type { AgentNews } from "../agent-channel.ts";
+import { type AttachedFlags, attachedWishOf } from "../attached-flags.ts";
 import { CliError, systemCode } from "../cli-error.ts";
 import {
   type CoordinatorHost,
@@ -37,7 +38,7 @@ import { packageVersion } from "../version.ts";
 import { chooseModel, joinTokenOf, makeJoinCode, untilServing } from "./up-grid.ts";
 import { announceReady } from "./up-ready.ts";
 
-export interface UpOptions extends GpuSplitFlags {
+export interface UpOptions extends GpuSplitFlags, AttachedFlags {
   readonly home?: string;
   readonly port: number;
   readonly host: string;
@@ -86,6 +87,7 @@ export async function runUp(options: UpOptions): Promise<void> {
   const startedMs = performance.now();
   const log = createPinoLog({ level: options.logLevel });
   const tlsFiles = tlsFilesOf(options);
+  attachedWishOf(options); // what is wrong with it is told before anything starts
   const home = openHome(options.home);
   const lock = takeGridHome(home);
   const progress = openProgress();
@@ -238,6 +240,7 @@ function startAgent(
         hasLan: more.options.lan,
       },
       threads: more.options.threads ?? null,
+      attached: attachedWishOf(more.options),
       gpuSplit: gpuSplitOf(more.options),
       speculates: more.options.speculation,
       logLevel: more.options.logLevel,

@@ -19,6 +19,14 @@ export type AgentEvent =
       readonly cause: string;
       readonly fix: string;
     }
+  | { readonly event: "attaching"; readonly url: string; readonly isStarted: boolean }
+  | {
+      readonly event: "attached";
+      readonly url: string;
+      readonly kind: string;
+      readonly version: string;
+      readonly models: readonly string[];
+    }
   | { readonly event: "connecting"; readonly url: string }
   | {
       readonly event: "online";
@@ -63,7 +71,9 @@ export type AgentEvent =
 
 /** Whether a person should find it still on the screen when the progress line is gone. */
 export function isLasting({ event }: AgentEvent): boolean {
-  return event === "engine-fallback" || event === "engine" || event === "note" || event === "fetched";
+  return (
+    event === "engine-fallback" || event === "engine" || event === "note" || event === "fetched" || event === "attached"
+  );
 }
 
 /** A line for people; null for what they need not see. */
@@ -79,6 +89,10 @@ export function describeAgentEvent(event: AgentEvent): string | null {
       return `using ${event.gpu} with the ${event.variant} engine`;
     case "engine-fallback":
       return `the ${event.variant} engine is not used, ${event.instead} is instead: ${event.cause}; ${event.fix}`;
+    case "attaching":
+      return `${event.isStarted ? "starting" : "asking"} the server at ${event.url}`;
+    case "attached":
+      return `lending ${event.kind} ${event.version} at ${event.url} with ${event.models.join(", ")}`;
     case "connecting":
       return `connecting to ${event.url}`;
     case "online":

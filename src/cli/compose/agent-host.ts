@@ -27,11 +27,13 @@ import type { GpuSplit } from "../../ports/engine.ts";
 import type { LinkTarget } from "../../ports/link.ts";
 import type { Log } from "../../ports/log.ts";
 import type { StageEngineHost } from "../../ports/stage-engine.ts";
+import type { AttachedWish } from "../attached-flags.ts";
 import { type HomeFolder, makeFolder } from "../home/home-folder.ts";
 import { takeAgentHome } from "../home/take-home.ts";
 import { keptTransferSettings, limitsOf, type TransferFlags } from "../home/transfer-settings.ts";
 import { packageVersion } from "../version.ts";
 import type { AgentEvent } from "./agent-events.ts";
+import { openAttachedServer, withAttached } from "./attached-server.ts";
 import { FetchWatch, tellFetched } from "./fetch-watch.ts";
 import { measureMachine } from "./measure-machine.ts";
 import { openPeerWays, type PeerWays, type PeerWaysOptions } from "./peer-ways.ts";
@@ -69,6 +71,8 @@ export interface AgentHostOptions {
   readonly peers: PeerWaysOptions | null;
   /** CPU threads of each engine; null: half of the logical cores. */
   readonly threads: number | null;
+  /** A server that serves as an engine; null or absent: none. */
+  readonly attached?: AttachedWish | null;
   /** How models lie on several GPUs of the machine; null or absent: the engine's own way. */
   readonly gpuSplit?: GpuSplit | null;
   /** False: no drafts around chains whose first stage is here. True where it is absent. */
@@ -120,9 +124,8 @@ export async function startAgentHost(options: AgentHostOptions): Promise<AgentHo
     const crypto = new NodeCrypto();
     const keyPair = await keptNodeIdentity(home.path, crypto);
     const threads = options.threads ?? defaultThreads();
-    onEvent({ event: "measuring" });
-    const { capabilities, engines, stages } = await abortable(measureMachine({ ...options, threads }), options.signal);
-    options.signal.throwIfAborted();
+    const { lent, engines, stages, attached } = await whatIsLent(options, threads);
+    undo.push(() => attached?.close());
     onEvent({ event: "connecting", url: target.url });
     const name = (options.name ?? hostname()).slice(0, NAME_CHARS_MAX) || "node";
     const refused = new AbortController();
@@ -148,6 +151,7 @@ export async function startAgentHost(options: AgentHostOptions): Promise<AgentHo
         ...ports,
         dialer: new WebSocketDialer(),
         engines,
+        attached: attached?.engines ?? null,
         weights,
         peers,
         stages: ways === null || shared === null ? null : stageParts({ home, log, stages, ways, shared, speculates }),
@@ -162,7 +166,7 @@ export async function startAgentHost(options: AgentHostOptions): Promise<AgentHo
         region: options.region,
         priceMicroUsdPerHour: options.priceMicroUsdPerHour,
         agentVersion: packageVersion(),
-        capabilities: { ...capabilities, servesStages: ways !== null },
+        capabilities: { ...lent, servesStages: ways !== null },
         threads,
         weightsBudgetBytes: options.weightsBytesMax,
         onStatus: (status) => {
@@ -190,6 +194,17 @@ export async function startAgentHost(options: AgentHostOptions): Promise<AgentHo
     await stopAll();
     throw thrown;
   }
+}
+
+/** What the machine has, and the server that its owner lends with it. */
+async function whatIsLent(options: AgentHostOptions, threads: number) {
+  options.onEvent({ event: "measuring" });
+  const { capabilities, engines, stages } = await abortable(measureMachine({ ...options, threads }), options.signal);
+  options.signal.throwIfAborted();
+  const { attached: wish = null } = options;
+  if (wish === null) return { lent: capabilities, engines, stages, attached: null };
+  const attached = await openAttachedServer(wish, options);
+  return { lent: withAttached(capabilities, attached.described, wish), engines, stages, attached };
 }
 
 function tellStatus(status: MembershipStatus, to: { readonly name: string; onEvent(event: AgentEvent): void }): void {

@@ -1,4 +1,5 @@
 /** How the coordinator's own records look to an operator. Pure: record in, row out. */
+import type { AttachedServer } from "../../domain/attached-engine.ts";
 import type { ModelId } from "../../domain/ids.ts";
 import { type Account, availableMicroUsd, type Transfer } from "../../domain/ledger.ts";
 import type { ApiKey, JoinToken, ModelRecord, ReceiptRecord } from "../../ports/store.ts";
@@ -36,7 +37,12 @@ export function nodeRow(
     earnedMicroUsd: more.earnedMicroUsd,
     replicas: node.replicas.filter(({ state }) => state !== "gone").length,
     warnings: [...(node.warnings ?? []), ...(more.warnings ?? [])],
+    ...(capabilities.attached === undefined ? {} : { attached: attachedRow(capabilities.attached) }),
   };
+}
+
+function attachedRow({ kind, version, isExact, models }: AttachedServer): NonNullable<NodeRow["attached"]> {
+  return { kind, version, isExact, models: models.map(({ modelId }) => modelId) };
 }
 
 export function replicaRow(replica: ReplicaReport, node: NodeView, modelId: ModelId | null): ReplicaRow {

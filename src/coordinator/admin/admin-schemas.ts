@@ -51,6 +51,10 @@ export const nodeRowSchema = z.object({
   replicas: count,
   /** What the operator should look at, as sentences. */
   warnings: z.array(z.string()).optional(),
+  /** A server of its owner's that serves as an engine; absent: none. */
+  attached: z
+    .object({ kind: z.string(), version: z.string(), isExact: z.boolean(), models: z.array(z.string()) })
+    .optional(),
 });
 export type NodeRow = z.infer<typeof nodeRowSchema>;
 
