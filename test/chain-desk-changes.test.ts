@@ -1,7 +1,8 @@
 /** Chains that change while nothing is lost: neighbours' words, nodes that leave, a coordinator that restarts; scripted stages in virtual time. */
 import { beforeEach, describe, expect, test } from "vitest";
 import { assert } from "../src/domain/assert.ts";
-import { counted, LOAD_MS, StageGrid, type StageNode } from "./support/chain-desk-grid.ts";
+import { counted, StageGrid, type StageNode } from "./support/chain-desk-grid.ts";
+import { LOAD_MS } from "./support/chain-desk-stages.ts";
 
 let grid: StageGrid;
 

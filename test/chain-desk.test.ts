@@ -2,7 +2,8 @@
 import { beforeEach, describe, expect, test } from "vitest";
 import { assert } from "../src/domain/assert.ts";
 import { replicaId as asReplicaId } from "../src/domain/ids.ts";
-import { counted, LAYERS, LOAD_MS, StageGrid } from "./support/chain-desk-grid.ts";
+import { counted, LAYERS, StageGrid } from "./support/chain-desk-grid.ts";
+import { LOAD_MS } from "./support/chain-desk-stages.ts";
 
 let grid: StageGrid;
 
