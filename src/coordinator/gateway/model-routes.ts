@@ -14,12 +14,11 @@ export function addModelRoutes(app: Hono, state: GatewayState): void {
   const { models } = state.deps;
   const inference = state.gate.requireKey("inference");
   const theirErrors = anthropicErrors((request) => state.exchanges.ofRequest(request).requestId);
-  for (const path of ["/v1/models", "/v1/models/*"]) {
-    app.use(path, async (context, next) => {
-      if (isAnthropic(context)) return await theirErrors(context, next);
-      return await next();
-    });
-  }
+  // Matches the path without an ending, too.
+  app.use("/v1/models/*", async (context, next) => {
+    if (isAnthropic(context)) return await theirErrors(context, next);
+    return await next();
+  });
   app.get("/v1/models", inference, (context) => {
     const key = state.gate.callerKey(context);
     const open = models.list().filter((manifest) => isOpenTo(key, manifest.modelId));

@@ -13,7 +13,7 @@ const PATH = "/v1/messages";
 
 export function addMessageRoutes(app: Hono, state: GatewayState): void {
   const errors = anthropicErrors((request) => state.exchanges.ofRequest(request).requestId);
-  app.use(PATH, errors);
+  // Matches the path without an ending, too.
   app.use(`${PATH}/*`, errors);
   const makeCallId = () => callId(state).replace(/^call_/, "toolu_");
   addRoute(app, state, {
