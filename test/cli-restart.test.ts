@@ -1,7 +1,8 @@
 /** Stopping, being killed, and starting again in the same home. */
 import assert from "node:assert/strict";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { type Grid, launchFallow, makeHome, removeHome, runFallow, startGrid } from "./support/grid.ts";
+import { readStream } from "./support/exchange.ts";
+import { type Grid, launchFallow, makeHome, removeHome, runFallow, startAgent, startGrid } from "./support/grid.ts";
 
 let home: string;
 let grid: Grid | null = null;
@@ -81,4 +82,25 @@ test("a stop while the machine is still being measured ends with 0", async () =>
   starting.child.kill("SIGTERM");
   expect(await starting.exited).toBe(0);
   expect(starting.events()).toEqual([]);
+});
+
+test("an answer that does not end in time after Ctrl-C ends with an error event that says why, and is not just cut off", async () => {
+  grid = await startGrid({ home, args: ["--no-agent"] });
+  await using agent = await startAgent(grid.joinCode, { args: ["--no-lan"] });
+  const answer = await fetch(`${grid.apiUrl}/completions`, {
+    method: "POST",
+    headers: { authorization: `Bearer ${grid.apiKey}`, "content-type": "application/json" },
+    body: JSON.stringify({ model: "tiny", prompt: "Once", max_tokens: 400, ignore_eos: true, stream: true }),
+  });
+  const reader = (answer.body ?? new ReadableStream<Uint8Array>()).pipeThrough(new TextDecoderStream()).getReader();
+  let body = (await reader.read()).value ?? "";
+  agent.killGroup("SIGSTOP");
+  grid.child.kill("SIGINT");
+  for (let read = await reader.read(); !read.done; read = await reader.read()) body += read.value;
+  agent.killGroup("SIGCONT");
+  const { error, isDone, finishReasons } = readStream(body);
+  expect(error).toMatchObject({ code: "draining", message: expect.stringContaining("shutting down") });
+  expect(isDone).toBe(false);
+  expect(finishReasons).toEqual([null]);
+  expect(await grid.exited).toBe(0);
 });

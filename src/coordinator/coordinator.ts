@@ -17,7 +17,7 @@ import type { RequestOrigin } from "./gateway/gateway.ts";
 import { startIdempotencySweep } from "./gateway/idempotency-sweep.ts";
 import { startResponseSweep } from "./gateway/responses/response-sweep.ts";
 import { takeGridIdentity } from "./grid-identity.ts";
-import { httpSurface } from "./http-surface.ts";
+import { type HttpSurface, httpSurface } from "./http-surface.ts";
 import { ModelCatalogue } from "./models/model-catalogue.ts";
 import { ModelIntake } from "./models/model-intake.ts";
 import { outlookOf } from "./network/grid-outlook.ts";
@@ -34,11 +34,14 @@ export interface Coordinator extends CoordinatorParts {
   acceptLink(link: Link): void;
   /** Resolves when a replica of the model can take a request, or at the abort; false then. */
   whenServing(modelId: ModelId, signal: AbortSignal): Promise<boolean>;
-  /** Takes no new requests; resolves when the running ones ended or `withinMs` passed. */
+  /** Takes no new requests; resolves when the running ones have ended. Those that still run after `withinMs` end with `draining`. */
   drain(withinMs: number): Promise<void>;
   /** Ends everything that `createCoordinator` started, except the ports. May be called twice. */
   stop(): Promise<void>;
 }
+
+/** For the last event of each answer that is read. */
+const LAST_WORD_MS = 500;
 
 /** Opens the grid that the store holds, or founds it: takes the next boot number and opens every registered model. */
 export async function createCoordinator(ports: CoordinatorPorts, options: CoordinatorOptions): Promise<Coordinator> {
@@ -110,9 +113,7 @@ export async function createCoordinator(ports: CoordinatorPorts, options: Coordi
     },
     acceptLink: (link) => registry.accept(link),
     whenServing: (modelId, signal) => dispatcher.pool.whenServing(modelId, signal),
-    drain: async (withinMs) => {
-      await Promise.all([surface.gateway.drain(withinMs), dispatcher.drain(withinMs)]);
-    },
+    drain: (withinMs) => drainAll(surface.gateway, dispatcher, withinMs),
     stop: async () => {
       const isKept = forecast.stop();
       for (const part of [probes, dispatcher, relay, registry, distribution, models]) part.stop();
@@ -123,6 +124,17 @@ export async function createCoordinator(ports: CoordinatorPorts, options: Coordi
       await isKept;
     },
   };
+}
+
+async function drainAll(
+  gateway: Pick<HttpSurface["gateway"], "drain">,
+  dispatcher: Dispatcher,
+  withinMs: number,
+): Promise<void> {
+  await Promise.all([gateway.drain(withinMs), dispatcher.drain(withinMs)]);
+  // Who is still answered hears why it ends: a connection that is cut looks like a fault of the network.
+  dispatcher.endAll();
+  await gateway.drain(LAST_WORD_MS);
 }
 
 function openIntake(

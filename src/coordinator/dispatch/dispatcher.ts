@@ -167,11 +167,16 @@ export class Dispatcher implements Dispatch {
     this.pool.start();
   }
 
-  /** Ends everything at once: running attempts are cancelled, waiting requests fail with `draining`. May be called twice. */
-  stop(): void {
-    if (this.#isStopped) return;
+  /** Everything ends at once: running attempts are cancelled, waiting requests fail with `draining`, and nothing new comes. May be called twice. */
+  endAll(): void {
     this.#gate.isClosed = true;
     for (const work of this.#all()) this.#fail(work, draining("ends what runs"));
+  }
+
+  /** Ends everything, and looks at nothing any more. May be called twice. */
+  stop(): void {
+    if (this.#isStopped) return;
+    this.endAll();
     this.#isStopped = true;
     this.#watch.stop();
     this.pool.stop();

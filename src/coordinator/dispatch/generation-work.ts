@@ -7,6 +7,9 @@ import type { SampledToken, StopReason } from "../../domain/sampling.ts";
 import type { AttemptStart } from "../../wire/agent-link.ts";
 import { Work } from "./work.ts";
 
+/** They end a stream that runs whatever its nodes do. */
+const OWN_ENDS: ReadonlySet<Refusal["code"]> = new Set(["deadline-exceeded", "draining"]);
+
 /** One choice of a chat or completion: its tokens so far survive every attempt. */
 export class GenerationWork extends Work {
   readonly request: GenerationRequest;
@@ -121,8 +124,8 @@ export class GenerationWork extends Work {
 
   deliverFailure(reason: Refusal): void {
     // A stream that already runs was accepted: what ends it is the loss of its nodes, whatever the planner's word for it is.
-    const isRunning = this.#tokenIds.length > 0 && reason.code !== "deadline-exceeded";
-    this.#onEvent({ kind: "failed", reason: isRunning ? { ...reason, code: "upstream-lost" } : reason });
+    const isOfNodes = this.#tokenIds.length > 0 && !OWN_ENDS.has(reason.code);
+    this.#onEvent({ kind: "failed", reason: isOfNodes ? { ...reason, code: "upstream-lost" } : reason });
   }
 
   finishEnding(): AttemptEnding {
