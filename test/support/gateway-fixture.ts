@@ -11,15 +11,22 @@ import { NodeCrypto } from "../../src/adapters/crypto-node/node-crypto.ts";
 import { openSqliteStore, type SqlStore } from "../../src/adapters/store-sql/sql-store.ts";
 import { createGateway, type Gateway } from "../../src/coordinator/gateway/gateway.ts";
 import { GATEWAY_DEFAULTS, type GatewayOptions } from "../../src/coordinator/gateway/gateway-options.ts";
-import { type HoldRequest, Settlement } from "../../src/coordinator/settlement/settlement.ts";
+import { type HoldRequest, Settlement, type SettlementPorts } from "../../src/coordinator/settlement/settlement.ts";
 import type { AttemptEnding, AttemptRecord } from "../../src/domain/attempt.ts";
-import type { EmbeddingOutcome, Generation, GenerationEvent, GenerationRequest } from "../../src/domain/generation.ts";
+import type {
+  EmbeddingOutcome,
+  Generation,
+  GenerationEvent,
+  GenerationRequest,
+  GridOutlook,
+} from "../../src/domain/generation.ts";
 import { sha256Hex } from "../../src/domain/ids.ts";
 import type { ModelManifest } from "../../src/domain/model.ts";
 import type { Outcome, Refusal } from "../../src/domain/refusal.ts";
 import type { SampledToken, StopReason } from "../../src/domain/sampling.ts";
 import { toHex } from "../../src/market/hex.ts";
 import { TIER_FACTORS, tierPrice } from "../../src/market/tier-price.ts";
+import type { Cloud } from "../../src/ports/cloud.ts";
 import type { ApiKey } from "../../src/ports/store.ts";
 import type { Tokenizer } from "../../src/ports/tokenizer.ts";
 import { SimIds } from "../../src/sim/sim-ids.ts";
@@ -62,6 +69,11 @@ export class ScriptedGeneration implements Generation {
 
   start(): void {
     this.#onEvent({ kind: "started", nodeId: nodeIdOf(this.#number), queuedMs: 0 });
+  }
+
+  /** It lost its node. */
+  wait(): void {
+    if (this.finishedBy === null) this.#onEvent({ kind: "waiting" });
   }
 
   send(tokenIds: readonly number[], more: Partial<SampledToken> = {}): void {
@@ -117,6 +129,7 @@ export class GatewayFixture {
   readonly clock: SimClock;
   readonly store: SqlStore;
   readonly settlement: Settlement;
+  readonly settlementPorts: Omit<SettlementPorts, "store">;
   readonly gateway: Gateway;
   readonly registry = new Registry();
   readonly manifest: ModelManifest;
@@ -125,6 +138,8 @@ export class GatewayFixture {
   readonly generations: ScriptedGeneration[] = [];
   readonly logged: string[] = [];
   readyReplicas = 1;
+  /** What dispatch says of a request that is asked about. */
+  outlook: GridOutlook = { refusal: null, waitMs: 0, firstTokenMs: 0, readyReplicas: 1, regions: [] };
   /** How often the gateway ended a client's connection. */
   connectionsCut = 0;
   /** What happens to a new generation; by default nothing until the test acts. */
@@ -143,6 +158,7 @@ export class GatewayFixture {
     tokenizer: Tokenizer;
     directory: string;
     options: Partial<GatewayOptions>;
+    cloud: ((store: SqlStore) => Cloud) | null;
   }) {
     this.store = parts.store;
     this.tokenizer = parts.tokenizer;
@@ -153,7 +169,8 @@ export class GatewayFixture {
     const { store, clock } = this;
     const crypto = this.#crypto;
     const keyPair = crypto.keyPairFrom(new Uint8Array(32).fill(7));
-    this.settlement = new Settlement({ gridId: "grid-1" }, { store, clock, crypto, ids, log, keyPair });
+    this.settlementPorts = { clock, crypto, ids, log, keyPair };
+    this.settlement = new Settlement({ gridId: "grid-1" }, { ...this.settlementPorts, store });
     this.manifest = {
       ...aManifest("tiny"),
       vocabSize: parts.tokenizer.vocabSize,
@@ -168,10 +185,12 @@ export class GatewayFixture {
         dispatch: {
           generate: (request, onEvent) => this.#generate(request, onEvent),
           embed: ({ inputs }) => Promise.resolve(this.onEmbed(inputs)),
+          outlook: () => this.outlook,
         },
         settlement: {
           hold: (request) => this.onHold(request),
           settle: (request) => this.settlement.settle(request),
+          budgetLeft: (who, caps) => this.settlement.budgetLeft(who, caps),
           voidHold: (requestId) => this.settlement.voidHold(requestId),
           signedReceipt: (receiptId) => this.settlement.signedReceipt(receiptId),
           publicKeyHex: this.settlement.publicKeyHex,
@@ -191,14 +210,21 @@ export class GatewayFixture {
         ids,
         log,
         registry: this.registry,
+        ...(parts.cloud === null ? {} : { cloud: parts.cloud(store) }),
       },
     );
   }
 
-  static async open(tokenizer: Tokenizer, options: Partial<GatewayOptions> = {}): Promise<GatewayFixture> {
+  /** `cloud`: of the fixture's own store; without it there is none. */
+  static async open(
+    tokenizer: Tokenizer,
+    options: Partial<GatewayOptions> = {},
+    cloud: ((store: SqlStore) => Cloud) | null = null,
+    openStore: ((directory: string) => Promise<SqlStore>) | null = null,
+  ): Promise<GatewayFixture> {
     const directory = mkdtempSync(join(tmpdir(), "fallow-gateway-"));
-    const store = await openSqliteStore({ path: join(directory, "grid.sqlite"), nowMs: 0 });
-    const fixture = new GatewayFixture({ store, tokenizer, directory, options });
+    const store = await (openStore?.(directory) ?? openSqliteStore({ path: join(directory, "grid.sqlite"), nowMs: 0 }));
+    const fixture = new GatewayFixture({ store, tokenizer, directory, options, cloud });
     await store.tenants.create(aTenant(1));
     await store.ledger.apply([credit(aTenant(1).tenantId, BALANCE_MICRO_USD)]);
     await fixture.addKey(1, fixture.secret);

@@ -81,6 +81,9 @@ export async function expectNothingLost(store: Store, acknowledged: readonly Ack
   expect([escrow?.creditsPosted ?? 0, escrow?.debitsPosted ?? 0]).toEqual([charged, charged]);
   expect(escrow?.creditsPending ?? 0).toBe(open.size * 200);
   expect(await store.keys.spent(anApiKey(1).keyId)).toBe(microUsd(charged));
+  const { keyId, tenantId } = anApiKey(1);
+  expect((await store.spending.ofKey(keyId, "1970-01")).totalMicroUsd).toBe(microUsd(charged));
+  expect((await store.spending.ofTenant(tenantId, "1970-01")).totalMicroUsd).toBe(microUsd(charged));
   expect(await store.receipts.leafCount()).toBe(receipts.length);
   const leaves = await store.receipts.leaves({ from: 0, to: receipts.length });
   expect(leaves).toEqual(receipts.toReversed().map((receipt) => receipt.leafSha256));

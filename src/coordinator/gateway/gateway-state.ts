@@ -44,7 +44,7 @@ export class GatewayState {
     this.bodies = new BodyBudget(options.bodiesBytesMax);
     this.holds = new Holds({ settlement: deps.settlement, ledger: deps.store.ledger, clock: deps.clock });
     const { store, clock, crypto } = deps;
-    this.keys = new ApiKeys({ store: store.keys, clock, crypto, cacheMs: options.keyCacheMs });
+    this.keys = new ApiKeys({ store: store.keys, tenants: store.tenants, clock, crypto, cacheMs: options.keyCacheMs });
     this.gate = {
       requireKey: (scope) => (context, next) => this.#authenticated(context, { scope, next }),
       callerKey: (context) => {

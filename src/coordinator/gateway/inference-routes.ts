@@ -20,6 +20,7 @@ import { type CompletionRequest, completionRequestSchema } from "../../wire/open
 import { embeddingRequestSchema } from "../../wire/openai/embedding-request.ts";
 import { type AskedTerms, askedTerms, type TermWords } from "./asked-terms.ts";
 import type { OpenBody } from "./body-budget.ts";
+import { writeBudgetHeaders } from "./budget-headers.ts";
 import { planEmbeddings, runEmbeddings } from "./embeddings.ts";
 import { errorResponse } from "./error-table.ts";
 import type { Exchange } from "./exchange.ts";
@@ -185,6 +186,7 @@ export function addRoute<Body extends RouteBody>(app: Hono, state: GatewayState,
     assert(key !== null, "requireKey let a key in");
     const response = await serve(context, { state, route, exchange, key });
     state.limiter.writeHeaders(key, response.headers);
+    await writeBudgetHeaders(state, key, response.headers);
     return response;
   });
 }
@@ -307,7 +309,7 @@ async function start<Body extends RouteBody>(
     requestId,
     tenantId: key.tenantId,
     keyId: key.keyId,
-    budgetMicroUsd: key.budgetMicroUsd,
+    ...(await state.keys.capsOf(key)),
     amountMicroUsd: heldMicroUsd,
     atMs: createdAtMs,
   });
