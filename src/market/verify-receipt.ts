@@ -7,7 +7,14 @@
 import type { Sha256 } from "../domain/merkle-tree.ts";
 import { addUsd } from "../domain/money.ts";
 import { nodeIdOf } from "../domain/node-id.ts";
-import type { NodeStatement, ReceiptAttempt, ReceiptBody, ReceiptInclusion, SignedReceipt } from "../domain/receipt.ts";
+import type {
+  CloudPart,
+  NodeStatement,
+  ReceiptAttempt,
+  ReceiptBody,
+  ReceiptInclusion,
+  SignedReceipt,
+} from "../domain/receipt.ts";
 import type { Outcome } from "../domain/refusal.ts";
 import { canonicalSignedJson } from "./canonical-json.ts";
 import { logOrigin, openCheckpoint, type SignatureCheck } from "./checkpoint.ts";
@@ -17,7 +24,7 @@ import { isIncluded } from "./merkle-log.ts";
 import { receiptBytes, receiptLeaf, statementBytes } from "./receipt.ts";
 
 export interface ReceiptCheck {
-  /** `schema`, `coordinator-key`, `coordinator-signature`, `attempts`, `stages`, `cost`, `inclusion`, `checkpoint`, or `node-…:` and an attempt's id. */
+  /** `schema`, `coordinator-key`, `coordinator-signature`, `attempts`, `stages`, `cloud-parts`, `cost`, `inclusion`, `checkpoint`, or `node-…:` and an attempt's id. */
   readonly name: string;
   readonly isPassed: boolean;
   /** What was found, as a sentence. */
@@ -50,6 +57,7 @@ export function verifyReceipt(untrusted: unknown, tools: ReceiptTools): ReceiptV
     ...body.attempts.flatMap((attempt) => attemptChecks(attempt, body, tools.crypto)),
     countCheck(body),
     ...stagesCheck(body),
+    ...cloudCheck(body),
     costCheck(body),
     inclusionCheck(receipt, tools.crypto),
     checkpointCheck(receipt, tools.crypto),
@@ -204,6 +212,24 @@ function stagesCheck({ attempts }: ReceiptBody): readonly ReceiptCheck[] {
   const found = `${chained.length} attempt${chained.length === 1 ? "" : "s"} ran in stages on ${nodes} nodes`;
   return [check("stages", problems.length === 0, problems.length === 0 ? found : problems.join("; "))];
 }
+
+/** Only of receipts that tell of cloud providers: who made how much. No provider signs, so the coordinator's count stands alone. */
+function cloudCheck({ cloudParts = [], choices }: ReceiptBody): readonly ReceiptCheck[] {
+  if (cloudParts.length === 0) return [];
+  const first = cloudParts.filter(({ promptTokens }) => promptTokens > 0);
+  const told = cloudParts.map(
+    ({ providerId, choice, outputTokens, countedBy }) =>
+      `${providerId} made ${outputTokens} tokens${choices.length === 1 ? "" : ` of choice ${choice}`} (counted by ${COUNTED[countedBy]})`,
+  );
+  const isRight = first.length <= 1;
+  return [check("cloud-parts", isRight, isRight ? told.join("; ") : `the prompt is charged in ${first.length} parts`)];
+}
+
+const COUNTED: Readonly<Record<CloudPart["countedBy"], string>> = {
+  vocabulary: "the grid",
+  upstream: "the provider",
+  estimate: "the text's length",
+};
 
 /** The grid's tokens at the body's price, and each cloud part at its own. */
 function costCheck(body: ReceiptBody): ReceiptCheck {
