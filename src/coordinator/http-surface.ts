@@ -6,10 +6,12 @@ import { Registry } from "prom-client";
 import { TIER_FACTORS, type TierFactors, tierPrice } from "../market/tier-price.ts";
 import { addAdminRoutes } from "./admin/admin-routes.ts";
 import { addChainRoutes } from "./admin/chain-routes.ts";
+import { addProviderRoutes } from "./admin/provider-routes.ts";
 import { adminSources } from "./admin/sources-of-parts.ts";
 import { statusPageResponse } from "./admin/status-page.ts";
 import { addDistributionRoutes } from "./admin/weights-routes.ts";
 import { registerChainMetrics } from "./chains/chain-metrics.ts";
+import { registerCloudMetrics } from "./cloud/cloud-metrics.ts";
 import type { CoordinatorOptions, CoordinatorPorts } from "./coordinator-options.ts";
 import type { CoordinatorParts } from "./coordinator-parts.ts";
 import { registerDispatchMetrics } from "./dispatch/dispatch-metrics.ts";
@@ -41,6 +43,7 @@ export function httpSurface(
   registerWeightsMetrics(metrics, parts.distribution, ports.clock);
   registerRelayMetrics(metrics, parts.relay);
   if (parts.intake !== null) registerIntakeMetrics(metrics, parts.intake);
+  if (parts.cloud !== null) registerCloudMetrics(metrics, parts.cloud);
   const gateway = createGateway(
     {
       ...GATEWAY_DEFAULTS,
@@ -60,6 +63,7 @@ export function httpSurface(
   const gate = { ...gateway.gate, forgetKey: gateway.forgetKey };
   addAdminRoutes(gateway.app, adminSources(ports, options, parts, gate));
   const { registry: roster, links, distribution, dispatcher } = parts;
+  addProviderRoutes(gateway.app, { gate, clock: ports.clock, cloud: cloudSources(ports, parts) });
   addChainRoutes(gateway.app, { gate, chains: dispatcher.pool.chains, links, roster });
   addDistributionRoutes(gateway.app, { gate, clock: ports.clock, roster, links, weights: () => distribution.rows() });
   return {
@@ -69,6 +73,10 @@ export function httpSurface(
       return page ?? (await parts.distribution.endpoint.handle(request)) ?? (await gateway.fetch(request, origin));
     },
   };
+}
+
+function cloudSources({ cloudUpstream: upstream }: CoordinatorPorts, { cloud: desk }: CoordinatorParts) {
+  return desk === null || upstream === undefined ? null : { desk, upstream };
 }
 
 function gatewayModels({ models, dispatcher }: CoordinatorParts, factors: TierFactors): GatewayModels {

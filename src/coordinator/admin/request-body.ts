@@ -4,12 +4,17 @@ import type { z } from "zod";
 import { type Outcome, ok, refuse } from "../../domain/refusal.ts";
 import { readBodyText } from "../gateway/json-body.ts";
 
-/** No admin body is longer; the longest is a path of 4 KiB. */
+/** Few admin bodies are longer; most are a path of 4 KiB at most. */
 const BODY_BYTES_MAX = 65_536;
 
 /** `whenEmpty`: what an empty body means. */
-export async function bodyOf<T>(context: Context, schema: z.ZodType<T>, whenEmpty = ""): Promise<Outcome<T>> {
-  const text = await readBodyText(context.req.raw, BODY_BYTES_MAX);
+export async function bodyOf<T>(
+  context: Context,
+  schema: z.ZodType<T>,
+  whenEmpty = "",
+  bytesMax = BODY_BYTES_MAX,
+): Promise<Outcome<T>> {
+  const text = await readBodyText(context.req.raw, bytesMax);
   return text.ok ? parseBody(text.value === "" ? whenEmpty : text.value, schema) : text;
 }
 

@@ -2,8 +2,9 @@
  * The providers of this grid: kept in the store, held in memory with their health, and asked through the upstream port. To the rest of the
  * coordinator it is the `Cloud`; to the operator's API it is where providers are added, changed, probed and removed.
  */
+import { assert } from "../../domain/assert.ts";
 import type { ModelId } from "../../domain/ids.ts";
-import type { ProviderModel, ProviderSpec } from "../../domain/provider.ts";
+import type { ProviderAbilities, ProviderModel, ProviderSpec } from "../../domain/provider.ts";
 import { type Outcome, ok, refuse } from "../../domain/refusal.ts";
 import type { Clock } from "../../ports/clock.ts";
 import type { Cloud, CloudEvent, CloudOffer, CloudProviderView, CloudRequest, CloudRun } from "../../ports/cloud.ts";
@@ -110,6 +111,30 @@ export class CloudDesk implements Cloud {
     });
   }
 
+  /** Changes one as it is then. Null: there is none of this name. */
+  change(providerId: string, change: (spec: ProviderSpec) => ProviderSpec): Promise<CloudProviderView | null> {
+    return this.#inTurn(async () => {
+      const seat = this.#seats.get(providerId);
+      if (seat === undefined) return null;
+      const spec = change(seat.spec);
+      await this.#ports.providers.put(spec);
+      seat.change(spec);
+      return this.#view(seat);
+    });
+  }
+
+  /** What probing found, unless the model was changed meanwhile. */
+  async setAbilities(
+    providerId: string,
+    { model, abilities }: { model: ProviderModel; abilities: ProviderAbilities },
+  ): Promise<void> {
+    const isIt = (one: ProviderModel) => one.modelId === model.modelId && one.upstreamModel === model.upstreamModel;
+    await this.change(providerId, (spec) => ({
+      ...spec,
+      models: spec.models.map((one) => (isIt(one) ? { ...one, abilities } : one)),
+    }));
+  }
+
   /** Running requests go on. False: there was none of this name. */
   remove(providerId: string): Promise<boolean> {
     return this.#inTurn(async () => {
@@ -117,6 +142,12 @@ export class CloudDesk implements Cloud {
       this.#seats = sorted([...this.#seats.values()].filter(({ spec }) => spec.providerId !== providerId));
       return isRemoved;
     });
+  }
+
+  numbersOf(providerId: string): ProviderNumbers {
+    const seat = this.#seats.get(providerId);
+    assert(seat !== undefined, `${providerId} is a provider of this desk`);
+    return seat.numbers();
   }
 
   /** For metrics, by provider id. */
