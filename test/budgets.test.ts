@@ -8,6 +8,7 @@ import { microUsd } from "../src/domain/money.ts";
 import type { TenantLimits } from "../src/ports/store.ts";
 import type { Tokenizer } from "../src/ports/tokenizer.ts";
 import { SeededRandom } from "../src/sim/time/random.ts";
+import { errorBodySchema } from "../src/wire/openai/error.ts";
 import { answering, GatewayFixture } from "./support/gateway-fixture.ts";
 import { postgresAbsent, startPostgres, type TestPostgres } from "./support/postgres.ts";
 import { aTenant } from "./support/store-samples.ts";
@@ -33,7 +34,7 @@ afterAll(() => closeTokenizer());
 const bearer = (secret: string) => ({ headers: { authorization: `Bearer ${secret}` } });
 
 async function errorOf(response: Response) {
-  const { error } = await response.json();
+  const { error } = errorBodySchema.parse(await response.json());
   return { status: response.status, headers: response.headers, ...error };
 }
 
@@ -165,9 +166,9 @@ describe("a caller", () => {
     const [one, two, three] = [await ask("fal_rate-a"), await ask("fal_rate-b"), await ask("fal_rate-a")];
     // The tenant has no money: what counts is that the rate let it through to there.
     expect([one.status, two.status, three.status]).toEqual([429, 429, 429]);
-    expect((await one.json()).error.code).toBe("insufficient_quota");
-    expect((await two.json()).error.code).toBe("insufficient_quota");
-    expect((await three.json()).error).toMatchObject({
+    expect((await errorOf(one)).code).toBe("insufficient_quota");
+    expect((await errorOf(two)).code).toBe("insufficient_quota");
+    expect(await errorOf(three)).toMatchObject({
       code: "rate_limit_exceeded",
       message: expect.stringContaining(`tenant ${tenantId} may send 2 requests per minute`),
     });

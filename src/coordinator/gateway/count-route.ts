@@ -7,8 +7,9 @@ import { type AskedTerms, askedTerms, type TermWords } from "./asked-terms.ts";
 import { errorResponse } from "./error-table.ts";
 import type { Exchange } from "./exchange.ts";
 import type { GatewayState } from "./gateway-state.ts";
-import { admit, servedModel } from "./inference-routes.ts";
+import { admit } from "./inference-routes.ts";
 import { readJsonBody } from "./json-body.ts";
+import { servedModel } from "./plan-request.ts";
 import type { PreparedModel } from "./prepared-model.ts";
 import { parseRequest } from "./schema-issues.ts";
 

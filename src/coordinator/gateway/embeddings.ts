@@ -13,9 +13,9 @@ import { errorResponse } from "./error-table.ts";
 import type { RequestTicket } from "./generation-plan.ts";
 import { type IdempotentRun, keepAnswer, keptHeaders } from "./idempotency.ts";
 import type { PreparedModel } from "./prepared-model.ts";
+import { termsOf } from "./run-generation.ts";
 import type { GenerationRunner } from "./running-answer.ts";
 import { seedCommitment } from "./seeds.ts";
-import { timeBounds } from "./time-bounds.ts";
 import { inputTokens } from "./token-input.ts";
 
 export interface EmbeddingPlan extends AskedTerms {
@@ -83,16 +83,7 @@ export async function runEmbeddings(runner: GenerationRunner, context: Embedding
   const { ticket, plan, idempotent } = context;
   const { dispatch, settlement, crypto } = runner.deps;
   const { manifest } = plan.model;
-  const terms = {
-    requestId: ticket.requestId,
-    tenantId: ticket.key.tenantId,
-    requestSha256: ticket.requestSha256,
-    modelId: manifest.modelId,
-    weightsSha256: manifest.weightsSha256,
-    tier: plan.tier,
-    price: ticket.price,
-    ...timeBounds(runner.options, plan),
-  };
+  const terms = termsOf(runner.options, plan, ticket);
   let isSettled = false;
   try {
     const outcome = await dispatch.embed({ terms, inputs: plan.inputs }, context.signal);

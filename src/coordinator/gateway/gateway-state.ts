@@ -1,7 +1,7 @@
 /** What the routes share. */
 import type { Context, MiddlewareHandler } from "hono";
 import { assert } from "../../domain/assert.ts";
-import type { Refusal } from "../../domain/refusal.ts";
+import type { Outcome, Refusal } from "../../domain/refusal.ts";
 import type { ApiKey, KeyScope } from "../../ports/store.ts";
 import { ApiKeys } from "./api-keys.ts";
 import { BodyBudget } from "./body-budget.ts";
@@ -10,8 +10,12 @@ import { Exchanges } from "./exchange.ts";
 import { GatewayMetrics } from "./gateway-metrics.ts";
 import type { GatewayDeps, GatewayOptions } from "./gateway-options.ts";
 import { Holds } from "./holds.ts";
+import type { PlannedRequest, PlanRequest } from "./plan-request.ts";
 import { PreparedModels } from "./prepared-model.ts";
 import { RateLimiter } from "./rate-limiter.ts";
+
+/** Plans a body as its route would, and runs nothing. */
+export type Quotable = (body: unknown, more: Omit<PlanRequest<unknown>, "body">) => Promise<Outcome<PlannedRequest>>;
 
 /** For routes that others mount, so that keys and errors mean the same on every path. */
 export interface GatewayGate {
@@ -32,6 +36,8 @@ export class GatewayState {
   readonly holds: Holds;
   readonly bodies: BodyBudget;
   readonly gate: GatewayGate;
+  /** By path: how a body of the route is planned, for quotes. */
+  readonly quotable = new Map<string, Quotable>();
   isDraining = false;
   #openRequests = 0;
   readonly #whenEmpty = new Set<() => void>();

@@ -5,9 +5,9 @@
 import type { Context, Hono } from "hono";
 import type { z } from "zod";
 import { assert } from "../../domain/assert.ts";
-import { ID_PATTERNS, modelId, type Sha256Hex, sha256Hex } from "../../domain/ids.ts";
+import type { RequestTerms } from "../../domain/generation.ts";
+import { type Sha256Hex, sha256Hex } from "../../domain/ids.ts";
 import type { ModelManifest } from "../../domain/model.ts";
-import type { TokenPrice } from "../../domain/money.ts";
 import { type Outcome, ok, refuse } from "../../domain/refusal.ts";
 import type { ServiceTier } from "../../domain/tier.ts";
 import { canonicalJson } from "../../market/canonical-json.ts";
@@ -18,10 +18,11 @@ import type { RouteDecision } from "../../scheduler/tiers/route-question.ts";
 import { type ChatRequest, chatRequestSchema } from "../../wire/openai/chat-request.ts";
 import { type CompletionRequest, completionRequestSchema } from "../../wire/openai/completion-request.ts";
 import { embeddingRequestSchema } from "../../wire/openai/embedding-request.ts";
-import { type AskedTerms, askedTerms, type TermWords } from "./asked-terms.ts";
+import { affordablePlan } from "./affordable-plan.ts";
+import type { AskedTerms, TermWords } from "./asked-terms.ts";
 import type { OpenBody } from "./body-budget.ts";
 import { writeBudgetHeaders } from "./budget-headers.ts";
-import { planEmbeddings, runEmbeddings } from "./embeddings.ts";
+import { type EmbeddingPlan, planEmbeddings, runEmbeddings } from "./embeddings.ts";
 import { errorResponse } from "./error-table.ts";
 import type { Exchange } from "./exchange.ts";
 import type { GatewayState } from "./gateway-state.ts";
@@ -29,12 +30,13 @@ import type { GenerationPlan, RequestTicket } from "./generation-plan.ts";
 import type { BegunHold } from "./holds.ts";
 import { beginIdempotent, type IdempotentRun } from "./idempotency.ts";
 import { readJsonBody } from "./json-body.ts";
-import { type CloudModel, cloudModel } from "./legs/cloud-model.ts";
-import { decideRoute, type GridSide } from "./legs/decide-route.ts";
+import type { CloudModel } from "./legs/cloud-model.ts";
+import { decideEmbedding, decideRoute, type GridSide } from "./legs/decide-route.ts";
 import { planChat } from "./plan-chat.ts";
 import { planCompletion } from "./plan-completion.ts";
+import { cloudPrice, planRequest } from "./plan-request.ts";
 import type { PreparedModel } from "./prepared-model.ts";
-import { runGeneration, termsOf } from "./run-generation.ts";
+import { runGeneration, type TermPlan, termsOf } from "./run-generation.ts";
 import { parseRequest } from "./schema-issues.ts";
 
 /** Larger than any line of base 36 that the clock and the request id leave free; ids of tool calls are opaque. */
@@ -67,6 +69,10 @@ export interface RoutePlan {
   readonly choices: number;
   /** It may begin while its hold is on the way to the disk. */
   readonly canOverlap: boolean;
+  /** The same request under another tier and other preferences. */
+  forTerms(asked: AskedTerms): RoutePlan;
+  /** As dispatch would be asked. */
+  terms(grid: DecideOn): RequestTerms;
   /** Where it may run; null: the grid alone, as dispatch says. `grid`: null where only providers have the model. */
   decide?(grid: DecideOn | null): RouteDecision | null;
   run(start: RunStart): Promise<Response>;
@@ -120,43 +126,52 @@ export function addInferenceRoutes(app: Hono, state: GatewayState): void {
     plan: async (body, model, { asked }) => {
       const planned = await planEmbeddings(body, model, asked);
       if (!planned.ok) return planned;
-      const { tier, promptTokens } = planned.value;
-      return ok({
-        tier,
-        promptTokens,
-        outputTokensMax: 0,
-        choices: 1,
-        canOverlap: false,
-        run: async ({ onOver, ...start }) => {
-          try {
-            return await runEmbeddings(state, { ...start, plan: planned.value });
-          } finally {
-            onOver();
-          }
-        },
-      });
+      return ok(embeddingRoute(state, planned.value));
     },
   });
 }
 
+function embeddingRoute(state: GatewayState, plan: EmbeddingPlan): RoutePlan {
+  return {
+    tier: plan.tier,
+    promptTokens: plan.promptTokens,
+    outputTokensMax: 0,
+    choices: 1,
+    canOverlap: false,
+    forTerms: (asked) => embeddingRoute(state, { ...plan, ...asked }),
+    decide: (grid) => (grid === null ? null : decideEmbedding(state.deps, plan, gridSide(state, plan, grid))),
+    terms: (grid) => termsOf(state.options, plan, grid),
+    run: async ({ onOver, ...start }) => {
+      try {
+        return await runEmbeddings(state, { ...start, plan });
+      } finally {
+        onOver();
+      }
+    },
+  };
+}
+
 export function generationRoute(
   state: GatewayState,
-  plan: GenerationPlan,
+  wanted: GenerationPlan,
   { exchange, route }: { exchange: Exchange; route: string },
 ): RoutePlan {
+  const plan = affordablePlan(state.deps.models, wanted);
   return {
     tier: plan.tier,
     promptTokens: plan.promptTokens,
     outputTokensMax: plan.tokensMax,
     choices: plan.choices.length,
     canOverlap: true,
+    forTerms: (asked) => generationRoute(state, { ...wanted, ...asked }, { exchange, route }),
+    terms: (grid) => termsOf(state.options, plan, grid),
     decide: (grid) => decideRoute(state.deps, plan, grid === null ? null : gridSide(state, plan, grid)),
     run: (start) =>
       runGeneration(state, { ...start, plan, route, startedMonoMs: exchange.startedMonoMs, cut: exchange.cut }),
   };
 }
 
-function gridSide(state: GatewayState, plan: GenerationPlan, grid: DecideOn): GridSide {
+function gridSide(state: GatewayState, plan: TermPlan, grid: DecideOn): GridSide {
   const { modelId, quantisation, contextTokensMax } = grid.manifest;
   return {
     terms: () => termsOf(state.options, plan, grid),
@@ -167,19 +182,16 @@ function gridSide(state: GatewayState, plan: GenerationPlan, grid: DecideOn): Gr
   };
 }
 
-/** Of the tokens of a model that only providers have: there is nothing of the grid to be priced, so that of whoever is first. */
-function cloudPrice(decision: RouteDecision | null): TokenPrice {
-  const first = decision?.ok === true ? decision.candidates[0] : undefined;
-  assert(first !== undefined, "a model that only providers have runs by a decision");
-  return first.price;
-}
-
 export function callId(state: GatewayState): string {
   const digits = toHex(state.deps.random.bytes(CALL_ID_CHARS / 2));
   return `call_${digits}`;
 }
 
 export function addRoute<Body extends RouteBody>(app: Hono, state: GatewayState, route: Route<Body>): void {
+  state.quotable.set(route.path, async (raw, more) => {
+    const body = parseRequest(route.schema, raw);
+    return body.ok ? await planRequest(state, route, { ...more, body: body.value }) : body;
+  });
   app.post(route.path, state.gate.requireKey("inference"), async (context) => {
     const exchange = state.exchanges.of(context);
     const { key } = exchange;
@@ -280,29 +292,19 @@ async function start<Body extends RouteBody>(
   request: { body: Body; headers: Headers; digest: Sha256Hex; idempotent: IdempotentRun | null },
 ): Promise<Outcome<Response>> {
   const { state, route, exchange, key, signal } = serving;
-  const asked = askedTerms(request.body, { headers: request.headers, key });
-  if (!asked.ok) return asked;
-  const model = await routeModel(state, key, { name: request.body.model, inCloud: route.planCloud !== undefined });
-  if (!model.ok) return model;
-  exchange.modelId = model.value.manifest.modelId;
-  const more = { exchange, asked: asked.value };
-  const planned = await planOn(route, { body: request.body, model: model.value, more });
-  if (!planned.ok) return planned;
-  const { tier, promptTokens, outputTokensMax, choices } = planned.value;
+  const outcome = await planRequest(state, route, { body: request.body, headers: request.headers, key, exchange });
+  if (!outcome.ok) return outcome;
+  const { planned, onGrid } = outcome.value;
+  const { promptTokens, outputTokensMax, choices } = planned;
   const tokens = promptTokens + outputTokensMax * choices;
   const { requestId, createdAtMs } = exchange;
   const requestSha256 = request.digest;
-  const gridPrice = priceOnGrid(state, model.value, tier);
-  const decision =
-    planned.value.decide?.(
-      gridPrice === null
-        ? null
-        : { requestId, requestSha256, key, price: gridPrice.price, manifest: gridPrice.manifest },
-    ) ?? null;
+  const on = onGrid === null ? null : { requestId, requestSha256, key, ...onGrid };
+  const decision = planned.decide?.(on) ?? null;
   if (decision?.ok === false) return decision;
   const taken = state.limiter.takeTokens(key, tokens);
   if (!taken.ok) return taken;
-  const price = gridPrice?.price ?? cloudPrice(decision);
+  const price = onGrid?.price ?? cloudPrice(decision);
   const heldMicroUsd =
     decision?.holdMicroUsd ?? holdAmount({ promptTokens, maxTokens: outputTokensMax, choices, price });
   const held = state.holds.begin({
@@ -313,7 +315,7 @@ async function start<Body extends RouteBody>(
     amountMicroUsd: heldMicroUsd,
     atMs: createdAtMs,
   });
-  if (!held.mayBegin || !planned.value.canOverlap) {
+  if (!held.mayBegin || !planned.canOverlap) {
     let isHeld = false;
     try {
       const outcome = await held.outcome;
@@ -326,49 +328,5 @@ async function start<Body extends RouteBody>(
   const ticket: RequestTicket = { requestId, requestSha256, key, createdAtMs, price, heldMicroUsd };
   const onOver = state.opened();
   const { idempotent } = request;
-  return ok(await planned.value.run({ ticket, idempotent, signal, onOver, held, decision }));
-}
-
-async function planOn<Body extends RouteBody>(
-  route: Route<Body>,
-  by: { body: Body; model: PreparedModel | CloudModel; more: RouteMore },
-): Promise<Outcome<RoutePlan>> {
-  const { body, model, more } = by;
-  if (model.tokenizer !== null) return await route.plan(body, model, more);
-  assert(route.planCloud !== undefined, "a model that only providers have comes to routes that take it");
-  return await route.planCloud(body, model, more);
-}
-
-/** Null where only cloud providers have the model. */
-function priceOnGrid(state: GatewayState, model: PreparedModel | CloudModel, tier: ServiceTier) {
-  if (model.tokenizer === null) return null;
-  const { manifest } = model;
-  return { manifest, price: state.deps.models.priceOf(manifest, tier) };
-}
-
-/** The grid's own model of that name; where it has none and the route takes it, that of cloud providers. */
-async function routeModel(
-  state: GatewayState,
-  key: ApiKey,
-  by: { readonly name: string; readonly inCloud: boolean },
-): Promise<Outcome<PreparedModel | CloudModel>> {
-  const served = await servedModel(state, key, by.name);
-  if (served.ok || !by.inCloud || !mayUse(key, by.name)) return served;
-  const { cloud, crypto } = state.deps;
-  const offers = cloud?.offers(modelId(by.name)) ?? [];
-  return offers.length === 0 ? served : ok(cloudModel(modelId(by.name), { offers, crypto }));
-}
-
-function mayUse(key: ApiKey, name: string): boolean {
-  return ID_PATTERNS.model.test(name) && (key.models === null || key.models.includes(modelId(name)));
-}
-
-export async function servedModel(state: GatewayState, key: ApiKey, name: string): Promise<Outcome<PreparedModel>> {
-  const isAllowed = mayUse(key, name);
-  const served = isAllowed ? state.deps.models.get(modelId(name)) : null;
-  if (served !== null) return ok(await state.prepared.prepare(served));
-  const why = isAllowed ? "is not served by this grid" : "is not open to this API key";
-  return refuse("model-not-found", `model ${JSON.stringify(name)} ${why}; GET /v1/models lists those that are`, {
-    param: "model",
-  });
+  return ok(await planned.run({ ticket, idempotent, signal, onOver, held, decision }));
 }

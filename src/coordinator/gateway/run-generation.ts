@@ -11,6 +11,7 @@
  * | settlement failed              | nothing, or what is kept | an error in place of the end                    |
  */
 import type { RequestTerms } from "../../domain/generation.ts";
+import type { ModelManifest } from "../../domain/model.ts";
 import { formatUsd } from "../../domain/money.ts";
 import { type Refusal, refuse } from "../../domain/refusal.ts";
 import { toHex } from "../../market/hex.ts";
@@ -111,10 +112,15 @@ async function heldOrEnded(run: RunningAnswer): Promise<Refusal | null> {
 
 const CLIENT_GONE = refuse("cancelled", "the client closed the request").reason;
 
+/** What the terms are made from, of a generation or an embedding. */
+export type TermPlan = Pick<GenerationPlan, "tier" | "preferences"> & {
+  readonly model: { readonly manifest: Pick<ModelManifest, "modelId" | "weightsSha256"> };
+};
+
 /** What dispatch is told of every choice. */
 export function termsOf(
   options: Parameters<typeof timeBounds>[0],
-  plan: GenerationPlan,
+  plan: TermPlan,
   ticket: Pick<RequestTicket, "requestId" | "requestSha256" | "key" | "price">,
 ): RequestTerms {
   const { manifest } = plan.model;

@@ -3,6 +3,7 @@
  * grid has the model, no rule of the caller needs looking at, and no provider may take it; dispatch alone then says yes or no.
  */
 import type { Dispatch, GridOutlook, RequestConstraints, RequestTerms } from "../../../domain/generation.ts";
+import type { ModelId } from "../../../domain/ids.ts";
 import type { TokenPrice } from "../../../domain/money.ts";
 import type { RoutePreferences } from "../../../domain/preferences.ts";
 import type { Clock } from "../../../ports/clock.ts";
@@ -43,6 +44,36 @@ export function decideRoute(sources: RouteSources, plan: GenerationPlan, grid: G
     clouds,
     nowMs: sources.clock.wallMs(),
   });
+}
+
+/** Embeddings run on the grid only: nobody else has the vectors of this very file. Null as for generations. */
+export function decideEmbedding(sources: RouteSources, plan: EmbeddingFacts, grid: GridSide): RouteDecision | null {
+  const { modelId } = plan.model.manifest;
+  const { preferences, tier, promptTokens } = plan;
+  if (!hasRules(preferences)) return null;
+  const longest = Math.max(...plan.inputs.map((input) => input.length));
+  const own = { kind: "completion", hasTools: false, hasJson: false, hasTokenIds: true, hasLogprobs: false } as const;
+  const counts = {
+    promptTokens,
+    promptTokensLikely: promptTokens,
+    outputTokensMax: 0,
+    isOutputAsked: true,
+    choices: 1,
+  };
+  return chooseRoute({
+    modelId,
+    tier,
+    preferences,
+    request: { ...own, ...counts },
+    grid: gridFacts(sources, grid, { promptTokens: longest, tokensMax: 0 }),
+    clouds: [],
+    nowMs: sources.clock.wallMs(),
+  });
+}
+
+interface EmbeddingFacts extends Pick<GenerationPlan, "tier" | "preferences" | "promptTokens"> {
+  readonly model: { readonly manifest: { readonly modelId: ModelId } };
+  readonly inputs: readonly (readonly number[])[];
 }
 
 /** What of the preferences the grid's own nodes are held to by dispatch; undefined where it is nothing. */
@@ -87,7 +118,15 @@ function needsOf(plan: GenerationPlan): RequestNeeds {
 
 function factsOf(sources: RouteSources, plan: GenerationPlan, grid: GridSide): GridFacts {
   const promptTokens = Math.max(...plan.choices.map(({ promptTokenIds }) => promptTokenIds.length));
-  const question = { terms: grid.terms(), promptTokens, tokensMax: plan.tokensMax };
+  return gridFacts(sources, grid, { promptTokens, tokensMax: plan.tokensMax });
+}
+
+function gridFacts(
+  sources: RouteSources,
+  grid: GridSide,
+  size: { readonly promptTokens: number; readonly tokensMax: number },
+): GridFacts {
+  const question = { terms: grid.terms(), ...size };
   const outlook: GridOutlook = sources.dispatch.outlook?.(question) ?? {
     refusal: null,
     waitMs: 0,
