@@ -25,6 +25,17 @@ function members(): readonly [StageNode, StageNode, StageNode] {
   return [head, middle, tail];
 }
 
+const forEver = () => new Promise<void>(() => undefined);
+
+/** Three stages, linked, and nothing runs. */
+async function idle(): Promise<{ readonly tail: StageNode }> {
+  const nodes = [];
+  for (const layers of THIRDS) nodes.push(await lab.chain.add(layers));
+  await lab.chain.link(nodes);
+  const [, , tail] = members();
+  return { tail };
+}
+
 /** Sends frames as one stage would to another, numbered as the next ones. */
 async function forge<F extends Activations | Tokens>(
   from: StageNode,
@@ -87,6 +98,29 @@ describe("a stage of a chain", () => {
       })),
     );
     expect(troubleOf(1)).toEqual([["stage-breach", "slots-exceeded", 0]]);
+  });
+
+  test("that feeds sequences without attempts takes no attempt its slot at the last stage, and is named when they were there for seconds", async () => {
+    const { tail } = await idle();
+    for (let at = 0; at < 4; at++) lab.chain.start({ ...ASK, request: 20 + at }, { tailDelay: forEver });
+    await lab.pass(4_000);
+    expect(tail.engine?.stats().sequencesOpen).toBe(4);
+    const answer = lab.chain.start(ASK);
+    await lab.pass(100);
+    expect([answer.failed, troubleOf(2)]).toEqual([null, [["stage-breach", "sequence-unleased", 0]]]);
+  });
+
+  test("that feeds sequences a moment before their attempts come is not named; one whose attempt never comes lets its slot go after ten seconds", async () => {
+    const { tail } = await idle();
+    const answers = [0, 1, 2].map((at) =>
+      lab.chain.start({ ...ASK, request: 20 + at }, { tailDelay: () => lab.pass(2_000) }),
+    );
+    lab.chain.start({ ...ASK, request: 30 }, { tailDelay: forEver });
+    await lab.chain.until(() => answers.every(({ end }) => end !== null));
+    expect(troubleOf(2)).toEqual([]);
+    await lab.pass(12_000);
+    expect(tail.engine?.stats().sequencesOpen).toBe(0);
+    expect(troubleOf(2)).toEqual([["stage-breach", "sequence-unleased", 0]]);
   });
 
   test("that asks for the same positions again and again is named", async () => {

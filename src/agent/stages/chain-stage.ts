@@ -78,6 +78,7 @@ export class ChainStage {
       onTaken: () => this.#credit(),
       isLast: () => this.#isLast,
       onOverload: (sequence) => this.#failures.overload(sequence),
+      onUnleased: (sequence, waitedMs) => this.#failures.unleased(sequence, waitedMs),
     });
     this.#tail = new TailDesk({
       engine,
@@ -91,6 +92,7 @@ export class ChainStage {
         this.#links?.look();
       },
       release: (sequence) => this.#end(sequence),
+      makeRoom: () => this.#intake.makeRoom(),
     });
     this.#failures = new StageFailures({
       sequences: this.#sequences,
@@ -99,7 +101,7 @@ export class ChainStage {
       nowMs: () => ports.clock.monoMs(),
       links: () => this.#links,
       head: () => this.#head?.desk ?? null,
-      trouble: (trouble) => this.#trouble(trouble),
+      trouble: (trouble, accused) => this.#trouble(trouble, accused),
       end: (sequence) => this.#end(sequence),
     });
     this.#states = new StateDesk({ clock: ports.clock, engine, holdings: () => this.#holdings() });

@@ -42,3 +42,5 @@ export const GAPS_MAX = 16;
 export const SEQUENCES_MAX = 1_024;
 /** Passes that came before their attempt's order, of all sequences. Their frames are not credited meanwhile, so the window bounds them too. */
 export const EARLY_MS_MAX = 10_000;
+/** A sequence that holds a slot of the last stage for so long without an attempt is the first stage's fault, which hears of attempts at the same time. */
+export const UNLEASED_MS = 3_000;

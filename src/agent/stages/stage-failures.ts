@@ -19,6 +19,7 @@ import type { ChainTrouble } from "../../wire/chain-link.ts";
 import type { StageFrame } from "../../wire/stage-frames.ts";
 import type { ChainLinks } from "./chain-links.ts";
 import type { SequenceTable } from "./sequence-table.ts";
+import { UNLEASED_MS } from "./stage-bounds.ts";
 import type { StageOutbox } from "./stage-outbox.ts";
 import type { HeadDesk } from "./stage-roles.ts";
 import type { WireProblem } from "./stage-wire.ts";
@@ -31,8 +32,8 @@ export interface StageFailuresPorts {
   nowMs(): number;
   links(): ChainLinks | null;
   head(): HeadDesk | null;
-  /** This stage blames itself. */
-  trouble(trouble: Pick<ChainTrouble, "kind" | "code" | "message">): void;
+  /** This stage blames itself, or the accused. */
+  trouble(trouble: Pick<ChainTrouble, "kind" | "code" | "message">, accused?: string): void;
   end(sequence: SequenceId): void;
 }
 
@@ -60,6 +61,15 @@ export class StageFailures {
 
   overload(sequence: SequenceId): void {
     this.take(sequence, { code: "engine-overloaded", message: "all slots of the engine are in use" });
+  }
+
+  /** Positions of it came and no attempt: the first stage alone says which sequences are fed. What waited a moment only is nobody's fault. */
+  unleased(sequence: SequenceId, waitedMs: number): void {
+    this.#ports.end(sequence);
+    const first = this.#ports.links()?.set.stages[0];
+    if (waitedMs < UNLEASED_MS || first === undefined) return;
+    const message = `${sequence} was fed for ${Math.round(waitedMs)} ms, and no attempt of it came to the last stage`;
+    this.#ports.trouble({ kind: "stage-breach", code: "sequence-unleased", message }, first.replicaId);
   }
 
   /** The next stage lacks positions: they are sent again, or somebody before this stage is asked for them. */

@@ -10,6 +10,9 @@
  * | has a lease that its attempt here has left | nothing: the stage before does not know of the newer one yet        |
  * | has an older lease than the one before it, goes beyond the context, has another width | a breach                |
  * | is what no model gives (state-watch.ts)    | garbage                                                             |
+ *
+ * At the last stage a sequence whose attempt is not here holds its slot until an attempt lacks one, and for `EARLY_MS_MAX` at most. The coordinator
+ * leases no more attempts than there are slots, so one of those that hold a slot then was fed for nobody.
  */
 import type { SequenceId } from "../../domain/chain.ts";
 import type { StageEngine, StagePass } from "../../ports/stage-engine.ts";
@@ -35,6 +38,8 @@ export interface IntakePorts {
   onTaken(): void;
   /** The engine has no slot for it. */
   onOverload(sequence: SequenceId): void;
+  /** It has a slot, and no attempt of it came for so long: it gives the slot up. */
+  onUnleased(sequence: SequenceId, waitedMs: number): void;
   isLast(): boolean;
 }
 
@@ -66,6 +71,8 @@ export class StageIntake {
   readonly #ports: IntakePorts;
   readonly #runs = new Map<number, PassRun>();
   readonly #early = new Map<SequenceId, Early[]>();
+  /** With a slot and without an attempt, since when; the one that waits longest comes first. */
+  readonly #unleased = new Map<SequenceId, number>();
   #nextTag = 1;
   #taken = { frames: 0, bytes: 0 };
   /** Of what was taken. */
@@ -128,6 +135,7 @@ export class StageIntake {
 
   /** The attempt is here. */
   admit(sequence: SequenceId): void {
+    this.#unleased.delete(sequence);
     const early = this.#early.get(sequence) ?? [];
     this.#early.delete(sequence);
     const engine = this.#ports.engine();
@@ -142,20 +150,33 @@ export class StageIntake {
     for (const [tag, run] of [...this.#runs]) if (run.sequence === sequence) this.finish(tag);
     for (const { frame } of this.#early.get(sequence) ?? []) this.#done(frame);
     this.#early.delete(sequence);
+    this.#unleased.delete(sequence);
   }
 
   /** Attempts whose order never came. */
   dropLate(): void {
     const nowMs = this.#ports.nowMs();
+    for (const [sequence, sinceMs] of [...this.#unleased]) {
+      if (nowMs - sinceMs > EARLY_MS_MAX) this.#giveUp(sequence, sinceMs);
+    }
     for (const [sequence, [first]] of [...this.#early]) {
       if (first !== undefined && nowMs - first.atMs > EARLY_MS_MAX) this.release(sequence);
     }
+  }
+
+  /** An attempt lacks a slot: the sequence that waits longest for its own gives it up. False when none waits. */
+  makeRoom(): boolean {
+    const [oldest] = this.#unleased;
+    if (oldest === undefined) return false;
+    this.#giveUp(...oldest);
+    return true;
   }
 
   /** A new epoch: frames are counted anew, and what still comes out of the engine is of the old one. */
   restart(): void {
     for (const run of this.#runs.values()) run.isStale = true;
     this.#early.clear();
+    this.#unleased.clear();
     this.#taken = { frames: 0, bytes: 0 };
     this.#told = this.#taken;
     this.#received = 0;
@@ -165,6 +186,7 @@ export class StageIntake {
   clear(): void {
     this.#runs.clear();
     this.#early.clear();
+    this.#unleased.clear();
   }
 
   // ---------------------------------------------------------------- within
@@ -205,6 +227,7 @@ export class StageIntake {
         this.#done(frame);
         return this.#overloaded(engine, sequence);
       }
+      if (!this.#ports.mayDraw(sequence, leaseEpoch)) this.#unleased.set(sequence, this.#ports.nowMs());
     }
     const state = sequences.get(sequence);
     if (state !== null) state.heardEpoch = leaseEpoch;
@@ -217,6 +240,11 @@ export class StageIntake {
       return null;
     }
     return this.#submit(engine, entry, { pass, frame });
+  }
+
+  #giveUp(sequence: SequenceId, sinceMs: number): void {
+    this.#unleased.delete(sequence);
+    this.#ports.onUnleased(sequence, this.#ports.nowMs() - sinceMs);
   }
 
   #submit(

@@ -19,6 +19,8 @@ export interface TailPorts {
   admit(sequence: SequenceId): void;
   /** It runs no more. */
   release(sequence: SequenceId): void;
+  /** Takes a slot from what has no attempt; false when there is none. */
+  makeRoom(): boolean;
 }
 
 interface TailRun {
@@ -152,7 +154,7 @@ export class TailDesk {
     if (!this.#ports.begin(sequence, lease)) {
       return { code: "engine-closed", message: `a newer lease of ${sequence} runs` };
     }
-    if (stage.open(sequence)) return null;
+    if (stage.open(sequence) || (this.#ports.makeRoom() && stage.open(sequence))) return null;
     return { code: "engine-overloaded", message: `no slot for one of ${stage.info.sequencesMax} sequences` };
   }
 
