@@ -59,13 +59,13 @@ const aboutChunks = (lie: (chunk: Chunk, frame: string) => readonly string[]): (
     return chunk === undefined ? [frame] : lie(chunk, frame);
   };
 };
-/** A lie about ends; chunks pass, and the last one is remembered. */
+/** A lie about ends; chunks pass, and the last one of each lease is remembered: two answers may come to the liar, and their frames mix. */
 const aboutEnds = (lie: (end: AttemptEnd, frame: string, last: Chunk | null) => readonly string[]): (() => Lie) => {
   return () => {
-    let last: Chunk | null = null;
+    const last = new Map<string, Chunk>();
     return (frame, message) => {
-      if (message.type === "attempt.end") return lie(message, frame, last);
-      last = message.chunks.at(-1) ?? last;
+      if (message.type === "attempt.end") return lie(message, frame, last.get(message.leaseId) ?? null);
+      for (const chunk of message.chunks) last.set(chunk.leaseId, chunk);
       return [frame];
     };
   };
