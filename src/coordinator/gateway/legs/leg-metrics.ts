@@ -28,7 +28,7 @@ export class LegMetrics {
       registers,
     });
     this.cloudTokens = new Counter({
-      name: "fallow_cloud_tokens_total",
+      name: "fallow_cloud_charged_tokens_total",
       help: "Tokens charged for what cloud providers made, by provider and direction (prompt, output)",
       labelNames: ["provider", "direction"],
       registers,
