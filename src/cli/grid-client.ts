@@ -179,7 +179,7 @@ const MODELS_PATH = "/admin/v1/models";
 
 /** The command that lists what the path names one of. */
 function listCommandOf(path: string): string {
-  const noun = ["nodes", "keys", "receipts", "ledger"].find((one) => path.includes(`/${one}`));
+  const noun = ["nodes", "keys", "receipts", "ledger", "providers"].find((one) => path.includes(`/${one}`));
   return noun === undefined ? "models" : `${noun}${noun === "ledger" ? " accounts" : " list"}`;
 }
 

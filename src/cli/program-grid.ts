@@ -2,6 +2,7 @@
 import type { Command } from "commander";
 import { decimalNumber, wholeNumber, withCommonOptions } from "./command-options.ts";
 import { addModelCommands } from "./program-models.ts";
+import { addProviderCommands } from "./program-providers.ts";
 
 const limit = wholeNumber({ min: 1, max: 1_000 });
 const client = { isClient: true } as const;
@@ -10,6 +11,7 @@ export function addGridCommands(program: Command): void {
   addStatus(program);
   addNodes(program);
   addModelCommands(program);
+  addProviderCommands(program);
   addKeys(program);
   addChat(program);
   addReceipts(program);

@@ -4,6 +4,7 @@
  * | path              | holds                                                            |
  * | ----------------- | ---------------------------------------------------------------- |
  * | home.json         | secrets: API key of the operator, coordinator seed (mode 0600)   |
+ * | secrets.json      | keys of cloud providers by name (mode 0600), if there are any     |
  * | run.json          | who runs here now: pid and URL                                   |
  * | up.lock           | SQLite file whose lock is held by the running `fallow up`        |
  * | grid.sqlite       | the coordinator's store, unless `--database` names another       |
