@@ -113,7 +113,7 @@ describe("a chain", () => {
     const text = pipelineText(
       list([stage(0, 14, "attic"), lost], {
         ...{ state: "broken", loopMs: null, loneTokPerSecond: null, repairs: 2, recoveryMs: 812 },
-        ...{ drafted: 120, accepted: 40, trouble: "cellar was silent for 1.0 s" },
+        ...{ drafted: 120, accepted: 40, trouble: "cellar was silent for 1.0 s", troubleAgoMs: 12_000 },
         missing: ["layers 14-39: barn loads them (loading)"],
       }),
       null,
@@ -122,7 +122,7 @@ describe("a chain", () => {
     expect(text).toContain(
       "  loop not measured yet; 40 of 120 drafts came true (33 %); 2 stages replaced; served again 0.8 s after the last break\n" +
         "  ! layers 14-39: barn loads them (loading)\n" +
-        "  ! last trouble: cellar was silent for 1.0 s\n",
+        "  ! last trouble, 12 s ago: cellar was silent for 1.0 s\n",
     );
   });
 

@@ -143,11 +143,15 @@ function footLines(chain: ChainRow, isWide: boolean): readonly string[] {
 }
 
 /** Sentences, of any length: a terminal wraps them. */
-function missingLines({ missing, trouble }: ChainRow): readonly string[] {
+function missingLines({ missing, trouble, troubleAgoMs = null }: ChainRow): readonly string[] {
   return [
     ...missing.map((sentence) => `  ! ${sentence}`),
-    ...(trouble === null ? [] : [`  ! last trouble: ${trouble}`]),
+    ...(trouble === null ? [] : [`  ! last trouble${agoText(troubleAgoMs)}: ${trouble}`]),
   ];
+}
+
+function agoText(agoMs: number | null): string {
+  return agoMs === null ? "" : `, ${formatDuration(agoMs)} ago`;
 }
 
 function milliseconds(ms: number): string {

@@ -23,14 +23,18 @@ function stage(first: number, node: typeof ATTIC, successor: typeof ATTIC | null
   };
 }
 
-function missing(stages: readonly StageView[], draining: readonly (typeof ATTIC)[]): readonly string[] | undefined {
+function missing(
+  stages: readonly StageView[],
+  draining: readonly (typeof ATTIC)[],
+  state: "serving" | "broken" = "serving",
+): readonly string[] | undefined {
   const view: ChainsView = {
     chains: () => [
       {
         chainId: "0".repeat(32),
         modelId: modelId("large"),
         weightsSha256: sha256Hex("a".repeat(64)),
-        state: "serving",
+        state,
         epoch: 1,
         wire: "f32",
         layerCount: 4,
@@ -63,10 +67,19 @@ describe("a chain that serves", () => {
 
   test("says that it gets nothing new while a node of it is drained, and who takes over", () => {
     expect(missing([stage(0, ATTIC), stage(2, BARN)], [BARN])).toEqual([
-      "layers 2-3: barn is drained, so nothing new comes to the chain; no other node has room for them",
+      "layers 2-3: barn is drained, so nothing new comes to the chain; no other node takes them over",
     ]);
     expect(missing([stage(0, ATTIC), stage(2, BARN, SHED)], [BARN, SHED])).toEqual([
       "layers 2-3: barn is drained, so nothing new comes to the chain; shed takes over",
     ]);
   });
+});
+
+test("a place without a node tells why the last look found nobody, not that nobody has room", () => {
+  const empty: StageView = { ...stage(0, ATTIC), holder: null };
+  const why = { ...stage(2, BARN), holder: null, lacks: "node-suspect: 1, memory-too-small: 1" };
+  expect(missing([empty, why], [], "broken")).toEqual([
+    "layers 0-1: no node takes them (nobody was found yet)",
+    "layers 2-3: no node takes them (node-suspect: 1, memory-too-small: 1)",
+  ]);
 });

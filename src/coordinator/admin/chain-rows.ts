@@ -25,12 +25,12 @@ export function chainList(view: ChainsView, names: ChainNames): ChainList {
 
 function chainRow(chain: ChainView, names: ChainNames): ChainRow {
   const { chainId, modelId, weightsSha256, state, epoch, wire, layerCount, contextTokens, sequencesMax } = chain;
-  const { loopMs, drafted, accepted, repairs, recoveryMs, trouble, stages } = chain;
+  const { loopMs, drafted, accepted, repairs, recoveryMs, trouble, troubleAgoMs = null, stages } = chain;
   return {
     ...{ chainId, modelId, weightsSha256, state, chainEpoch: epoch, wire, layerCount, contextTokens, sequencesMax },
     stages: stages.map((stage, at) => stageRow(stage, stages[(at + 1) % stages.length] ?? null, names)),
     ...{ loopMs, loneTokPerSecond: loopMs !== null && loopMs > 0 ? 1_000 / loopMs : null, drafted, accepted },
-    ...{ repairs, recoveryMs, trouble },
+    ...{ repairs, recoveryMs, trouble, troubleAgoMs },
     missing: stages.flatMap((stage) => (state === "serving" ? drainingOf(stage, names) : missingOf(stage, names))),
   };
 }
@@ -71,7 +71,7 @@ function stageRow(stage: StageView, next: StageView | null, names: ChainNames): 
 function drainingOf(stage: StageView, names: ChainNames): readonly string[] {
   const { holder, successor } = stage;
   if (holder === null || !names.isDraining(holder.nodeId)) return [];
-  const then = successor === null ? "no other node has room for them" : `${names.nameOf(successor.nodeId)} takes over`;
+  const then = successor === null ? "no other node takes them over" : `${names.nameOf(successor.nodeId)} takes over`;
   return [`${layersOf(stage)}: ${names.nameOf(holder.nodeId)} is drained, so nothing new comes to the chain; ${then}`];
 }
 
@@ -79,7 +79,7 @@ function missingOf(stage: StageView, names: ChainNames): readonly string[] {
   const { holder, successor } = stage;
   const layers = layersOf(stage);
   if (successor !== null) return [`${layers}: ${names.nameOf(successor.nodeId)} loads them (${successor.state})`];
-  if (holder === null) return [`${layers}: no node has room for them`];
+  if (holder === null) return [`${layers}: no node takes them (${stage.lacks ?? "nobody was found yet"})`];
   const name = names.nameOf(holder.nodeId);
   if (holder.state !== "ready") return [`${layers}: not ready on ${name} (${holder.state})`];
   return holder.isLinked ? [] : [`${layers}: ${name} is not linked to its neighbours`];

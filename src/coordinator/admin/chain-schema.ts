@@ -55,6 +55,8 @@ export const chainRowSchema = z.object({
   /** From the newest break until it served again. */
   recoveryMs: ms,
   trouble: z.string().nullable(),
+  /** Since that began. */
+  troubleAgoMs: z.number().nullable().optional(),
   /** What keeps it from serving, as sentences. */
   missing: z.array(z.string()),
 });

@@ -135,7 +135,7 @@ export class ChainDesk implements ChainsView {
 
   chains(): readonly ChainView[] {
     const chains = this.#all().sort((a, b) => (orderKey(a) < orderKey(b) ? -1 : 1));
-    return chains.map((chain) => chainView(chain, this.#ports.book));
+    return chains.map((chain) => chainView(chain, this.#ports.book, this.#ports.clock.monoMs()));
   }
 
   spares(): readonly SpareView[] {

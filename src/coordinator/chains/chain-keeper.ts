@@ -14,8 +14,10 @@ import type { Roster } from "../roster.ts";
 import {
   type Chain,
   describePlace,
+  describeTrouble,
   emptyPlace,
   fillPlace,
+  noteTrouble,
   type Place,
   restingState,
   stageLoad,
@@ -166,7 +168,7 @@ export class ChainKeeper {
       place.successor = null;
       this.#ports.book.seat(successor, null);
       retryLater(place, nowMs);
-      chain.trouble = `${describePlace(place)}: ${why ?? "its successor is gone"}`;
+      noteTrouble(chain, `${describePlace(place)}: ${why ?? "its successor is gone"}`, nowMs);
     } else if (stage.isReady) {
       if (holder === null) this.#repaired(chain, place, successor);
       else this.#moves.begin(chain, place, { to: successor, nowMs });
@@ -218,7 +220,8 @@ export class ChainKeeper {
     const { repair, nowMs } = with_;
     if (repair.kind === "plan-anew") {
       const why = describeLosers(new Map(repair.losers));
-      chain.trouble = `${describePlace(place)}: no node can take the place (${why})`;
+      place.lacks = why;
+      noteTrouble(chain, `${describePlace(place)}: no node can take the place (${why})`, nowMs);
     } else if (repair.kind === "load") {
       const { nodeId, deviceId, why } = repair;
       for (const spare of this.#ports.book.onNode(nodeId).filter((replica) => isSpareOf(replica, chain.modelId))) {
@@ -241,7 +244,7 @@ export class ChainKeeper {
 
   #break(chain: Chain, why: string, nowMs: number): void {
     const { state } = chain;
-    chain.trouble = why;
+    noteTrouble(chain, why, nowMs);
     const tail = tailOf(chain);
     if (state !== "serving" && state !== "linking") return;
     const isSteady = state === "serving" && nowMs - chain.sinceMs >= STEADY_MS;
@@ -270,7 +273,7 @@ export class ChainKeeper {
     if (chain.breaksInRow > BREAKS_MAX) {
       this.#ports.dissolve(
         chain,
-        `it broke ${chain.breaksInRow} times in a row, the last time because of ${chain.trouble}`,
+        `it broke ${chain.breaksInRow} times in a row, the last time because of ${chain.lastTrouble}`,
       );
       return;
     }
@@ -283,7 +286,8 @@ export class ChainKeeper {
       if (holder !== null || successor !== null || lostAtMs === null) return false;
       return nowMs - lostAtMs >= ANEW_WAIT_MS || tries > TRIES_MAX;
     });
-    if (given !== undefined) this.#ports.dissolve(chain, chain.trouble ?? `${describePlace(given)} has no node`);
+    if (given !== undefined)
+      this.#ports.dissolve(chain, describeTrouble(chain) ?? `${describePlace(given)} has no node`);
   }
 
   #link(chain: Chain, at: { readonly epoch: number; readonly nowMs: number }): void {

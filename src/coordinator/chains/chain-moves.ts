@@ -18,7 +18,7 @@ import { backoffCeilingMs } from "../../scheduler/retries/backoff.ts";
 import type { ReplicaBook } from "../dispatch/replica-book.ts";
 import type { Roster } from "../roster.ts";
 import { betterMove, setOut, stageSeconds } from "./better-move.ts";
-import { type Chain, describePlace, fillPlace, type Place, tailOf } from "./chain.ts";
+import { type Chain, describePlace, fillPlace, noteTrouble, type Place, tailOf } from "./chain.ts";
 import { type ChainSetPorts, moveSets } from "./chain-set.ts";
 import type { StageGrid } from "./repair-question.ts";
 
@@ -95,7 +95,7 @@ export class ChainMoves {
     chain.move = null;
     chain.retiring = fillPlace(move.place, move.to);
     this.#counts.moves += 1;
-    chain.trouble = why;
+    noteTrouble(chain, why, nowMs);
     chain.brokenAtMs = nowMs;
     this.#ports.link(chain, { epoch: move.epoch, nowMs });
     if (tail !== null) this.#ports.onBreak(tail, why);

@@ -29,6 +29,8 @@ export interface StageView {
   } | null;
   /** Who is being loaded to take the place. */
   readonly successor: { readonly replicaId: ReplicaId; readonly nodeId: NodeId; readonly state: ReplicaState } | null;
+  /** Why the last look found nobody for it. */
+  readonly lacks?: string | null;
   /** Of the holder; null before its first report. */
   readonly times: StageTimes | null;
 }
@@ -57,6 +59,8 @@ export interface ChainView {
   readonly recoveryMs: number | null;
   /** Why it does not serve, or did not last; null when nothing ever happened to it. */
   readonly trouble: string | null;
+  /** Since that began. */
+  readonly troubleAgoMs?: number | null;
 }
 
 /** A stage that waits to take a lost one's place. */

@@ -1,14 +1,14 @@
 /** Chains as plain data for whoever shows them. */
 import type { ReplicaId } from "../../domain/ids.ts";
 import type { StageNow } from "../dispatch/replica-stage.ts";
-import { type Chain, describePlace, type Place } from "./chain.ts";
+import { type Chain, describePlace, describeTrouble, type Place } from "./chain.ts";
 import type { ChainView, SpareView, StageView } from "./chain-view.ts";
 
 export interface StageBook {
   stage(replicaId: ReplicaId): StageNow | null;
 }
 
-export function chainView(chain: Chain, book: StageBook): ChainView {
+export function chainView(chain: Chain, book: StageBook, nowMs: number): ChainView {
   const { chainId, modelId, weightsSha256, state, epoch, wire, layerCount, contextTokens, sequencesMax } = chain;
   const head = chain.places[0]?.report ?? null;
   return {
@@ -27,11 +27,12 @@ export function chainView(chain: Chain, book: StageBook): ChainView {
     accepted: head?.accepted ?? 0,
     repairs: chain.repairs,
     recoveryMs: chain.recoveryMs,
-    trouble: chain.trouble,
+    trouble: describeTrouble(chain),
+    troubleAgoMs: chain.trouble === null ? null : Math.max(0, nowMs - chain.trouble.atMs),
   };
 }
 
-function stageView({ first, count, holder, successor, isLinked, report }: Place, book: StageBook): StageView {
+function stageView({ first, count, holder, successor, isLinked, report, lacks }: Place, book: StageBook): StageView {
   const held = holder === null ? null : book.stage(holder);
   const next = successor === null ? null : book.stage(successor);
   return {
@@ -40,6 +41,7 @@ function stageView({ first, count, holder, successor, isLinked, report }: Place,
     holder:
       held === null ? null : { ...nameOf(held), deviceId: held.deviceId, memoryBytes: held.memoryBytes, isLinked },
     successor: next === null ? null : nameOf(next),
+    lacks,
     times: report === null ? null : timesOf(report),
   };
 }
@@ -62,7 +64,8 @@ export function describeChain(chain: Chain, book: StageBook): string {
   const missing = chain.places.filter(({ holder }) => holder === null || book.stage(holder)?.isReady !== true);
   const places = missing.map((place) => `${describePlace(place)} ${whereIs(place, book)}`).join(", ");
   const what = `the chain of ${chain.places.length} stages is ${chain.state}`;
-  const why = chain.trouble === null ? "" : ` (${chain.trouble})`;
+  const trouble = describeTrouble(chain);
+  const why = trouble === null ? "" : ` (${trouble})`;
   return missing.length === 0 ? `${what}${why}` : `${what}: ${places}${why}`;
 }
 

@@ -39,6 +39,8 @@ export interface Place {
   unreadySinceMs: number | null;
   /** Since when it has no holder; null while it has. */
   lostAtMs: number | null;
+  /** Why the last look found nobody for it; null while it has a holder, or nobody looked. */
+  lacks: string | null;
 }
 
 export interface ChainShape {
@@ -78,7 +80,10 @@ export interface Chain extends ChainShape {
   hasServed: boolean;
   repairs: number;
   recoveryMs: number | null;
-  trouble: string | null;
+  /** What took it from service, or keeps it from it: the first thing since it last served, whatever came of that. */
+  trouble: { readonly why: string; readonly atMs: number } | null;
+  /** The newest of all. */
+  lastTrouble: string | null;
   move: ChainMove | null;
   /** A stage that another took over from: it goes when the chain serves. */
   retiring: ReplicaId | null;
@@ -117,6 +122,7 @@ export function newChain(
       notBeforeMs: 0,
       unreadySinceMs: null,
       lostAtMs: null,
+      lacks: null,
     })),
     state: "loading",
     epoch: 0,
@@ -129,6 +135,7 @@ export function newChain(
     repairs: 0,
     recoveryMs: null,
     trouble: null,
+    lastTrouble: null,
     move: null,
     retiring: null,
     told: null,
@@ -176,7 +183,20 @@ export function fillPlace(place: Place, holder: ReplicaId): ReplicaId | null {
   place.holder = holder;
   place.successor = null;
   place.lostAtMs = null;
+  place.lacks = null;
   return before;
+}
+
+/** The first cause, and what came of it last where that is something else. */
+export function describeTrouble({ trouble, lastTrouble }: Chain): string | null {
+  if (trouble === null) return null;
+  return lastTrouble === null || lastTrouble === trouble.why ? trouble.why : `${trouble.why}; then ${lastTrouble}`;
+}
+
+/** What follows a break is not its cause. */
+export function noteTrouble(chain: Chain, why: string, nowMs: number): void {
+  if (chain.trouble === null || chain.state === "serving") chain.trouble = { why, atMs: nowMs };
+  chain.lastTrouble = why;
 }
 
 /** For people. */
