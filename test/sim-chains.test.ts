@@ -13,6 +13,7 @@ const FAULTS_MIN = 100;
 /** A run takes half a second alone; the machine may be busy with everything else. */
 const TIMEOUT_MS = 300_000;
 const CALM_SEEDS = 5;
+const STALL_SEEDS = 12;
 /** Seeds that a planted break may need until a run meets the situation in which it shows. */
 const SABOTAGE_SEEDS = 20;
 /** What makes the situation likely. */
@@ -66,9 +67,28 @@ test("without faults every request to a chain is answered with the unsplit model
     const result = await runSimulation({ seed, hasChains: true, faults: [] });
     expect(result.violations, failureText(result)).toEqual([]);
     expect(result.stats.chains).toBeGreaterThan(0);
+    // Probes of chains that give what others gave change nothing.
+    expect(result.stats.chainEpochs).toBe(result.stats.chains);
     answered += result.stats.outcomes["answered"] ?? 0;
   }
   expect(answered).toBeGreaterThan(CALM_SEEDS);
+});
+
+test("answers over stages that stall without a word go on: hardly one waits for its deadline", {
+  timeout: TIMEOUT_MS,
+}, async () => {
+  let [answered, late, changes] = [0, 0, 0];
+  for (let seed = 1; seed <= STALL_SEEDS; seed++) {
+    const result = await runSimulation({ seed, hasChains: true, faults: ["stage-stall"] });
+    expect(result.violations, failureText(result)).toEqual([]);
+    const { outcomes, refusals, chainEpochs, chains } = result.stats;
+    answered += outcomes["answered"] ?? 0;
+    late += refusals["deadline-exceeded"] ?? 0;
+    changes += chainEpochs - chains;
+  }
+  expect(changes).toBeGreaterThan(STALL_SEEDS / 2);
+  // Nobody named: a fifth of them.
+  expect(late / (answered + late)).toBeLessThan(0.02);
 });
 
 describe("a planted break of stages is seen", () => {

@@ -75,6 +75,8 @@ export type Observation =
       readonly leafIndex: number;
     }
   | { readonly kind: "asked"; readonly request: RequestAsked }
+  /** The coordinator asks a chain something itself (coordinator/chains/chain-probes.ts); nobody pays for it. */
+  | { readonly kind: "probed"; readonly requestId: RequestId }
   /** Its money is held; from here its deadline counts. */
   | { readonly kind: "accepted"; readonly request: RequestAsked }
   /** Its client went away; no event of its streams follows. */

@@ -2,6 +2,8 @@
  * The coordinator's process: the real registry, dispatcher, replica pool and settlement on simulated ports, over a disk that
  * outlives it. Opening may fail when the store fails; then the process exits and whoever supervises it starts it again.
  */
+
+import { startChainProbes } from "../coordinator/chains/chain-probes.ts";
 import { Dispatcher } from "../coordinator/dispatch/dispatcher.ts";
 import type { Outlook } from "../coordinator/dispatch/replica-pool.ts";
 import type { ServedModel, ServedModels } from "../coordinator/dispatch/served-models.ts";
@@ -28,6 +30,8 @@ import type { SeededRandom } from "./time/random.ts";
 
 export const COORDINATOR = "coordinator";
 /** A supervisor's pause before it starts a process again that ended. */
+/** Often enough to meet faults that last seconds. */
+const PROBE_MS = 4_000;
 const RESTART_MS = 500;
 
 /** Without hole punching; the relay is a carrier of its own in the simulator. */
@@ -135,11 +139,32 @@ export class SimCoordinator {
     const dispatcher = new Dispatcher({ gridId, boot, clock, ids, crypto, log, roster, models: catalogue, outlook });
     await registry.start();
     dispatcher.start();
+    if (shareOn !== null) {
+      const asked = { clock, crypto, ids, log, random: life.fork("probes"), roster: registry, models: catalogue };
+      startChainProbes(
+        { ...asked, dispatcher: probedDispatcher(dispatcher, this.#options.witness) },
+        { everyMs: PROBE_MS },
+      );
+    }
     const dispatch = observedDispatch(dispatcher, (terms) => forecast.noteRequest(terms));
     const grid = { boot, registry, dispatcher, dispatch, settlement, ids };
     this.#grid = saboteur?.grid(grid, store) ?? grid;
     internet.listen({ host, onLink: (link) => registry.accept(link) });
   }
+}
+
+/** Every request of a probe is told of. */
+function probedDispatcher(
+  dispatcher: Dispatcher,
+  witness: Witness,
+): Parameters<typeof startChainProbes>[0]["dispatcher"] {
+  return {
+    pool: dispatcher.pool,
+    generate: (request, onEvent) => {
+      witness({ kind: "probed", requestId: request.terms.requestId });
+      return dispatcher.generate(request, onEvent);
+    },
+  };
 }
 
 function servedModels(models: readonly ServedModel[]): ServedModels {

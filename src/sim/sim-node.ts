@@ -210,6 +210,10 @@ export class SimNode {
     this.#stages?.slowDownAll(factor);
   }
 
+  stallStages(isStalled: boolean): void {
+    this.#stages?.stallAll(isStalled);
+  }
+
   spoilStages(how: StageSpoiling | null): void {
     this.#stages?.spoilAll(how);
   }

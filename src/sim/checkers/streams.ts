@@ -54,6 +54,8 @@ export class StreamChecker implements Checker {
   readonly #streams = new Map<string, StreamState>();
   readonly #feeds = new Map<string, Feed>();
   readonly #vectors = new Map<RequestId, readonly Float32Array[]>();
+  /** Requests of the coordinator itself. */
+  readonly #probes = new Set<string>();
   #newestEpoch = 0;
 
   constructor(options: { report: Report; chains: ChainBooks }) {
@@ -87,6 +89,9 @@ export class StreamChecker implements Checker {
       case "link-closed":
         this.#closed(observation);
         break;
+      case "probed":
+        this.#probes.add(observation.requestId);
+        break;
       case "generation":
         this.#delivered(observation.requestId, observation.choice, observation.event);
         break;
@@ -104,7 +109,7 @@ export class StreamChecker implements Checker {
       this.#break(`${order.leaseId} has epoch ${order.epoch}, not above ${this.#newestEpoch}`);
     }
     this.#newestEpoch = Math.max(this.#newestEpoch, order.epoch);
-    if (order.work.kind !== "generate") return;
+    if (order.work.kind !== "generate" || this.#probes.has(order.terms.requestId)) return;
     const stream = this.#streams.get(`${order.terms.requestId}#${order.work.choice}`);
     if (stream === undefined) {
       this.#break(`${order.leaseId} was granted for ${order.terms.requestId}, which nobody asked`);

@@ -78,6 +78,11 @@ export class ObservedStages implements StageEngineHost {
     for (const stage of this.#stages) stage.slowDown(factor);
   }
 
+  /** Passes are taken and not done, and nobody is told; the engine's process lives. */
+  stallAll(isStalled: boolean): void {
+    for (const stage of this.#stages) stage.stall(isStalled);
+  }
+
   spoilAll(how: StageSpoiling | null): void {
     for (const stage of this.#stages) stage.spoil(how);
   }
@@ -119,6 +124,9 @@ class ObservedStage implements StageEngine {
   readonly #tell: (change: EngineChange) => void;
   readonly #running = new Set<SequenceId>();
   readonly #exit = Promise.withResolvers<EngineExit>();
+  /** Behind the last pass of each sequence that came while it stalled. */
+  readonly #swallowed = new Map<SequenceId, number>();
+  #isStalled = false;
   #state: "alive" | "hung" | "ended" = "alive";
   #isGone = false;
 
@@ -147,11 +155,12 @@ class ObservedStage implements StageEngine {
   }
 
   submit(pass: StagePass): void {
-    this.#inner.submit(pass);
+    if (this.#isStalled) this.#swallowed.set(pass.sequence, pass.start + pass.count);
+    else this.#inner.submit(pass);
   }
 
   held(sequence: SequenceId): number {
-    return this.#inner.held(sequence);
+    return this.#swallowed.get(sequence) ?? this.#inner.held(sequence);
   }
 
   holdings(): ReturnType<StageEngine["holdings"]> {
@@ -191,6 +200,11 @@ class ObservedStage implements StageEngine {
 
   spoil(how: StageSpoiling | null): void {
     this.#inner.spoil(how);
+  }
+
+  stall(isStalled: boolean): void {
+    this.#isStalled = isStalled;
+    if (!isStalled) this.#swallowed.clear();
   }
 
   hang(): void {

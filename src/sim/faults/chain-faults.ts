@@ -14,11 +14,19 @@ import { NOWHERE } from "./places.ts";
  * | --------------- | -------------------------------------------------------------------------------------------------------- |
  * | stage-slow      | a node's stages take many times as long                                                                    |
  * | stage-nan       | what a node's stages put out holds what is no number, and its engine does not notice                       |
+ * | stage-stall     | a node's stages take what comes, show that they live, and do nothing                                       |
  * | stage-cut       | a node's connections with other nodes are reset                                                            |
  * | stage-partition | no packet passes between two nodes; over the coordinator they may still meet                               |
  * | stage-apart     | two nodes cannot reach each other in any way                                                               |
  */
-export const STAGE_FAULT_KINDS = ["stage-slow", "stage-nan", "stage-cut", "stage-partition", "stage-apart"] as const;
+export const STAGE_FAULT_KINDS = [
+  "stage-slow",
+  "stage-nan",
+  "stage-stall",
+  "stage-cut",
+  "stage-partition",
+  "stage-apart",
+] as const;
 export type StageFaultKind = (typeof STAGE_FAULT_KINDS)[number];
 
 interface Timing {
@@ -44,6 +52,7 @@ const KINDS = {
   "wall-step": { leastMs: 0, mostMs: 0, of: "node" },
   "stage-slow": { leastMs: 500, mostMs: 8_000, of: "node" },
   "stage-nan": { leastMs: 200, mostMs: 3_000, of: "node" },
+  "stage-stall": { leastMs: 500, mostMs: 9_000, of: "node" },
   "stage-cut": { leastMs: 0, mostMs: 0, of: "node" },
   "stage-partition": { leastMs: 300, mostMs: 8_000, of: "node" },
   "stage-apart": { leastMs: 300, mostMs: 8_000, of: "node" },
@@ -69,6 +78,7 @@ const EVENT_KINDS: readonly ChainFaultKind[] = [
   "stage-cut",
   "stage-partition",
   "stage-apart",
+  "stage-stall",
 ];
 /** Conditions that hold for the whole run, each in one run of so many. */
 const CONDITIONS = ["bad-network", "clock-drift", "slow-node", "load-failure"] as const satisfies readonly FaultKind[];

@@ -31,6 +31,9 @@ export class StageFaults {
       case "stage-nan":
         node?.spoilStages("nan");
         return true;
+      case "stage-stall":
+        node?.stallStages(true);
+        return true;
       case "stage-cut":
         if (node !== undefined) peers?.cutLinks(node.name);
         return true;
@@ -52,6 +55,9 @@ export class StageFaults {
       case "stage-nan":
         node?.spoilStages(null);
         return true;
+      case "stage-stall":
+        node?.stallStages(false);
+        return true;
       case "stage-cut":
         return true;
       case "stage-partition":
@@ -69,6 +75,7 @@ export class StageFaults {
     for (const node of nodes) {
       node.slowStages(1);
       node.spoilStages(null);
+      node.stallStages(false);
     }
   }
 
