@@ -1,5 +1,6 @@
 /** What a coordinator is made of and told by whoever composes it. */
 import type { TierFactors } from "../market/tier-price.ts";
+import type { BlobFiles } from "../ports/blob-files.ts";
 import type { Clock } from "../ports/clock.ts";
 import type { CloudUpstream } from "../ports/cloud-upstream.ts";
 import type { Crypto, KeyPair } from "../ports/crypto.ts";
@@ -8,6 +9,7 @@ import type { IncomingModels } from "../ports/incoming-models.ts";
 import type { Log } from "../ports/log.ts";
 import type { ModelFiles } from "../ports/model-files.ts";
 import type { ModelSources } from "../ports/model-source.ts";
+import type { Multipart } from "../ports/multipart.ts";
 import type { Random } from "../ports/random.ts";
 import type { Store } from "../ports/store.ts";
 import type { TokenizerHost } from "../ports/tokenizer.ts";
@@ -17,6 +19,7 @@ import type { DispatchOptions } from "./dispatch/dispatch-options.ts";
 import type { ReplicaPlanner } from "./dispatch/replica-planning.ts";
 import type { ForecastOptions } from "./forecast/forecast-options.ts";
 import type { GatewayOptions } from "./gateway/gateway-options.ts";
+import type { JobOptions } from "./jobs/job-options.ts";
 import type { RelayOptions } from "./peering/relay-options.ts";
 import type { GridPeering } from "./registry/welcome.ts";
 
@@ -34,6 +37,9 @@ export interface CoordinatorPorts {
   readonly incomingModels?: IncomingModels;
   /** How cloud providers are asked; without it this grid has none. */
   readonly cloudUpstream?: CloudUpstream;
+  /** Tenants' files; without both there are no files and no batches. */
+  readonly blobs?: BlobFiles;
+  readonly multipart?: Multipart;
   /** Where placements are planned; without it, in the turn that asks. */
   readonly planner?: ReplicaPlanner;
 }
@@ -51,6 +57,8 @@ export interface CoordinatorOptions {
   readonly chainProbes?: Partial<ChainProbesOptions>;
   /** What of the forecast differs from `FORECAST_OPTIONS`. */
   readonly forecast?: Partial<ForecastOptions>;
+  /** Bounds of files and batches that differ from `JOB_DEFAULTS`. */
+  readonly jobs?: Partial<JobOptions>;
   /** Bounds of the gateway that differ from `GATEWAY_DEFAULTS`. */
   readonly gateway?: Partial<GatewayOptions>;
   /** What tiers cost that differ from `TIER_FACTORS`, in basis points of the model's price. */

@@ -98,6 +98,7 @@ export async function createCoordinator(ports: CoordinatorPorts, options: Coordi
   // Reads whole files of older homes: nobody waits for it.
   const describing = models.describeOlder();
   const surface = httpSurface(ports, options, parts);
+  await surface.jobs?.start();
   const sweep = startIdempotencySweep({ store: store.idempotency, clock, log });
   const responseSweep = startResponseSweep({ store: store.responses, clock, log });
   log.info({ gridId, boot, models: models.list().length }, "grid open");
@@ -113,11 +114,11 @@ export async function createCoordinator(ports: CoordinatorPorts, options: Coordi
     },
     acceptLink: (link) => registry.accept(link),
     whenServing: (modelId, signal) => dispatcher.pool.whenServing(modelId, signal),
-    drain: (withinMs) => drainAll(surface.gateway, dispatcher, withinMs),
+    drain: (withinMs) => drainAll(surface, dispatcher, withinMs),
     stop: async () => {
       const isKept = forecast.stop();
       for (const part of [probes, dispatcher, relay, registry, distribution, models]) part.stop();
-      await Promise.all([describing, intake?.stop()]);
+      await Promise.all([describing, intake?.stop(), surface.jobs?.stop()]);
       settlement.stop();
       sweep.stop();
       responseSweep.stop();
@@ -127,10 +128,12 @@ export async function createCoordinator(ports: CoordinatorPorts, options: Coordi
 }
 
 async function drainAll(
-  gateway: Pick<HttpSurface["gateway"], "drain">,
+  { gateway, jobs }: Pick<HttpSurface, "gateway" | "jobs">,
   dispatcher: Dispatcher,
   withinMs: number,
 ): Promise<void> {
+  // Batches go on in the next life: nobody waits for their lines.
+  await jobs?.stop();
   await Promise.all([gateway.drain(withinMs), dispatcher.drain(withinMs)]);
   // Who is still answered hears why it ends: a connection that is cut looks like a fault of the network.
   dispatcher.endAll();

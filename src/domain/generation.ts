@@ -29,6 +29,8 @@ export interface RequestTerms {
   readonly isProbe?: boolean;
   /** Batch work: waits behind every other request, runs only where nobody else would, and gives way first. */
   readonly isBackground?: boolean;
+  /** Nodes on which it failed before: left alone for a while, where others can run it. */
+  readonly avoidedNodeIds?: readonly NodeId[];
   /** Rules on where it may run; absent: none. */
   readonly constraints?: RequestConstraints;
 }
@@ -119,6 +121,10 @@ export interface GridOutlook {
   /** Until its first token, as far as was measured: the wait and the prompt. */
   readonly firstTokenMs: number;
   readonly readyReplicas: number;
+  /** Requests of this model that are served before it. */
+  readonly queuePosition?: number;
+  /** Of the allowed tokens, how many answers of this model usually use: 0 to 1. */
+  readonly outputShare?: number;
   /** Regions of the nodes that have a ready replica, sorted; one that does not name its region is not in it. */
   readonly regions: readonly string[];
 }

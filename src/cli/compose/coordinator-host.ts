@@ -1,5 +1,6 @@
 /** Puts the coordinator together with the machine: store, clock, keys, files, vocabulary process, HTTP server, links. */
 import { X509Certificate } from "node:crypto";
+import { DiskBlobFiles } from "../../adapters/blob-files-disk/disk-blob-files.ts";
 import { SystemClock } from "../../adapters/clock-system/system-clock.ts";
 import { SystemRandom } from "../../adapters/clock-system/system-random.ts";
 import { NodeCrypto } from "../../adapters/crypto-node/node-crypto.ts";
@@ -11,6 +12,7 @@ import { DiskIncomingModels } from "../../adapters/model-files-disk/disk-incomin
 import { DiskModelFiles } from "../../adapters/model-files-disk/disk-model-files.ts";
 import { NetModelSources } from "../../adapters/model-source/model-sources.ts";
 import { sourceSettings } from "../../adapters/model-source/source-settings.ts";
+import { BusboyMultipart } from "../../adapters/multipart-busboy/busboy-multipart.ts";
 import { isLoopback } from "../../adapters/tls-identity/loopback.ts";
 import { givenTlsIdentity, keptTlsIdentity, type TlsIdentity } from "../../adapters/tls-identity/tls-identity.ts";
 import { LlamaTokenizerHost } from "../../adapters/tokenizer-llama/tokenizer-host.ts";
@@ -168,6 +170,8 @@ function modelPorts(home: HomeFolder) {
     }),
     modelSources: new NetModelSources({ settings: sourceSettings(process.env) }),
     incomingModels: new DiskIncomingModels({ folder: home.at("models", "incoming") }),
+    blobs: new DiskBlobFiles({ folder: home.at("files") }),
+    multipart: new BusboyMultipart(),
   };
 }
 

@@ -2,6 +2,7 @@
  * Lets requests into the waiting room or says why not, and keeps the books that this takes: how long attempts of each model
  * last, what each tenant used, when a request that waits should start, and how far that was off.
  */
+import type { GridOutlook } from "../../domain/generation.ts";
 import type { LeaseId, ModelId, NodeId, ReplicaId } from "../../domain/ids.ts";
 import { formatUsd } from "../../domain/money.ts";
 import type { Refusal } from "../../domain/refusal.ts";
@@ -30,6 +31,8 @@ export interface AdmissionPorts {
   patientMs(): number;
 }
 
+type DeskOutlook = Pick<GridOutlook, "refusal" | "waitMs" | "firstTokenMs" | "queuePosition" | "outputShare">;
+
 /** Told once for each attempt that starts. */
 export interface WaitListener {
   onWait(wait: { readonly tier: ServiceTier; readonly waitedMs: number; readonly etaErrorMs: number | null }): void;
@@ -37,6 +40,7 @@ export interface WaitListener {
 
 interface HeldSlot {
   readonly modelId: ModelId;
+  readonly isBackground: boolean;
   readonly worth: number;
   readonly chargedSeconds: number;
   readonly expectedMs: number;
@@ -107,15 +111,17 @@ export class AdmissionDesk {
   }
 
   /** What `enter` would say, and when the work would start; nothing enters. */
-  outlook(work: Work): { readonly refusal: Refusal | null; readonly waitMs: number; readonly firstTokenMs: number } {
+  outlook(work: Work): DeskOutlook {
     work.shareCost = this.#services.expectedCost(sizeOf(work));
     const waitMs = this.#expectedWaitMs(work);
     const isMeasured = this.#services.isMeasured(work.modelId);
     const firstTokenMs = waitMs + (isMeasured ? this.prefillMs(work.modelId, work.promptTokens()) : 0);
     const hopeless = this.#hopeless(work);
-    if (hopeless !== null) return { refusal: hopeless, waitMs, firstTokenMs };
+    const queuePosition = this.#ports.waiting.before(work).filter(({ modelId }) => modelId === work.modelId).length;
+    const told = { waitMs, firstTokenMs, queuePosition, outputShare: this.#services.outputShare(work.modelId) };
+    if (hopeless !== null) return { ...told, refusal: hopeless };
     const entrance = this.#ports.waiting.entrance(work);
-    return { refusal: entrance === "entered" ? null : this.#turnedAway(work, entrance), waitMs, firstTokenMs };
+    return { ...told, refusal: entrance === "entered" ? null : this.#turnedAway(work, entrance) };
   }
 
   /** After a match: whoever still waits is told by the books when it should start. */
@@ -149,6 +155,7 @@ export class AdmissionDesk {
     const size = sizeOf(work);
     this.#held.set(attempt.lease.leaseId, {
       modelId: work.modelId,
+      isBackground: work.isBackground,
       worth: slotWorth({ slots: replica?.slots ?? 1, decodeTokPerSecond }),
       chargedSeconds,
       expectedMs: this.#services.expectedMs(size),
@@ -195,12 +202,15 @@ export class AdmissionDesk {
       if (other.modelId === work.modelId) aheadMs.push(this.#services.expectedMs(sizeOf(other)));
     }
     const runningRestMs: number[] = [];
+    let takenBack = 0;
     for (const held of this.#held.values()) {
-      if (held.modelId === work.modelId) runningRestMs.push(this.#restOf(held));
+      // What gives way at once is waited for by nobody.
+      if (held.isBackground && !work.isBackground) takenBack += held.modelId === work.modelId ? 1 : 0;
+      else if (held.modelId === work.modelId) runningRestMs.push(this.#restOf(held));
     }
     return expectedWaitMs({
       slots: fitting.reduce((sum, { slots }) => sum + slots, 0),
-      slotsFree: fitting.reduce((sum, { slots, slotsLeased }) => sum + Math.max(0, slots - slotsLeased), 0),
+      slotsFree: fitting.reduce((sum, { slots, slotsLeased }) => sum + Math.max(0, slots - slotsLeased), takenBack),
       aheadMs,
       runningRestMs,
       coldStartMs: this.#coldMs.get(work.modelId) ?? COLD_START_GUESS_MS,
@@ -208,7 +218,7 @@ export class AdmissionDesk {
   }
 
   #hopeless(work: Work): Refusal | null {
-    if (work.tier !== "flex" || !this.#services.isMeasured(work.modelId)) return null;
+    if (work.isBackground || work.tier !== "flex" || !this.#services.isMeasured(work.modelId)) return null;
     if (this.#ports.pool.ready(work.modelId).length === 0) return null;
     const waitMs = this.#expectedWaitMs(work);
     const patienceMs = work.deadlineAtMs - this.#ports.clock.monoMs();

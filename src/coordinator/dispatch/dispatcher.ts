@@ -94,22 +94,23 @@ export class Dispatcher implements Dispatch {
     const patientMs = () => this.#watch.patientMs();
     this.admission = new AdmissionDesk({ clock, waiting: this.#waiting, pool: this.pool, patientMs });
     const index = { grid, matchLog: this.matchLog };
-    const matched = { leases, pool: this.pool, waiting: this.#waiting, patientMs };
+    const closedToBackground = () => this.#running.keptNodes;
+    const matched = { leases, pool: this.pool, waiting: this.#waiting, patientMs, closedToBackground };
     this.#matcher = new Matcher({ ...ports, ...index, ...matched }, this.#options);
     this.#running = new RunningAttempts({ ...ports, leases, pool: this.pool, desk: this.admission });
     const books = { waiting: this.#waiting, running: this.#running, desk: this.admission, pool: this.pool };
     this.#lost = new LostAttempts({
       ...books,
       clock,
-      log: ports.log,
       crypto: ports.crypto,
+      log: ports.log,
       settle: (work) => this.#settle(work),
       fail: (work, reason) => this.#fail(work, reason),
       tellStarted: (work, attempt) => this.#tellStarted(work, attempt),
       matchSoon: () => this.#matchSoon(),
     });
-    this.#preempter = new Preempter({ ...books, log: ports.log });
     this.#stalls = new ChainStalls({ ...ports, chains: this.pool.chains });
+    this.#preempter = new Preempter({ ...books, log: ports.log });
     this.#hedges = new Hedges({
       ready: (modelId) => this.pool.ready(modelId),
       patientMs,
@@ -136,12 +137,12 @@ export class Dispatcher implements Dispatch {
       impossibility: (work) => this.#matcher.impossibility(work),
       onTrouble: (work, attempt, trouble) => this.#lost.lose(work, attempt, trouble),
       onFail: (work, reason) => this.#fail(work, reason),
+      gaveUp: (work) => this.admission.gaveUp(work),
       describe: (work) => this.pool.chains.describe(work.modelId),
       onTick: () => {
         this.#match();
-        this.#hedges.consider(this.#running.works());
-      gaveUp: (work) => this.admission.gaveUp(work),
         this.#stalls.look(this.#running.attempts(), this.#watch.patientMs());
+        this.#hedges.consider(this.#running.works());
       },
     };
   }
@@ -298,6 +299,7 @@ export class Dispatcher implements Dispatch {
     const attempt = work.current;
     if (attempt === null) return;
     this.#running.began(work, attempt);
+    if (!work.isBackground) this.#preempter.leave(attempt.lease.nodeId);
     this.#counts.started += 1;
     if (work.counts.troubles === 0) this.#lost.budget.started();
     this.#hedges.started();
@@ -372,9 +374,9 @@ export class Dispatcher implements Dispatch {
 
   #settle(work: Work, refusal: Refusal | null = null): void {
     work.settle();
+    this.#lost.over(work);
     this.matchLog.explains.ended(work, refusal);
     if (this.#running.size + this.#waiting.size === 0) this.#gate.idle();
-    this.#lost.over(work);
   }
 
   #withdraw(nodeId: NodeId, trouble: Trouble): void {

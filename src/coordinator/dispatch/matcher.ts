@@ -4,7 +4,7 @@
  * The choice is scheduler/matching's, over an index that is kept in step with the grid (grid-index.ts).
  */
 
-import type { ModelId } from "../../domain/ids.ts";
+import type { ModelId, NodeId } from "../../domain/ids.ts";
 import { attemptId, leaseId } from "../../domain/ids.ts";
 import type { Lease } from "../../domain/lease.ts";
 import type { Refusal } from "../../domain/refusal.ts";
@@ -44,6 +44,8 @@ export interface MatcherPorts {
   readonly grid: GridIndex;
   readonly matchLog: MatchLog;
   readonly waiting: WaitingRoom<Work>;
+  /** Nodes whose devices somebody else uses. */
+  closedToBackground(): ReadonlySet<NodeId>;
   /** The clock of leases and stalls; deadlines go by `clock`. */
   patientMs(): number;
 }
@@ -150,13 +152,18 @@ export class Matcher {
       modelId: work.modelId,
       tokensNeeded: work.tokensNeeded(),
       remainingMs: Math.max(0, Math.min(work.deadlineAtMs - nowMs, heldMs)),
-      excludedNodeIds: both(work.avoided(nowMs), this.#ports.pool.lacking(work.modelId, work.needs())),
+      excludedNodeIds: both(this.#closedTo(work, nowMs), this.#ports.pool.lacking(work.modelId, work.needs())),
       hint: prefix === null ? null : this.#hints.find(work.modelId, prefix),
       // The gateway does not know where its callers are.
       callerRegion: null,
       constraints: constraintsOf(work),
       seed: seedOf(`${work.entryId} ${work.records().length}`),
     };
+  }
+
+  #closedTo(work: Work, nowMs: number): ReadonlySet<NodeId> {
+    const avoided = work.avoided(nowMs);
+    return work.isBackground ? both(avoided, this.#ports.closedToBackground()) : avoided;
   }
 
   #choose(index: MatchIndex, request: MatchRequest): Choice | null {

@@ -1,9 +1,10 @@
 /**
- * Makes room for priority requests that find no free slot: a stream of the same model on a replica that could serve the request
+ * Takes slots from background work for whoever comes: it leaves a small node as soon as anybody else begins there, and gives its slot to a request
+ * that finds none. And makes room for priority requests that find no free slot even so: a stream of the same model on a replica that could serve the request
  * goes back to its queue, with its tokens. Nothing of it is lost but the time to decode them again, and nothing is charged for
  * that. Which stream, and whether any, is the scheduler's decision.
  */
-import type { ModelId, ReplicaId } from "../../domain/ids.ts";
+import type { ModelId, NodeId, ReplicaId } from "../../domain/ids.ts";
 import type { Log } from "../../ports/log.ts";
 import type { WaitingRoom } from "../../scheduler/admission/admission.ts";
 import { choosePreemption, type PreemptionCandidate } from "../../scheduler/admission/preemption.ts";
@@ -30,34 +31,48 @@ export class Preempter {
     this.#ports = ports;
   }
 
-  /** Frees a slot for each priority request that waits, where one may be taken; answers with those that may have one now. */
+  /** Somebody else begins on this node: background work there stops, so that it slows nobody down. */
+  leave(nodeId: NodeId): void {
+    if (!this.#ports.running.keptNodes.has(nodeId)) return;
+    for (const work of this.#ports.running.works()) {
+      if (work.isBackground && work.phase === "running" && work.current?.lease.nodeId === nodeId) {
+        this.#preempt(work, "left the node to others");
+      }
+    }
+  }
+
+  /** Frees a slot for each request that waits and may have another's; answers with those that may have one now. */
   makeRoom(nowMs: number): ReadonlySet<Work> {
     const { waiting } = this.#ports;
     const served = new Set<Work>();
-    if (!waiting.hasAny("priority")) return served;
+    const works = this.#ports.running.works();
+    const hasBackground = works.some(({ isBackground }) => isBackground);
+    if (!hasBackground && !waiting.hasAny("priority")) return served;
     const exhausted = new Set<ModelId>();
     /** One that is preempted on the way runs no more, and is no candidate again. */
-    const running = Map.groupBy(this.#ports.running.works(), ({ modelId }) => modelId);
+    const running = Map.groupBy(works, ({ modelId }) => modelId);
     for (const wanting of waiting.inOrder()) {
-      if (wanting.tier !== "priority" || wanting.notBeforeMs > nowMs || exhausted.has(wanting.modelId)) continue;
+      if (wanting.isBackground || (wanting.tier !== "priority" && !hasBackground)) continue;
+      if (wanting.notBeforeMs > nowMs || exhausted.has(wanting.modelId)) continue;
       const promised = [...served].filter(({ modelId }) => modelId === wanting.modelId).length;
       const work = this.#preemptee(wanting, { nowMs, promised, running: running.get(wanting.modelId) ?? [] });
       if (work === null) {
         exhausted.add(wanting.modelId);
         continue;
       }
-      this.#preempt(work, wanting);
+      this.#preempt(work, `preempted for the ${wanting.tier} request ${wanting.terms.requestId}`);
       served.add(wanting);
     }
     return served;
   }
 
-  #preempt(work: Work, wanting: Work): void {
+  #preempt(work: Work, detail: string): void {
     const { running, log, desk, waiting } = this.#ports;
-    const detail = `preempted for the ${wanting.tier} request ${wanting.terms.requestId}`;
     const { lease } = running.revoke(work, { ending: "moved", detail, statement: null, isNodeTold: true });
     const { nodeId, leaseId } = lease;
-    log.info({ requestId: work.terms.requestId, nodeId, leaseId, detail }, "attempt preempted");
+    const told = { requestId: work.terms.requestId, nodeId, leaseId, detail };
+    if (work.isBackground) log.debug(told, "background attempt preempted");
+    else log.info(told, "attempt preempted");
     this.preempted += 1;
     work.preemptions += 1;
     work.phase = "waiting";
@@ -78,6 +93,7 @@ export class Preempter {
     const candidates: PreemptionCandidate[] = [];
     const works = new Map<string, Work>();
     for (const work of at.running) {
+      if (wanting.tier !== "priority" && !work.isBackground) continue;
       const candidate = this.#candidateOf(work, takeable);
       if (candidate === null) continue;
       candidates.push(candidate);
@@ -91,11 +107,17 @@ export class Preempter {
     const { desk } = this.#ports;
     const attempt = work.current;
     // An embedding would start over: it is short, and waiting for it is cheaper.
-    if (!(work instanceof GenerationWork) || attempt === null || !takeable.has(attempt.lease.replicaId)) return null;
+    if (
+      (!(work instanceof GenerationWork) && !work.isBackground) ||
+      attempt === null ||
+      !takeable.has(attempt.lease.replicaId)
+    )
+      return null;
     if (work.phase !== "running" || work.completion() !== null || work.hedge !== null) return null;
     return {
       leaseId: attempt.lease.leaseId,
       tier: work.tier,
+      isBackground: work.isBackground,
       preemptions: work.preemptions,
       hasProgress: attempt.acknowledgedTokens > 0,
       lostWorkMs: desk.prefillMs(work.modelId, work.promptTokens()),

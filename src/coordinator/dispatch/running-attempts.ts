@@ -2,7 +2,7 @@
  * The attempts that run, by lease: one for each piece of work, or two while a hedge races for the first token. Whatever ends an
  * attempt goes through here, so that its lease, its slot, its books and its node are told together, and once.
  */
-import type { LeaseId } from "../../domain/ids.ts";
+import type { LeaseId, NodeId } from "../../domain/ids.ts";
 import { leaseId as asLeaseId } from "../../domain/ids.ts";
 import type { Clock } from "../../ports/clock.ts";
 import type { Log } from "../../ports/log.ts";
@@ -13,18 +13,27 @@ import type { AdmissionDesk } from "./admission-desk.ts";
 import type { ReplicaPool } from "./replica-pool.ts";
 import type { AttemptClosing, RunningAttempt, Work } from "./work.ts";
 
+/**
+ * A device that decodes so many sequences at once has room beside others: one more costs each of them little. On smaller ones every sequence slows
+ * the others down, so background work keeps off nodes that somebody else uses.
+ */
+const SHARED_SLOTS_LEAST = 16;
+
 export interface RunningPorts {
   readonly clock: Clock;
   readonly log: Log;
   readonly roster: Roster;
   readonly leases: LeaseTable;
-  readonly pool: Pick<ReplicaPool, "touch" | "noteEffort">;
+  readonly pool: Pick<ReplicaPool, "touch" | "noteEffort" | "replica">;
   readonly desk: Pick<AdmissionDesk, "ended">;
 }
 
 export class RunningAttempts {
   readonly #ports: RunningPorts;
   readonly #byLease = new Map<LeaseId, Work>();
+  /** Leases of work that is not background, by the small node that it is on. */
+  readonly #keepers = new Map<NodeId, Set<LeaseId>>();
+  readonly #kept = new Set<NodeId>();
 
   constructor(ports: RunningPorts) {
     this.#ports = ports;
@@ -53,7 +62,17 @@ export class RunningAttempts {
   }
 
   began(work: Work, attempt: RunningAttempt): void {
-    this.#byLease.set(attempt.lease.leaseId, work);
+    const { leaseId, nodeId, replicaId } = attempt.lease;
+    this.#byLease.set(leaseId, work);
+    if (work.isBackground || (this.#ports.pool.replica(replicaId)?.slots ?? 0) >= SHARED_SLOTS_LEAST) return;
+    const keepers = this.#keepers.get(nodeId) ?? new Set();
+    this.#keepers.set(nodeId, keepers.add(leaseId));
+    this.#kept.add(nodeId);
+  }
+
+  /** Nodes on which no background work may begin, as they are at any moment: the set changes. */
+  get keptNodes(): ReadonlySet<NodeId> {
+    return this.#kept;
   }
 
   /** The node's own end. */
@@ -116,7 +135,13 @@ export class RunningAttempts {
   }
 
   #free(work: Work, attempt: RunningAttempt, isWhole: boolean): void {
-    this.#byLease.delete(attempt.lease.leaseId);
+    const { leaseId, nodeId } = attempt.lease;
+    this.#byLease.delete(leaseId);
+    const keepers = this.#keepers.get(nodeId);
+    if (keepers?.delete(leaseId) === true && keepers.size === 0) {
+      this.#keepers.delete(nodeId);
+      this.#kept.delete(nodeId);
+    }
     if (work.terms.isProbe !== true) this.#ports.pool.touch(attempt.lease.replicaId);
     this.#ports.desk.ended(work, attempt, isWhole);
   }

@@ -49,6 +49,9 @@ export interface RunningAttempt {
 /** Requests without a tenant share as one. */
 const NO_TENANT = "none";
 
+/** How long a node is left alone on which the request failed before it was asked again: others are mostly free by then, and it may be the only one. */
+const AVOIDED_MS = 20_000;
+
 export interface AttemptBeginning {
   readonly lease: Lease;
   readonly nodePublicKeyHex: string;
@@ -107,6 +110,7 @@ export abstract class Work implements QueueEntry {
     this.entryId = `${start.terms.requestId}#${start.choice}`;
     this.queuedAtMs = start.nowMs;
     this.deadlineAtMs = start.nowMs + start.terms.deadlineMs;
+    for (const nodeId of start.terms.avoidedNodeIds ?? []) this.avoid(nodeId, start.nowMs + AVOIDED_MS);
   }
 
   get modelId(): ModelId {
@@ -114,6 +118,9 @@ export abstract class Work implements QueueEntry {
   }
   get tier(): ServiceTier {
     return this.terms.tier;
+  }
+  get isBackground(): boolean {
+    return this.terms.isBackground === true;
   }
   get tenantId(): string {
     return this.terms.tenantId ?? NO_TENANT;

@@ -4,9 +4,10 @@
  */
 import { type Context, Hono } from "hono";
 import { describeFault } from "../../domain/fault.ts";
-import { requestId } from "../../domain/ids.ts";
+import { type RequestId, requestId } from "../../domain/ids.ts";
 import { refuse } from "../../domain/refusal.ts";
 import { pause } from "../../ports/clock.ts";
+import type { ApiKey } from "../../ports/store.ts";
 import { errorResponse } from "./error-table.ts";
 import type { Exchange } from "./exchange.ts";
 import { faultRefusal } from "./fault-refusal.ts";
@@ -17,6 +18,7 @@ import { addInferenceRoutes } from "./inference-routes.ts";
 import { addMessageRoutes } from "./messages/message-routes.ts";
 import { addModelRoutes } from "./model-routes.ts";
 import { addProbeRoutes } from "./probe-routes.ts";
+import { addQuoteRoute } from "./quote-route.ts";
 import { addResponseRoutes } from "./responses/response-routes.ts";
 
 /** The version of OpenAI's API that the shapes follow. */
@@ -28,6 +30,13 @@ export interface RequestOrigin {
   readonly remoteAddress: string | null;
   /** Ends the client's connection at once: it reads nothing, so it cannot be told anything. Absent where there is no socket. */
   readonly cut?: () => void;
+  /** This coordinator asks for a tenant: no socket, no secret, no rate. */
+  readonly inner?: InnerOrigin;
+}
+
+export interface InnerOrigin {
+  readonly requestId: RequestId;
+  readonly key: ApiKey;
 }
 
 export interface Gateway {
@@ -67,12 +76,14 @@ export function createGateway(options: GatewayOptions, deps: GatewayDeps): Gatew
   addResponseRoutes(app, state);
   addMessageRoutes(app, state);
   addGridRoutes(app, state);
+  addQuoteRoute(app, state);
   options.extraRoutes?.(app);
   return {
     app,
     gate: state.gate,
     fetch: async (request, origin) => {
       origins.set(request, origin);
+      if (origin.inner !== undefined) state.limiter.exempt(origin.inner.key);
       return await app.fetch(request);
     },
     forgetKey: (keyId) => state.keys.forget(keyId),
@@ -87,12 +98,12 @@ export function createGateway(options: GatewayOptions, deps: GatewayDeps): Gatew
 function beginExchange(state: GatewayState, origin: RequestOrigin): Exchange {
   const { clock, ids } = state.deps;
   return {
-    requestId: requestId(ids.make("req")),
+    requestId: origin.inner?.requestId ?? requestId(ids.make("req")),
     startedMonoMs: clock.monoMs(),
     createdAtMs: Math.floor(clock.wallMs()),
     remoteAddress: origin.remoteAddress,
     cut: origin.cut ?? null,
-    key: null,
+    key: origin.inner?.key ?? null,
     modelId: null,
   };
 }
@@ -150,6 +161,7 @@ const KNOWN_PATHS: ReadonlySet<string> = new Set([
   "/v1/messages/count_tokens",
   "/v1/grid/receipts",
   "/v1/grid/usage",
+  "/v1/grid/quote",
   "/v1/grid/checkpoint",
 ]);
 

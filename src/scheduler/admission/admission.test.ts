@@ -85,3 +85,25 @@ describe("the waiting room", () => {
     );
   });
 });
+
+describe("background work", () => {
+  test("waits behind every tier, also after it lost its node or its slot", () => {
+    const room = new WaitingRoom<QueueEntry>();
+    room.enterMoved(entry("moved background", "flex", { isBackground: true, queuedAtMs: 1 }));
+    room.enterPreempted(entry("preempted background", "flex", { isBackground: true, queuedAtMs: 2 }));
+    room.enter(entry("background", "flex", { isBackground: true }));
+    room.enter(entry("flex", "flex", { queuedAtMs: 5 }));
+    room.enter(entry("priority", "priority", { queuedAtMs: 6 }));
+    const order = ["priority", "flex", "moved background", "preempted background", "background"];
+    expect(names(room.inOrder())).toEqual(order);
+    expect(names(room.before(entry("another", "flex")))).not.toContain("background");
+  });
+
+  test("has a queue of its own, so that it takes no place of flex", () => {
+    const room = new WaitingRoom<QueueEntry>({ lengthMax: 1 });
+    expect(room.enter(entry("one", "flex", { isBackground: true }))).toBe("entered");
+    expect(room.enter(entry("two", "flex", { isBackground: true }))).toBe("tier-full");
+    expect(room.enter(entry("three", "flex"))).toBe("entered");
+    expect(room.hasAny("flex")).toBe(true);
+  });
+});

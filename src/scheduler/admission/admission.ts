@@ -1,10 +1,10 @@
 /**
- * The waiting room: a bounded queue for each tier, priority before default before flex, fair between the tenants of a tier
- * (fair-queue.ts). A request enters only if some node could ever run it; the caller checks that first (`capableNodes`).
+ * The waiting room: a bounded queue for each tier, priority before default before flex, and behind them one for background work; fair between
+ * the tenants of a queue (fair-queue.ts). A request enters only if some node could ever run it; the caller checks that first (`capableNodes`).
  *
  * | who                                            | waits                                   | may be turned away            |
  * | ---------------------------------------------- | --------------------------------------- | ----------------------------- |
- * | a stream that lost its node                    | before everybody                        | never                         |
+ * | a stream that lost its node                    | before everybody; background: first of its own | never                  |
  * | a stream that was preempted for a priority one | first of its tier, not before the tier above | never                    |
  * | a new request                                  | in its tier, by its tenant's share      | tier full, or tenant's part of it full |
  */
@@ -21,7 +21,13 @@ const TENANT_PART_MAX = 0.75;
 export interface QueueEntry extends FairEntry {
   readonly modelId: ModelId;
   readonly tier: ServiceTier;
+  /** Behind every tier. */
+  readonly isBackground?: boolean;
 }
+
+/** Queues in the order in which they are served. */
+type Lane = ServiceTier | "background";
+const LANES: readonly Lane[] = [...SERVICE_TIERS, "background"];
 
 export type Entrance = "entered" | "tier-full" | "tenant-full";
 
@@ -33,7 +39,7 @@ interface TierQueue<Entry extends QueueEntry> {
 
 export class WaitingRoom<Entry extends QueueEntry> {
   readonly #moved = new Set<Entry>();
-  readonly #tiers: ReadonlyMap<ServiceTier, TierQueue<Entry>>;
+  readonly #lanes: ReadonlyMap<Lane, TierQueue<Entry>>;
   readonly lengthMax: number;
   readonly tenantLengthMax: number;
 
@@ -41,72 +47,73 @@ export class WaitingRoom<Entry extends QueueEntry> {
     const { lengthMax = QUEUE_LENGTH_MAX, ...shares } = options;
     this.lengthMax = lengthMax;
     this.tenantLengthMax = Math.ceil(lengthMax * TENANT_PART_MAX);
-    this.#tiers = new Map(SERVICE_TIERS.map((tier) => [tier, { resumed: new Set(), fair: new FairQueue(shares) }]));
+    this.#lanes = new Map(LANES.map((lane) => [lane, { resumed: new Set(), fair: new FairQueue(shares) }]));
   }
 
   /** When it is not `entered` the caller refuses with `queue-full`. */
   enter(entry: Entry): Entrance {
     const entrance = this.entrance(entry);
-    if (entrance === "entered") this.#tier(entry.tier).fair.enter(entry);
+    if (entrance === "entered") this.#lane(laneOf(entry)).fair.enter(entry);
     return entrance;
   }
 
   /** What `enter` would say. */
   entrance(entry: Entry): Entrance {
-    const { fair } = this.#tier(entry.tier);
+    const { fair } = this.#lane(laneOf(entry));
     if (fair.size >= this.lengthMax) return "tier-full";
     return fair.waitingOf(entry.tenantId) >= this.tenantLengthMax ? "tenant-full" : "entered";
   }
 
   /** A stream that already runs and lost its node. */
   enterMoved(entry: Entry): void {
-    this.#moved.add(entry);
+    if (entry.isBackground === true) this.enterPreempted(entry);
+    else this.#moved.add(entry);
   }
 
   /** A stream that already runs and gave its slot to a request of a higher tier. */
   enterPreempted(entry: Entry): void {
-    this.#tier(entry.tier).resumed.add(entry);
+    this.#lane(laneOf(entry)).resumed.add(entry);
   }
 
   leave(entry: Entry): void {
-    const { resumed, fair } = this.#tier(entry.tier);
+    const { resumed, fair } = this.#lane(laneOf(entry));
     if (!this.#moved.delete(entry) && !resumed.delete(entry)) fair.leave(entry);
   }
 
   /** Normalised device-seconds that a tenant takes of a tier: expected ones at the start, the difference at the end. */
-  charge(entry: { readonly tier: ServiceTier; readonly tenantId: string }, deviceSeconds: number): void {
-    this.#tier(entry.tier).fair.charge(entry.tenantId, deviceSeconds);
+  charge(entry: Pick<QueueEntry, "tier" | "isBackground" | "tenantId">, deviceSeconds: number): void {
+    this.#lane(laneOf(entry)).fair.charge(entry.tenantId, deviceSeconds);
   }
 
   /** A copy, in the order in which they are to be served. */
   inOrder(): readonly Entry[] {
     const order = byAge(this.#moved);
-    for (const { resumed, fair } of this.#tiers.values()) order.push(...byAge(resumed), ...fair.inOrder());
+    for (const { resumed, fair } of this.#lanes.values()) order.push(...byAge(resumed), ...fair.inOrder());
     return order;
   }
 
   /** A copy, in no order that matters: cheaper than `inOrder`. */
   all(): readonly Entry[] {
     const all = [...this.#moved];
-    for (const { resumed, fair } of this.#tiers.values()) all.push(...resumed, ...fair.entries());
+    for (const { resumed, fair } of this.#lanes.values()) all.push(...resumed, ...fair.entries());
     return all;
   }
 
   /** Who is served before a request that waits, or would now begin to; in no order that matters. */
   before(entry: Entry): readonly Entry[] {
     const ahead = [...this.#moved];
-    for (const tier of SERVICE_TIERS) {
-      const { resumed, fair } = this.#tier(tier);
+    for (const lane of LANES) {
+      const { resumed, fair } = this.#lane(lane);
       ahead.push(...resumed);
-      if (tier === entry.tier) return [...ahead, ...fair.before(entry)];
+      if (lane === laneOf(entry)) return [...ahead, ...fair.before(entry)];
       ahead.push(...fair.entries());
     }
     return ahead;
   }
 
-  /** Whether anybody of this tier waits. */
+  /** Whether anybody of this tier waits; background work has no tier here. */
   hasAny(tier: ServiceTier): boolean {
-    const { resumed, fair } = this.#tier(tier);
+    const { resumed, fair } = this.#lane(tier);
     if (resumed.size + fair.size > 0) return true;
     for (const entry of this.#moved) if (entry.tier === tier) return true;
     return false;
@@ -114,15 +121,19 @@ export class WaitingRoom<Entry extends QueueEntry> {
 
   get size(): number {
     let waiting = this.#moved.size;
-    for (const { resumed, fair } of this.#tiers.values()) waiting += resumed.size + fair.size;
+    for (const { resumed, fair } of this.#lanes.values()) waiting += resumed.size + fair.size;
     return waiting;
   }
 
-  #tier(tier: ServiceTier): TierQueue<Entry> {
-    const queue = this.#tiers.get(tier);
-    assert(queue !== undefined, `${tier} has a queue`);
+  #lane(lane: Lane): TierQueue<Entry> {
+    const queue = this.#lanes.get(lane);
+    assert(queue !== undefined, `${lane} has a queue`);
     return queue;
   }
+}
+
+function laneOf(entry: Pick<QueueEntry, "tier" | "isBackground">): Lane {
+  return entry.isBackground === true ? "background" : entry.tier;
 }
 
 /** Higher tiers first, then the oldest. */

@@ -69,3 +69,17 @@ describe("who gives a slot up", () => {
     );
   });
 });
+
+describe("background work", () => {
+  test("gives its slot up before anybody else, however often it did and whatever it loses", () => {
+    const background = candidate(1, {
+      isBackground: true,
+      preemptions: 99,
+      hasProgress: false,
+      lostWorkMs: 1e6,
+      restMs: 1,
+    });
+    expect(chosen(candidate(2, { lostWorkMs: 1 }), background)).toBe(lease(1));
+    expect(chosen(background)).toBe(lease(1));
+  });
+});

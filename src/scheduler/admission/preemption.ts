@@ -1,6 +1,6 @@
 /**
- * Which running stream gives its slot to a priority request that finds none: flex before default, and never priority, whatever
- * anybody pays. Within a tier the one that loses least: what it must do again plus what must be carried to where it goes on.
+ * Which running stream gives its slot to a request that finds none. Background work gives way to everybody, at once and as often as it must: it
+ * runs only where nobody else would. For a priority request then flex before default, and never priority, whatever anybody pays. Within a tier the one that loses least: what it must do again plus what must be carried to where it goes on.
  *
  * | part of the cost | of a stream of tokens                              | of a task                                    |
  * | ---------------- | -------------------------------------------------- | -------------------------------------------- |
@@ -26,6 +26,8 @@ const RELOAD_BYTES_PER_MS = 12_500;
 export interface PreemptionCandidate {
   readonly leaseId: LeaseId;
   readonly tier: ServiceTier;
+  /** It is nobody's turn: taken first, whatever it loses. */
+  readonly isBackground?: boolean;
   readonly preemptions: number;
   readonly hasProgress: boolean;
   /** Time that it takes to come back to where it is. */
@@ -44,7 +46,7 @@ export interface Preemption {
 export function choosePreemption(candidates: readonly PreemptionCandidate[]): Preemption | null {
   let best: (Preemption & { readonly rank: number }) | null = null;
   for (const candidate of candidates) {
-    const rank = PREEMPTION_RANK[candidate.tier];
+    const rank = candidate.isBackground === true ? BACKGROUND_RANK : PREEMPTION_RANK[candidate.tier];
     const costMs = preemptionCostMs(candidate);
     if (rank === null || !isTakeable(candidate, costMs)) continue;
     const one = { leaseId: candidate.leaseId, costMs, rank };
@@ -57,10 +59,12 @@ export function preemptionCostMs(candidate: { lostWorkMs: number; reloadBytes: n
   return candidate.lostWorkMs + candidate.reloadBytes / RELOAD_BYTES_PER_MS;
 }
 
+const BACKGROUND_RANK = -1;
 /** Null: never. */
 const PREEMPTION_RANK: Readonly<Record<ServiceTier, number | null>> = { flex: 0, default: 1, priority: null };
 
 function isTakeable(candidate: PreemptionCandidate, costMs: number): boolean {
+  if (candidate.isBackground === true) return true;
   return candidate.preemptions < PREEMPTIONS_MAX && candidate.hasProgress && candidate.restMs > costMs;
 }
 
