@@ -25,6 +25,13 @@ describe("without a word", () => {
     expect(wayOf({ tier })).toEqual(way);
   });
 
+  test("a model that the grid does not have runs where it is, whatever the tier; a word against the cloud still holds", () => {
+    for (const tier of ["default", "flex"] as const) {
+      expect(wayOf({ tier, grid: null })).toEqual(["acme"]);
+      expect(wayOf({ tier, grid: null, preferences: { hybrid: "grid-only" } })).toEqual([]);
+    }
+  });
+
   test("a grid that would be late comes last for priority, and stays first for who only prefers it", () => {
     const late = { ...GRID, outlook: { ...GRID.outlook, firstTokenMs: 2_001 } };
     expect(wayOf({ grid: late })).toEqual(["acme", "grid"]);

@@ -14,6 +14,15 @@ export function hybridOf(tier: ServiceTier, preferences: Pick<RoutePreferences, 
   return preferences.hybrid ?? (tier === "priority" ? "cloud-fallback" : "grid-only");
 }
 
+/** Who asks for a model that the grid does not have, and says nothing of where, asks for whoever has it. */
+export function hybridIn({
+  tier,
+  preferences,
+  grid,
+}: Pick<RouteQuestion, "tier" | "preferences" | "grid">): HybridMode {
+  return grid === null && preferences.hybrid === null ? "cloud-only" : hybridOf(tier, preferences);
+}
+
 /** Null: no rule keeps the grid out. */
 export function gridLoser(question: RouteQuestion, grid: GridFacts): RouteLoser | null {
   const { preferences, request } = question;
@@ -38,7 +47,7 @@ export function gridLoser(question: RouteQuestion, grid: GridFacts): RouteLoser 
 export function cloudLoser(question: RouteQuestion, cloud: CloudFacts): RouteLoser | null {
   const { preferences, request, tier } = question;
   const who = cloud.spec.providerId;
-  if (hybridOf(tier, preferences) === "grid-only") {
+  if (hybridIn(question) === "grid-only") {
     const why = preferences.hybrid === null ? `what ${tier} does without a word on it` : "what the request asks for";
     return lose(who, "grid.hybrid", `hybrid is grid-only, ${why}; prefer-grid, cloud-fallback or cloud-only let it in`);
   }
