@@ -1,9 +1,19 @@
 /** The API's description, OpenAPI 3.1, made from the schemas that check requests. */
 import { z } from "zod";
+import { anthropicErrorSchema, messageEventSchema, messageSchema, tokenCountSchema } from "../anthropic/message.ts";
+import { countTokensRequestSchema, messageRequestSchema } from "../anthropic/message-request.ts";
 import { chatRequestSchema } from "./chat-request.ts";
 import { completionRequestSchema } from "./completion-request.ts";
 import { embeddingRequestSchema } from "./embedding-request.ts";
 import { errorBodySchema } from "./error.ts";
+import {
+  deletedResponseSchema,
+  inputTokensSchema,
+  responseEventSchema,
+  responseItemListSchema,
+  responseSchema,
+} from "./response-object.ts";
+import { inputTokensRequestSchema, responseRequestSchema } from "./response-request.ts";
 import {
   chatChunkSchema,
   chatCompletionSchema,
@@ -23,6 +33,19 @@ const COMPONENTS = {
   Completion: [completionSchema, "output"],
   EmbeddingRequest: [embeddingRequestSchema, "input"],
   EmbeddingList: [embeddingListSchema, "output"],
+  ResponseRequest: [responseRequestSchema, "input"],
+  Response: [responseSchema, "output"],
+  ResponseEvent: [responseEventSchema, "output"],
+  ResponseItemList: [responseItemListSchema, "output"],
+  DeletedResponse: [deletedResponseSchema, "output"],
+  InputTokensRequest: [inputTokensRequestSchema, "input"],
+  InputTokens: [inputTokensSchema, "output"],
+  MessageRequest: [messageRequestSchema, "input"],
+  Message: [messageSchema, "output"],
+  MessageEvent: [messageEventSchema, "output"],
+  CountTokensRequest: [countTokensRequestSchema, "input"],
+  TokenCount: [tokenCountSchema, "output"],
+  AnthropicError: [anthropicErrorSchema, "output"],
   Model: [modelSchema, "output"],
   ModelList: [modelListSchema, "output"],
   Error: [errorBodySchema, "output"],
@@ -87,6 +110,8 @@ function paths(): Json {
         body("EmbeddingRequest"),
       ),
     },
+    ...responsePaths(id),
+    ...messagePaths(),
     "/v1/grid/receipts": {
       get: operation("listReceipts", "Receipts of this tenant, newest first.", object, {
         parameters: [number("limit")],
@@ -110,6 +135,64 @@ function paths(): Json {
     "/ready": { get: operation("getReady", "Whether a model has a ready replica.", object, { security: [] }) },
     "/metrics": { get: operation("getMetrics", "Prometheus metrics.", text) },
     "/openapi.json": { get: operation("getOpenApi", "This document.", object, { security: [] }) },
+  };
+}
+
+function responsePaths(id: Json): Json {
+  const one = { parameters: [id] };
+  const query = (name: string, schema: Json) => ({ name, in: "query", schema });
+  const page = [
+    query("limit", { type: "integer", minimum: 1, maximum: 100 }),
+    query("order", { enum: ["asc", "desc"] }),
+    query("after", { type: "string" }),
+  ];
+  return {
+    "/v1/responses": {
+      post: operation(
+        "createResponse",
+        "Answers, and keeps the answer to go on from it.",
+        { ...json(reference("Response")), ...events(reference("ResponseEvent")) },
+        body("ResponseRequest"),
+      ),
+    },
+    "/v1/responses/input_tokens": {
+      post: operation(
+        "countInputTokens",
+        "Tokens of a prompt, without running it.",
+        json(reference("InputTokens")),
+        body("InputTokensRequest"),
+      ),
+    },
+    "/v1/responses/{id}": {
+      get: operation("getResponse", "A kept answer.", json(reference("Response")), one),
+      delete: operation("deleteResponse", "Forgets an answer.", json(reference("DeletedResponse")), one),
+    },
+    "/v1/responses/{id}/input_items": {
+      get: operation("listInputItems", "What was asked.", json(reference("ResponseItemList")), {
+        parameters: [id, ...page],
+      }),
+    },
+  };
+}
+
+function messagePaths(): Json {
+  const failure = { description: "What was wrong.", content: json(reference("AnthropicError")) };
+  const theirs = (described: Json, content: Json) => ({
+    ...described,
+    responses: { "200": { description: described["summary"], content }, default: failure },
+  });
+  const message = { ...json(reference("Message")), ...events(reference("MessageEvent")) };
+  const count = json(reference("TokenCount"));
+  return {
+    "/v1/messages": {
+      post: theirs(operation("createMessage", "Answers as Anthropic's API.", message, body("MessageRequest")), message),
+    },
+    "/v1/messages/count_tokens": {
+      post: theirs(
+        operation("countTokens", "Tokens of a prompt, without running it.", count, body("CountTokensRequest")),
+        count,
+      ),
+    },
   };
 }
 

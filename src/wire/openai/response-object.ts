@@ -86,7 +86,7 @@ export const responseSchema = z.object({
   tools: z.array(z.record(z.string(), z.unknown())),
   truncation: z.enum(["auto", "disabled"]),
   usage: responseUsageSchema.nullable(),
-  user: z.string().nullable(),
+  user: z.string().optional(),
   metadata: z.record(z.string(), z.string()),
 });
 export type ResponseObject = z.infer<typeof responseSchema>;

@@ -35,7 +35,7 @@ export function responseHead(body: ResponseRequest, head: AnswerHead, id: Respon
       strict: tool.strict ?? null,
     })),
     truncation: body.truncation ?? "disabled",
-    user: body.user ?? null,
+    ...(body.user === null || body.user === undefined ? {} : { user: body.user }),
     metadata: { ...body.metadata },
   };
 }
