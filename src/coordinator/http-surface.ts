@@ -137,6 +137,10 @@ function gatewayModels({ models, dispatcher }: CoordinatorParts, factors: TierFa
     list: () => models.list().map(({ manifest }) => manifest),
     get: (modelId) => models.get(modelId),
     readyReplicas: (modelId) => dispatcher.pool.ready(modelId).length,
+    isOnlySplit: (modelId) => {
+      const ready = dispatcher.pool.ready(modelId);
+      return ready.length > 0 && ready.every(({ stage }) => stage !== undefined);
+    },
     numericClass: (modelId) => dispatcher.pool.numericClass(modelId),
     priceOf: (manifest, tier) => tierPrice(manifest.price, factors[tier]),
   };

@@ -1,7 +1,7 @@
 import type { Hono } from "hono";
 import type { Registry } from "prom-client";
 import type { Dispatch } from "../../domain/generation.ts";
-import type { ModelId } from "../../domain/ids.ts";
+import type { ModelId, NodeId } from "../../domain/ids.ts";
 import type { ModelManifest } from "../../domain/model.ts";
 import type { TokenPrice } from "../../domain/money.ts";
 import type { ServiceTier } from "../../domain/tier.ts";
@@ -13,6 +13,7 @@ import type { Log } from "../../ports/log.ts";
 import type { Random } from "../../ports/random.ts";
 import type { Store } from "../../ports/store.ts";
 import type { Tokenizer } from "../../ports/tokenizer.ts";
+import type { Place, PlacesQuestion } from "../dispatch/places.ts";
 import type { GatewaySettlement } from "./settlement-port.ts";
 
 export interface GatewayOptions {
@@ -70,15 +71,26 @@ export interface GatewayModels {
   /** Null also while the model's vocabulary is being opened. */
   get(modelId: ModelId): ServedModel | null;
   readyReplicas(modelId: ModelId): number;
+  /** All that serve it are chains of stages, which give no embeddings. */
+  isOnlySplit?(modelId: ModelId): boolean;
   /** Within which a seed repeats exactly, of the replicas that are ready; null when none is. */
   numericClass(modelId: ModelId): string | null;
   priceOf(manifest: ModelManifest, tier: ServiceTier): TokenPrice;
+}
+
+/** What the gateway tells of nodes: in headers of an answer, and in quotes. */
+export interface GatewayNodes {
+  /** Null for a node that is not known any more. */
+  label(nodeId: NodeId): { readonly nodeClass: string; readonly region: string | null } | null;
+  places(question: PlacesQuestion): readonly Place[];
 }
 
 export interface GatewayDeps {
   readonly dispatch: Dispatch;
   readonly settlement: GatewaySettlement;
   readonly models: GatewayModels;
+  /** Absent: answers name nodes by their ids only. */
+  readonly nodes?: GatewayNodes;
   readonly store: Pick<Store, "keys" | "idempotency" | "receipts" | "ledger" | "responses" | "tenants">;
   readonly clock: Clock;
   readonly crypto: Crypto;

@@ -31,7 +31,7 @@ import type { BegunHold } from "./holds.ts";
 import { beginIdempotent, type IdempotentRun } from "./idempotency.ts";
 import { readJsonBody } from "./json-body.ts";
 import type { CloudModel } from "./legs/cloud-model.ts";
-import { decideEmbedding, decideRoute, type GridSide } from "./legs/decide-route.ts";
+import { type DecideOptions, decideEmbedding, decideRoute, type GridSide } from "./legs/decide-route.ts";
 import { planChat } from "./plan-chat.ts";
 import { planCompletion } from "./plan-completion.ts";
 import { cloudPrice, planRequest } from "./plan-request.ts";
@@ -74,7 +74,9 @@ export interface RoutePlan {
   /** As dispatch would be asked. */
   terms(grid: DecideOn): RequestTerms;
   /** Where it may run; null: the grid alone, as dispatch says. `grid`: null where only providers have the model. */
-  decide?(grid: DecideOn | null): RouteDecision | null;
+  decide?(grid: DecideOn | null, options?: DecideOptions): RouteDecision | null;
+  /** Of one choice, the largest: for what dispatch is asked beforehand. */
+  readonly largest: { readonly promptTokens: number; readonly tokensMax: number };
   run(start: RunStart): Promise<Response>;
 }
 
@@ -139,7 +141,9 @@ function embeddingRoute(state: GatewayState, plan: EmbeddingPlan): RoutePlan {
     choices: 1,
     canOverlap: false,
     forTerms: (asked) => embeddingRoute(state, { ...plan, ...asked }),
-    decide: (grid) => (grid === null ? null : decideEmbedding(state.deps, plan, gridSide(state, plan, grid))),
+    largest: { promptTokens: Math.max(...plan.inputs.map((input) => input.length)), tokensMax: 0 },
+    decide: (grid, options) =>
+      grid === null ? null : decideEmbedding(state.deps, plan, gridSide(state, plan, grid), options),
     terms: (grid) => termsOf(state.options, plan, grid),
     run: async ({ onOver, ...start }) => {
       try {
@@ -165,7 +169,12 @@ export function generationRoute(
     canOverlap: true,
     forTerms: (asked) => generationRoute(state, { ...wanted, ...asked }, { exchange, route }),
     terms: (grid) => termsOf(state.options, plan, grid),
-    decide: (grid) => decideRoute(state.deps, plan, grid === null ? null : gridSide(state, plan, grid)),
+    largest: {
+      promptTokens: Math.max(...plan.choices.map(({ promptTokenIds }) => promptTokenIds.length)),
+      tokensMax: plan.tokensMax,
+    },
+    decide: (grid, options) =>
+      decideRoute(state.deps, plan, grid === null ? null : gridSide(state, plan, grid), options),
     run: (start) =>
       runGeneration(state, { ...start, plan, route, startedMonoMs: exchange.startedMonoMs, cut: exchange.cut }),
   };

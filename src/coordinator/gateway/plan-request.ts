@@ -6,7 +6,7 @@ import type { TokenPrice } from "../../domain/money.ts";
 import { type Outcome, ok, refuse } from "../../domain/refusal.ts";
 import type { ApiKey } from "../../ports/store.ts";
 import type { RouteDecision } from "../../scheduler/tiers/route-question.ts";
-import { type AskedTerms, askedTerms } from "./asked-terms.ts";
+import { type AskedTerms, askedTerms, type TermWords } from "./asked-terms.ts";
 import type { Exchange } from "./exchange.ts";
 import type { GatewayState } from "./gateway-state.ts";
 import type { Route, RouteBody, RouteMore, RoutePlan } from "./inference-routes.ts";
@@ -14,6 +14,8 @@ import { type CloudModel, cloudModel } from "./legs/cloud-model.ts";
 import type { PreparedModel } from "./prepared-model.ts";
 
 export interface PlannedRequest {
+  /** What of its body says how it is to run. */
+  readonly words: TermWords;
   readonly asked: AskedTerms;
   readonly planned: RoutePlan;
   /** The grid's own model and what the tier costs; null where only cloud providers have it. */
@@ -40,7 +42,7 @@ export async function planRequest<Body extends RouteBody>(
   const planned = await planOn(route, { body, model: model.value, more: { exchange, asked: asked.value } });
   if (!planned.ok) return planned;
   const onGrid = priceOnGrid(state, model.value, planned.value);
-  return ok({ asked: asked.value, planned: planned.value, onGrid });
+  return ok({ words: body, asked: asked.value, planned: planned.value, onGrid });
 }
 
 async function planOn<Body extends RouteBody>(

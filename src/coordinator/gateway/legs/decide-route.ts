@@ -28,13 +28,23 @@ export interface GridSide {
   readonly readyReplicas: () => number;
 }
 
+export interface DecideOptions {
+  /** Also where there is nothing to decide: who asks wants to see all that could be, and why the rest could not. */
+  readonly always: boolean;
+}
+
 /** `grid`: null where only providers have the model. */
-export function decideRoute(sources: RouteSources, plan: GenerationPlan, grid: GridSide | null): RouteDecision | null {
+export function decideRoute(
+  sources: RouteSources,
+  plan: GenerationPlan,
+  grid: GridSide | null,
+  options: DecideOptions = { always: false },
+): RouteDecision | null {
   const { modelId } = plan.model.manifest;
   const { preferences, tier } = plan;
   const clouds = plan.cloud === undefined ? [] : (sources.cloud?.offers(modelId) ?? []);
   const mayOverflow = clouds.length > 0 && hybridOf(tier, preferences) !== "grid-only";
-  if (grid !== null && !mayOverflow && !hasRules(preferences)) return null;
+  if (grid !== null && !options.always && !mayOverflow && !hasRules(preferences)) return null;
   return chooseRoute({
     modelId,
     tier,
@@ -47,10 +57,15 @@ export function decideRoute(sources: RouteSources, plan: GenerationPlan, grid: G
 }
 
 /** Embeddings run on the grid only: nobody else has the vectors of this very file. Null as for generations. */
-export function decideEmbedding(sources: RouteSources, plan: EmbeddingFacts, grid: GridSide): RouteDecision | null {
+export function decideEmbedding(
+  sources: RouteSources,
+  plan: EmbeddingFacts,
+  grid: GridSide,
+  options: DecideOptions = { always: false },
+): RouteDecision | null {
   const { modelId } = plan.model.manifest;
   const { preferences, tier, promptTokens } = plan;
-  if (!hasRules(preferences)) return null;
+  if (!options.always && !hasRules(preferences)) return null;
   const longest = Math.max(...plan.inputs.map((input) => input.length));
   const own = { kind: "completion", hasTools: false, hasJson: false, hasTokenIds: true, hasLogprobs: false } as const;
   const counts = {
