@@ -221,10 +221,10 @@ test("a server that goes away ends the engine and what runs on it, and one that 
   });
   expect(await failed).toMatchObject({ kind: "failed", code: "engine-crashed" });
   expect(await first.exited).toMatchObject({ cause: "crashed" });
-  const again = other.load();
+  await expect(other.load()).rejects.toMatchObject({ code: "attached-unreachable" });
   isDead = false;
   deed = null;
-  expect((await generate(await again, { tokensMax: 4 })).tokenIds).toHaveLength(4);
+  expect((await generate(await other.load(), { tokensMax: 4 })).tokenIds).toHaveLength(4);
 });
 
 test("a server with another model is not taken for the catalogue's", async () => {

@@ -1,6 +1,5 @@
 /** The adapter for attached servers over a server that runs somewhere, with the bundled model's vocabulary. */
 import { createHash } from "node:crypto";
-import { SystemClock } from "../../src/adapters/clock-system/system-clock.ts";
 import { engineEnvironment } from "../../src/adapters/engine-llama/child-environment.ts";
 import { ATTACHED_TIMES, type AttachedTimes } from "../../src/adapters/engine-openai/attached-engine.ts";
 import { AttachedHost } from "../../src/adapters/engine-openai/attached-host.ts";
@@ -28,7 +27,6 @@ export function attachedFixture(
   const host = new AttachedHost({
     server: new ServerHttp({ baseUrl, apiKey: null }),
     wish: { kind, names: new Map(servedAs === null ? [] : [["tiny", servedAs]]), sequencesMax: null },
-    clock: new SystemClock(),
     tokenizers,
     readModel: readAttachedModel,
     times: { ...ATTACHED_TIMES, ...times },

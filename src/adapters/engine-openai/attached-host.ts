@@ -1,11 +1,10 @@
 /**
- * Loads nothing: the server holds the model already. What a load does here is to make sure of it. The server is waited for, the model that it
- * holds is compared with the one of the catalogue as far as it tells (sizes, and how it tokenises), and what it can do is tried.
+ * Loads nothing: the server holds the model already. What a load does here is to make sure of it. The model that it holds is compared with
+ * the one of the catalogue as far as it tells (sizes, and how it tokenises), and what it can do is tried. A server that is away is not waited for: a
+ * replica that loads for ever would keep the grid from loading another one.
  */
 
 import { FallowError } from "../../domain/fault.ts";
-import type { Clock } from "../../ports/clock.ts";
-import { pause } from "../../ports/clock.ts";
 import type { Engine, EngineHost, EngineLoadOptions, EngineLoadSpec } from "../../ports/engine.ts";
 import type { Tokenizer, TokenizerHost } from "../../ports/tokenizer.ts";
 import { ATTACHED_TIMES, AttachedEngine, type AttachedTimes } from "./attached-engine.ts";
@@ -19,7 +18,6 @@ import { TextTokens } from "./text-tokens.ts";
 export interface AttachedHostOptions {
   readonly server: ServerHttp;
   readonly wish: ServerWish;
-  readonly clock: Clock;
   readonly tokenizers: TokenizerHost;
   /** What the file of weights says of itself, of which only the head need be there. */
   readonly readModel: (weightsPath: string) => Promise<AttachedModelFacts>;
@@ -34,8 +32,6 @@ export interface ServerKeeper {
   leave(how: { readonly keeps: boolean }): Promise<void>;
 }
 
-/** A server that was restarted loads its weights for minutes. */
-const WAIT_STEP_MS = 500;
 /** Words of several scripts, figures, spaces and signs: two vocabularies that agree on these are one. */
 const SAMPLE = "Hello, world!  12345 naïve façade — 北京市 Привет мир\n\tfor (let i = 0; i < 10; i++) { return x**2; }";
 /** Counts of parameters differ by what is counted: tied matrices, padded vocabularies. */
@@ -60,8 +56,8 @@ export class AttachedHost implements EngineHost {
   }
 
   async #load(spec: EngineLoadSpec, { signal, onProgress }: EngineLoadOptions): Promise<Engine> {
-    const { server, tokenizers, readModel, keeper, times = ATTACHED_TIMES } = this.#options;
-    const found = await this.#whenThere(signal);
+    const { server, wish, tokenizers, readModel, keeper, times = ATTACHED_TIMES } = this.#options;
+    const found = await probeServer(server, wish, signal);
     const { dialect, described } = found;
     const listed = await listedAs(spec, found, { server, signal });
     const model = await readModel(spec.weightsPath);
@@ -103,29 +99,7 @@ export class AttachedHost implements EngineHost {
       throw thrown;
     }
   }
-
-  /** A server that is not there yet is waited for; one that is another is not. */
-  async #whenThere(signal: AbortSignal): Promise<FoundServer> {
-    const { server, wish, clock } = this.#options;
-    for (;;) {
-      signal.throwIfAborted();
-      try {
-        return await probeServer(server, wish, signal);
-      } catch (thrown) {
-        const isAway = thrown instanceof FallowError && AWAY.has(thrown.code);
-        if (!isAway || signal.aborted) throw thrown;
-        await pause(clock, WAIT_STEP_MS, signal);
-      }
-    }
-  }
 }
-
-const AWAY: ReadonlySet<string> = new Set([
-  "attached-unreachable",
-  "attached-overloaded",
-  "attached-silent",
-  "attached-broken",
-]);
 
 async function listedAs(
   { modelId }: EngineLoadSpec,

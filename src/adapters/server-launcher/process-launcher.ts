@@ -34,7 +34,8 @@ export class ProcessLauncher implements ServerLauncher {
     let detail = "its keeper ended";
     let groupId: number | null = null;
     const exited = new Promise<string>((resolve) => {
-      keeper.once("close", () => {
+      // `close` would never come: it waits for the channel, which is closed from here.
+      keeper.once("exit", () => {
         if (groupId !== null) endGroup(groupId);
         resolve(detail);
       });

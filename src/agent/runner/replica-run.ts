@@ -62,6 +62,11 @@ const FINAL_FAULTS: ReadonlySet<string> = new Set([
   "attached-model-missing",
   "attached-kind-differs",
   "attached-kind-unknown",
+  // A server that is away: whoever ordered the load does so again, and may look elsewhere meanwhile.
+  "attached-unreachable",
+  "attached-overloaded",
+  "attached-silent",
+  "attached-broken",
   "weights-digest-mismatch",
   "weights-manifest-refused",
   "stage-refused",

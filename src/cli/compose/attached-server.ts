@@ -65,7 +65,6 @@ export async function openAttachedServer(wish: AttachedWish, opening: OpeningSer
     const engines = new AttachedHost({
       server,
       wish: { ...serverWish(wish), kind },
-      clock,
       tokenizers,
       readModel: readAttachedModel,
       ...(kept === null ? {} : { keeper: kept }),

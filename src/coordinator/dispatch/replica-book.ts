@@ -54,7 +54,7 @@ export interface ReplicaBookPorts {
 /** A failed load: tried again on this node after 2, 4, 8 … seconds, at most after 5 minutes. */
 const LOAD_BACKOFF = { baseMs: 2_000, capMs: 300_000 };
 /** On a server that is attached a try costs little, and its owner may have mended it at any time. */
-const ATTACHED_BACKOFF = { baseMs: 2_000, capMs: 30_000 };
+const ATTACHED_BACKOFF = { baseMs: 1_000, capMs: 10_000 };
 /** A failure this long past its back-off no longer counts. */
 const FAILURE_MEMORY_MS = 3_600_000;
 /** Weights that are remembered to lie on a node, the last ones; disks hold tens of models. */
