@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { z } from "zod";
 import { expectOneChargeEach, expectSameStreams, receiptOf } from "./support/chain-checks.ts";
 import { CHAIN_MODEL_ID, ChainGrid } from "./support/chain-grid.ts";
+import { vramOfStage } from "./support/chain-model.ts";
 import { type ReadStream, streamBodies } from "./support/chain-streams.ts";
 import { CHAIN_PLACES } from "./support/chain-view.ts";
 import { runFallow } from "./support/grid.ts";
@@ -18,6 +19,9 @@ const FAULTED = streamBodies(8, { model: CHAIN_MODEL_ID, tokens: 120, seed: 900 
 /** Of each stream that is in the middle when its node is killed. */
 const STRUCK_AT = 30;
 const MODELS = z.object({ models: z.array(z.object({ modelId: z.string(), replicasReady: z.number() })) });
+const LENDING = z.object({
+  nodes: z.array(z.object({ nodeId: z.string(), devices: z.array(z.object({ lentBytes: z.number() })) })),
+});
 
 describe.each([2, 3])("over %i agents", (stages) => {
   let chains: ChainGrid;
@@ -46,7 +50,18 @@ describe.each([2, 3])("over %i agents", (stages) => {
     const answer = await client.completions.create({ ...body, model: CHAIN_MODEL_ID, prompt: String(body?.prompt) });
     expect(answer.choices[0]?.text).toBe(chains.whole[0]?.text);
     const [model] = (await client.models.list()).data;
-    expect(model?.id).toBe(CHAIN_MODEL_ID);
+    // It gives no embeddings, and does not list them.
+    expect(model).toMatchObject({ id: CHAIN_MODEL_ID, output_modalities: ["text"] });
+  });
+
+  test("nodes are listed with what they lend under their limit", async () => {
+    const limitBytes = Number.parseInt(vramOfStage({ stages, sequences: 16 }), 10);
+    const { stdout } = await runFallow(["nodes", "--json"], { home: chains.grid.home });
+    const { nodes } = LENDING.parse(JSON.parse(stdout));
+    for (const { nodeId } of chains.agents) {
+      const [device] = nodes.find((node) => node.nodeId === nodeId)?.devices ?? [];
+      expect(device?.lentBytes).toBe(limitBytes);
+    }
   });
 
   test("the chain is drawn with every node and its layers", async () => {

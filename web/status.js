@@ -104,13 +104,13 @@ function showTables(status) {
   const names = new Map(status.nodes.map((node) => [node.nodeId, node.name]));
   fillTable(
     "nodes",
-    ["Name", "State", "Engine", "CPU", "Memory#", "Round trip#", "Tokens/s#", "Replicas#", "Earned, USD#", "Id"],
+    ["Name", "State", "Engine", "CPU", "Lends#", "Round trip#", "Tokens/s#", "Replicas#", "Earned, USD#", "Id"],
     status.nodes.map((node) => [
       { ...name(node.name), title: [node.name, ...(node.warnings ?? [])].join("\n") },
       state(node.isYielding ? "yielding" : node.state),
       name(`${node.engineVariant} ${node.engineVersion}`),
       name(`${node.cpuCores} × ${node.cpuModel}`),
-      number(gib(node.memoryBytes)),
+      number(gib(node.devices.reduce((sum, { lentBytes }) => sum + lentBytes, 0))),
       number(node.rttMs === null ? "–" : `${node.rttMs.toFixed(1)} ms`),
       number(node.decodeTokPerSecond === null ? "–" : node.decodeTokPerSecond.toFixed(0)),
       number(node.replicas),

@@ -32,7 +32,7 @@ export function nodeTable(
       { title: "NAME" },
       { title: "STATE" },
       { title: "ENGINE" },
-      { title: "MEMORY", isRight: true },
+      { title: "LENDS", isRight: true },
       { title: "TOK/S", isRight: true, dropOrder: 1 },
       { title: "REPLICAS", isRight: true },
       { title: "EARNED USD", isRight: true },
@@ -43,7 +43,7 @@ export function nodeTable(
       node.name,
       node.isYielding ? `${node.state}, yielding` : node.state,
       node.attached === undefined ? node.engineVariant : `${node.engineVariant} + ${node.attached.kind}`,
-      formatBytes(node.memoryBytes),
+      formatBytes(lentBytes(node)),
       node.decodeTokPerSecond === null ? "-" : node.decodeTokPerSecond.toFixed(0),
       String(node.replicas),
       usd(node.earnedMicroUsd),
@@ -51,6 +51,11 @@ export function nodeTable(
     ]),
     "no node has joined; `fallow join-code` makes a code for one",
   );
+}
+
+/** Of all its devices, under `--max-vram` and without what its owner keeps. */
+function lentBytes({ devices, memoryBytes }: NodeRow): number {
+  return devices.reduce((sum, device) => sum + (device.lentBytes ?? memoryBytes), 0);
 }
 
 function stageName({ modelId, first, count, isSpare }: NodeStage): string {

@@ -1,5 +1,6 @@
 /** How the coordinator's own records look to an operator. Pure: record in, row out. */
 import type { AttachedServer } from "../../domain/attached-engine.ts";
+import { usableBytes } from "../../domain/hardware.ts";
 import type { ModelId } from "../../domain/ids.ts";
 import { type Account, availableMicroUsd, type Transfer } from "../../domain/ledger.ts";
 import type { ApiKey, JoinToken, ModelRecord, ReceiptRecord } from "../../ports/store.ts";
@@ -27,12 +28,10 @@ export function nodeRow(
     memoryBytes: capabilities.memoryBytes,
     engineVariant: capabilities.engineVariant,
     engineVersion: capabilities.engineVersion,
-    devices: capabilities.devices.map(({ deviceId, name, memoryBytes, memoryFreeBytes }) => ({
-      deviceId,
-      name,
-      memoryBytes,
-      memoryFreeBytes,
-    })),
+    devices: capabilities.devices.map((device) => {
+      const { deviceId, name, memoryBytes, memoryFreeBytes } = device;
+      return { deviceId, name, memoryBytes, memoryFreeBytes, lentBytes: usableBytes(device) };
+    }),
     decodeTokPerSecond: capabilities.referenceSpeed?.decodeTokPerSecond ?? null,
     earnedMicroUsd: more.earnedMicroUsd,
     replicas: node.replicas.filter(({ state }) => state !== "gone").length,

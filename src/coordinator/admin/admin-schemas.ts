@@ -45,7 +45,13 @@ export const nodeRowSchema = z.object({
   memoryBytes: count,
   engineVariant: z.string(),
   engineVersion: z.string(),
-  devices: z.array(z.object({ deviceId: z.string(), name: z.string(), memoryBytes: count, memoryFreeBytes: count })),
+  devices: z.array(
+    z.object({
+      ...{ deviceId: z.string(), name: z.string(), memoryBytes: count, memoryFreeBytes: count },
+      /** What plans may use of it: the owner's limit and reserve are taken off. */
+      lentBytes: count.optional(),
+    }),
+  ),
   decodeTokPerSecond: z.number().nullable(),
   earnedMicroUsd: amount,
   replicas: count,
