@@ -22,6 +22,8 @@ const SAMPLING_PARAMETERS = [
 /** What of a model stands outside its manifest. */
 export interface ModelMarket {
   readyReplicas(modelId: ModelManifest["modelId"]): number;
+  /** All that serve it are chains of stages, which give no embeddings. */
+  isOnlySplit?(modelId: ModelManifest["modelId"]): boolean;
   priceOf(manifest: ModelManifest, tier: ServiceTier): TokenPrice;
 }
 
@@ -39,7 +41,7 @@ export function modelEntry(manifest: ModelManifest, market: ModelMarket): Model 
     quantization: manifest.quantisation,
     parameter_count: manifest.parameterCount,
     input_modalities: ["text"],
-    output_modalities: ["text", "embeddings"],
+    output_modalities: market.isOnlySplit?.(manifest.modelId) === true ? ["text"] : ["text", "embeddings"],
     pricing: pricingOf(market.priceOf(manifest, "default")),
     tiers: SERVICE_TIERS.map((tier) => ({
       id: tier,
