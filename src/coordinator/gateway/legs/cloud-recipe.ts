@@ -70,7 +70,8 @@ export function chatRecipe(
   const isForced = typeof body.tool_choice === "object" || body.tool_choice === "required";
   return {
     needs: { kind: "chat", hasTools, hasJson, hasLogprobs: body.logprobs === true, hasTokenIds: false },
-    chatBody: passedOn(body, CHAT_FIELDS),
+    // Providers refuse words on tools where there are none.
+    chatBody: passedOn(body, hasTools ? [...CHAT_FIELDS, ...TOOL_FIELDS] : CHAT_FIELDS),
     rawBody: passedOn(body, RAW_FIELDS),
     // A call that is forced by a grammar cannot be forced in a raw answer.
     rawPrompts: Array.from({ length: body.n ?? 1 }, () => (isForced ? null : more.rawPrompt)),
@@ -117,15 +118,8 @@ const RAW_FIELDS = [
   "ignore_eos",
 ] as const;
 /** Of a chat; `n` is not among them: each choice is asked for by itself, so that each can move by itself. */
-const CHAT_FIELDS = [
-  ...RAW_FIELDS,
-  "messages",
-  "response_format",
-  "tools",
-  "tool_choice",
-  "parallel_tool_calls",
-  "reasoning_effort",
-] as const;
+const CHAT_FIELDS = [...RAW_FIELDS, "messages", "response_format", "reasoning_effort"] as const;
+const TOOL_FIELDS = ["tools", "tool_choice", "parallel_tool_calls"] as const;
 
 /** What the caller set, under its own name; null is absent. */
 function passedOn<Field extends string>(

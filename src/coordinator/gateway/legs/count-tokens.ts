@@ -5,6 +5,7 @@
  */
 import type { CloudPart } from "../../../domain/receipt.ts";
 import type { CloudUsage } from "../../../ports/cloud.ts";
+import type { Tokenizer } from "../../../ports/tokenizer.ts";
 import type { UsedCloudPart } from "./leg-events.ts";
 
 /** English text has about four bytes a token, other languages fewer: counted this way a tenant pays rather too little. */
@@ -21,6 +22,12 @@ export interface CountedTokens {
 
 export function estimatedTokens(text: string): number {
   return Math.floor(utf8Length(text) / BYTES_PER_TOKEN_GUESS);
+}
+
+/** How many tokens a text has; an estimate where there is no vocabulary. */
+export function tokenCounter(tokenizer: Tokenizer | null): (text: string) => Promise<number> {
+  if (tokenizer === null) return (text) => Promise.resolve(estimatedTokens(text));
+  return async (text) => (await tokenizer.tokenize([{ text, special: false }], { addBos: false })).length;
 }
 
 /** `own`: tokens of the part's text in the grid's vocabulary, its end token included; null where there is none. */

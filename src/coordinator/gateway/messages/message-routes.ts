@@ -1,10 +1,18 @@
 /** Anthropic's `/v1/messages` and `/v1/messages/count_tokens`, served as chats. */
 import type { Hono } from "hono";
 import { ok } from "../../../domain/refusal.ts";
-import { countTokensRequestSchema, messageRequestSchema } from "../../../wire/anthropic/message-request.ts";
+import {
+  countTokensRequestSchema,
+  type MessageRequest,
+  messageRequestSchema,
+} from "../../../wire/anthropic/message-request.ts";
 import { addCountRoute } from "../count-route.ts";
 import type { GatewayState } from "../gateway-state.ts";
-import { addRoute, callId, generationRoute } from "../inference-routes.ts";
+import type { AnswerHead } from "../generation-plan.ts";
+import { addRoute, callId, generationRoute, type RouteMore } from "../inference-routes.ts";
+import type { CloudModel } from "../legs/cloud-model.ts";
+import { tokenCounter } from "../legs/count-tokens.ts";
+import type { PreparedModel } from "../prepared-model.ts";
 import { anthropicErrors } from "./message-errors.ts";
 import { MessageFormat } from "./message-format.ts";
 import { planMessageChat } from "./plan-message.ts";
@@ -16,24 +24,19 @@ export function addMessageRoutes(app: Hono, state: GatewayState): void {
   // Matches the path without an ending, too.
   app.use(`${PATH}/*`, errors);
   const makeCallId = () => callId(state).replace(/^call_/, "toolu_");
-  addRoute(app, state, {
-    path: PATH,
-    schema: messageRequestSchema,
-    plan: async (body, model, { exchange, asked }) => {
-      const planned = await planMessageChat(body, model, { wallMs: exchange.createdAtMs, makeCallId, asked });
-      if (!planned.ok) return planned;
-      const { promptTokens } = planned.value;
-      const { tokenizer } = model;
-      const countTokens = async (text: string) =>
-        (await tokenizer.tokenize([{ text, special: false }], { addBos: false })).length;
-      const plan = {
-        ...planned.value,
-        format: (head: Parameters<typeof planned.value.format>[0]) =>
-          new MessageFormat({ head, promptTokens, makeCallId, countTokens }),
-      };
-      return ok(generationRoute(state, plan, { exchange, route: PATH }));
-    },
-  });
+  const plan = async (body: MessageRequest, model: PreparedModel | CloudModel, { exchange, asked }: RouteMore) => {
+    const planned = await planMessageChat(body, model, { wallMs: exchange.createdAtMs, makeCallId, asked });
+    if (!planned.ok) return planned;
+    const { promptTokensLikely, promptTokens } = planned.value;
+    const countTokens = tokenCounter(model.tokenizer);
+    const written = {
+      ...planned.value,
+      format: (head: AnswerHead) =>
+        new MessageFormat({ head, promptTokens: promptTokensLikely ?? promptTokens, makeCallId, countTokens }),
+    };
+    return ok(generationRoute(state, written, { exchange, route: PATH }));
+  };
+  addRoute(app, state, { path: PATH, schema: messageRequestSchema, plan, planCloud: plan });
   addCountRoute(app, state, {
     path: `${PATH}/count_tokens`,
     schema: countTokensRequestSchema,

@@ -4,6 +4,7 @@ import type { CountTokensRequest, MessageRequest } from "../../../wire/anthropic
 import { OPENAI_BOUNDS } from "../../../wire/openai/bounds.ts";
 import type { ChatRequest } from "../../../wire/openai/chat-request.ts";
 import type { GenerationPlan } from "../generation-plan.ts";
+import type { CloudModel } from "../legs/cloud-model.ts";
 import { type ParamName, withOwnNames } from "../param-names.ts";
 import { type PlanSources, planChat } from "../plan-chat.ts";
 import type { PreparedModel } from "../prepared-model.ts";
@@ -22,7 +23,7 @@ export type AskedMessage = CountTokensRequest & Partial<MessageRequest>;
 
 export async function planMessageChat(
   body: AskedMessage,
-  model: PreparedModel,
+  model: PreparedModel | CloudModel,
   sources: PlanSources,
 ): Promise<Outcome<GenerationPlan>> {
   const messages = chatMessages(body);
@@ -31,7 +32,10 @@ export async function planMessageChat(
   return planned.ok ? ok(planned.value) : no(withOwnNames(planned.reason, PARAM_NAMES));
 }
 
-function chatOf(body: AskedMessage, more: { messages: ChatRequest["messages"]; model: PreparedModel }): ChatRequest {
+function chatOf(
+  body: AskedMessage,
+  more: { messages: ChatRequest["messages"]; model: PreparedModel | CloudModel },
+): ChatRequest {
   const { temperature, top_p, seed } = body;
   const format = body.output_config?.format ?? null;
   return {
@@ -69,8 +73,9 @@ function toolChoiceOf(body: AskedMessage): ChatRequest["tool_choice"] {
   }
 }
 
-/** Only what the model's template knows: Anthropic's clients send these without asking whether it does. */
-function effortOf(body: AskedMessage, model: PreparedModel): ChatRequest["reasoning_effort"] {
+/** Only what the model's template knows: Anthropic's clients send these without asking whether it does. A provider's template nobody knows. */
+function effortOf(body: AskedMessage, model: PreparedModel | CloudModel): ChatRequest["reasoning_effort"] {
+  if (model.tokenizer === null) return null;
   if (body.thinking?.type === "disabled") return "none";
   const effort = body.output_config?.effort ?? (body.thinking ? "medium" : null);
   const source = model.chat.ok ? model.chat.value.prompt.template.source : "";

@@ -6,6 +6,7 @@ import { no, type Outcome, ok, refuse } from "../../../domain/refusal.ts";
 import type { ChatMessage, ChatRequest } from "../../../wire/openai/chat-request.ts";
 import type { InputTokensRequest, ResponseRequest } from "../../../wire/openai/response-request.ts";
 import type { GenerationPlan } from "../generation-plan.ts";
+import type { CloudModel } from "../legs/cloud-model.ts";
 import { type ParamName, withOwnNames } from "../param-names.ts";
 import { type PlanSources, planChat } from "../plan-chat.ts";
 import type { PreparedModel } from "../prepared-model.ts";
@@ -37,7 +38,7 @@ export interface PlannedResponse {
 
 export async function planResponseChat(
   body: AskedResponse,
-  model: PreparedModel,
+  model: PreparedModel | CloudModel,
   more: { readonly reader: HistoryReader; readonly sources: PlanSources },
 ): Promise<Outcome<PlannedResponse>> {
   const wrong = wrongFields(body);
@@ -54,7 +55,7 @@ export async function planResponseChat(
   const planned = await planChat(chat, model, more.sources);
   if (planned.ok) return ok({ plan: planned.value, input });
   const isTooLong = planned.reason.code === "context-length-exceeded" && body.truncation === "auto";
-  const shorter = isTooLong ? await planShorter(chat, model, more.sources) : null;
+  const shorter = isTooLong && model.tokenizer !== null ? await planShorter(chat, model, more.sources) : null;
   if (shorter !== null) return ok({ plan: shorter, input });
   return no(withOwnNames(planned.reason, PARAM_NAMES));
 }

@@ -7,6 +7,8 @@ import type { ResponseRequest } from "../../../wire/openai/response-request.ts";
 import type { Exchange } from "../exchange.ts";
 import type { GatewayState } from "../gateway-state.ts";
 import type { GenerationPlan } from "../generation-plan.ts";
+import type { CloudModel } from "../legs/cloud-model.ts";
+import { tokenCounter } from "../legs/count-tokens.ts";
 import type { PlanSources } from "../plan-chat.ts";
 import type { PreparedModel } from "../prepared-model.ts";
 import { keptItems } from "./input-items.ts";
@@ -27,7 +29,7 @@ export interface ResponsePlanning {
 
 export async function planResponse(
   body: ResponseRequest,
-  model: PreparedModel,
+  model: PreparedModel | CloudModel,
   planning: ResponsePlanning,
 ): Promise<Outcome<GenerationPlan>> {
   const planned = await planResponseChat(body, model, planning);
@@ -42,7 +44,6 @@ export async function planResponse(
     return refuse("invalid-request", message, { param: "store" });
   }
   const { clock } = planning.state.deps;
-  const { tokenizer } = model;
   return ok({
     ...plan,
     format: (head) =>
@@ -50,7 +51,7 @@ export async function planResponse(
         head: responseHead(body, head, id),
         output: new ResponseOutput({ responseId: id, makeCallId: planning.sources.makeCallId }),
         wallSeconds: () => Math.floor(clock.wallMs() / 1000),
-        countTokens: async (text) => (await tokenizer.tokenize([{ text, special: false }], { addBos: false })).length,
+        countTokens: tokenCounter(model.tokenizer),
         store: body.store === false || isTooLarge ? null : keeper(planning, inputJson),
       }),
   });

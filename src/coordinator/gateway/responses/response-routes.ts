@@ -4,12 +4,18 @@ import { assert } from "../../../domain/assert.ts";
 import { ID_PATTERNS, responseId } from "../../../domain/ids.ts";
 import { no, type Outcome, ok, type Refusal, refuse } from "../../../domain/refusal.ts";
 import type { ResponseRef, StoredResponse } from "../../../ports/response-store.ts";
-import { inputTokensRequestSchema, responseRequestSchema } from "../../../wire/openai/response-request.ts";
+import {
+  inputTokensRequestSchema,
+  type ResponseRequest,
+  responseRequestSchema,
+} from "../../../wire/openai/response-request.ts";
 import { addCountRoute } from "../count-route.ts";
 import { errorResponse } from "../error-table.ts";
 import type { Exchange } from "../exchange.ts";
 import type { GatewayState } from "../gateway-state.ts";
-import { addRoute, callId, generationRoute } from "../inference-routes.ts";
+import { addRoute, callId, generationRoute, type RouteMore } from "../inference-routes.ts";
+import type { CloudModel } from "../legs/cloud-model.ts";
+import type { PreparedModel } from "../prepared-model.ts";
 import { listInput } from "./input-list.ts";
 import { planResponse } from "./plan-response.ts";
 import { planResponseChat } from "./plan-response-chat.ts";
@@ -18,16 +24,13 @@ import type { HistoryReader } from "./response-history.ts";
 const PATH = "/v1/responses";
 
 export function addResponseRoutes(app: Hono, state: GatewayState): void {
-  addRoute(app, state, {
-    path: PATH,
-    schema: responseRequestSchema,
-    plan: async (body, model, { exchange, asked }) => {
-      const sources = { wallMs: exchange.createdAtMs, makeCallId: () => callId(state), asked };
-      const reader = readerOf(state, exchange);
-      const planned = await planResponse(body, model, { state, exchange, sources, reader });
-      return planned.ok ? ok(generationRoute(state, planned.value, { exchange, route: PATH })) : planned;
-    },
-  });
+  const plan = async (body: ResponseRequest, model: PreparedModel | CloudModel, { exchange, asked }: RouteMore) => {
+    const sources = { wallMs: exchange.createdAtMs, makeCallId: () => callId(state), asked };
+    const reader = readerOf(state, exchange);
+    const planned = await planResponse(body, model, { state, exchange, sources, reader });
+    return planned.ok ? ok(generationRoute(state, planned.value, { exchange, route: PATH })) : planned;
+  };
+  addRoute(app, state, { path: PATH, schema: responseRequestSchema, plan, planCloud: plan });
   addCountRoute(app, state, {
     path: `${PATH}/input_tokens`,
     schema: inputTokensRequestSchema,
