@@ -346,8 +346,26 @@ describe("usage of a provider", () => {
     expect([told.prompt_tokens, told.completion_tokens]).toEqual([3, 2]);
   });
 
+  test.each([
+    ["/v1/messages", { max_tokens: 16, messages: [{ role: "user", content: "Hello" }] }],
+    ["/v1/responses", { max_output_tokens: 16, input: "Hello" }],
+  ])(
+    "on %s is told for a model that only a provider has, and no tools are spoken of where there are none",
+    async (path, body) => {
+      await cloud.offer({}, { modelId: modelId("elsewhere") });
+      cloud.server.act(stream([says({ content: "Hi" }), FINISH, usage(7, 2)]));
+      const response = await cloud.grid.request(path, { model: "elsewhere", ...body });
+      expect([response.status, await response.json()]).toMatchObject([
+        200,
+        { usage: { input_tokens: 7, output_tokens: 2 } },
+      ]);
+      const sent = Object.keys(cloud.server.asked[0]?.body ?? {});
+      expect(sent).not.toContain("tools");
+      expect(sent).not.toContain("parallel_tool_calls");
+    },
+  );
+
   test("of a model without a vocabulary is held to what its text can have", async () => {
-    await cloud.offer({ models: [] });
     const elsewhere = { model: "elsewhere", max_tokens: 64 };
     await cloud.offer({}, { modelId: modelId("elsewhere") });
     cloud.server.act(stream([says({ content: "Hi" }), FINISH, usage(90_000, 50_000)]));
