@@ -10,6 +10,7 @@ import {
   messageEventSchema,
   messageSchema,
 } from "../src/wire/anthropic/message.ts";
+import { errorBodySchema } from "../src/wire/openai/error.ts";
 import { answering, GatewayFixture } from "./support/gateway-fixture.ts";
 import { openTiny } from "./support/tokenizer-fixture.ts";
 
@@ -206,7 +207,8 @@ describe("what is refused", () => {
     expect(await typed(got)).toBe("invalid_request_error");
     const busy = await ask({ messages: [{ role: "user", content: "x".repeat(11_000_000) }] });
     expect([busy.status, await typed(busy)]).toEqual([413, "request_too_large"]);
-    expect((await (await grid.request("/v1/chat/completions", {})).json()).error.param).toBe("model");
+    const ours = await (await grid.request("/v1/chat/completions", {})).json();
+    expect(errorBodySchema.parse(ours).error.param).toBe("model");
   });
 });
 

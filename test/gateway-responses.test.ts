@@ -5,6 +5,7 @@ import { FallowError } from "../src/domain/fault.ts";
 import { refuse } from "../src/domain/refusal.ts";
 import type { Tokenizer } from "../src/ports/tokenizer.ts";
 import { simLog } from "../src/sim/sim-log.ts";
+import { errorBodySchema } from "../src/wire/openai/error.ts";
 import {
   deletedResponseSchema,
   type ResponseEvent,
@@ -52,10 +53,10 @@ async function streamed(body: object = {}): Promise<{ events: readonly ResponseE
   expect(events.map((one) => one.sequence_number)).toEqual(events.map((_, index) => index));
   return { events, text };
 }
-async function refused(body: object): Promise<{ message: string; param: string; code: string; type: string }> {
+async function refused(body: object) {
   const response = await ask(body);
   expect(response.status).toBe(400);
-  return (await response.json()).error;
+  return errorBodySchema.parse(await response.json()).error;
 }
 const lastPrompt = async (): Promise<string> => {
   const ids = grid.generations.at(-1)?.request.promptTokenIds ?? [];

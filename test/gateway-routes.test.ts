@@ -165,7 +165,8 @@ describe("other routes", () => {
     expect(list.data[0]).toMatchObject({
       id: "tiny",
       context_length: 1024,
-      quantization: "Q8_0",
+      quantization: "int8",
+      weights_quantization: "Q8_0",
       pricing: { prompt: "0.000001", completion: "0.000002" },
     });
     expect(await (await grid.request("/v1/models/tiny")).json()).toEqual(list.data[0]);

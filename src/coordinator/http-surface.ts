@@ -137,6 +137,10 @@ function gatewayModels({ models, dispatcher }: CoordinatorParts, factors: TierFa
     list: () => models.list().map(({ manifest }) => manifest),
     get: (modelId) => models.get(modelId),
     readyReplicas: (modelId) => dispatcher.pool.ready(modelId).length,
+    regions: (modelId) => {
+      const { pool } = dispatcher;
+      return [...new Set(pool.ready(modelId).flatMap(({ nodeId }) => pool.node(nodeId)?.region ?? []))].sort();
+    },
     isOnlySplit: (modelId) => {
       const ready = dispatcher.pool.ready(modelId);
       return ready.length > 0 && ready.every(({ stage }) => stage !== undefined);

@@ -76,6 +76,8 @@ export interface GatewayModels {
   /** Within which a seed repeats exactly, of the replicas that are ready; null when none is. */
   numericClass(modelId: ModelId): string | null;
   priceOf(manifest: ModelManifest, tier: ServiceTier): TokenPrice;
+  /** Of the nodes that serve it, sorted. */
+  regions?(modelId: ModelId): readonly string[];
 }
 
 /** What the gateway tells of nodes: in headers of an answer, and in quotes. */

@@ -5,6 +5,7 @@
  */
 import { formatUsd, type MicroUsd, microUsd, type TokenPrice } from "../../domain/money.ts";
 import { GRID_PROVIDER, type HybridMode, type RoutePreferences } from "../../domain/preferences.ts";
+import { quantisationClass } from "../../domain/quantisation-class.ts";
 import type { ServiceTier } from "../../domain/tier.ts";
 import { priceBound } from "../admission/price-bound.ts";
 import type { CloudFacts, GridFacts, RequestNeeds, RouteLoser, RouteQuestion, RouteRule } from "./route-question.ts";
@@ -142,7 +143,8 @@ function quantisationLoser(
   by: { readonly has: string | null; readonly preferences: RoutePreferences },
 ): RouteLoser | null {
   const { quantisations } = by.preferences;
-  if (quantisations === null || (by.has !== null && quantisations.includes(by.has.toLowerCase()))) return null;
+  if (quantisations === null || (by.has !== null && namesOf(by.has).some((name) => quantisations.includes(name))))
+    return null;
   const has = by.has === null ? "does not tell its quantisation" : `runs ${by.has.toLowerCase()}`;
   return lose(who, "provider.quantizations", `it ${has}, allowed is ${listed(quantisations)}`);
 }
@@ -213,4 +215,9 @@ export function listed(names: readonly string[]): string {
 
 function usd(microUsdPerMtok: number): string {
   return formatUsd(microUsd(microUsdPerMtok));
+}
+
+/** By its own name, and by its class: a caller may ask for either. */
+function namesOf(quantisation: string): readonly string[] {
+  return [quantisation.toLowerCase(), quantisationClass(quantisation) ?? "unknown"];
 }
