@@ -157,3 +157,31 @@ describe("the rest", () => {
     expect(grid.generations).toHaveLength(0);
   });
 });
+
+describe("an answer tells where it came from", () => {
+  test("in headers: tier, node, class, region, wait, cost and receipt, the whole of it where it is asked for", async () => {
+    grid.onGenerate = answering(grid, "yes");
+    const response = await grid.chat({ service_tier: "flex", grid: { receipt: true } });
+    const body = await response.json();
+    expect(Object.fromEntries(response.headers)).toMatchObject({
+      "x-grid-tier": "flex",
+      "x-grid-queue-ms": "0",
+      "x-grid-cost-usd": expect.stringMatching(/^0\.0000\d\d$/),
+      "x-grid-receipt": expect.stringMatching(/^rcpt_/),
+    });
+    expect(response.headers.has("x-grid-energy-j")).toBe(false);
+    expect(body).toMatchObject({
+      service_tier: "flex",
+      choices: [{ message: { content: "yes" } }],
+      grid: { receipt: { body: { receiptId: response.headers.get("x-grid-receipt"), tier: "flex" } } },
+    });
+  });
+
+  test("in a stream: at its beginning what is known then, at its end in comments", async () => {
+    grid.onGenerate = answering(grid, "yes");
+    const response = await grid.chat({ stream: true, grid: { receipt: true } });
+    expect(response.headers.get("x-grid-tier")).toBe("default");
+    const text = await response.text();
+    expect(text).toMatch(/\n: receipt rcpt_\S+ cost_usd 0\.0000\d\d\n: grid_receipt \{"body":.*\}\n\ndata: \[DONE\]/);
+  });
+});

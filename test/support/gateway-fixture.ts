@@ -196,6 +196,10 @@ export class GatewayFixture {
           publicKeyHex: this.settlement.publicKeyHex,
           checkpoint: () => this.settlement.checkpoint(),
         },
+        nodes: {
+          label: (nodeId) => (nodeId === nodeIdOf(1) ? { nodeClass: "nvidia-l4", region: "eu" } : null),
+          places: () => [],
+        },
         models: {
           list: () => [this.manifest],
           get: (id) => (id === "tiny" ? { manifest: this.manifest, tokenizer: this.tokenizer } : null),

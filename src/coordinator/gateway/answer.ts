@@ -89,6 +89,7 @@ export class Answer {
   #lastPullMs: number;
   #firstNodeId: NodeId | null = null;
   #firstProviderId: string | null = null;
+  #queuedMs: number | null = null;
   #hasOutput = false;
   #onGone: ((cause: GoneCause) => void) | null = null;
 
@@ -127,6 +128,11 @@ export class Answer {
   /** The cloud provider that a choice began at; null where the grid began all of them. */
   get firstProviderId(): string | null {
     return this.#firstProviderId;
+  }
+
+  /** How long its first choice to start waited on the grid; null where it did not start there. */
+  get queuedMs(): number | null {
+    return this.#queuedMs;
   }
 
   get isGone(): boolean {
@@ -215,6 +221,7 @@ export class Answer {
     switch (event.kind) {
       case "started":
         this.#firstNodeId ??= event.nodeId;
+        this.#queuedMs ??= event.queuedMs;
         return;
       case "waiting":
         return;

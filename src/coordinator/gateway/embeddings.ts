@@ -1,6 +1,5 @@
 /** `/v1/embeddings`: tokenise, hold, one call to dispatch, settle. */
 import { assert } from "../../domain/assert.ts";
-import { formatUsd } from "../../domain/money.ts";
 import { type Outcome, ok, refuse } from "../../domain/refusal.ts";
 import { toBase64 } from "../../market/hex.ts";
 import { LINK_FRAME_BYTES_MAX } from "../../ports/link.ts";
@@ -11,6 +10,7 @@ import type { AskedTerms } from "./asked-terms.ts";
 import { tokensSha256 } from "./charge.ts";
 import { errorResponse } from "./error-table.ts";
 import type { RequestTicket } from "./generation-plan.ts";
+import { beginningHeaders, endHeaders, energyOf, withReceipt } from "./grid-headers.ts";
 import { type IdempotentRun, keepAnswer, keptHeaders } from "./idempotency.ts";
 import type { PreparedModel } from "./prepared-model.ts";
 import { termsOf } from "./run-generation.ts";
@@ -105,12 +105,18 @@ export async function runEmbeddings(runner: GenerationRunner, context: Embedding
     });
     isSettled = true;
     runner.metrics.tokens.inc({ direction: "prompt" }, plan.promptTokens);
-    const body = JSON.stringify(listOf(outcome.vectors, plan));
+    const { wantsReceipt } = plan.preferences;
+    const receipt = wantsReceipt ? await settlement.signedReceipt(settled.receiptId) : null;
+    const body = withReceipt(JSON.stringify(listOf(outcome.vectors, plan)), receipt);
     const headers = new Headers({
       "content-type": "application/json",
-      "x-grid-node": outcome.nodeId,
-      "x-grid-receipt": settled.receiptId,
-      "x-grid-cost-usd": formatUsd(settled.costMicroUsd),
+      ...beginningHeaders(runner.deps, {
+        tier: plan.tier,
+        nodeId: outcome.nodeId,
+        providerId: null,
+        queuedMs: null,
+      }),
+      ...endHeaders({ settled, energyMilliJoules: energyOf(outcome.attempts), receipt }),
     });
     const told = { log: runner.deps.log, requestId: ticket.requestId };
     await keepAnswer(idempotent, { status: 200, headersJson: keptHeaders(headers), body }, told);

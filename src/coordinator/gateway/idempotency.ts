@@ -87,10 +87,8 @@ const headersSchema = z.record(z.string(), z.string());
 
 /** Headers of an answer that belong to it, not to the connection or the moment. */
 export function keptHeaders(headers: Headers): string {
-  const kept = ["content-type", "x-grid-receipt", "x-grid-cost-usd", "x-grid-node"];
-  return JSON.stringify(
-    Object.fromEntries(kept.flatMap((name) => (headers.has(name) ? [[name, headers.get(name)]] : []))),
-  );
+  const isKept = (name: string) => name === "content-type" || name.startsWith("x-grid-");
+  return JSON.stringify(Object.fromEntries([...headers].filter(([name]) => isKept(name))));
 }
 
 function replayed(record: IdempotencyRecord): Response {

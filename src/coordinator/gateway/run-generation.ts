@@ -12,7 +12,6 @@
  */
 import type { RequestTerms } from "../../domain/generation.ts";
 import type { ModelManifest } from "../../domain/model.ts";
-import { formatUsd } from "../../domain/money.ts";
 import { type Refusal, refuse } from "../../domain/refusal.ts";
 import { toHex } from "../../market/hex.ts";
 import { Answer } from "./answer.ts";
@@ -20,13 +19,13 @@ import type { AnswerFormat } from "./answer-format.ts";
 import { errorResponse } from "./error-table.ts";
 import { faultRefusal } from "./fault-refusal.ts";
 import type { GenerationPlan, RequestTicket } from "./generation-plan.ts";
+import { endHeaders, withReceipt } from "./grid-headers.ts";
 import { keptHeaders } from "./idempotency.ts";
 import { withCloudHint } from "./legs/cloud-hint.ts";
 import { constraintsOf } from "./legs/decide-route.ts";
 import { sourceFor } from "./legs/leg-source.ts";
 import { type GenerationRunner, type RunContext, RunningAnswer } from "./running-answer.ts";
 import { cacheScopeOf, seedCommitment, seedOf } from "./seeds.ts";
-import type { Settled } from "./settlement-port.ts";
 import { streamAnswer } from "./stream-answer.ts";
 import { timeBounds } from "./time-bounds.ts";
 
@@ -157,15 +156,15 @@ async function wholeAnswer(run: RunningAnswer, format: AnswerFormat): Promise<Re
     if (run.answer.isGone) return errorResponse(CLIENT_GONE);
     const ended = await run.settle();
     if (!ended.ok) return errorResponse(ended.reason);
-    const { usage, settled } = ended.ending;
+    const { usage, receipt } = ended.ending;
     await format.keep?.(usage);
-    const body = format.body(usage);
-    const headers = new Headers({ "content-type": "application/json", ...run.headers(), ...settledHeaders(settled) });
+    const body = withReceipt(format.body(usage), receipt);
+    const headers = new Headers({
+      "content-type": "application/json",
+      ...run.headers(),
+      ...endHeaders(ended.ending),
+    });
     await run.keep({ status: 200, headersJson: keptHeaders(headers), body });
     return new Response(body, { status: 200, headers });
   }
-}
-
-function settledHeaders({ receiptId, costMicroUsd }: Settled) {
-  return { "x-grid-receipt": receiptId, "x-grid-cost-usd": formatUsd(costMicroUsd) };
 }

@@ -14,6 +14,7 @@ import { type Charge, chargeFor } from "./charge.ts";
 import type { GatewayMetrics } from "./gateway-metrics.ts";
 import type { GatewayDeps, GatewayOptions } from "./gateway-options.ts";
 import type { GenerationPlan, RequestTicket } from "./generation-plan.ts";
+import { beginningHeaders, type EndFacts, energyOf } from "./grid-headers.ts";
 import type { BegunHold } from "./holds.ts";
 import { type IdempotentRun, keepAnswer } from "./idempotency.ts";
 import { wordsOf } from "./legs/leg-source.ts";
@@ -48,9 +49,8 @@ export interface RunContext {
 }
 
 /** What the end of an answer carries. */
-export interface Ending {
+export interface Ending extends EndFacts {
   readonly usage: Usage;
-  readonly settled: Settled;
 }
 
 export type Ended = { readonly ok: true; readonly ending: Ending } | { readonly ok: false; readonly reason: Refusal };
@@ -70,9 +70,8 @@ export class RunningAnswer {
   }
 
   headers(): Readonly<Record<string, string>> {
-    const { firstNodeId, firstProviderId } = this.answer;
-    if (firstProviderId !== null) return { "x-grid-provider": firstProviderId };
-    return firstNodeId === null ? {} : { "x-grid-node": firstNodeId };
+    const { firstNodeId: nodeId, firstProviderId: providerId, queuedMs } = this.answer;
+    return beginningHeaders(this.runner.deps, { tier: this.context.plan.tier, nodeId, providerId, queuedMs });
   }
 
   /** Charges the whole answer and writes its receipt. Refuses when it was ended before, or settlement itself failed. */
@@ -143,7 +142,10 @@ export class RunningAnswer {
       metrics.tokens.inc({ direction: "output" }, charge.outputTokens);
       const usage = usageOf(promptTokens, charge.outputTokens, settled);
       const grid = partsOfUsage({ promptTokens, outputTokens: charge.outputTokens, cloudParts });
-      return { ok: true, ending: { settled, usage: grid === null ? usage : { ...usage, grid } } };
+      const receipt = plan.preferences.wantsReceipt ? await deps.settlement.signedReceipt(settled.receiptId) : null;
+      const energyMilliJoules = cloudParts.length === 0 ? energyOf(charge.attempts) : null;
+      const facts = { settled, energyMilliJoules, receipt };
+      return { ok: true, ending: { ...facts, usage: grid === null ? usage : { ...usage, grid } } };
     } catch (thrown) {
       const { requestId } = ticket;
       deps.log.error({ requestId, cause: describeFault(thrown) }, "settlement failed");

@@ -3,8 +3,8 @@
  * since the last pull becomes one event for each choice. The last events (usage, `[DONE]`) follow the settlement.
  */
 import { describeFault } from "../../domain/fault.ts";
-import { formatUsd } from "../../domain/money.ts";
 import type { AnswerFormat } from "./answer-format.ts";
+import { endComment } from "./grid-headers.ts";
 import { keptHeaders, STORED_ANSWER_CHARS_MAX } from "./idempotency.ts";
 import type { RunningAnswer } from "./running-answer.ts";
 
@@ -96,10 +96,9 @@ class EventWriter {
   async #end(): Promise<Written> {
     const ended = await this.#run.settle();
     if (!ended.ok) return { text: this.#format.failure(ended.reason), isLast: true };
-    const { usage, settled } = ended.ending;
+    const { usage } = ended.ending;
     await this.#format.keep?.(usage);
-    const comment = `: receipt ${settled.receiptId} cost_usd ${formatUsd(settled.costMicroUsd)}\n\n`;
-    const text = this.#format.end(usage, comment);
+    const text = this.#format.end(usage, endComment(ended.ending));
     this.#keep(text);
     const { idempotent } = this.#run.context;
     if (this.#kept === null) await idempotent?.forget();
