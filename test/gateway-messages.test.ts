@@ -144,6 +144,11 @@ describe("a message", () => {
       generation.end("length");
     };
     expect(await answered({ max_tokens: 2 })).toMatchObject({ stop_reason: "max_tokens", stop_sequence: null });
+    const full = await answered({ max_tokens: 5_000 });
+    expect(full).toMatchObject({ stop_reason: "model_context_window_exceeded" });
+    expect(full.usage.input_tokens + (grid.generations.at(-1)?.request.tokensMax ?? 0)).toBe(1024);
+    const tooLong = await ask({ messages: [{ role: "user", content: "word ".repeat(2_000) }] });
+    expect(tooLong.status).toBe(400);
   });
 
   test("that fails in its middle ends with an error event and costs nothing", async () => {

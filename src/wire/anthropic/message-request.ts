@@ -65,6 +65,8 @@ const tool = z.strictObject({
   input_schema: z.record(z.string(), z.unknown()),
   cache_control: cacheControl,
   strict: z.boolean().nullish().describe(NO_EFFECT),
+  allowed_callers: z.array(z.literal("direct")).max(1).nullish(),
+  defer_loading: z.literal(false).nullish(),
   eager_input_streaming: z.boolean().nullish().describe(NO_EFFECT),
 });
 

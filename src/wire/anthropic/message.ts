@@ -16,7 +16,13 @@ export const contentBlockSchema = z.discriminatedUnion("type", [
 ]);
 export type ContentBlock = z.infer<typeof contentBlockSchema>;
 
-export const STOP_REASONS = ["end_turn", "max_tokens", "stop_sequence", "tool_use"] as const;
+export const STOP_REASONS = [
+  "end_turn",
+  "max_tokens",
+  "stop_sequence",
+  "tool_use",
+  "model_context_window_exceeded",
+] as const;
 export type AnthropicStopReason = (typeof STOP_REASONS)[number];
 const stopReason = z.enum(STOP_REASONS);
 

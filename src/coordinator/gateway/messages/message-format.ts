@@ -26,6 +26,8 @@ import { anthropicError } from "./message-errors.ts";
 export interface MessageFormatOptions {
   readonly head: AnswerHead;
   readonly promptTokens: number;
+  /** Its length is bound by the context, not by `max_tokens`. */
+  readonly isContextBound: boolean;
   readonly makeCallId: () => string;
   /** How many tokens a text has. */
   readonly countTokens: (text: string) => Promise<number>;
@@ -145,7 +147,9 @@ export class MessageFormat implements AnswerFormat {
     if (output.finishReason === null) return events;
     this.#close(events);
     const sequence = output.stopString ?? null;
-    this.#stop = { reason: stopReasonOf(output.finishReason, sequence), sequence };
+    const isFull = output.finishReason === "length" && this.#options.isContextBound;
+    const reason = isFull ? "model_context_window_exceeded" : stopReasonOf(output.finishReason, sequence);
+    this.#stop = { reason, sequence };
     return events;
   }
 

@@ -27,12 +27,19 @@ export function addMessageRoutes(app: Hono, state: GatewayState): void {
   const plan = async (body: MessageRequest, model: PreparedModel | CloudModel, { exchange, asked }: RouteMore) => {
     const planned = await planMessageChat(body, model, { wallMs: exchange.createdAtMs, makeCallId, asked });
     if (!planned.ok) return planned;
-    const { promptTokensLikely, promptTokens } = planned.value;
+    const { plan: chat, isContextBound } = planned.value;
+    const { promptTokensLikely, promptTokens } = chat;
     const countTokens = tokenCounter(model.tokenizer);
     const written = {
-      ...planned.value,
+      ...chat,
       format: (head: AnswerHead) =>
-        new MessageFormat({ head, promptTokens: promptTokensLikely ?? promptTokens, makeCallId, countTokens }),
+        new MessageFormat({
+          head,
+          promptTokens: promptTokensLikely ?? promptTokens,
+          isContextBound,
+          makeCallId,
+          countTokens,
+        }),
     };
     return ok(generationRoute(state, written, { exchange, route: PATH }));
   };
@@ -42,7 +49,7 @@ export function addMessageRoutes(app: Hono, state: GatewayState): void {
     schema: countTokensRequestSchema,
     count: async (body, model, { exchange, asked }) => {
       const planned = await planMessageChat(body, model, { wallMs: exchange.createdAtMs, makeCallId, asked });
-      return planned.ok ? ok({ input_tokens: planned.value.promptTokens }) : planned;
+      return planned.ok ? ok({ input_tokens: planned.value.plan.promptTokens }) : planned;
     },
   });
 }

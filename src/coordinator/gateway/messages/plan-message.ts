@@ -21,15 +21,25 @@ const PARAM_NAMES: readonly ParamName[] = [
 
 export type AskedMessage = CountTokensRequest & Partial<MessageRequest>;
 
+export interface PlannedMessage {
+  readonly plan: GenerationPlan;
+  /** `max_tokens` is more than the context leaves: as Anthropic, the answer may then end where the context does. */
+  readonly isContextBound: boolean;
+}
+
 export async function planMessageChat(
   body: AskedMessage,
   model: PreparedModel | CloudModel,
   sources: PlanSources,
-): Promise<Outcome<GenerationPlan>> {
+): Promise<Outcome<PlannedMessage>> {
   const messages = chatMessages(body);
   if (!messages.ok) return messages;
-  const planned = await planChat(chatOf(body, { messages: messages.value, model }), model, sources);
-  return planned.ok ? ok(planned.value) : no(withOwnNames(planned.reason, PARAM_NAMES));
+  const chat = chatOf(body, { messages: messages.value, model });
+  const planned = await planChat(chat, model, sources);
+  if (planned.ok) return ok({ plan: planned.value, isContextBound: false });
+  const isTooLong = planned.reason.code === "context-length-exceeded";
+  const open = isTooLong ? await planChat({ ...chat, max_completion_tokens: null }, model, sources) : planned;
+  return open.ok ? ok({ plan: open.value, isContextBound: true }) : no(withOwnNames(open.reason, PARAM_NAMES));
 }
 
 function chatOf(
