@@ -3,9 +3,10 @@
  * `--key`, else FALLOW_API_KEY, else the home's home.json. A grid with its own certificate is met by the certificate's
  * fingerprint from run.json: `node:https` instead of `fetch`, because only there a certificate can be pinned.
  */
-import type { IncomingMessage } from "node:http";
+import type { ClientRequest, IncomingMessage } from "node:http";
 import { request as requestHttp } from "node:http";
 import { request as requestHttps } from "node:https";
+import { pipeline, type Readable } from "node:stream";
 import type { TLSSocket } from "node:tls";
 import { z } from "zod";
 import { CliError, systemCode } from "./cli-error.ts";
@@ -36,6 +37,8 @@ export interface GridAnswer {
 export interface GridCall {
   readonly method?: "GET" | "POST" | "PUT" | "DELETE";
   readonly body?: unknown;
+  /** Instead of `body`: bytes as they are. */
+  readonly upload?: { readonly contentType: string; readonly bytes: number; readonly source: Readable };
   /** What kind of answer is wanted; events come as lines of JSON with `application/x-ndjson`. */
   readonly accept?: string;
   readonly signal?: AbortSignal;
@@ -119,14 +122,16 @@ function send(
 ): Promise<GridAnswer> {
   const target = new URL(path, grid.url);
   const body = call.body === undefined ? null : JSON.stringify(call.body);
+  const { upload } = call;
   const headers = {
+    ...(upload === undefined ? {} : { "content-type": upload.contentType, "content-length": upload.bytes }),
     ...(grid.key === null ? {} : { authorization: `Bearer ${grid.key}` }),
     ...(call.accept === undefined ? {} : { accept: call.accept }),
     ...(body === null ? {} : { "content-type": "application/json", "content-length": Buffer.byteLength(body) }),
   };
   const pin = grid.certificateSha256;
   const options = {
-    method: call.method ?? (body === null ? "GET" : "POST"),
+    method: call.method ?? (body === null && upload === undefined ? "GET" : "POST"),
     headers,
     timeout: ANSWER_TIMEOUT_MS,
     agent: false,
@@ -151,7 +156,15 @@ function send(
     });
     request.on("timeout", () => request.destroy(new Error(`no answer within ${ANSWER_TIMEOUT_MS / 1_000} s`)));
     request.on("error", (thrown) => reject(unreachable(grid.url, thrown)));
-    request.end(body ?? undefined);
+    if (upload === undefined) request.end(body ?? undefined);
+    else sendFrom(upload.source, request);
+  });
+}
+
+/** The request's own `error` tells what went wrong, also in the source. */
+function sendFrom(source: Readable, request: ClientRequest): void {
+  pipeline(source, request, (thrown) => {
+    if (thrown !== null && thrown !== undefined) request.destroy(thrown);
   });
 }
 

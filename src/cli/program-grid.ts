@@ -1,6 +1,7 @@
 /** Commands that talk to a running grid. */
 import type { Command } from "commander";
 import { decimalNumber, wholeNumber, withCommonOptions } from "./command-options.ts";
+import { addBatchCommands } from "./program-batch.ts";
 import { addModelCommands } from "./program-models.ts";
 import { addProviderCommands } from "./program-providers.ts";
 
@@ -12,6 +13,7 @@ export function addGridCommands(program: Command): void {
   addNodes(program);
   addModelCommands(program);
   addProviderCommands(program);
+  addBatchCommands(program);
   addKeys(program);
   addChat(program);
   addReceipts(program);
