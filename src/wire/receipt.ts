@@ -15,8 +15,8 @@ export const RECEIPT_BOUNDS = {
   choicesMax: 128,
   /** Choices times the attempts that dispatch allows for each. */
   attemptsMax: 1_024,
-  /** Four for each choice (scheduler/tiers). */
-  cloudPartsMax: 512,
+  /** Six for each choice (scheduler/tiers). */
+  cloudPartsMax: 768,
   /** A log of 2^48 leaves. */
   pathHashesMax: 48,
   /** A signed note with a few signatures. */

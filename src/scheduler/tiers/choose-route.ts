@@ -27,8 +27,8 @@ import type {
 } from "./route-question.ts";
 import { cloudLoser, costCap, gridLoser, hybridOf, listed, lose, mostOf } from "./route-rules.ts";
 
-/** Parts that one choice may be made of: there and back, twice. Each part's bill is rounded up by itself. */
-export const LEGS_PER_CHOICE_MAX = 4;
+/** Legs of one choice: the grid, four providers, the grid again. Each part's bill is rounded up by itself. */
+export const LEGS_PER_CHOICE_MAX = 6;
 
 /** A resource that keeps the rules, and why it cannot begin at this moment. */
 interface Allowed {

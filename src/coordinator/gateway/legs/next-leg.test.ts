@@ -27,6 +27,12 @@ test("goes down the list, then back to the grid once, then ends", () => {
   expect(way).toEqual([grid, a, b, grid]);
 });
 
+test("ends after six legs, however many providers there are", () => {
+  const many = [grid, ...["a", "b", "c", "d", "e", "f"].map(provider)];
+  expect(nextLeg(many, { before: many.slice(0, 5), canTake: anybody })).toBe(many[5]);
+  expect(nextLeg(many, { before: many.slice(0, 6), canTake: anybody })).toBeNull();
+});
+
 test("passes over who cannot take the choice as it stands", () => {
   expect(nextLeg(all, { before: [grid], canTake: (candidate) => candidate !== a })).toBe(b);
   expect(nextLeg(all, { before: [grid], canTake: () => false })).toBeNull();
