@@ -72,7 +72,7 @@ export function httpSurface(
       ...(parts.cloud === null ? {} : { cloud: parts.cloud }),
     },
   );
-  const gate = { ...gateway.gate, forgetKey: gateway.forgetKey };
+  const gate = { ...gateway.gate, forgetKey: gateway.forgetKey, forgetTenant: gateway.forgetTenant };
   addAdminRoutes(gateway.app, adminSources(ports, options, parts, gate));
   const { registry: roster, links, distribution, dispatcher } = parts;
   addProviderRoutes(gateway.app, { gate, clock: ports.clock, cloud: cloudSources(ports, parts) });

@@ -11,6 +11,7 @@ import { EXPLAINED_REQUESTS_MAX } from "../dispatch/explain-ring.ts";
 import { accountRow, joinTokenRow, keyRow, requestRow, transferRow } from "./admin-rows.ts";
 import { ADMIN_LIST_MAX, createJoinCodeSchema, createKeySchema, creditSchema } from "./admin-schemas.ts";
 import type { AdminSources } from "./admin-sources.ts";
+import { addBudgetRoutes } from "./budget-routes.ts";
 import { createKey } from "./create-key.ts";
 import { explainedRow } from "./explain-row.ts";
 import { gridStatus, nodeRows, replicaRows } from "./grid-status.ts";
@@ -31,6 +32,7 @@ export function addAdminRoutes(app: Hono, sources: AdminSources): void {
   addKeyRoutes(app, sources);
   addJoinCodeRoutes(app, sources);
   addLedgerRoutes(app, sources);
+  addBudgetRoutes(app, sources);
 }
 
 function addStatusRoutes(app: Hono, sources: AdminSources): void {
@@ -76,7 +78,10 @@ function addKeyRoutes(app: Hono, sources: AdminSources): void {
   app.post("/admin/v1/keys", async (context) => {
     const body = await bodyOf(context, createKeySchema);
     if (!body.ok) return gate.refusal(context, body.reason);
-    const { key, secret } = createKey(sources, gate.callerKey(context).tenantId, body.value);
+    const named = body.value.tenantId;
+    const tenant = named === undefined ? gate.callerKey(context).tenantId : tenantId(named);
+    if ((await store.tenants.get(tenant)) === null) return gate.refusal(context, unknownOne("tenant", tenant));
+    const { key, secret } = createKey(sources, tenant, body.value);
     await store.keys.create(key);
     return context.json({ key: keyRow(key, 0), secret }, 201);
   });

@@ -129,6 +129,8 @@ export function keyRow(key: ApiKey, spentMicroUsd: number): KeyRow {
     requestsPerMinuteMax: key.requestsPerMinuteMax,
     tokensPerMinuteMax: key.tokensPerMinuteMax,
     budgetMicroUsd: key.budgetMicroUsd,
+    monthlyBudgetMicroUsd: key.monthlyBudgetMicroUsd,
+    preferences: key.preferences,
     spentMicroUsd,
     models: key.models === null ? null : [...key.models],
     createdAtMs: key.createdAtMs,

@@ -142,6 +142,8 @@ export const keyRowSchema = z.object({
   requestsPerMinuteMax: count.nullable(),
   tokensPerMinuteMax: count.nullable(),
   budgetMicroUsd: amount.nullable(),
+  monthlyBudgetMicroUsd: amount.nullable(),
+  preferences: keyPreferencesSchema.nullable(),
   spentMicroUsd: amount,
   models: z.array(z.string()).nullable(),
   createdAtMs: z.number(),

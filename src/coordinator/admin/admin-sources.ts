@@ -1,6 +1,6 @@
 /** What the operator's API needs of the rest of the coordinator. The registry, the catalogue and dispatch provide it. */
 import type { Context, MiddlewareHandler } from "hono";
-import type { KeyId, ModelId, NodeId, RequestId } from "../../domain/ids.ts";
+import type { KeyId, ModelId, NodeId, RequestId, TenantId } from "../../domain/ids.ts";
 import type { Outcome, Refusal } from "../../domain/refusal.ts";
 import type { Clock } from "../../ports/clock.ts";
 import type { Crypto } from "../../ports/crypto.ts";
@@ -98,4 +98,6 @@ export interface AdminGate {
   refusal(context: Context, reason: Refusal): Response;
   /** The key was revoked: no copy of it in memory may serve any more. */
   forgetKey(keyId: KeyId): void;
+  /** Limits of the tenant changed. */
+  forgetTenant?(tenantId: TenantId): void;
 }

@@ -46,6 +46,8 @@ export interface Gateway {
   readonly gate: GatewayGate;
   /** A key changed in this process: its next request reads it anew. */
   forgetKey: GatewayState["keys"]["forget"];
+  /** Limits of a tenant changed in this process. */
+  forgetTenant: GatewayState["keys"]["forgetTenant"];
   openRequests(): number;
   /** Takes no new generations; resolves when the running ones ended or `withinMs` passed. */
   drain(withinMs: number): Promise<void>;
@@ -87,6 +89,7 @@ export function createGateway(options: GatewayOptions, deps: GatewayDeps): Gatew
       return await app.fetch(request);
     },
     forgetKey: (keyId) => state.keys.forget(keyId),
+    forgetTenant: (tenantId) => state.keys.forgetTenant(tenantId),
     openRequests: () => state.openRequests,
     drain: async (withinMs) => {
       state.isDraining = true;

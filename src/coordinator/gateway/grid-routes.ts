@@ -6,12 +6,10 @@ import { type Refusal, refuse } from "../../domain/refusal.ts";
 import type { ReceiptRecord } from "../../ports/store.ts";
 import { errorResponse } from "./error-table.ts";
 import type { GatewayState } from "./gateway-state.ts";
+import { usageQuery, usageResponse } from "./usage-report.ts";
 
 const RECEIPTS_MAX = 1_000;
 const RECEIPTS_DEFAULT = 100;
-const DAY_MS = 86_400_000;
-/** Of usage, when no range is asked for. */
-const USAGE_DEFAULT_MS = 31 * DAY_MS;
 
 export function addGridRoutes(app: Hono, state: GatewayState): void {
   const { store, settlement } = state.deps;
@@ -38,27 +36,15 @@ export function addGridRoutes(app: Hono, state: GatewayState): void {
     return context.json(await settlement.signedReceipt(record.receiptId));
   });
   app.get("/v1/grid/usage", usage, async (context) => {
-    const nowMs = Math.floor(state.deps.clock.wallMs());
-    const toMs = numberOf(context, { name: "to_ms", fallback: nowMs + 1, max: Number.MAX_SAFE_INTEGER });
-    if (typeof toMs !== "number") return errorResponse(toMs);
-    const fallback = Math.max(0, toMs - USAGE_DEFAULT_MS);
-    const fromMs = numberOf(context, { name: "from_ms", fallback, max: Number.MAX_SAFE_INTEGER });
-    if (typeof fromMs !== "number") return errorResponse(fromMs);
-    const { tenantId } = state.gate.callerKey(context);
-    const rows = await store.receipts.usage({ tenantId, fromMs, toMs });
-    return context.json({
-      object: "list",
-      data: rows.map((row) => ({
-        day: row.day,
-        key_id: row.keyId,
-        model: row.modelId,
-        service_tier: row.tier,
-        requests: row.requests,
-        prompt_tokens: row.promptTokens,
-        completion_tokens: row.outputTokens,
-        cost_usd: formatUsd(row.costMicroUsd),
-      })),
+    const asked = usageQuery((name) => context.req.query(name), {
+      accept: context.req.header("accept"),
+      nowMs: Math.floor(state.deps.clock.wallMs()),
+      fallback: ["day", "key", "model", "tier", "provider"],
     });
+    if (!asked.ok) return errorResponse(asked.reason);
+    const { tenantId } = state.gate.callerKey(context);
+    const { fromMs, toMs } = asked.value;
+    return usageResponse(await store.receipts.usage({ tenantId, fromMs, toMs }), asked.value);
   });
 }
 

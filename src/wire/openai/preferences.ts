@@ -28,7 +28,7 @@ export const PREFERENCE_BOUNDS = {
   deadlineSecondsMax: 86_400,
 } as const;
 
-const list = (item: z.ZodString) => z.array(item).min(1).max(PREFERENCE_BOUNDS.listMax);
+const list = (item: z.ZodString) => z.array(item).min(1).max(PREFERENCE_BOUNDS.listMax).readonly();
 const providerId = z
   .string()
   .regex(PROVIDER_ID_PATTERN, "expected ids of providers in lower case, or `grid` for the grid's own nodes");
