@@ -227,13 +227,14 @@ function addAgentRun(program: Command): void {
 function addDoctor(program: Command): void {
   const command = program
     .command("doctor")
-    .description("check this machine and home; name each problem's cause and fix")
+    .description("check this machine and home, and with --engine-url a server; name each problem's cause and fix")
     .addOption(
       new Option("--port <port>", "port that `fallow up` would use")
         .env("FALLOW_PORT")
         .default(PORT_DEFAULT)
         .argParser(port),
     );
+  withAttachedOptions(command);
   withCommonOptions(command, { isClient: true }).action(async (options) => {
     const { runDoctor } = await import("./commands/doctor.ts");
     await runDoctor(options);

@@ -1,6 +1,8 @@
 /** `fallow doctor`: looks at everything that can stand in the way, and says for each problem what causes it and what mends it. */
 
 import { describeFault } from "../../domain/fault.ts";
+import { type AttachedFlags, attachedWishOf } from "../attached-flags.ts";
+import { checkAttached } from "../doctor/attached-checks.ts";
 import { checkCertificate } from "../doctor/certificate-checks.ts";
 import { type Check, problem } from "../doctor/check.ts";
 import { checkEngine } from "../doctor/engine-checks.ts";
@@ -23,8 +25,9 @@ import { printJson, printLine } from "../terminal.ts";
 
 type Look = () => Check | readonly Check[] | Promise<Check | readonly Check[]>;
 
-export async function runDoctor(options: GlobalOptions & { port: number }): Promise<void> {
+export async function runDoctor(options: GlobalOptions & AttachedFlags & { port: number }): Promise<void> {
   const home = homeFolder(options.home);
+  const attached = attachedWishOf(options);
   const looks: readonly (readonly [name: string, look: Look])[] = [
     ["node", checkNode],
     ["memory", checkMemory],
@@ -35,6 +38,7 @@ export async function runDoctor(options: GlobalOptions & { port: number }): Prom
     ["port", () => checkPort(options.port, home)],
     ["engine", () => checkEngine(home)],
     ["gpu", () => checkGpu(home)],
+    ["attached engine", () => (attached === null ? [] : checkAttached(attached))],
     ["certificate", () => checkCertificate(home)],
     ["coordinator", () => checkGrid(options)],
   ];
