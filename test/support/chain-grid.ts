@@ -33,6 +33,7 @@ export interface ChainGridOptions {
   readonly modelPath?: string;
   readonly args?: readonly string[];
   readonly agentArgs?: readonly string[];
+  readonly agentEnv?: Readonly<Record<string, string>>;
   /** Each node keeps its files in a folder of its own. */
   readonly hasOwnWeights?: boolean;
 }
@@ -100,7 +101,7 @@ export class ChainGrid implements AsyncDisposable {
     const args = ["--threads", "1", "--no-lan", ...limit, ...shared, ...agentArgs];
     const isBack = [...this.#homes.values()].includes(home);
     const code = isBack ? null : await this.joinCode();
-    const agent = await startAgent(code, { args, home, until: "online" });
+    const agent = await startAgent(code, { args, home, until: "online", env: this.#options.agentEnv ?? {} });
     this.#agents.set(agent.nodeId, agent);
     this.#homes.set(agent.nodeId, home);
     return agent;

@@ -13,6 +13,7 @@
 export interface StagePace {
   /** Of one token, at its best; it rises slowly, so that what is long past counts less. */
   readonly bestSeconds: number;
+  /** Smoothed over some reports: a machine that does other things now and then is not slow. */
   readonly seconds: number;
   readonly reports: number;
   readonly heardAtMs: number;
@@ -27,15 +28,18 @@ export const SLOW_FOR_MS = 4_000;
 const REPORTS_MIN = 3;
 /** Each report, about a second: twice as long after ten minutes. */
 const BEST_RISE = 1.0012;
+/** Weight of the newest report. */
+const NEWEST = 0.3;
 /** A stage that told of no new decode for so long does nothing. */
 const IDLE_MS = 4_000;
 
 /** A stage that decoded since its last report. */
 export function afterPaceReport(
   pace: StagePace | null,
-  { seconds, nowMs }: { readonly seconds: number; readonly nowMs: number },
+  { seconds: told, nowMs }: { readonly seconds: number; readonly nowMs: number },
 ): StagePace {
-  if (pace === null) return { bestSeconds: seconds, seconds, reports: 1, heardAtMs: nowMs, slowSinceMs: null };
+  if (pace === null) return { bestSeconds: told, seconds: told, reports: 1, heardAtMs: nowMs, slowSinceMs: null };
+  const seconds = pace.seconds + NEWEST * (told - pace.seconds);
   const bestSeconds = Math.min(pace.bestSeconds * BEST_RISE, seconds);
   const isSlower = isPossible(pace.reports) && seconds >= SLOWER_TIMES * bestSeconds;
   const slowSinceMs = isSlower ? (pace.slowSinceMs ?? nowMs) : null;
