@@ -201,6 +201,20 @@ describe("a provider that fails", () => {
     expect(health()?.breaker).toBe("closed");
   });
 
+  test("is not blamed for a caller in a hurry, and is for its own silence", async () => {
+    await desk.put(spec());
+    server.act(() => undefined);
+    for (let count = 0; count < 4; count++)
+      expect(await lastOf({ firstTokenMsMax: 5 })).toMatchObject({ failure: "too-slow" });
+    expect(health()?.breaker).toBe("closed");
+    for (let count = 0; count < 3; count++) {
+      const late = lastOf({ firstTokenMsMax: 20 });
+      clock.aheadMs += 5_000;
+      expect(await late).toMatchObject({ failure: "too-slow" });
+    }
+    expect(health()?.breaker).toBe("open");
+  });
+
   test("a wrong key keeps everybody away at once; another key or address gives it a new chance", async () => {
     await desk.put(spec());
     server.act(status(401, {}));

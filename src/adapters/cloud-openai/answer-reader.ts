@@ -107,7 +107,8 @@ export class AnswerReader {
     if (choice.text !== undefined && choice.text !== null) this.#takeText("text", at, choice.text);
     const part = choice.delta ?? choice.message;
     if (part !== undefined && part !== null) this.#takePart(at, part);
-    if (choice.finish_reason !== undefined && choice.finish_reason !== null) this.#finish(at, choice.finish_reason);
+    const finish = choice.finish_reason ?? "";
+    if (finish !== "") this.#finish(at, finish.toLowerCase());
   }
 
   #takePart(at: number, part: UpstreamPart): void {

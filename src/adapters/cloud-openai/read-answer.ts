@@ -12,6 +12,10 @@ export const EVENT_CHARS_MAX = 1_048_576;
 /** A token in a stream costs some 250 bytes, and with 20 log probabilities 3 kB. */
 const BYTES_PER_TOKEN_MAX = 8_192;
 const BYTES_MARGIN = 1_048_576;
+/** A whole body is held in memory; a million tokens of text have 4 MB. */
+const BODY_BYTES_MAX = 64 * 1_048_576;
+/** A stream is not held: a million tokens with 20 log probabilities each. */
+const STREAM_BYTES_MAX = 4 * 1_073_741_824;
 /** Behind `[DONE]` comes the end of the body, which is waited for so that the connection can be used again. */
 const AFTER_DONE_BYTES_MAX = 4_096;
 
@@ -63,7 +67,7 @@ export async function readEventStream(source: AnswerSource): Promise<void> {
 
 export async function readJsonAnswer(source: AnswerSource): Promise<void> {
   const pieces: Uint8Array[] = [];
-  for await (const piece of bounded(source)) pieces.push(piece);
+  for await (const piece of bounded(source, BODY_BYTES_MAX)) pieces.push(piece);
   const text = new TextDecoder("utf-8", { fatal: true }).decode(Buffer.concat(pieces));
   const value = parsedJson(text);
   refuseError(value, { secret: source.secret, isErrorEvent: false, failure: "malformed" });
@@ -73,8 +77,8 @@ export async function readJsonAnswer(source: AnswerSource): Promise<void> {
   source.reader.end();
 }
 
-async function* bounded({ body, tokensMax }: AnswerSource): AsyncGenerator<Uint8Array> {
-  const bytesMax = tokensMax * BYTES_PER_TOKEN_MAX + BYTES_MARGIN;
+async function* bounded({ body, tokensMax }: AnswerSource, most = STREAM_BYTES_MAX): AsyncGenerator<Uint8Array> {
+  const bytesMax = Math.min(most, tokensMax * BYTES_PER_TOKEN_MAX + BYTES_MARGIN);
   let bytes = 0;
   for await (const piece of body) {
     if (!(piece instanceof Uint8Array)) throw new UpstreamFault("malformed", "the body is no run of bytes");

@@ -4,7 +4,8 @@
  *
  * | failure                                                        | breaker              | rates                      |
  * | -------------------------------------------------------------- | -------------------- | -------------------------- |
- * | unreachable, overloaded, malformed, cut, endless, too-slow      | a failure            | overloaded: as long as told |
+ * | unreachable, overloaded, malformed, cut, endless                | a failure            | overloaded: as long as told |
+ * | too-slow                                                       | a failure after 5 quiet seconds |                 |
  * | unauthorised, bad-certificate, redirected                       | opens: time mends none |                          |
  * | rate-limited                                                    | nothing              | nothing goes until then    |
  * | rejected, unknown-model, cancelled                              | nothing              |                            |
@@ -34,6 +35,9 @@ const CHARS_PER_TOKEN = 4;
 const RATE_LIMITED_MS = 5_000;
 /** A model that the provider does not have is not asked for again so soon. */
 const MISSING_MODEL_MS = 60_000;
+
+/** A caller in a hurry is no reason to think ill of a provider. */
+const QUIET_MS_MIN = 5_000;
 
 const AGAINST_PROVIDER: ReadonlySet<CloudFailure> = new Set([
   "unreachable",
@@ -66,6 +70,7 @@ export interface SeatRun {
   /** An operator asked for it: no limit held it back, and its success ends any suspicion. */
   readonly isProbe: boolean;
   firstAtMs: number | null;
+  lastAtMs: number | null;
   outputChars: number;
 }
 
@@ -167,7 +172,7 @@ export class ProviderSeat {
   #begun(model: ProviderModel, run: Pick<SeatRun, "promptTokens" | "takenTokens" | "isProbe">): SeatRun {
     const nowMs = this.#clock.monoMs();
     this.#rates.begin(run.takenTokens, nowMs);
-    return { ...run, model, startedAtMs: nowMs, firstAtMs: null, outputChars: 0 };
+    return { ...run, model, startedAtMs: nowMs, firstAtMs: null, lastAtMs: null, outputChars: 0 };
   }
 
   /** Each event of a run that `begin` let go, in order. */
@@ -209,7 +214,8 @@ export class ProviderSeat {
   }
 
   #said(run: SeatRun, chars: number): void {
-    run.firstAtMs ??= this.#clock.monoMs();
+    run.lastAtMs = this.#clock.monoMs();
+    run.firstAtMs ??= run.lastAtMs;
     run.outputChars += chars;
   }
 
@@ -228,8 +234,10 @@ export class ProviderSeat {
     const nowMs = this.#clock.monoMs();
     this.#failed.set(failure, (this.#failed.get(failure) ?? 0) + 1);
     const isLasting = LASTING.has(failure);
+    const quietMs = nowMs - (run.lastAtMs ?? run.startedAtMs);
+    const isItsOwn = AGAINST_PROVIDER.has(failure) && (failure !== "too-slow" || quietMs >= QUIET_MS_MIN);
     this.#breaker =
-      isLasting || AGAINST_PROVIDER.has(failure)
+      isLasting || isItsOwn
         ? afterFailure(this.#breaker, { why: message, isLasting, nowMs })
         : afterNothing(this.#breaker);
     if (failure === "rate-limited") this.#rates.block(retryAfterMs ?? RATE_LIMITED_MS, nowMs);
