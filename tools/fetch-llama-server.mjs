@@ -28,7 +28,7 @@ function archive() {
 
 function fetchInto(folder) {
   const at = (...names) => join(folder, ...names);
-  for (const name of ["lists/partial", "cache/archives/partial", "debs", "root"])
+  for (const name of ["lists/partial", "cache/archives/partial", "debs", "unpacked"])
     mkdirSync(at(name), { recursive: true });
   writeFileSync(at("sources.list"), `deb [signed-by=${KEYRING}] ${archive()} sid main\n`);
   const own = {
@@ -40,22 +40,22 @@ function fetchInto(folder) {
   const options = Object.entries(settings).flatMap(([name, value]) => ["-o", `${name}=${value}`]);
   run("apt-get", [...options, "-q", "update"]);
   run("apt-get", [...options, "-q", "download", ...PACKAGES], { cwd: at("debs") });
-  for (const deb of readdirSync(at("debs"))) run("dpkg", ["-x", at("debs", deb), at("root")]);
+  for (const deb of readdirSync(at("debs"))) run("dpkg", ["-x", at("debs", deb), at("unpacked")]);
 }
 
 function programIn(folder) {
-  const libraries = join(folder, "root/usr/lib/x86_64-linux-gnu");
+  const libraries = join(folder, "unpacked/usr/lib/x86_64-linux-gnu");
   const loader = join(libraries, "ld-linux-x86-64.so.2");
   const backends = join(libraries, "ggml/backends0/libggml-cpu-x64.so");
   const path = join(folder, "llama-server");
-  const start = `exec "${loader}" --library-path "${libraries}:${libraries}/llama" "${folder}/root/usr/bin/llama-server" "$@"`;
+  const start = `exec "${loader}" --library-path "${libraries}:${libraries}/llama" "${folder}/unpacked/usr/bin/llama-server" "$@"`;
   writeFileSync(path, `#!/bin/sh\nexport GGML_BACKEND_PATH="${backends}"\n${start}\n`);
   chmodSync(path, 0o755);
   return path;
 }
 
 const folder = resolve(process.argv[2] ?? ".cache/llama-server");
-if (!existsSync(join(folder, "root/usr/bin/llama-server"))) fetchInto(folder);
+if (!existsSync(join(folder, "unpacked/usr/bin/llama-server"))) fetchInto(folder);
 const program = programIn(folder);
 const version = spawnSync(program, ["--version"], { encoding: "utf8" });
 if (version.status !== 0) throw new Error(`it does not run: ${version.stderr}`);
