@@ -232,3 +232,14 @@ describe("a coordinator that restarts", () => {
     expect(held.map(({ replicaId }) => replicaId)).not.toContain(left[0]?.replicaId);
   });
 });
+
+test("a place that a node failed to load tells what the node said, behind what the chain lost", async () => {
+  await gridOf(4);
+  const lost = grid.holder(1);
+  for (const node of others()) node.work.canLoad = false;
+  grid.kill(lost);
+  await grid.until(() => grid.chain()?.trouble?.includes("could not load") === true, "the failed load is told");
+  expect(grid.chain()?.trouble).toContain(`${lost.nodeId} is`);
+  expect(grid.chain()?.trouble).toContain("could not load: out-of-memory: as the test says");
+  expect(grid.chain()?.troubleAgoMs).toBeGreaterThan(0);
+});

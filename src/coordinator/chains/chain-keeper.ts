@@ -130,7 +130,7 @@ export class ChainKeeper {
     const { book, roster } = this.#ports;
     if (place.holder === null) return;
     const stage = book.stage(place.holder);
-    const why = this.#lossOf(stage);
+    const why = this.#lossOf(stage, place.holder);
     if (why !== null || stage === null) {
       this.lose(chain, place, { why: why ?? "the stage is gone", nowMs });
       return;
@@ -149,8 +149,8 @@ export class ChainKeeper {
   }
 
   /** Null while it may serve. */
-  #lossOf(stage: StageNow | null): string | null {
-    if (stage === null) return "the stage is gone";
+  #lossOf(stage: StageNow | null, replicaId: ReplicaId): string | null {
+    if (stage === null) return this.#ports.book.failureOf(replicaId) ?? "the stage is gone";
     const { nodeId } = stage;
     if (stage.isUnloading) return `${nodeId} unloads the stage`;
     const view = this.#ports.roster.node(nodeId);
@@ -163,7 +163,7 @@ export class ChainKeeper {
     const { successor, holder } = place;
     if (successor === null) return;
     const stage = this.#ports.book.stage(successor);
-    const why = this.#lossOf(stage);
+    const why = this.#lossOf(stage, successor);
     if (why !== null || stage === null) {
       place.successor = null;
       this.#ports.book.seat(successor, null);

@@ -55,6 +55,8 @@ export interface ReplicaBookPorts {
 const LOAD_BACKOFF = { baseMs: 2_000, capMs: 300_000 };
 /** On a server that is attached a try costs little, and its owner may have mended it at any time. */
 const ATTACHED_BACKOFF = { baseMs: 1_000, capMs: 10_000 };
+/** Who asks for a failure does so at the next look. */
+const SAID_MAX = 64;
 /** A failure this long past its back-off no longer counts. */
 const FAILURE_MEMORY_MS = 3_600_000;
 /** Weights that are remembered to lie on a node, the last ones; disks hold tens of models. */
@@ -70,6 +72,8 @@ export class ReplicaBook {
   readonly #attached = new Set<KnownReplica>();
   readonly #byNode = new Map<NodeId, Set<KnownReplica>>();
   readonly #failures = new Map<string, { count: number; notBeforeMs: number }>();
+  /** What the nodes said of replicas that failed; the oldest comes first. */
+  readonly #saidOfFailed = new Map<ReplicaId, string>();
   readonly #cached = new Map<NodeId, ReadonlySet<Sha256Hex>>();
   /** When a replica of a node or of a model came or went last, in versions. */
   readonly #changedAt = new Map<NodeId | ModelId, number>();
@@ -214,6 +218,11 @@ export class ReplicaBook {
     else this.#reported(known);
   }
 
+  /** What its node said when it failed; null when it did not, or long ago. */
+  failureOf(replicaId: ReplicaId): string | null {
+    return this.#saidOfFailed.get(replicaId) ?? null;
+  }
+
   /** Null of what is no stage, or not known. */
   stage(replicaId: ReplicaId): StageNow | null {
     const known = this.#known.get(replicaId);
@@ -309,6 +318,10 @@ export class ReplicaBook {
     const waitMs = backoffCeilingMs(count - 1, isAttached ? ATTACHED_BACKOFF : LOAD_BACKOFF);
     this.#failures.set(key, { count, notBeforeMs: this.#ports.clock.monoMs() + waitMs });
     const { nodeId, replicaId, modelId } = known;
+    const { code, message } = report.failure ?? { code: "failed", message: "it gave no reason" };
+    this.#saidOfFailed.set(replicaId, `${nodeId} could not load: ${code}: ${message}`);
+    const [oldest] = this.#saidOfFailed.keys();
+    if (this.#saidOfFailed.size > SAID_MAX && oldest !== undefined) this.#saidOfFailed.delete(oldest);
     this.#ports.log.warn({ nodeId, replicaId, modelId, failure: report.failure, waitMs }, "replica failed");
     this.#ports.roster.send(nodeId, { type: "replica.unload", replicaId, reason: "failed" });
   }
