@@ -39,6 +39,11 @@ export function wholeNumber(bounds: { min: number; max: number }): (text: string
   };
 }
 
+/** A commander parser that also takes `none`, which takes a limit away. */
+export function orNone(parse: (text: string) => number): (text: string) => number | "none" {
+  return (text) => (text === "none" ? text : parse(text));
+}
+
 /** A commander parser for the name of a region. */
 export function regionName(text: string): string {
   if (REGION_PATTERN.test(text)) return text;

@@ -35,7 +35,7 @@ export interface GridAnswer {
 }
 
 export interface GridCall {
-  readonly method?: "GET" | "POST" | "PUT" | "DELETE";
+  readonly method?: "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
   readonly body?: unknown;
   /** Instead of `body`: bytes as they are. */
   readonly upload?: { readonly contentType: string; readonly bytes: number; readonly source: Readable };

@@ -2,6 +2,7 @@
 import type { Command } from "commander";
 import { decimalNumber, wholeNumber, withCommonOptions } from "./command-options.ts";
 import { addBatchCommands } from "./program-batch.ts";
+import { addBudgetCommands } from "./program-budgets.ts";
 import { addModelCommands } from "./program-models.ts";
 import { addProviderCommands } from "./program-providers.ts";
 
@@ -14,7 +15,7 @@ export function addGridCommands(program: Command): void {
   addModelCommands(program);
   addProviderCommands(program);
   addBatchCommands(program);
-  addKeys(program);
+  addBudgetCommands(program);
   addChat(program);
   addReceipts(program);
   addLedger(program);
@@ -72,36 +73,6 @@ function addNodes(program: Command): void {
       await orderNode(action, node, options);
     });
   }
-}
-
-function addKeys(program: Command): void {
-  const keys = program.command("keys").description("list, create or revoke API keys");
-  withCommonOptions(keys.command("list", { isDefault: true }).description("list keys"), client).action(
-    async (options) => {
-      const { listKeys } = await import("./commands/keys.ts");
-      await listKeys(options);
-    },
-  );
-  const create = keys
-    .command("create")
-    .description("create a key; its secret is shown once")
-    .argument("[name]", "for your own record", "unnamed")
-    .option("--scopes <scopes>", "of inference, usage, admin; separated by commas (default: inference,usage)")
-    .option("--rpm <requests>", "requests per minute", wholeNumber({ min: 1, max: 1e9 }))
-    .option("--tpm <tokens>", "tokens per minute", wholeNumber({ min: 1, max: 1e12 }))
-    .option("--budget <usd>", "dollars that the key may spend in all", decimalNumber({ min: 0.000001, max: 1e6 }))
-    .option("--models <ids>", "models that it may use, separated by commas (default: all)")
-    .option("--expires-in <days>", "days until it expires", decimalNumber({ min: 0.00001, max: 36_500 }));
-  withCommonOptions(create, client).action(async (name: string, options) => {
-    const { createKey } = await import("./commands/keys.ts");
-    await createKey(name, options);
-  });
-  withCommonOptions(keys.command("revoke").description("revoke a key for good").argument("<key-id>"), client).action(
-    async (keyId: string, options) => {
-      const { revokeKey } = await import("./commands/keys.ts");
-      await revokeKey(keyId, options);
-    },
-  );
 }
 
 function addChat(program: Command): void {

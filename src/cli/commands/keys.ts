@@ -1,21 +1,24 @@
-import { doneSchema, keyCreatedSchema, keyListSchema } from "../../coordinator/admin/admin-schemas.ts";
+import { doneSchema, keyAnswerSchema, keyCreatedSchema, keyListSchema } from "../../coordinator/admin/admin-schemas.ts";
 import { KEY_SCOPES, type KeyScope } from "../../ports/store.ts";
 import { CliError } from "../cli-error.ts";
 import { EXIT } from "../exit-codes.ts";
 import { formatTime, table } from "../format.ts";
 import { connectGrid, type GlobalOptions } from "../grid-client.ts";
+import { type LimitOptions, limitsBody, namedLimits, type PreferenceOptions, preferencesBody } from "../key-terms.ts";
 import { note, printJson, printLine, printText } from "../terminal.ts";
 import { usd } from "./tables.ts";
 
 const DAY_MS = 86_400_000;
 
-export interface CreateKeyOptions extends GlobalOptions {
+export interface CreateKeyOptions extends GlobalOptions, LimitOptions, PreferenceOptions {
+  readonly tenant?: string;
   readonly scopes?: string;
-  readonly rpm?: number;
-  readonly tpm?: number;
-  readonly budget?: number;
-  readonly models?: string;
   readonly expiresIn?: number;
+}
+
+export interface SetKeyOptions extends GlobalOptions, LimitOptions, PreferenceOptions {
+  readonly name?: string;
+  readonly clearPreferences?: boolean;
 }
 
 export async function listKeys(options: GlobalOptions): Promise<void> {
@@ -30,6 +33,7 @@ export async function listKeys(options: GlobalOptions): Promise<void> {
         { title: "SCOPES", dropOrder: 2 },
         { title: "SPENT USD", isRight: true },
         { title: "BUDGET USD", isRight: true },
+        { title: "MONTHLY USD", isRight: true, dropOrder: 3 },
         { title: "STATE" },
       ],
       keys.map((key) => [
@@ -39,6 +43,7 @@ export async function listKeys(options: GlobalOptions): Promise<void> {
         key.scopes.join(","),
         usd(key.spentMicroUsd),
         key.budgetMicroUsd === null ? "-" : usd(key.budgetMicroUsd),
+        key.monthlyBudgetMicroUsd === null ? "-" : usd(key.monthlyBudgetMicroUsd),
         stateOf(key),
       ]),
       "there is no key",
@@ -56,20 +61,37 @@ function stateOf(key: { revokedAtMs: number | null; expiresAtMs: number | null }
 
 export async function createKey(name: string, options: CreateKeyOptions): Promise<void> {
   const scopes = options.scopes === undefined ? undefined : parseScopes(options.scopes);
+  const preferences = preferencesBody(options, null);
   const { key, secret } = await connectGrid(options).json("/admin/v1/keys", keyCreatedSchema, {
     body: {
       name,
       ...(scopes === undefined ? {} : { scopes }),
-      ...(options.rpm === undefined ? {} : { requestsPerMinuteMax: options.rpm }),
-      ...(options.tpm === undefined ? {} : { tokensPerMinuteMax: options.tpm }),
-      ...(options.budget === undefined ? {} : { budgetMicroUsd: Math.round(options.budget * 1e6) }),
-      ...(options.models === undefined ? {} : { models: options.models.split(",").map((id) => id.trim()) }),
+      ...(options.tenant === undefined ? {} : { tenantId: options.tenant }),
+      ...namedLimits(options),
+      ...(preferences === null ? {} : { preferences }),
       ...(options.expiresIn === undefined ? {} : { expiresInMs: Math.ceil(options.expiresIn * DAY_MS) }),
     },
   });
   if (options.json === true) return printJson({ key, secret });
   note(`${key.keyId} (${key.scopes.join(", ")}); the secret below is not shown again`);
   printLine(secret);
+}
+
+export async function setKey(keyId: string, options: SetKeyOptions): Promise<void> {
+  const grid = connectGrid(options);
+  const { keys } = await grid.json("/admin/v1/keys", keyListSchema);
+  const before = keys.find((known) => known.keyId === keyId)?.preferences ?? null;
+  const isCleared = options.clearPreferences === true;
+  const preferences = preferencesBody(options, isCleared ? null : before);
+  const body = {
+    ...(options.name === undefined ? {} : { name: options.name }),
+    ...limitsBody(options),
+    ...(preferences === null && !isCleared ? {} : { preferences }),
+  };
+  const path = `/admin/v1/keys/${encodeURIComponent(keyId)}`;
+  const { key } = await grid.json(path, keyAnswerSchema, { method: "PATCH", body });
+  if (options.json === true) return printJson({ key });
+  note(`${key.keyId} is changed`);
 }
 
 function parseScopes(text: string): readonly KeyScope[] {

@@ -189,6 +189,7 @@ export const requestListSchema = z.object({ requests: z.array(requestRowSchema) 
 export const modelListSchema = z.object({ models: z.array(modelRowSchema) });
 export const modelAnswerSchema = z.object({ model: modelRowSchema });
 export const keyListSchema = z.object({ keys: z.array(keyRowSchema) });
+export const keyAnswerSchema = z.object({ key: keyRowSchema });
 export const keyCreatedSchema = z.object({ key: keyRowSchema, secret: z.string() });
 export const joinCodeListSchema = z.object({ joinCodes: z.array(joinCodeRowSchema) });
 export const joinCodeCreatedSchema = z.object({ joinCode: z.string(), expiresAtMs: z.number(), usesMax: count });

@@ -15,7 +15,12 @@ export function overlayWords(over: PreferenceWords | null, under: PreferenceWord
   const provider = overlay<ProviderWords>(over?.provider, under?.provider);
   const grid = overlay<GridWords>(over?.grid, under?.grid);
   const maxPrice = overlay<MaxPriceWords>(over?.provider?.max_price, under?.provider?.max_price);
-  return { provider: { ...provider, max_price: maxPrice }, grid };
+  if (Object.keys(maxPrice).length > 0) Object.assign(provider, { max_price: maxPrice });
+  return { ...(isEmpty(provider) ? {} : { provider }), ...(isEmpty(grid) ? {} : { grid }) };
+}
+
+function isEmpty(words: object): boolean {
+  return Object.keys(words).length === 0;
 }
 
 function overlay<Words extends object>(
