@@ -2,7 +2,7 @@
  * The attempts that run, by lease: one for each piece of work, or two while a hedge races for the first token. Whatever ends an
  * attempt goes through here, so that its lease, its slot, its books and its node are told together, and once.
  */
-import type { LeaseId, NodeId } from "../../domain/ids.ts";
+import type { LeaseId, NodeId, ReplicaId } from "../../domain/ids.ts";
 import { leaseId as asLeaseId } from "../../domain/ids.ts";
 import type { Clock } from "../../ports/clock.ts";
 import type { Log } from "../../ports/log.ts";
@@ -14,8 +14,8 @@ import type { ReplicaPool } from "./replica-pool.ts";
 import type { AttemptClosing, RunningAttempt, Work } from "./work.ts";
 
 /**
- * A device that decodes so many sequences at once has room beside others: one more costs each of them little. On smaller ones every sequence slows
- * the others down, so background work keeps off nodes that somebody else uses.
+ * A GPU that decodes so many sequences at once has room beside others: one more costs each of them little. On a CPU, and on smaller ones, every sequence
+ * slows the others down (bench batch-interference: a first token came after 63 ms instead of 10), so background work keeps off nodes that somebody else uses.
  */
 const SHARED_SLOTS_LEAST = 16;
 
@@ -24,7 +24,7 @@ export interface RunningPorts {
   readonly log: Log;
   readonly roster: Roster;
   readonly leases: LeaseTable;
-  readonly pool: Pick<ReplicaPool, "touch" | "noteEffort" | "replica">;
+  readonly pool: Pick<ReplicaPool, "touch" | "noteEffort" | "replica" | "node">;
   readonly desk: Pick<AdmissionDesk, "ended">;
 }
 
@@ -64,10 +64,17 @@ export class RunningAttempts {
   began(work: Work, attempt: RunningAttempt): void {
     const { leaseId, nodeId, replicaId } = attempt.lease;
     this.#byLease.set(leaseId, work);
-    if (work.isBackground || (this.#ports.pool.replica(replicaId)?.slots ?? 0) >= SHARED_SLOTS_LEAST) return;
+    if (work.isBackground || this.#hasRoomBeside(nodeId, replicaId)) return;
     const keepers = this.#keepers.get(nodeId) ?? new Set();
     this.#keepers.set(nodeId, keepers.add(leaseId));
     this.#kept.add(nodeId);
+  }
+
+  #hasRoomBeside(nodeId: NodeId, replicaId: ReplicaId): boolean {
+    const { pool } = this.#ports;
+    const replica = pool.replica(replicaId);
+    const device = pool.node(nodeId)?.devices.find(({ deviceId }) => deviceId === replica?.deviceId);
+    return device?.kind === "gpu" && (replica?.slots ?? 0) >= SHARED_SLOTS_LEAST;
   }
 
   /** Nodes on which no background work may begin, as they are at any moment: the set changes. */
