@@ -97,6 +97,19 @@ describe.each([2, 3])("over %i agents", (stages) => {
     expect(Math.min(...perLayer)).toBeGreaterThan(0);
     expect(Math.max(...perLayer) - Math.min(...perLayer)).toBeLessThan(answered.length + 2);
   });
+
+  test("answers that run when their model is removed are told to the end, and nothing new is asked of it", async () => {
+    let removing: Promise<Response> | null = null;
+    const streams = await chains.streams(CONCURRENT.slice(0, 2), () => {
+      const { baseUrl, apiKey } = chains.grid;
+      const headers = { authorization: `Bearer ${apiKey}` };
+      removing ??= fetch(`${baseUrl}/admin/v1/models/${CHAIN_MODEL_ID}`, { method: "DELETE", headers });
+    });
+    expect((await removing)?.status).toBe(200);
+    expectSameStreams(streams, chains.whole.slice(0, 2));
+    const [late] = await chains.streams(CONCURRENT.slice(0, 1));
+    expect(late?.error).toContain("model");
+  });
 });
 
 describe("a node of three is killed under eight streams, another one stands by", () => {
