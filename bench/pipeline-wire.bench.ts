@@ -1,8 +1,12 @@
 /**
  * What a token costs on its way between two stages: bytes of the frames that carry it, as the stages count them, against its hidden state; processor
  * time of writing and reading those frames, against that of the stage that computes them; and how many texts stay the same when hidden states are
- * rounded to f16. Two stages of a model of width 1,024, as processes on loopback.
+ * rounded to f16. Two stages of a model of width 1,024, as processes on loopback; and of the bundled model, which is trained: random weights make near
+ * ties, which rounding decides, far more common than text has them.
+ *
+ *     npm run bench -- pipeline-wire [--only trained]   with the option only the bundled model's texts, and nothing is kept
  */
+import { fileURLToPath } from "node:url";
 import type { WireFormat } from "../src/domain/chain.ts";
 import { sequenceId } from "../src/domain/chain.ts";
 import { decodeStageFrame, encodeStageFrame } from "../src/wire/stage-frame-codec.ts";
@@ -30,7 +34,14 @@ const EXTRA_BYTES_MAX = 64;
 const ELEMENT_BYTES: Readonly<Record<WireFormat, number>> = { f16: 2, f32: 4 };
 const US_PER_MS = 1_000;
 
+const TINY = { path: fileURLToPath(new URL("../models/tiny-q8_0.gguf", import.meta.url)), vram: "101MiB" };
+
+if (process.argv.includes("trained")) {
+  bench.say(JSON.stringify(await trainedShares(), null, 2));
+  process.exit(0);
+}
 const bodies = streamBodies(TEXTS, { model: CHAIN_MODEL_ID, tokens: TOKENS, temperature: 0.8 });
+const trained = await trainedShares();
 const formats = { f16: await overChain("f16"), f32: await overChain("f32") };
 const framingUs = framingCpuUs();
 const stageUs = formats.f16.stageCpuMsPerToken * US_PER_MS;
@@ -63,11 +74,37 @@ bench.keep({
     tokens: TOKENS,
     texts: TEXTS,
     formats,
+    trained,
     framingUs: two(framingUs),
     stageUs: two(stageUs),
   },
 });
 process.exit(0);
+
+/** Of texts of the bundled model over two stages with f16 between them, by temperature. */
+async function trainedShares() {
+  const at = (temperature: number) => streamBodies(TEXTS, { model: CHAIN_MODEL_ID, tokens: TOKENS, temperature });
+  const asked = { greedy: at(0), sampled: at(0.8) };
+  const askWhole = [...asked.greedy, ...asked.sampled];
+  await using chains = await ChainGrid.start({
+    stages: 2,
+    wire: "f16",
+    modelPath: TINY.path,
+    agentArgs: ["--max-vram", TINY.vram],
+    askWhole,
+  });
+  const split = await chains.streams(askWhole);
+  const shares = (from: number) => {
+    const pairs = split.slice(from, from + TEXTS).map(({ text }, at) => [text, chains.whole[from + at]?.text ?? ""]);
+    const shared = pairs.map(([one = "", other = ""]) => sharedStart(one, other));
+    const same = pairs.filter(([one, other]) => one === other).length / TEXTS;
+    return {
+      sameShare: Number(same.toFixed(4)),
+      sharedStartMean: two(shared.reduce((sum, share) => sum + share, 0) / TEXTS),
+    };
+  };
+  return { texts: TEXTS, tokens: TOKENS, greedy: shares(0), sampled: shares(TEXTS) };
+}
 
 async function overChain(wire: WireFormat) {
   await using chains = await ChainGrid.start({ stages: 2, wire, shape: SHAPE, askWhole: bodies });
