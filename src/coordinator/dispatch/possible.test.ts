@@ -59,6 +59,7 @@ const askings = fc
         regions: fc.option(fc.subarray(["eu", "us", "mars"])),
         trustMin: fc.option(fc.constant(0.5)),
         priceMicroUsdPerHourMax: fc.option(fc.constant(100)),
+        excludedRegions: fc.subarray(["eu"]),
       }),
       { nil: undefined },
     ),

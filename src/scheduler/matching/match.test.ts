@@ -139,6 +139,13 @@ describe("a rule", () => {
   test.each([
     ["a region that is not on the list", { region: "us" }, constrained({ regions: ["eu"] })],
     ["a region that nobody knows, when a list is set", {}, constrained({ regions: ["eu"] })],
+    ["a region that is excluded", { region: "us" }, constrained({ excludedRegions: ["us"] })],
+    [
+      "a region that is on the list and excluded",
+      { region: "us" },
+      constrained({ regions: ["us"], excludedRegions: ["us"] }),
+    ],
+    ["a region that nobody knows, when any is excluded", {}, constrained({ excludedRegions: ["us"] })],
     ["trust below the floor", { trust: 0.4 }, constrained({ trustMin: 0.5 })],
     ["a price above the cap", { priceMicroUsdPerHour: 2 }, constrained({ priceMicroUsdPerHourMax: 1 })],
     ["a round trip above the cap", { rttMs: 80 }, constrained({ rttMsMax: 50 })],

@@ -9,7 +9,8 @@
  * | grid          | refused, or lost for good                 | the next leg that can take it; else over, failed                  |
  * | grid          | lost its node, and none other in time     | the next leg that can take it; else it goes on waiting            |
  * | grid          | no first token in time (`lateAfterMs`)    | as above                                                          |
- * | cloud         | failed, or stopped by its content filter  | the next leg that can take it; else over, failed                  |
+ * | cloud         | failed                                    | the next leg that can take it; else over, failed                  |
+ * | cloud         | stopped by its content filter             | over, failed: nobody else says what it would not                  |
  * | any           | `finish`                                  | over                                                              |
  *
  * A leg that was left is cancelled; what it still sends is nobody's.
@@ -20,7 +21,7 @@ import type { GenerationEvent, GenerationRequest } from "../../../domain/generat
 import type { Refusal } from "../../../domain/refusal.ts";
 import type { SampledToken } from "../../../domain/sampling.ts";
 import type { Timer } from "../../../ports/clock.ts";
-import type { CloudEvent } from "../../../ports/cloud.ts";
+import type { CloudEvent, CloudFinish } from "../../../ports/cloud.ts";
 import type { RouteCandidate } from "../../../scheduler/tiers/route-question.ts";
 import { formFor } from "./cloud-recipe.ts";
 import { estimatedTokens } from "./count-tokens.ts";
@@ -273,17 +274,25 @@ export class LegRun implements AnswerGeneration {
 
   #endCloud(leg: CloudLeg, { usage }: Extract<CloudEvent, { kind: "end" }>): void {
     leg.usage = usage;
-    if (leg.finish === null || leg.finish === "content_filter") {
-      const { providerId } = leg.candidate;
-      const what = leg.finish === null ? "ended without saying why" : "stopped the answer by its content filter";
-      const message = `cloud provider ${providerId} ${what}`;
-      this.#move(leg, { code: "upstream-lost", message, param: null, retryAfterMs: null }, "lost");
-      return;
-    }
+    const { providerId } = leg.candidate;
+    const of = (what: string): Refusal => {
+      return {
+        code: "upstream-lost",
+        message: `cloud provider ${providerId} ${what}`,
+        param: null,
+        retryAfterMs: null,
+      };
+    };
+    if (leg.finish === null) this.#move(leg, of("ended without saying why"), "lost");
+    else if (leg.finish === "content_filter") this.#fail(of("stopped the answer by its content filter"));
+    else this.#endWhole(leg, leg.finish);
+  }
+
+  #endWhole(leg: CloudLeg, finish: CloudFinish): void {
     leg.hasEnded = true;
     this.#noteOutput(leg);
     this.#end();
-    this.#onEvent({ kind: "end", reason: leg.finish === "length" ? "length" : "stop-token" });
+    this.#onEvent({ kind: "end", reason: finish === "length" ? "length" : "stop-token" });
   }
 
   /** The timer that runs is replaced. A choice that nobody else can take waits on. */
