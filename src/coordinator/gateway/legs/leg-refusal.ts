@@ -3,13 +3,14 @@ import { absurd } from "../../../domain/assert.ts";
 import type { Refusal, RefusalCode } from "../../../domain/refusal.ts";
 import type { CloudEvent } from "../../../ports/cloud.ts";
 
-/** The request itself is at fault, its time is over, or nobody wants it: no other resource changes that. */
+/** The request itself is at fault, its time is over, nobody wants it, or this coordinator ends: no other resource changes that. */
 const FINAL: ReadonlySet<RefusalCode> = new Set([
   "invalid-request",
   "unsupported-parameter",
   "context-length-exceeded",
   "deadline-exceeded",
   "cancelled",
+  "draining",
 ]);
 
 export function mayMove(reason: Refusal): boolean {
