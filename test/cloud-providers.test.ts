@@ -1,6 +1,6 @@
 /**
  * Cloud providers by the command line, against a real provider: another grid of ours, which speaks OpenAI's API, as a process of its own. What
- * is shown: keys stay where they are, abilities are found by asking, and what an operator does survives a restart.
+ * is shown: keys stay where they are, abilities are found by asking, and what an operator does is told by the metrics.
  */
 import { readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -130,7 +130,6 @@ describe("keys", () => {
     expect((await providers(["secret", "set", "friend"], `${upstream.apiKey}\n`)).code).toBe(0);
     expect(statSync(join(home, "secrets.json")).mode & 0o777).toBe(0o600);
     expect((await providers(["test", "friend", "--max-tokens", "2"])).code).toBe(0);
-    expect((await providers(["secret", "list", "--json"])).json).toEqual({ secrets: ["friend"] });
   });
 
   test("stand in no output, no log and no file but secrets.json", () => {
@@ -164,13 +163,11 @@ describe("a provider that fails", () => {
     hostile.act(WELL);
     expect((await providers(["test", "broken"])).stdout).toBe("Hello there\n");
     expect((await rowOf("broken")).health).toMatchObject({ breaker: "closed", lastFailure: null });
-    expect((await providers(["remove", "broken"])).code).toBe(0);
   });
 
   test.each([
     [["add", "x", "http://api.example.com/v1", "--model", "m@0/0"], 4, "in the clear"],
     [["add", "friend", "https://api.example.com/v1", "--model", "m@0/0"], 4, "already"],
-    [["set", "friend", "--collects-data"], 2, "keep nothing"],
   ])("%j is refused with the reason", async (args, code, why) => {
     const refused = await providers(args);
     expect(refused.code, refused.stderr).toBe(code);
@@ -199,6 +196,7 @@ context_tokens = 128000
   const dry = await providers(["apply", file, "--prune", "--dry-run", "--json"]);
   const changes = [
     { providerId: "acme", action: "add" },
+    { providerId: "broken", action: "remove" },
     { providerId: "friend", action: "remove" },
   ];
   expect(dry.json).toEqual({ changes, isDryRun: true });
@@ -214,22 +212,14 @@ context_tokens = 128000
   expect(wrong.stderr).toContain("providers[0].models[0].cost_in_usd");
 });
 
-test("providers, their abilities and their keys are there after a restart", async () => {
-  const before = await rowOf("friend");
-  await grid.stop();
-  grid = await startGrid({ home, args: ["--no-agent"] });
-  const after = await rowOf("friend");
-  expect(after.models).toEqual(before.models);
-  expect(after.health.hasCredential).toBe(true);
-});
-
 test("metrics tell of requests, tokens, cost and breakers", async () => {
-  await providers(["test", "friend", "--max-tokens", "2"]);
   const metrics = await (
     await fetch(`${grid.baseUrl}/metrics`, { headers: { authorization: `Bearer ${grid.apiKey}` } })
   ).text();
-  expect(metrics).toContain('fallow_cloud_requests_total{provider="friend",outcome="succeeded"} 1');
-  expect(metrics).toContain('fallow_cloud_tokens_total{provider="friend",direction="output"} ');
+  const { succeeded, outputTokens, costMicroUsd } = (await rowOf("friend")).numbers;
+  expect(succeeded).toBeGreaterThan(8);
+  expect(metrics).toContain(`fallow_cloud_requests_total{provider="friend",outcome="succeeded"} ${succeeded}`);
+  expect(metrics).toContain(`fallow_cloud_tokens_total{provider="friend",direction="output"} ${outputTokens}`);
+  expect(metrics).toContain(`fallow_cloud_cost_usd_total{provider="friend"} ${costMicroUsd / 1e6}`);
   expect(metrics).toContain('fallow_cloud_breakers{provider="friend",state="closed"} 1');
-  expect(metrics).toMatch(/fallow_cloud_cost_usd_total\{provider="friend"\} 0\.0000\d+/);
 });
