@@ -6,6 +6,7 @@ import { chatRequestSchema } from "./chat-request.ts";
 import { completionRequestSchema } from "./completion-request.ts";
 import { embeddingRequestSchema } from "./embedding-request.ts";
 import { errorBodySchema } from "./error.ts";
+import { quoteRequestSchema, quoteSchema } from "./quote.ts";
 import {
   deletedResponseSchema,
   inputTokensSchema,
@@ -48,6 +49,8 @@ const COMPONENTS = {
   AnthropicError: [anthropicErrorSchema, "output"],
   Model: [modelSchema, "output"],
   ModelList: [modelListSchema, "output"],
+  QuoteRequest: [quoteRequestSchema, "input"],
+  Quote: [quoteSchema, "output"],
   Error: [errorBodySchema, "output"],
 } as const;
 
@@ -80,6 +83,7 @@ export function openApiDocument(version: string): Json {
 function paths(): Json {
   const id = { name: "id", in: "path", required: true, schema: { type: "string" } };
   const number = (name: string) => ({ name, in: "query", schema: { type: "integer", minimum: 0 } });
+  const word = (name: string) => ({ name, in: "query", schema: { type: "string" } });
   const object = json({ type: "object" });
   const text = { "text/plain": { schema: { type: "string" } } };
   const [chunk, completion] = [reference("ChatCompletionChunk"), reference("Completion")];
@@ -126,9 +130,20 @@ function paths(): Json {
       ),
     },
     "/v1/grid/usage": {
-      get: operation("getUsage", "Usage by day, key, model and tier.", object, {
-        parameters: [number("from_ms"), number("to_ms")],
-      }),
+      get: operation(
+        "getUsage",
+        "Usage by day, key, model, tier and provider, or as group_by says; as JSON or CSV.",
+        { ...object, "text/csv": { schema: { type: "string" } } },
+        { parameters: [number("from_ms"), number("to_ms"), word("group_by"), word("format")] },
+      ),
+    },
+    "/v1/grid/quote": {
+      post: operation(
+        "createQuote",
+        "What a request would cost, when it would start and where, without running it.",
+        json(reference("Quote")),
+        body("QuoteRequest"),
+      ),
     },
     "/v1/grid/checkpoint": { get: operation("getCheckpoint", "The receipt log's signed head.", text) },
     "/health": { get: operation("getHealth", "Whether the coordinator runs.", object, { security: [] }) },
