@@ -65,19 +65,16 @@ export async function withReferences(
     const message = `input has ${references.length} item references; at most ${RESPONSE_BOUNDS.referencesMax} are taken`;
     return refuse("invalid-request", message, { param: "input" });
   }
-  const read = new Map<ResponseId, StoredResponse | null>();
+  const shelf = new Shelf(reader);
   const whole: StoredItem[] = [];
   for (const [index, item] of items.entries()) {
     if (!isReference(item)) {
       whole.push(item);
       continue;
     }
-    const found = await referenced(reader, { id: item.id, read });
-    if (found === null) {
-      const message = `there is no item ${JSON.stringify(item.id.slice(0, 64))} of an answer that is kept here; send the item itself`;
-      return refuse("invalid-request", message, { param: `input[${index}].id` });
-    }
-    whole.push(found);
+    const found = await shelf.find(item.id);
+    if (found !== null) whole.push(found);
+    else return refuse("invalid-request", shelf.whyNot(item.id), { param: `input[${index}].id` });
   }
   return ok(whole);
 }
@@ -86,19 +83,44 @@ function isReference(item: InputItem): item is ReferenceItem {
   return item.type === "item_reference" || !("role" in item || "call_id" in item || "summary" in item);
 }
 
-async function referenced(
-  reader: HistoryReader,
-  asked: { id: string; read: Map<ResponseId, StoredResponse | null> },
-): Promise<StoredItem | null> {
-  const place = placeOfItem(asked.id);
-  if (place === null) return null;
-  const { store, tenantId, nowMs } = reader;
-  const known = asked.read.get(place.responseId);
-  const stored = known === undefined ? await store.get({ tenantId, responseId: place.responseId }, nowMs) : known;
-  asked.read.set(place.responseId, stored);
-  if (stored === null) return null;
-  const items = place.side === "input" ? inputOf(stored) : outputOf(stored);
-  return items.find((item) => item.id === asked.id) ?? null;
+/** Items of kept answers, each answer read and parsed once, and no more of them than a body may hold. */
+class Shelf {
+  readonly #reader: HistoryReader;
+  readonly #items = new Map<ResponseId, ReadonlyMap<string, StoredItem>>();
+  #chars = 0;
+
+  constructor(reader: HistoryReader) {
+    this.#reader = reader;
+  }
+
+  async find(id: string): Promise<StoredItem | null> {
+    const place = placeOfItem(id);
+    if (place === null || this.#isFull) return null;
+    const known = this.#items.get(place.responseId) ?? (await this.#read(place.responseId));
+    return this.#isFull ? null : (known.get(id) ?? null);
+  }
+
+  /** Of an id that was not found. */
+  whyNot(id: string): string {
+    const { chainCharsMax } = RESPONSE_BOUNDS;
+    if (this.#isFull)
+      return `the answers that items are taken from have more than ${chainCharsMax} characters; send the items`;
+    return `there is no item ${JSON.stringify(id.slice(0, 64))} of an answer that is kept here; send the item itself`;
+  }
+
+  get #isFull(): boolean {
+    return this.#chars > RESPONSE_BOUNDS.chainCharsMax;
+  }
+
+  async #read(responseId: ResponseId): Promise<ReadonlyMap<string, StoredItem>> {
+    const { store, tenantId, nowMs } = this.#reader;
+    const stored = await store.get({ tenantId, responseId }, nowMs);
+    this.#chars += stored === null ? 0 : stored.inputJson.length + stored.bodyJson.length;
+    const items = stored === null || this.#isFull ? [] : [...inputOf(stored), ...outputOf(stored)];
+    const byId = new Map(items.flatMap((item) => (typeof item.id === "string" ? [[item.id, item]] : [])));
+    this.#items.set(responseId, byId);
+    return byId;
+  }
 }
 
 export function inputOf(stored: StoredResponse): readonly StoredItem[] {
