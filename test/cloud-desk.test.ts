@@ -192,6 +192,17 @@ describe("a provider that fails", () => {
     expect(first).toMatchObject({ kind: "end" });
     expect(second).toMatchObject({ kind: "failed", failure: "overloaded" });
     expect(health()).toMatchObject({ breaker: "closed", lastFailure: null });
+    const told = logged.map((line) => JSON.parse(line)).filter(({ level }) => level !== "debug");
+    expect(told).toEqual([
+      {
+        level: "warn",
+        event: "cloud provider left alone",
+        providerId: "acme",
+        failure: "overloaded",
+        retryAfterMs: null,
+      },
+      { level: "info", event: "cloud provider back", providerId: "acme" },
+    ]);
   });
 
   test("what a request did wrong itself does not count against the provider", async () => {

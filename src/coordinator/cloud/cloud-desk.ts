@@ -7,7 +7,15 @@ import type { ModelId } from "../../domain/ids.ts";
 import type { ProviderAbilities, ProviderModel, ProviderSpec } from "../../domain/provider.ts";
 import { type Outcome, ok, refuse } from "../../domain/refusal.ts";
 import type { Clock } from "../../ports/clock.ts";
-import type { Cloud, CloudEvent, CloudOffer, CloudProviderView, CloudRequest, CloudRun } from "../../ports/cloud.ts";
+import type {
+  Cloud,
+  CloudEvent,
+  CloudHealth,
+  CloudOffer,
+  CloudProviderView,
+  CloudRequest,
+  CloudRun,
+} from "../../ports/cloud.ts";
 import type { CloudUpstream, UpstreamEvent, UpstreamFailure } from "../../ports/cloud-upstream.ts";
 import type { Log } from "../../ports/log.ts";
 import type { ProviderStore } from "../../ports/store.ts";
@@ -171,8 +179,10 @@ export class CloudDesk implements Cloud {
         else if (event.kind === "noticed") seat.noteOddity(event.what);
         else {
           isOver = event.kind === "end" || event.kind === "failed";
+          const before = seat.breaker;
           seat.note(begun, event);
-          if (event.kind === "failed") this.#logFailure(providerId, event);
+          if (event.kind === "failed") this.#ports.log.debug(failureFields(providerId, event), "cloud request failed");
+          this.#logBreaker(seat, { before, event });
         }
         onEvent(event);
       },
@@ -187,9 +197,12 @@ export class CloudDesk implements Cloud {
     };
   }
 
-  /** Without the provider's words: a refusal of a request may repeat the prompt. */
-  #logFailure(providerId: string, { failure, retryAfterMs }: UpstreamFailure): void {
-    this.#ports.log.warn({ providerId, failure, retryAfterMs }, "cloud request failed");
+  #logBreaker(seat: ProviderSeat, { before, event }: { before: CloudHealth["breaker"]; event: CloudEvent }): void {
+    const { log } = this.#ports;
+    const { providerId } = seat.spec;
+    if (seat.breaker === before) return;
+    if (event.kind === "failed") log.warn(failureFields(providerId, event), "cloud provider left alone");
+    else if (seat.breaker === "closed") log.info({ providerId }, "cloud provider back");
   }
 
   /** Told in a later turn, as every event is. */
@@ -216,6 +229,11 @@ export class CloudDesk implements Cloud {
     this.#last = done.catch(() => null);
     return done;
   }
+}
+
+/** Without the provider's words: a refusal of a request may repeat the prompt. */
+function failureFields(providerId: string, { failure, retryAfterMs }: UpstreamFailure) {
+  return { providerId, failure, retryAfterMs };
 }
 
 function modelOf(spec: ProviderSpec, modelId: ModelId): ProviderModel | null {

@@ -124,6 +124,10 @@ export class ProviderSeat {
     };
   }
 
+  get breaker(): CloudHealth["breaker"] {
+    return this.#breaker.state;
+  }
+
   numbers(): ProviderNumbers {
     return {
       succeeded: this.#succeeded,
