@@ -7,7 +7,7 @@
  * | node gone, suspect or yielding                 | moves                         | as the roster says: may come back         |
  * | lease ran out, stalled, spoilt by a breach     | moves                         | avoided for the back-off                  |
  * | engine crashed, hung, out of memory            | moves, at most `ENGINE_DEATHS_MAX` times | avoided for the back-off       |
- * | replica not ready, engine closed or overloaded | moves                         | avoided for the back-off                  |
+ * | replica not ready, engine closed or overloaded, or lacks an ability | moves    | avoided for the back-off                  |
  * | its chain broke, or has new stages             | moves, at most `CHAIN_CHANGES_MAX` times: goes on on the same chain | no node is at fault |
  * | grammar invalid, context exceeded, bad token, embeddings of a chain | moves; ends with `invalid-request` once said `REQUEST_FAULTS_MAX` times | avoided for the back-off |
  * | attempt's deadline passed on the node          | ends: `deadline-exceeded`     | -                                         |
