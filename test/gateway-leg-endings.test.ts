@@ -1,5 +1,6 @@
 /** How answers of cloud providers begin and end: for clients that leave, ask twice, want several choices, tools or JSON. */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { modelId } from "../src/domain/ids.ts";
 import { refuse } from "../src/domain/refusal.ts";
 import type { Tokenizer } from "../src/ports/tokenizer.ts";
 import { type CloudGateway, openCloudGateway } from "./support/cloud-gateway.ts";
@@ -79,6 +80,12 @@ describe("an answer of a provider", () => {
     expect(cloud.server.asked.map(({ body }) => body["n"])).toEqual([undefined, undefined, undefined]);
     expect(two.usage.prompt_tokens).toBe(one.usage.prompt_tokens);
     expect(two.usage.completion_tokens).toBe(2 * one.usage.completion_tokens);
+  });
+
+  test("with several choices of a model without a vocabulary has the prompt that the provider counts", async () => {
+    await cloud.offer({}, { modelId: modelId("elsewhere") });
+    cloud.server.act(stream([says({ content: "Hi" }), FINISH, USAGE]));
+    expect((await whole({ model: "elsewhere", n: 2 })).usage).toMatchObject({ prompt_tokens: 7, completion_tokens: 4 });
   });
 
   test("shows its calls and its reasoning in our shape, with ids of ours", async () => {

@@ -21,6 +21,9 @@ import { estimatedTokens, utf8Length } from "./count-tokens.ts";
 /** What a template puts around a message, at most. */
 const MARK_TOKENS = 16;
 
+/** Choices of one prompt share it, so that the provider's count of it is known to be that of the whole. */
+const NO_TOKEN_IDS: readonly number[] = [];
+
 /** `asked`: the caller's bound of an answer's tokens. */
 export function planCloudChat(
   body: ChatRequest,
@@ -72,6 +75,7 @@ interface Planning {
 function planOf(body: ChatRequest | CompletionRequest, model: CloudModel, planning: Planning): Outcome<GenerationPlan> {
   const { prompt, asked, choices } = planning;
   const contextTokensMax = cloudContextTokensMax(model);
+  const isOnePrompt = new Set(planning.recipe.rawPrompts).size <= 1;
   const promptTokensLikely = Math.max(1, estimatedTokens(prompt.text));
   const answerMax = Math.max(...model.offers.map(({ model: offered }) => offered.outputTokensMax ?? contextTokensMax));
   const tokensMax = tokensMaxOf({
@@ -84,7 +88,10 @@ function planOf(body: ChatRequest | CompletionRequest, model: CloudModel, planni
   if (!tokensMax.ok) return tokensMax;
   return ok({
     model,
-    choices: Array.from({ length: choices }, () => ({ promptTokenIds: [], parser: PLAIN_PARSER })),
+    choices: Array.from({ length: choices }, () => ({
+      promptTokenIds: isOnePrompt ? NO_TOKEN_IDS : [],
+      parser: PLAIN_PARSER,
+    })),
     promptTokens: utf8Length(prompt.text) + MARK_TOKENS * prompt.marks,
     promptTokensLikely,
     tokensMax: tokensMax.value,
