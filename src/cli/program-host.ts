@@ -1,5 +1,6 @@
 /** Commands that run something on this machine: the grid, an agent, checks, keys of the node. */
 import { type Command, Option } from "commander";
+import { CHAIN_PROBES, PROBE_SECONDS_MAX } from "../coordinator/chains/chain-probes.ts";
 import { WIRE_FORMATS, type WireFormat } from "../domain/chain.ts";
 import { SPARES_PER_CHAIN_MAX } from "../scheduler/chains/choose-spares.ts";
 import { withAttachedOptions } from "./attached-flags.ts";
@@ -76,6 +77,12 @@ function withChainOptions(command: Command): Command {
       "stages that are kept loaded a second time for each split model, where memory is free",
       wholeNumber({ min: 0, max: SPARES_PER_CHAIN_MAX }),
       1,
+    )
+    .option(
+      "--chain-probes <seconds>",
+      "how often each split model is asked something of which the layers' work is known, to find stages that give garbage; 0: never",
+      wholeNumber({ min: 0, max: PROBE_SECONDS_MAX }),
+      CHAIN_PROBES.everyMs / 1_000,
     );
 }
 

@@ -51,6 +51,8 @@ export interface UpOptions extends GpuSplitFlags, AttachedFlags {
   readonly speculation: boolean;
   readonly stageWire: WireFormat;
   readonly chainSpares: number;
+  /** Seconds. */
+  readonly chainProbes: number;
   readonly threads?: number;
   readonly region?: string;
   /** Micro-USD. */
@@ -173,6 +175,7 @@ async function openCoordinator(
       clientStallMsMax: options.clientStall * 1_000,
       ...(options.tierPrice === undefined ? {} : { tierFactors: options.tierPrice }),
       chains: { stageWire: options.stageWire, chainSpares: options.chainSpares },
+      chainProbes: { everyMs: options.chainProbes * 1_000 },
       peering: {
         peerPort: options.peerPort ?? null,
         peerAddress: options.peerAddress ?? null,

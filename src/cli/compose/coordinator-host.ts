@@ -16,6 +16,7 @@ import { BusboyMultipart } from "../../adapters/multipart-busboy/busboy-multipar
 import { isLoopback } from "../../adapters/tls-identity/loopback.ts";
 import { givenTlsIdentity, keptTlsIdentity, type TlsIdentity } from "../../adapters/tls-identity/tls-identity.ts";
 import { LlamaTokenizerHost } from "../../adapters/tokenizer-llama/tokenizer-host.ts";
+import type { ChainProbesOptions } from "../../coordinator/chains/chain-probes.ts";
 import { type Coordinator, createCoordinator } from "../../coordinator/coordinator.ts";
 import type { GridAddresses } from "../../coordinator/coordinator-options.ts";
 import type { DispatchOptions } from "../../coordinator/dispatch/dispatch-options.ts";
@@ -61,6 +62,7 @@ export interface CoordinatorHostOptions {
   readonly tierFactors?: Partial<TierFactors>;
   /** Of models that are split over nodes. */
   readonly chains?: Pick<DispatchOptions, "stageWire" | "chainSpares">;
+  readonly chainProbes?: ChainProbesOptions;
   /** How nodes reach each other. */
   readonly peering: NodeNetworkOptions & { readonly hasRelay: boolean };
   readonly version: string;
@@ -119,6 +121,7 @@ export async function startCoordinatorHost(options: CoordinatorHostOptions): Pro
         gateway: { clientStallMsMax: options.clientStallMsMax },
         ...(options.tierFactors === undefined ? {} : { tierFactors: options.tierFactors }),
         ...(options.chains === undefined ? {} : { dispatch: options.chains }),
+        ...(options.chainProbes === undefined ? {} : { chainProbes: options.chainProbes }),
         peering: () => ({ bootstrap: network?.bootstrap() ?? [], hasRelay }),
         ...(hasRelay ? {} : { relay: { relaysMax: 0 } }),
         statusPage: readStatusPage(),

@@ -47,4 +47,34 @@ describe("blame between neighbours", () => {
     expect(blame.judge({ reporter: ANN, accused: DAN, atMs: later, isGone: false })).toBe("accused");
     expect(blame.judge({ reporter: ANN, accused: BEN, atMs: later, isGone: true })).toBe("accused");
   });
+
+  test("an avoided node is barred for two seconds, doubted then, much when it happens again and again", () => {
+    const blame = new ChainBlame();
+    blame.avoid(BEN, 0);
+    blame.avoid(BEN, 10);
+    expect([blame.standing(BEN, 2_009), blame.standing(BEN, 2_010), blame.standing(BEN, 4_010)]).toEqual([
+      "barred",
+      1,
+      "trusted",
+    ]);
+    blame.avoid(BEN, 20);
+    blame.avoid(BEN, 30);
+    expect(blame.standing(BEN, 3_000)).toBe(2);
+    // The coordinator itself does not hear it: a machine's trouble.
+    blame.confirm(BEN);
+    expect(blame.standing(BEN, 3_000)).toBe(1);
+    blame.avoidFor(CLEO, { nowMs: 0, forMs: BLAME_WINDOW_MS });
+    blame.confirm(CLEO);
+    expect(blame.standing(CLEO, BLAME_WINDOW_MS - 1)).toBe("barred");
+  });
+
+  test("a stage that says that its engine was lost is avoided the second time, one that gave what is wrong at once", () => {
+    const blame = new ChainBlame();
+    blame.accusesItself(ANN, { nowMs: 0, isEngineLost: true });
+    expect(blame.standing(ANN, 1)).toBe("trusted");
+    blame.accusesItself(ANN, { nowMs: 10, isEngineLost: true });
+    expect(blame.standing(ANN, 11)).toBe("barred");
+    blame.accusesItself(BEN, { nowMs: 0, isEngineLost: false });
+    expect(blame.standing(BEN, 1)).toBe("barred");
+  });
 });

@@ -178,7 +178,7 @@ export class ChainDesk implements ChainsView {
     const { stageWire: wire } = this.#options;
     const draft = this.#draftOf(modelId);
     const shape = { modelId, weightsSha256, layerCount, wire, contextTokens, sequencesMax, draft };
-    const spots: (StageSpot & { readonly nodeId: NodeId })[] = [];
+    const spots: (StageSpot & { readonly nodeId: NodeId; readonly holder: ReplicaId })[] = [];
     for (const stage of stages) {
       const { nodeId, deviceId, first, count, memoryBytes } = stage;
       const holder = this.#ports.book.loadStage(stageLoad(shape, stage, { nodeId, deviceId, why }));

@@ -49,6 +49,8 @@ export interface ChainProbesOptions {
 }
 
 export const CHAIN_PROBES: ChainProbesOptions = { everyMs: 60_000 };
+/** A day: less often is as good as never. */
+export const PROBE_SECONDS_MAX = 86_400;
 
 /** Of a grid's dispatcher, until they are stopped. */
 export function startChainProbes(

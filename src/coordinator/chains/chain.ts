@@ -100,7 +100,8 @@ export interface StageSpot {
   readonly first: number;
   readonly count: number;
   readonly memoryBytes: number;
-  readonly holder: ReplicaId;
+  /** Null: nobody yet. */
+  readonly holder: ReplicaId | null;
 }
 
 export function newChain(
@@ -121,7 +122,7 @@ export function newChain(
       tries: 0,
       notBeforeMs: 0,
       unreadySinceMs: null,
-      lostAtMs: null,
+      lostAtMs: spot.holder === null ? from.nowMs : null,
       lacks: null,
     })),
     state: "loading",

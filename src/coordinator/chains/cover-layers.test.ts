@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { nodeId, replicaId } from "../../domain/ids.ts";
-import { coverLayers, type LooseStage } from "./cover-layers.ts";
+import { coverLayers, type LooseStage, partialCover } from "./cover-layers.ts";
 
 const stage = (at: number, node: number, range: readonly [first: number, count: number]): LooseStage => ({
   replicaId: replicaId(`rep_${String(at).padStart(26, "0")}`),
@@ -38,6 +38,41 @@ describe("a chain of stages that are there", () => {
         const found = coverLayers(loose, 32) ?? [];
         expect(found.reduce((next, { first, count }) => (first === next ? next + count : -1), 0)).toBe(32);
         expect(new Set(found.map((one) => one.nodeId)).size).toBe(found.length);
+      }),
+    );
+  });
+});
+
+describe("what is left of a chain", () => {
+  test("keeps the stages in their places, with the gaps between", () => {
+    const left = [stage(2, 2, [6, 2]), stage(0, 0, [0, 3])];
+    expect(
+      partialCover(left, 8)?.map(({ first, count, stage: held }) => [first, count, held?.replicaId ?? null]),
+    ).toEqual([
+      [0, 3, left[1]?.replicaId],
+      [3, 3, null],
+      [6, 2, left[0]?.replicaId],
+    ]);
+    expect(partialCover([stage(0, 0, [0, 4]), stage(1, 1, [4, 4])], 8)).toBeNull();
+    expect(partialCover([], 8)).toBeNull();
+  });
+
+  test("has every layer once and no node twice, whatever is there", () => {
+    const ranges = fc.array(fc.tuple(fc.nat(6), fc.nat(31), fc.integer({ min: 1, max: 12 })), { maxLength: 8 });
+    fc.assert(
+      fc.property(ranges, (drawn) => {
+        const there = drawn.map(([node, first, count], at) => stage(at, node, [first, Math.min(count, 32 - first)]));
+        const parts = partialCover(there, 32);
+        if (parts === null) return;
+        let next = 0;
+        for (const { first, count, stage: held } of parts) {
+          expect(first).toBe(next);
+          if (held !== null) expect([held.first, held.count]).toEqual([first, count]);
+          next = first + count;
+        }
+        expect(next).toBe(32);
+        const nodes = parts.flatMap(({ stage: held }) => held?.nodeId ?? []);
+        expect(new Set(nodes).size).toBe(nodes.length);
       }),
     );
   });

@@ -12,7 +12,12 @@ import type { ModelManifest } from "../../domain/model.ts";
 import type { Refusal } from "../../domain/refusal.ts";
 import { helpForNodes } from "../../scheduler/admission/refusal-help.ts";
 import { estimatedEnds } from "../../scheduler/chains/stage-bytes.ts";
-import { canChain, capableNodes, isCapable, type WantedRoom } from "../../scheduler/placement/capable-nodes.ts";
+import {
+  capableNodes,
+  chainShortageBytes,
+  isCapable,
+  type WantedRoom,
+} from "../../scheduler/placement/capable-nodes.ts";
 import { TIER_RULES } from "../../scheduler/placement/objective.ts";
 import type { ModelSize } from "../../scheduler/placement/slots.ts";
 import {
@@ -166,8 +171,16 @@ function chainObstacle(
       ? { embeddingBytes: 0, outputBytes: 0 }
       : estimatedEnds({ fileBytes: manifest.fileBytes, parameterCount, vocabSize, embeddingLength });
   const { stagesMax } = TIER_RULES.default;
-  const isPossible = canChain({ model: { ...manifest, layerCount, ends }, ...by, stagesMax });
-  return isPossible ? null : "nor can the nodes that serve stages together";
+  const missingBytes = chainShortageBytes({ model: { ...manifest, layerCount, ends }, ...by, stagesMax });
+  if (missingBytes === 0) return null;
+  const missing = Number.isFinite(missingBytes) ? `: ${gigabytes(missingBytes)} of memory are missing` : "";
+  return `nor can the nodes that serve stages together${missing}`;
+}
+
+/** For people: `0.3 GB`, `12 GB`. */
+function gigabytes(bytes: number): string {
+  const billions = bytes / 1e9;
+  return `${billions < 10 ? Math.max(0.1, Math.ceil(billions * 10) / 10) : Math.ceil(billions)} GB`;
 }
 
 function questionOf(asking: Asking): string {

@@ -52,6 +52,19 @@ describe("repairChain", () => {
     expect(answer).toEqual({ kind: "spare", spare: spare("n-spare") });
   });
 
+  it("takes a doubted spare before others load, one that is doubted much only after them, and a doubted node when there is no other", () => {
+    const doubted = (doubt: 1 | 2) => candidate("n-spare", { doubt });
+    const ask = (candidates: readonly StageCandidate[]) =>
+      repairChain({ lost: LOST, spares: [spare("n-spare")], candidates });
+    expect(ask([doubted(1), candidate("n-disk", { storedBytes: 600 })])).toMatchObject({ kind: "spare" });
+    expect(ask([doubted(2), candidate("n-disk", { storedBytes: 600 })])).toMatchObject({ nodeId: node("n-disk") });
+    expect(ask([doubted(2), candidate("n-disk", { storedBytes: 600, doubt: 1 })])).toMatchObject({ kind: "spare" });
+    const load = (candidates: readonly StageCandidate[]) => repairChain({ lost: LOST, spares: [], candidates });
+    const disk = candidate("n-disk", { storedBytes: 600, doubt: 1 });
+    expect(load([disk, candidate("n-far")])).toMatchObject({ nodeId: node("n-far") });
+    expect(load([disk])).toMatchObject({ nodeId: node("n-disk"), why: "on-disk" });
+  });
+
   it("takes no spare on a node that takes no work, and one on a node that only has the model already", () => {
     const draining = repairChain({
       lost: LOST,

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { deviceOf as device, GB, nodeFact as node } from "../../../test/support/placement-samples.ts";
-import { canChain, capableNodes } from "./capable-nodes.ts";
+import { canChain, capableNodes, chainShortageBytes } from "./capable-nodes.ts";
 import type { NodeFact } from "./snapshot.ts";
 
 const model = { fileBytes: GB, kvBytesPerToken: 10_000, contextTokensMax: 4_096 };
@@ -36,6 +36,18 @@ describe("canChain", () => {
     facts: readonly NodeFact[],
     change: { tokensNeeded?: number; stagesMax?: number; model?: object } = {},
   ) => canChain({ tokensNeeded: 2_000, stagesMax: 4, nodes: facts, ...change, model: { ...large, ...change.model } });
+
+  test("says how much memory is missing, at least", () => {
+    const short = (facts: readonly NodeFact[], tokensNeeded = 2_000) =>
+      chainShortageBytes({ tokensNeeded, stagesMax: 4, nodes: facts, model: large });
+    expect(short([stageNode(0, 12), stageNode(1, 12)])).toBe(0);
+    const [less, more] = [short([stageNode(0, 12), stageNode(1, 5)]), short([stageNode(0, 12), stageNode(1, 8)])];
+    expect(less).toBeGreaterThan(more);
+    expect(more).toBeGreaterThan(0);
+    expect(less).toBeLessThan(8 * GB);
+    expect(short([])).toBeGreaterThan(large.fileBytes);
+    expect(short([stageNode(0, 12), stageNode(1, 12)], 4_097)).toBe(Number.POSITIVE_INFINITY);
+  });
 
   test("says yes when the nodes that serve stages hold the layers together", () => {
     expect(ask([stageNode(0, 12), stageNode(1, 12)])).toBe(true);

@@ -54,16 +54,23 @@ export function isCapable(node: NodeFact, want: WantedRoom): boolean {
  * Whether the nodes that serve stages could hold the model together: the roomiest of them, as many as a chain may have, their devices empty. Ends
  * are taken to lie where they cost least, so that a no is certain, and a yes nearly.
  */
-export function canChain(question: {
+export function canChain(question: ChainRoomQuestion): boolean {
+  return chainShortageBytes(question) === 0;
+}
+
+export interface ChainRoomQuestion {
   readonly model: SplitModel;
   readonly tokensNeeded: number;
   readonly nodes: Iterable<NodeFact>;
   readonly stagesMax: number;
-}): boolean {
+}
+
+/** Memory that is missing for such a chain, at least; 0: none; infinite: no memory helps. */
+export function chainShortageBytes(question: ChainRoomQuestion): number {
   const { model, tokensNeeded, stagesMax } = question;
   const sizes = stageSizes(model, model);
   const [least] = wantedShapes(model.contextTokensMax, tokensNeeded).slice(-1);
-  if (least === undefined) return false;
+  if (least === undefined) return Number.POSITIVE_INFINITY;
   const rooms: number[] = [];
   for (const node of question.nodes) {
     const obstacle = nodeObstacle(node);
@@ -73,7 +80,9 @@ export function canChain(question: {
   }
   const roomiest = rooms.sort((a, b) => b - a).slice(0, Math.min(stagesMax, model.layerCount));
   const layers = roomiest.reduce((sum, room) => sum + Math.min(room, model.layerCount - 1), 0);
-  return roomiest.length >= 2 && layers - layersOfEnds(sizes, least) >= model.layerCount;
+  const missing = model.layerCount + layersOfEnds(sizes, least) - layers;
+  if (missing <= 0 && roomiest.length >= 2) return 0;
+  return Math.max(1, missing) * layerBytesAt(sizes, least) + (roomiest.length < 2 ? COMPUTE_BYTES : 0);
 }
 
 /** Layers that fit there, were it in the midst of a chain. */
