@@ -15,11 +15,13 @@ import { openTiny } from "../support/tokenizer-fixture.ts";
 
 const found = llamaServerProgram();
 const program = "program" in found ? found.program : "";
+/** Why these are left out stands in their names. */
+const why = "missing" in found ? ` (left out: ${found.missing})` : "";
 /** Kernels of other instructions, and another release: differences of some hundredths were seen (docs/engines-attached.md). */
 const NEAR_TIE = 0.1;
 const GREEDY = { ...DEFAULT_SAMPLING, temperature: 0 };
 
-describe.skipIf("missing" in found)("a real llama-server", () => {
+describe.skipIf("missing" in found)(`a real llama-server${why}`, () => {
   let server: Awaited<ReturnType<typeof startLlamaServer>>;
   let fixture: AttachedFixture;
   let theirs: Engine;
@@ -90,7 +92,7 @@ describe.skipIf("missing" in found)("a real llama-server", () => {
   });
 });
 
-test.skipIf("missing" in found)("a grid starts a real llama-server and answers through it", async () => {
+test.skipIf("missing" in found)(`a grid starts a real llama-server and answers through it${why}`, async () => {
   const folder = mkdtempSync(join(tmpdir(), "fallow-launch-"));
   const launch = join(folder, "launch.json");
   const spec = {
