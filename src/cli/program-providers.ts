@@ -165,8 +165,11 @@ function flags(command: Command): Command {
       ...(before ?? []),
       regionName(text),
     ])
-    .option("--collects-data", "it keeps or trains on what it is sent: excluded by data_collection deny")
-    .option("--no-collects-data", "it does not")
+    .option(
+      "--collects-data",
+      "it keeps or trains on what it is sent: excluded by data_collection deny (assumed until you say otherwise)",
+    )
+    .option("--no-collects-data", "it does neither")
     .option("--zero-retention", "it says that it keeps nothing at all")
     .option("--no-zero-retention", "it does not say so")
     .option("--rpm <requests>", "most requests per minute, or none", orNone({ min: 1, max: 1e9 }))

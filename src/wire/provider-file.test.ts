@@ -17,7 +17,7 @@ describe("the providers file", () => {
           baseUrl: "https://api.acme.example/v1",
           credential: null,
           regions: [],
-          dataPolicy: { collectsData: false, isZeroRetention: false },
+          dataPolicy: { collectsData: true, isZeroRetention: false },
           requestsPerMinuteMax: null,
           tokensPerMinuteMax: null,
           concurrencyMax: 32,
@@ -43,6 +43,14 @@ describe("the providers file", () => {
     const parsed = parseProviderFile({ providers: [{ ...ACME, margin_percent: 10, models }] });
     const price = { inputMicroUsdPerMtok: 165_000, outputMicroUsdPerMtok: 2_000_000 };
     expect(parsed).toMatchObject({ ok: true, value: [{ models: [{ price }] }] });
+  });
+
+  test("a provider of whose data nobody said anything is taken for one that collects it", () => {
+    const policies = [{}, { collects_data: false }, { zero_retention: true }].map((said) => {
+      const parsed = parseProviderFile({ providers: [{ ...ACME, ...said }] });
+      return parsed.ok ? parsed.value[0]?.dataPolicy.collectsData : null;
+    });
+    expect(policies).toEqual([true, false, false]);
   });
 
   test.each([

@@ -5,6 +5,7 @@
 import { z } from "zod";
 import { ID_PATTERNS, modelId } from "../domain/ids.ts";
 import type { TokenPrice } from "../domain/money.ts";
+import type { DataPolicy } from "../domain/provider.ts";
 import { no, type Outcome, ok } from "../domain/refusal.ts";
 import { type FileRefusal, ProblemList } from "./file-problems.ts";
 import { PRICE_MICRO_USD_PER_MTOK_MAX, type ProviderSettings, providerSettingsSchema } from "./provider-settings.ts";
@@ -108,7 +109,7 @@ function settingsOfFile(provider: FileProvider): unknown {
           ? { kind: "secret", name: key_secret }
           : null,
     regions: provider.regions ?? [],
-    dataPolicy: { collectsData: provider.collects_data ?? false, isZeroRetention: provider.zero_retention ?? false },
+    dataPolicy: dataPolicyOf({ collectsData: provider.collects_data, isZeroRetention: provider.zero_retention }),
     requestsPerMinuteMax: provider.requests_per_minute ?? null,
     tokensPerMinuteMax: provider.tokens_per_minute ?? null,
     concurrencyMax: provider.concurrency ?? PROVIDER_DEFAULTS.concurrencyMax,
@@ -134,6 +135,15 @@ function modelOfFile(model: FileModel, marginPercent: number): unknown {
     outputTokensMax: model.output_tokens ?? null,
     quantisation: model.quantisation?.toLowerCase() ?? null,
   };
+}
+
+/** Of whom nobody said that he keeps nothing, it is assumed: a rule against collecting must not rest on silence. */
+export function dataPolicyOf(said: {
+  collectsData?: boolean | undefined;
+  isZeroRetention?: boolean | undefined;
+}): DataPolicy {
+  const isZeroRetention = said.isZeroRetention ?? false;
+  return { collectsData: said.collectsData ?? !isZeroRetention, isZeroRetention };
 }
 
 /** USD per million tokens as micro-USD, to the nearest. */

@@ -1,6 +1,6 @@
 /** `fallow providers add` and `set`: what the flags name, laid over what the provider has. */
 import { providerAnswerSchema } from "../../coordinator/admin/provider-schemas.ts";
-import { PROVIDER_DEFAULTS, pricedWithMargin } from "../../wire/provider-file.ts";
+import { dataPolicyOf, PROVIDER_DEFAULTS, pricedWithMargin } from "../../wire/provider-file.ts";
 import {
   type ProviderModelSettings,
   type ProviderSettings,
@@ -46,7 +46,7 @@ export async function addProvider(
     baseUrl: address.replace(/\/+$/, ""),
     credential: credentialOf(options) ?? null,
     regions: [...(options.region ?? [])],
-    dataPolicy: { collectsData: options.collectsData ?? false, isZeroRetention: options.zeroRetention ?? false },
+    dataPolicy: dataPolicyOf({ collectsData: options.collectsData, isZeroRetention: options.zeroRetention }),
     requestsPerMinuteMax: limitOf(options.rpm) ?? null,
     tokensPerMinuteMax: limitOf(options.tpm) ?? null,
     concurrencyMax: options.concurrency ?? PROVIDER_DEFAULTS.concurrencyMax,
@@ -78,8 +78,9 @@ export async function setProvider(providerId: string, options: SetProviderOption
     ...(credential === undefined ? {} : { credential }),
     ...(options.region === undefined ? {} : { regions: [...options.region] }),
     dataPolicy: {
-      collectsData: options.collectsData ?? before.dataPolicy.collectsData,
-      isZeroRetention: options.zeroRetention ?? before.dataPolicy.isZeroRetention,
+      collectsData: options.collectsData ?? (options.zeroRetention === true ? false : before.dataPolicy.collectsData),
+      isZeroRetention:
+        options.zeroRetention ?? (options.collectsData === true ? false : before.dataPolicy.isZeroRetention),
     },
     ...(options.rpm === undefined ? {} : { requestsPerMinuteMax: limitOf(options.rpm) ?? null }),
     ...(options.tpm === undefined ? {} : { tokensPerMinuteMax: limitOf(options.tpm) ?? null }),

@@ -124,7 +124,7 @@ function keyText({ credential, health }: ProviderRow): string {
 
 function dataText({ dataPolicy }: ProviderRow): string {
   if (dataPolicy.isZeroRetention) return "keeps nothing";
-  return dataPolicy.collectsData ? "keeps or trains on what it is sent" : "does not train on what it is sent";
+  return dataPolicy.collectsData ? "keeps or trains on what it is sent" : "neither keeps nor trains on what it is sent";
 }
 
 function limitsText({ requestsPerMinuteMax, tokensPerMinuteMax, concurrencyMax }: ProviderRow): string {
