@@ -1,0 +1,40 @@
+/** A million lines through jobs, store and files of one process, and how much memory that takes. The grid behind answers at once. */
+import { expect, it } from "vitest";
+import { openJobBench, promptLine, succeeded } from "../support/job-bench.ts";
+
+const LINES = Number(process.env["FALLOW_SOAK_LINES"] ?? 1_000_000);
+const RSS_BYTES_MAX = 400 * 1024 ** 2;
+const LOOK_MS = 100;
+const SOAK_MS_MAX = 3_600_000;
+
+it(
+  `a batch of ${LINES} lines takes at most 400 MB of memory`,
+  async () => {
+    let mostBytes = 0;
+    const look = setInterval(() => {
+      mostBytes = Math.max(mostBytes, process.memoryUsage.rss());
+    }, LOOK_MS);
+    const beforeBytes = process.memoryUsage.rss();
+    await using bench = await openJobBench(() => Promise.resolve(succeeded("It says what it says. ".repeat(4))));
+    function* lines() {
+      for (let at = 0; at < LINES; at++) yield promptLine(at);
+    }
+    const startedMs = performance.now();
+    const file = await bench.upload(lines());
+    const uploadedMs = performance.now();
+    const { value } = await bench.ended(await bench.submit(file));
+    clearInterval(look);
+    const tookMs = performance.now() - uploadedMs;
+    expect(value.record.status).toBe("completed");
+    expect(value.counts).toMatchObject({ lines: LINES, completed: LINES });
+    const output = value.record.outputFileId === null ? null : await bench.blobs.open(value.record.outputFileId);
+    const facts = {
+      ...{ lines: LINES, beforeBytes, mostBytes, uploadMs: Math.round(uploadedMs - startedMs) },
+      ...{ linesPerSecond: Math.round((LINES * 1_000) / tookMs), outputBytes: output?.bytes },
+    };
+    console.log(JSON.stringify(facts));
+    await output?.close();
+    expect(mostBytes).toBeLessThan(RSS_BYTES_MAX);
+  },
+  SOAK_MS_MAX,
+);
