@@ -28,6 +28,7 @@ interface CachedKey {
 
 export class ApiKeys {
   readonly #cache = new Map<Sha256Hex, CachedKey>();
+  readonly #limits = new Map<TenantId, { readonly limits: TenantLimits | null; readonly staleAtMs: number }>();
   readonly #options: {
     readonly store: KeyStore;
     readonly tenants: Pick<TenantStore, "get">;
@@ -77,6 +78,7 @@ export class ApiKeys {
 
   /** After a change of a tenant in this process. */
   forgetTenant(tenantId: TenantId): void {
+    this.#limits.delete(tenantId);
     for (const [digest, { key }] of this.#cache) if (key.tenantId === tenantId) this.#cache.delete(digest);
   }
 
@@ -92,7 +94,14 @@ export class ApiKeys {
   }
 
   async #limitsOf(tenantId: TenantId): Promise<TenantLimits | null> {
-    return (await this.#options.tenants.get(tenantId))?.limits ?? null;
+    const { tenants, clock, cacheMs } = this.#options;
+    const nowMs = clock.monoMs();
+    const known = this.#limits.get(tenantId);
+    if (known !== undefined && known.staleAtMs > nowMs) return known.limits;
+    const limits = (await tenants.get(tenantId))?.limits ?? null;
+    if (this.#limits.size >= KEYS_CACHED_MAX) this.#limits.clear();
+    this.#limits.set(tenantId, { limits, staleAtMs: nowMs + cacheMs });
+    return limits;
   }
 
   async #find(secret: string): Promise<CallerKey | null> {
