@@ -46,7 +46,7 @@ test("a server that the agent started serves, comes back when it is killed, and 
     const model = join(import.meta.dirname, "../../models/tiny-q8_0.gguf");
     const port = await freePort();
     writeFileSync(launch, JSON.stringify({ kind: "llama-server", program, model, port, sequencesMax: 2 }));
-    const agent = await startAgent(grid.joinCode, { home, args: ["--engine-launch", launch, "--no-own-engine"] });
+    await using agent = await startAgent(grid.joinCode, { home, args: ["--engine-launch", launch, "--no-own-engine"] });
     const answer = await client.completions.create({ ...ASKED, max_tokens: 8 });
     expect(answer.usage?.completion_tokens).toBe(8);
     const [first] = serverPids(home);
