@@ -38,7 +38,7 @@ describe("answers that stand still while all stages show that they live", () => 
         const known = PROMPT_TOKENS + asked.tokenIds().length;
         const { isHeldUp = false, ...told } = change(at, known) ?? {};
         const own = { sequence: asked.sequence, arrived: known, passed: known, isLacking: false };
-        return { isHeldUp, sequences: [{ ...own, ...told }] };
+        return { isHeldUp, decoded: 0, sequences: [{ ...own, ...told }] };
       };
     }
   }

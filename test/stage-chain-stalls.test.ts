@@ -66,7 +66,7 @@ function ask(): readonly (StageProgress | null)[] {
     const [own] = told?.sequences ?? [];
     if (told === undefined) return null;
     const { arrived, passed, isLacking } = own ?? { arrived: 0, passed: 0, isLacking: false };
-    return { arrived, passed, isLacking, isHeldUp: told.isHeldUp };
+    return { arrived, passed, isLacking, isHeldUp: told.isHeldUp, decoded: told.decoded };
   });
 }
 
@@ -74,7 +74,7 @@ async function named(answer: Answer): Promise<ReturnType<typeof stalledStage>> {
   await lab.pass(5_000);
   const before = ask();
   await lab.pass(1_000);
-  return stalledStage(before, ask(), PROMPT.length + answer.tokenIds.length);
+  return stalledStage(before, ask(), { known: PROMPT.length + answer.tokenIds.length, isBusyExcused: true });
 }
 
 describe("a chain that stands still", () => {
@@ -106,7 +106,7 @@ describe("a chain that stands still", () => {
     const hidden = (told: readonly (StageProgress | null)[]) =>
       told.map((stage, at) => (at === 1 && stage !== null ? { ...stage, arrived: stage.passed } : stage));
     const [before, now] = [hidden(ask()), hidden(ask())];
-    const found = stalledStage(before, now, PROMPT.length + answer.tokenIds.length);
+    const found = stalledStage(before, now, { known: PROMPT.length + answer.tokenIds.length, isBusyExcused: true });
     expect(found).toEqual({ at: 1, reporter: 0, what: "nothing-taken" });
   });
 
@@ -114,7 +114,7 @@ describe("a chain that stands still", () => {
     const answer = await underway(lab, 5);
     const before = ask();
     await lab.pass(200);
-    expect(stalledStage(before, ask(), PROMPT.length + answer.tokenIds.length)).toBeNull();
+    expect(stalledStage(before, ask(), { known: PROMPT.length + answer.tokenIds.length, isBusyExcused: true })).toBeNull();
   });
 });
 
@@ -132,7 +132,7 @@ test("a stage that gives no credit is named once the window before it is full", 
   expect(longer.end).toBeNull();
   expect(before.troubles).toEqual([]);
   const look = ask();
-  expect(stalledStage(look, look, more.prompt.length + longer.tokenIds.length)).toEqual({
+  expect(stalledStage(look, look, { known: more.prompt.length + longer.tokenIds.length, isBusyExcused: true })).toEqual({
     at: 1,
     reporter: 0,
     what: "nothing-taken",

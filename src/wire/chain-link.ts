@@ -147,6 +147,8 @@ export const progressSchema = z.object({
   chainEpoch: count,
   /** It has something to send, and the next stage takes nothing more. */
   isHeldUp: z.boolean(),
+  /** Positions that its engine decoded since it was loaded, of all sequences. */
+  decoded: count,
   /** Those that run. */
   sequences: z
     .array(

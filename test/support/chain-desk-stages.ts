@@ -28,7 +28,7 @@ export class ScriptedStages implements WorkHandler {
   isMute = false;
   tokenMs = TOKEN_MS;
   /** What it tells of its progress; null: nothing. */
-  progress: (() => Pick<ProgressReport, "isHeldUp" | "sequences">) | null = null;
+  progress: (() => Pick<ProgressReport, "decoded" | "isHeldUp" | "sequences">) | null = null;
   readonly port: number;
 
   constructor(clock: Clock, port: number) {

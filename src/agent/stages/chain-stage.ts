@@ -201,7 +201,13 @@ export class ChainStage {
     const { replicaId, tell } = this.#ports;
     if (this.#set?.chainId !== chainId || this.#set.chainEpoch !== chainEpoch) return;
     const [outbox, head, tail] = [this.#outbox, this.#head?.desk ?? null, this.#isLast ? this.#tail : null];
-    const progress = stageProgress({ sequences: this.#sequences, outbox, head, tail });
+    const progress = stageProgress({
+      sequences: this.#sequences,
+      decoded: this.#engine?.stats().positionsDecoded ?? 0,
+      outbox,
+      head,
+      tail,
+    });
     tell({ type: "chain.progress", replicaId, chainId, chainEpoch, ...progress });
   }
 

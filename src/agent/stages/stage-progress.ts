@@ -10,6 +10,8 @@ import type { TailDesk } from "./tail-desk.ts";
 
 export interface StageWork {
   readonly sequences: SequenceTable;
+  /** By the engine. */
+  readonly decoded: number;
   readonly outbox: Pick<StageOutbox, "isWaiting" | "passedOn" | "room">;
   /** Null: it is no first stage, or has fed nothing yet. */
   readonly head: Pick<HeadDesk, "known"> | null;
@@ -18,10 +20,11 @@ export interface StageWork {
 }
 
 /** Of those that run. */
-export function stageProgress(work: StageWork): Pick<ProgressReport, "isHeldUp" | "sequences"> {
+export function stageProgress(work: StageWork): Pick<ProgressReport, "decoded" | "isHeldUp" | "sequences"> {
   const { sequences, outbox, head, tail } = work;
   const told = sequences.open().slice(0, SEQUENCES_TOLD_MAX);
   return {
+    decoded: work.decoded,
     // A first stage puts nothing out that it has no room for.
     isHeldUp: tail === null && (outbox.isWaiting || (head !== null && outbox.room === 0)),
     sequences: told.map((sequence) => {

@@ -146,13 +146,13 @@ export class ChainStalls {
     }
   }
 
-  #heard(nodeId: NodeId, { chainId, chainEpoch, replicaId, isHeldUp, sequences }: ProgressReport): void {
+  #heard(nodeId: NodeId, { chainId, chainEpoch, replicaId, isHeldUp, decoded, sequences }: ProgressReport): void {
     const inquiry = this.#inquiries.get(chainId);
     const seat = inquiry?.seats.find((one) => one.replicaId === replicaId && one.nodeId === nodeId);
     if (inquiry === undefined || seat === undefined || inquiry.epoch !== chainEpoch || !inquiry.isAsking) return;
     const own = sequences.find(({ sequence }) => sequence === inquiry.sequence);
     const { arrived, passed, isLacking } = own ?? { arrived: 0, passed: 0, isLacking: false };
-    inquiry.told.set(seat.replicaId, { arrived, passed, isLacking, isHeldUp });
+    inquiry.told.set(seat.replicaId, { arrived, passed, isLacking, isHeldUp, decoded });
   }
 
   #goOn(chain: ChainView, running: readonly RunningWork[], nowMs: number): void {
@@ -180,13 +180,15 @@ export class ChainStalls {
   ): void {
     const { first, look, nowMs } = of;
     this.#inquiries.delete(chainId);
-    const found = stalledStage(first, look, known);
     const sinceMs = attempt.pace.lastTokenAtMs ?? attempt.pace.startedAtMs;
+    const found = stalledStage(first, look, { known, isBusyExcused: nowMs - sinceMs < BUSY_MS_MAX });
     this.#quietUntilMs.set(chainId, nowMs + (found === null ? Math.min(nowMs - sinceMs, QUIET_MS_MAX) : apartMs));
     if (found !== null) this.#ports.chains.stalled(chainId, found);
   }
 }
 
+/** So long a stage may work on something else, or on what was sent again, without a token of the answer. */
+const BUSY_MS_MAX = 20_000;
 /** Who works slowly is asked again after as long as it was waited for, and not much later. */
 const QUIET_MS_MAX = 10_000;
 

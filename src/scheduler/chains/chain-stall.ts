@@ -25,6 +25,8 @@ export interface StageProgress {
   readonly isLacking: boolean;
   /** Of all its sequences: it has something to send and the next stage takes nothing more. */
   readonly isHeldUp: boolean;
+  /** Positions that its engine decoded, of all sequences. */
+  readonly decoded: number;
 }
 
 export interface StalledStage {
@@ -104,9 +106,14 @@ export function overdueAttempt<Attempt extends ChainAttempt>(
 type Look = readonly (StageProgress | null)[];
 
 /**
- * Two looks at one sequence; null where a stage said nothing. `known`: positions whose tokens the coordinator has. Null when something moved in between.
+ * Two looks at one sequence; null where a stage said nothing. `known`: positions whose tokens the coordinator has. `isBusyExcused`: nobody is at fault whose engine
+ * decoded something in between, as one that computes a lost stage's part again. Null when something moved.
  */
-export function stalledStage(before: Look, now: Look, known: number): StalledStage | null {
+export function stalledStage(
+  before: Look,
+  now: Look,
+  { known, isBusyExcused }: { readonly known: number; readonly isBusyExcused: boolean },
+): StalledStage | null {
   assert(before.length === now.length && now.length >= 2, `two looks at one chain, ${before.length} and ${now.length}`);
   if (now.some((stage, at) => hasGrown(before[at] ?? null, stage))) return null;
   const silent = now.findIndex((stage, at) => stage === null && before[at] === null);
@@ -114,7 +121,9 @@ export function stalledStage(before: Look, now: Look, known: number): StalledSta
   const told = now.flatMap((stage) => stage ?? []);
   // It told once and not twice: the next looks will tell.
   if (told.length < now.length) return null;
-  return stopOf(told, known);
+  const found = stopOf(told, known);
+  const isBusy = (now[found.at]?.decoded ?? 0) > (before[found.at]?.decoded ?? 0);
+  return isBusyExcused && isBusy ? null : found;
 }
 
 function hasGrown(before: StageProgress | null, now: StageProgress | null): boolean {
