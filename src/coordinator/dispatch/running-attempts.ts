@@ -18,6 +18,11 @@ import type { AttemptClosing, RunningAttempt, Work } from "./work.ts";
  * slows the others down (bench batch-interference: a first token came after 63 ms instead of 10), so background work keeps off nodes that somebody else uses.
  */
 const SHARED_SLOTS_LEAST = 16;
+/**
+ * Background attempts on a node that is not shared. Whoever comes there waits for the step that runs, and a step grows with its sequences; so does the decoding
+ * of their histories when they come back.
+ */
+const BACKGROUND_SLOTS_MAX = 8;
 
 export interface RunningPorts {
   readonly clock: Clock;
@@ -33,6 +38,8 @@ export class RunningAttempts {
   readonly #byLease = new Map<LeaseId, Work>();
   /** Leases of work that is not background, by the small node that it is on. */
   readonly #keepers = new Map<NodeId, Set<LeaseId>>();
+  /** Leases of background work, by the small node that it is on. */
+  readonly #guests = new Map<NodeId, Set<LeaseId>>();
   readonly #kept = new Set<NodeId>();
 
   constructor(ports: RunningPorts) {
@@ -64,10 +71,23 @@ export class RunningAttempts {
   began(work: Work, attempt: RunningAttempt): void {
     const { leaseId, nodeId, replicaId } = attempt.lease;
     this.#byLease.set(leaseId, work);
-    if (work.isBackground || this.#hasRoomBeside(nodeId, replicaId)) return;
+    if (this.#hasRoomBeside(nodeId, replicaId)) return;
+    if (work.isBackground) {
+      const guests = this.#guests.get(nodeId) ?? new Set();
+      this.#guests.set(nodeId, guests.add(leaseId));
+      if (guests.size >= BACKGROUND_SLOTS_MAX) this.#kept.add(nodeId);
+      return;
+    }
     const keepers = this.#keepers.get(nodeId) ?? new Set();
     this.#keepers.set(nodeId, keepers.add(leaseId));
     this.#kept.add(nodeId);
+  }
+
+  #leave(nodeId: NodeId, leaseId: LeaseId): void {
+    const [keepers, guests] = [this.#keepers.get(nodeId), this.#guests.get(nodeId)];
+    if (keepers?.delete(leaseId) === true && keepers.size === 0) this.#keepers.delete(nodeId);
+    if (guests?.delete(leaseId) === true && guests.size === 0) this.#guests.delete(nodeId);
+    if (!this.#keepers.has(nodeId) && (guests?.size ?? 0) < BACKGROUND_SLOTS_MAX) this.#kept.delete(nodeId);
   }
 
   #hasRoomBeside(nodeId: NodeId, replicaId: ReplicaId): boolean {
@@ -144,11 +164,7 @@ export class RunningAttempts {
   #free(work: Work, attempt: RunningAttempt, isWhole: boolean): void {
     const { leaseId, nodeId } = attempt.lease;
     this.#byLease.delete(leaseId);
-    const keepers = this.#keepers.get(nodeId);
-    if (keepers?.delete(leaseId) === true && keepers.size === 0) {
-      this.#keepers.delete(nodeId);
-      this.#kept.delete(nodeId);
-    }
+    this.#leave(nodeId, leaseId);
     if (work.terms.isProbe !== true) this.#ports.pool.touch(attempt.lease.replicaId);
     this.#ports.desk.ended(work, attempt, isWhole);
   }
