@@ -5,7 +5,7 @@
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { CHAIN_MODEL_ID, ChainGrid } from "../support/chain-grid.ts";
 import { streamBodies } from "../support/chain-streams.ts";
-import { CHAIN_PLACES, stageAt } from "../support/chain-view.ts";
+import type { AgentProcess } from "../support/grid.ts";
 import { type Holding, holdingOf, processTree } from "../support/process-tree.ts";
 
 const START_MS_MAX = 300_000;
@@ -39,17 +39,14 @@ test(`${REQUESTS} requests with churn leave nothing behind`, { timeout: SOAK_MS_
   for (let done = 0, killedAt = 0; done < WARM_REQUESTS + REQUESTS; done += AT_ONCE) {
     const bodies = streamBodies(AT_ONCE, { model: CHAIN_MODEL_ID, tokens: TOKENS, seed: done });
     const isKill = done - killedAt >= CHURN_EVERY;
-    // On a busy machine stages move: whoever is killed, the two that are looked at live on.
-    const now = isKill ? await chains.chain() : null;
-    const place = CHAIN_PLACES.find((one) => now !== null && !stay.has(stageAt(now, one).nodeId)) ?? "middle";
-    let strike: ReturnType<ChainGrid["strike"]> | null = null;
+    let strike: Promise<AgentProcess> | null = null;
     const streams = await chains.streams(bodies, () => {
-      if (isKill && strike === null) strike = chains.strike(place, "SIGKILL");
+      if (isKill) strike ??= killOneBut(stay);
     });
     failed += streams.filter(({ error, completionTokens }) => error !== null || completionTokens !== TOKENS).length;
     if (strike !== null) {
       killedAt = done;
-      const { agent }: Awaited<ReturnType<ChainGrid["strike"]>> = await strike;
+      const agent: AgentProcess = await strike;
       await chains.serving();
       await chains.addAgent(await chains.bury(agent));
     }
@@ -67,3 +64,13 @@ test(`${REQUESTS} requests with churn leave nothing behind`, { timeout: SOAK_MS_
     expect(after.openFiles - before.openFiles).toBeLessThan(FILES_GROWTH_MAX);
   }
 });
+
+/** On a busy machine stages move, also while answers run: whoever is killed, the two that are looked at live on. */
+async function killOneBut(stay: ReadonlySet<string>): Promise<AgentProcess> {
+  const { stages } = await chains.chain();
+  const struck = stages.find(({ nodeId }) => !stay.has(nodeId));
+  if (struck === undefined) throw new Error("three stages are on more nodes than two");
+  const agent = chains.agent(struck.nodeId);
+  agent.killGroup("SIGKILL");
+  return agent;
+}
