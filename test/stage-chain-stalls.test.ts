@@ -114,7 +114,9 @@ describe("a chain that stands still", () => {
     const answer = await underway(lab, 5);
     const before = ask();
     await lab.pass(200);
-    expect(stalledStage(before, ask(), { known: PROMPT.length + answer.tokenIds.length, isBusyExcused: true })).toBeNull();
+    expect(
+      stalledStage(before, ask(), { known: PROMPT.length + answer.tokenIds.length, isBusyExcused: true }),
+    ).toBeNull();
   });
 });
 
@@ -132,11 +134,13 @@ test("a stage that gives no credit is named once the window before it is full", 
   expect(longer.end).toBeNull();
   expect(before.troubles).toEqual([]);
   const look = ask();
-  expect(stalledStage(look, look, { known: more.prompt.length + longer.tokenIds.length, isBusyExcused: true })).toEqual({
-    at: 1,
-    reporter: 0,
-    what: "nothing-taken",
-  });
+  expect(stalledStage(look, look, { known: more.prompt.length + longer.tokenIds.length, isBusyExcused: true })).toEqual(
+    {
+      at: 1,
+      reporter: 0,
+      what: "nothing-taken",
+    },
+  );
 });
 
 describe("an answer that is over", () => {

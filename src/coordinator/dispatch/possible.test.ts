@@ -150,7 +150,9 @@ describe("a model that no node can hold alone", () => {
 
   test("is refused when they do not, or serve none, with that reason", () => {
     const message = (nodes: readonly NodeFact[]) => refusalOn(nodes)?.message;
-    expect(message(stages.slice(1))).toMatch(/nor can the nodes that serve stages together: [0-9.]+ GB of memory are missing/);
+    expect(message(stages.slice(1))).toMatch(
+      /nor can the nodes that serve stages together: [0-9.]+ GB of memory are missing/,
+    );
     expect(message([0, 1].map((at) => nodeFact(at, { devices: [deviceOf(14 * GB)] })))).toContain(
       "memory-too-small: 2",
     );

@@ -13,7 +13,8 @@ import {
 const at = (arrived: number, passed: number, more: Partial<StageProgress> = {}): StageProgress => {
   return { arrived, passed, isLacking: false, isHeldUp: false, decoded: 0, ...more };
 };
-const still = (stages: readonly (StageProgress | null)[], known = 10) => stalledStage(stages, stages, { known, isBusyExcused: true });
+const still = (stages: readonly (StageProgress | null)[], known = 10) =>
+  stalledStage(stages, stages, { known, isBusyExcused: true });
 const HELD = { isHeldUp: true };
 
 describe("where positions stop", () => {
@@ -86,7 +87,10 @@ describe("where positions stop", () => {
   });
 
   test("nor the one where they stop while its engine works, for a while", () => {
-    const [before, now] = [[at(10, 10), at(10, 9), at(9, 9)], [at(10, 10), at(10, 9, { decoded: 3 }), at(9, 9)]];
+    const [before, now] = [
+      [at(10, 10), at(10, 9), at(9, 9)],
+      [at(10, 10), at(10, 9, { decoded: 3 }), at(9, 9)],
+    ];
     expect(stalledStage(before, now, { known: 10, isBusyExcused: true })).toBeNull();
     expect(stalledStage(before, now, { known: 10, isBusyExcused: false })).toMatchObject({ at: 1 });
   });
@@ -120,7 +124,13 @@ const stopped = fc
 describe("laws", () => {
   test("whatever stages tell, one of them is named and never its own reporter, when nothing moves", () => {
     const stage = fc.option(
-      fc.record({ arrived: fc.nat(50), passed: fc.nat(50), isLacking: fc.boolean(), isHeldUp: fc.boolean(), decoded: fc.nat(9) }),
+      fc.record({
+        arrived: fc.nat(50),
+        passed: fc.nat(50),
+        isLacking: fc.boolean(),
+        isHeldUp: fc.boolean(),
+        decoded: fc.nat(9),
+      }),
     );
     fc.assert(
       fc.property(fc.array(stage, { minLength: 2, maxLength: 32 }), fc.nat(50), (stages, known) => {
