@@ -22,7 +22,6 @@ import type { HeldSequence, StageStateRequest } from "../../wire/stage-state-req
 import { ChainLinks, type Side } from "./chain-links.ts";
 import { ChainNews, stageLook } from "./chain-news.ts";
 import type { ChainStagePorts } from "./chain-stage-ports.ts";
-import { drawnProblem } from "./drawn-tokens.ts";
 import { StateDesk } from "./hand-over.ts";
 import { HeadSeat, sequenceOfAttempt } from "./head-seat.ts";
 import { MoveIn } from "./move-in.ts";
@@ -36,6 +35,7 @@ import { stageProgress } from "./stage-progress.ts";
 import type { WireProblem } from "./stage-wire.ts";
 import { StateWatch } from "./state-watch.ts";
 import { TailDesk } from "./tail-desk.ts";
+import { takeFrame } from "./take-frame.ts";
 
 export class ChainStage {
   /** What it received. */
@@ -342,29 +342,25 @@ export class ChainStage {
   }
 
   #onFrame(frame: StageFrame, side: Side): WireProblem | null {
-    const isFirst = this.#links?.isFirst ?? false;
-    if (side === "previous" && isFirst && frame.type === "tokens") {
-      const problem = this.#engine === null ? null : drawnProblem(frame.entries, this.#engine.info);
-      if (problem !== null) return problem;
-      for (const { leaseEpoch, ...entry } of frame.entries) {
-        const state = this.#sequences.get(entry.sequence);
-        if (state?.isOpen === true && state.leaseEpoch === leaseEpoch) this.#head?.desk.onTokens(entry);
-      }
-      return null;
-    }
-    if (side === "previous" && !isFirst && frame.type === "activations") {
-      const problem = this.#intake.onFrame(frame);
-      this.#links?.look();
-      return problem;
-    }
-    if (side === "previous" && !isFirst && frame.type === "release") return this.#onRelease(frame);
-    if (side === "next" && !this.#isLast && frame.type === "credit") {
-      const problem = this.#outbox.onCredit(frame.taken);
-      this.#credit();
-      return problem;
-    }
-    if (side === "next" && !this.#isLast && frame.type === "gap") return this.#failures.onGap(frame);
-    return { code: "frame-unexpected", message: `a ${frame.type} frame from the ${side} stage` };
+    return takeFrame(frame, side, {
+      isFirst: this.isFirst,
+      isLast: this.#isLast,
+      sequences: this.#sequences,
+      engineInfo: this.#engine?.info ?? null,
+      head: this.#head?.desk ?? null,
+      activations: (taken) => {
+        const problem = this.#intake.onFrame(taken);
+        this.#links?.look();
+        return problem;
+      },
+      release: (taken) => this.#onRelease(taken),
+      credit: ({ taken }) => {
+        const problem = this.#outbox.onCredit(taken);
+        this.#credit();
+        return problem;
+      },
+      gap: (taken) => this.#failures.onGap(taken),
+    });
   }
 
   #onRelease({ sequence, leaseEpoch }: Extract<StageFrame, { type: "release" }>): null {
