@@ -1,5 +1,6 @@
 /** What becomes of a batch's lines, over a real store and real files; the grid behind them answers as the test says. */
 import { describe, expect, test } from "vitest";
+import { RUNNING_MAX } from "../src/coordinator/jobs/job-options.ts";
 import { tenantId } from "../src/domain/ids.ts";
 import { field, parsed } from "./support/exchange.ts";
 import { type Answer, openJobBench, promptLine, refused, succeeded } from "./support/job-bench.ts";
@@ -111,6 +112,41 @@ describe("a batch's line", () => {
     const error = parsed((await bench.text(value.record.errorFileId)).trim());
     expect([field(error, "custom_id"), field(field(error, "error"), "code")]).toEqual(["c0", "request_set_aside"]);
   });
+});
+
+test("batches of which nothing can run keep nobody else's out", async () => {
+  const answer: Answer = ({ body }) =>
+    Promise.resolve(promptOf(body) === "line 0" ? refused(503, "no_capable_node") : succeeded());
+  await using bench = await openJobBench(answer);
+  const stuck = await bench.upload(lines(1));
+  const ids = await Promise.all(Array.from({ length: RUNNING_MAX }, () => bench.submit(stuck)));
+  for (const id of ids) {
+    for (let waitsFor: string | null = null; waitsFor === null; ) {
+      const found = await bench.jobs.find(bench.key.tenantId, id);
+      waitsFor = found.ok ? (found.value.progress?.waitsFor ?? null) : "gone";
+      await new Promise((resolve) => setTimeout(resolve, 1));
+    }
+  }
+  const { value } = await bench.ended(await bench.submit(await bench.upload([promptLine(1)])));
+  expect(value.counts).toMatchObject({ completed: 1, failed: 0 });
+  for (const id of ids) {
+    const found = await bench.jobs.find(bench.key.tenantId, id);
+    expect(found.ok && found.value.record.status).toMatch(/^(validating|in_progress)$/);
+  }
+});
+
+test("lines that nothing can run keep those behind them out no longer than until all were asked once", async () => {
+  const answer: Answer = ({ body }) =>
+    Promise.resolve(Number(promptOf(body).slice("line ".length)) < 8 ? refused(503, "no_capable_node") : succeeded());
+  await using bench = await openJobBench(answer);
+  const id = await bench.submit(await bench.upload(lines(12)));
+  for (let done = 0; done < 4; ) {
+    const found = await bench.jobs.find(bench.key.tenantId, id);
+    done = found.ok ? found.value.counts.completed : 4;
+    await new Promise((resolve) => setTimeout(resolve, 5));
+  }
+  const found = await bench.jobs.find(bench.key.tenantId, id);
+  expect(found.ok && found.value.counts).toMatchObject({ completed: 4, failed: 0 });
 });
 
 test("files and batches of another tenant are not there", async () => {

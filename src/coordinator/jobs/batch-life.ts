@@ -78,6 +78,11 @@ export class BatchLife {
     this.#lines?.pause(isPaused);
   }
 
+  /** Nothing of it can run at this moment. */
+  get isIdle(): boolean {
+    return this.#lines?.isIdle ?? false;
+  }
+
   /** Null while no line runs. */
   progress(): LinesProgress | null {
     return this.#lines?.progress() ?? null;

@@ -99,14 +99,22 @@ export class BatchLines {
     this.#abort.abort();
     for (const timer of this.#timers) timer.cancel();
     await this.#quiet();
-    await this.#writer.flush();
-    await this.#lines.release();
-    this.#over.resolve();
+    try {
+      await this.#writer.flush();
+      await this.#lines.release();
+    } finally {
+      this.#over.resolve();
+    }
   }
 
   pause(isPaused: boolean): void {
     this.#isPaused = isPaused;
     this.#pump();
+  }
+
+  /** It is paused, or was told that nothing of it can run; nothing is in flight. */
+  get isIdle(): boolean {
+    return this.#running + this.#waiting === 0 && (this.#isPaused || this.#waitsFor !== null);
   }
 
   progress(): LinesProgress {
@@ -217,7 +225,8 @@ export class BatchLines {
         this.#rest(line, outcome.delayMs);
         break;
       case "wait":
-        this.#lines.putBack(line);
+        // What keeps it out may be its own demand, which others do not make.
+        this.#lines.putLast(line);
         this.#holdOff(outcome.code);
         break;
       case "dropped":

@@ -1,6 +1,6 @@
 /**
  * The lines of the chunks that a batch's run has claimed: claimed ahead of need, renewed while they are held, read from the input file, less those that
- * have results. Lines come out in order; one that failed comes back to the front.
+ * have results. Lines come out in order; one that failed comes back to the front, one that nothing could run to the end.
  */
 import { assert } from "../../domain/assert.ts";
 import type { ClaimedChunk } from "../../domain/batch.ts";
@@ -70,6 +70,11 @@ export class ClaimedLines {
 
   putBack(line: PendingLine): void {
     this.#pending.unshift(line);
+  }
+
+  /** Behind those that are read, of which nothing is known yet. */
+  putLast(line: PendingLine): void {
+    this.#pending.push(line);
   }
 
   /** Every line of it has a result. */

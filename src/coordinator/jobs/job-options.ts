@@ -39,6 +39,8 @@ export const CHUNK_BYTES = 1024 * 1024;
 export const CHUNKS_HELD_MAX = 3;
 /** Of an input file; more of them tell nothing new. */
 export const PROBLEMS_MAX = 100;
-/** Batches that run at the same time; others wait for one of them to end. */
+/** Batches that run at the same time; others wait for one of them to end or to step aside. */
 export const RUNNING_MAX = 16;
+/** How often batches of which nothing can run give their places to those that wait: a claim and a look each, of which 16 in so long cost nothing. */
+export const TURN_MS = 5_000;
 export const CUSTOM_ID_CHARS_MAX = 512;

@@ -1,14 +1,17 @@
 /** All batches: goes on with those of earlier lives, starts new ones, so many at a time, and tells how they go. */
 import type { Registry } from "prom-client";
 import type { BatchRecord, StoredBatch } from "../../domain/batch.ts";
+import { describeFault } from "../../domain/fault.ts";
 import { type BatchId, batchId, ID_PATTERNS, type TenantId } from "../../domain/ids.ts";
 import { type Outcome, ok, refuse } from "../../domain/refusal.ts";
+import type { Timer } from "../../ports/clock.ts";
 import type { ApiKey } from "../../ports/store.ts";
+import { nextInTurn, stepAside } from "../../scheduler/jobs/turns.ts";
 import { BatchLife } from "./batch-life.ts";
 import type { LinesProgress } from "./batch-lines.ts";
 import { FileDesk } from "./file-desk.ts";
 import { JobMetrics } from "./job-metrics.ts";
-import { JOB_DEFAULTS, type JobOptions, RUNNING_MAX } from "./job-options.ts";
+import { JOB_DEFAULTS, type JobOptions, RUNNING_MAX, TURN_MS } from "./job-options.ts";
 import type { JobPorts } from "./job-ports.ts";
 
 export interface BatchWanted {
@@ -32,8 +35,9 @@ export class Jobs {
   readonly #holder: string;
   readonly #metrics: JobMetrics;
   readonly #flight = { lines: 0 };
-  readonly #running = new Map<BatchId, { readonly life: BatchLife; readonly ended: Promise<void> }>();
+  readonly #running = new Map<BatchId, RunningBatchLife>();
   readonly #queue: StoredBatch[] = [];
+  #turns: Timer | null = null;
   #isStopped = false;
 
   constructor(
@@ -57,12 +61,14 @@ export class Jobs {
       this.#queue.push(batch);
     }
     this.#startNext();
+    this.#takeTurns();
   }
 
   /** Ends what runs; resolves when what had ended is in the store. May be called twice. */
   async stop(): Promise<void> {
     this.#isStopped = true;
     this.files.stop();
+    this.#turns?.cancel();
     this.#queue.length = 0;
     const running = [...this.#running.values()];
     await Promise.all(running.map(({ life }) => life.stop()));
@@ -155,19 +161,67 @@ export class Jobs {
 
   #startNext(): void {
     while (!this.#isStopped && this.#running.size < RUNNING_MAX) {
-      const batch = this.#queue.shift();
+      const place = nextInTurn(
+        this.#queue.map(({ record }) => record.tenantId),
+        [...this.#running.values()].map(({ batch }) => batch.record.tenantId),
+      );
+      const [batch] = place === null ? [] : this.#queue.splice(place, 1);
       if (batch === undefined) break;
-      const { batchId: id } = batch.record;
-      const ports = { ...this.#ports, files: this.files, metrics: this.#metrics, flight: this.#flight };
-      const life = new BatchLife(ports, this.#options, { batch, holder: this.#holder });
-      const ended = life.run().finally(() => {
-        this.#running.delete(id);
-        this.#startNext();
-      });
-      this.#running.set(id, { life, ended });
+      this.#startLife(batch);
     }
+    this.#makeRoom();
     this.#metrics.live.set(this.#running.size + this.#queue.length);
   }
+
+  #startLife(batch: StoredBatch): void {
+    const { batchId: id } = batch.record;
+    const ports = { ...this.#ports, files: this.files, metrics: this.#metrics, flight: this.#flight };
+    const life = new BatchLife(ports, this.#options, { batch, holder: this.#holder });
+    const ended = life.run().finally(() => {
+      const isAside = this.#running.get(id)?.isAside === true;
+      this.#running.delete(id);
+      if (isAside && !this.#isStopped) this.#queue.push(batch);
+      this.#startNext();
+    });
+    this.#running.set(id, { batch, life, ended, isAside: false });
+  }
+
+  /** Batches that cannot run, or of a tenant with more than its part, wait again behind those that wait. */
+  #makeRoom(): void {
+    const all = [...this.#running.values()];
+    const asideBefore = all.filter(({ isAside }) => isAside).length;
+    const waiting = this.#queue.slice(asideBefore).map(({ record }) => record.tenantId);
+    const running = all
+      .filter(({ isAside }) => !isAside)
+      .map(({ batch, life }) => ({
+        batchId: batch.record.batchId,
+        tenantId: batch.record.tenantId,
+        isIdle: life.isIdle,
+      }));
+    for (const id of stepAside(waiting, running, RUNNING_MAX - asideBefore)) {
+      const row = this.#running.get(id);
+      if (row === undefined) continue;
+      row.isAside = true;
+      row.life.stop().catch((thrown: unknown) => {
+        this.#ports.log.warn({ batchId: id, cause: describeFault(thrown) }, "batch stepped aside with its claims");
+      });
+    }
+  }
+
+  #takeTurns(): void {
+    this.#turns = this.#ports.clock.setTimer(TURN_MS, () => {
+      this.#makeRoom();
+      if (!this.#isStopped) this.#takeTurns();
+    });
+  }
+}
+
+interface RunningBatchLife {
+  readonly batch: StoredBatch;
+  readonly life: BatchLife;
+  readonly ended: Promise<void>;
+  /** It ends to wait again. */
+  isAside: boolean;
 }
 
 const NONE = { lines: 0, completed: 0, failed: 0, promptTokens: 0, outputTokens: 0 } as const;
