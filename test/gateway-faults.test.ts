@@ -1,7 +1,8 @@
 /** What fails in the gateway itself leaves nothing behind: no hold, no running generation, no key that is in use for ever. */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
+import { SWEEP_MS } from "../src/coordinator/gateway/hourly-sweep.ts";
 import { keepAnswer } from "../src/coordinator/gateway/idempotency.ts";
-import { SWEEP_MS, startIdempotencySweep } from "../src/coordinator/gateway/idempotency-sweep.ts";
+import { startIdempotencySweep } from "../src/coordinator/gateway/idempotency-sweep.ts";
 import { PreparedModels } from "../src/coordinator/gateway/prepared-model.ts";
 import { FallowError } from "../src/domain/fault.ts";
 import { sha256Hex } from "../src/domain/ids.ts";

@@ -2,55 +2,12 @@
 import { z } from "zod";
 import { CLOUD_FAILURES } from "../../ports/cloud.ts";
 import { providerSettingsSchema } from "../../wire/provider-settings.ts";
+import { abilitiesSchema, providerSpecSchema } from "../../wire/provider-spec.ts";
 
 export { providerSettingsSchema };
 
 const count = z.number().int().min(0);
-const price = z.object({ inputMicroUsdPerMtok: count, outputMicroUsdPerMtok: count });
-
-export const abilitiesSchema = z.object({
-  streams: z.boolean(),
-  reportsUsage: z.boolean(),
-  tools: z.boolean(),
-  jsonSchema: z.boolean(),
-  logprobs: z.boolean(),
-  seed: z.boolean(),
-  rawPrompt: z.boolean(),
-  continuesAssistant: z.boolean(),
-  wantsContinueFlag: z.boolean().optional(),
-  tokensField: z.string().optional(),
-  probedAtMs: count,
-});
-
-export const providerRowSchema = z.object({
-  providerId: z.string(),
-  name: z.string(),
-  baseUrl: z.string(),
-  credential: z
-    .discriminatedUnion("kind", [
-      z.object({ kind: z.literal("environment"), variable: z.string() }),
-      z.object({ kind: z.literal("secret"), name: z.string() }),
-    ])
-    .nullable(),
-  regions: z.array(z.string()),
-  dataPolicy: z.object({ collectsData: z.boolean(), isZeroRetention: z.boolean() }),
-  requestsPerMinuteMax: count.nullable(),
-  tokensPerMinuteMax: count.nullable(),
-  concurrencyMax: count,
-  isEnabled: z.boolean(),
-  addedAtMs: count,
-  models: z.array(
-    z.object({
-      modelId: z.string(),
-      upstreamModel: z.string(),
-      cost: price,
-      price,
-      contextTokensMax: count,
-      outputTokensMax: count.nullable(),
-      quantisation: z.string().nullable(),
-      abilities: abilitiesSchema.nullable(),
-    }),
-  ),
+export const providerRowSchema = providerSpecSchema.extend({
   health: z.object({
     breaker: z.enum(["closed", "open", "half-open"]),
     opensAgainAtMs: z.number().nullable(),

@@ -1,5 +1,6 @@
 /** llama.cpp's own server: `/completion` takes and gives token ids. Wire shape as of 0.7.0; seen with that release (docs/engines-attached.md). */
 import { z } from "zod";
+import { unlessUnreachable } from "../asking.ts";
 import { ASK_MS_MAX, type AskedText, type Dialect, type ListedModel, plainToken, type StreamPart } from "../dialect.ts";
 import { read, smallCount, tokenIds } from "../reading.ts";
 
@@ -121,11 +122,4 @@ function readEvent(event: unknown): StreamPart {
     end: part.stop ? (part.stop_type === "limit" ? "length" : "stop") : null,
     cachedTokens: part.timings?.cache_n ?? null,
   };
-}
-
-/** A server of another kind has no such path, which is an answer too. */
-export function unlessUnreachable(fault: unknown): null {
-  const code = fault instanceof Error && "code" in fault ? fault.code : null;
-  if (code === "attached-refused" || code === "attached-malformed" || code === "attached-broken") return null;
-  throw fault;
 }

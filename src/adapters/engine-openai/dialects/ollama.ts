@@ -1,9 +1,9 @@
 /** Ollama's `/api/generate` in raw mode: text in, text out, one JSON object a line. Written after its documentation; no Ollama ever ran here. */
 import { z } from "zod";
+import { unlessUnreachable } from "../asking.ts";
 import { ASK_MS_MAX, type AskedText, type Dialect, type ListedModel, type StreamPart } from "../dialect.ts";
 import { read, smallCount } from "../reading.ts";
 import type { ServerHttp } from "../server-http.ts";
-import { unlessUnreachable } from "./llama-server.ts";
 
 const tagsSchema = z.looseObject({ models: z.array(z.looseObject({ name: z.string() })).max(1_024) });
 const showSchema = z.looseObject({

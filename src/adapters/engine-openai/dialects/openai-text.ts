@@ -3,9 +3,9 @@
  * documentation; no LM Studio ever ran here.
  */
 import { z } from "zod";
+import { unlessUnreachable } from "../asking.ts";
 import { ASK_MS_MAX, type AskedText, type Dialect, NOTHING, type StreamPart } from "../dialect.ts";
 import { read, smallCount } from "../reading.ts";
-import { unlessUnreachable } from "./llama-server.ts";
 
 const listSchema = z.object({
   data: z.array(z.looseObject({ id: z.string() })).max(1_024),

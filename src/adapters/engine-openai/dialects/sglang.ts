@@ -4,9 +4,9 @@
  */
 import { z } from "zod";
 import { FallowError } from "../../../domain/fault.ts";
+import { tokenizePlain, unlessUnreachable } from "../asking.ts";
 import { ASK_MS_MAX, type AskedText, type Dialect, plainToken, type StreamPart } from "../dialect.ts";
 import { read, smallCount, tokenIds } from "../reading.ts";
-import { unlessUnreachable } from "./llama-server.ts";
 
 const infoSchema = z.looseObject({
   version: z.string().optional(),
@@ -56,12 +56,7 @@ export const SGLANG: Dialect = {
       parameterCount: null,
     }));
   },
-  async tokenize({ server, servedAs, text, signal }) {
-    const body = { model: servedAs, prompt: text, add_special_tokens: false };
-    const answer = await server.post("/tokenize", body, { signal, withinMs: ASK_MS_MAX }).catch(unlessUnreachable);
-    const told = z.looseObject({ tokens: tokenIds }).safeParse(answer);
-    return told.success ? told.data.tokens : null;
-  },
+  tokenize: tokenizePlain,
   request: (asked) => ({ path: "/generate", body: bodyOf(asked) }),
   reader: makeReader,
 };

@@ -1,8 +1,8 @@
 /** Text Generation Inference: `/generate_stream` takes text. Written after its documentation; no TGI ever ran here. */
 import { z } from "zod";
+import { unlessUnreachable } from "../asking.ts";
 import { ASK_MS_MAX, type AskedText, type Dialect, NOTHING, type StreamPart } from "../dialect.ts";
 import { read, smallCount } from "../reading.ts";
-import { unlessUnreachable } from "./llama-server.ts";
 
 const infoSchema = z.looseObject({
   model_id: z.string(),

@@ -4,9 +4,9 @@
  */
 import { z } from "zod";
 import type { SampledToken } from "../../../domain/sampling.ts";
+import { tokenizePlain, unlessUnreachable } from "../asking.ts";
 import { ASK_MS_MAX, type AskedText, type Dialect, NOTHING, plainToken, type StreamPart } from "../dialect.ts";
 import { read, smallCount, tokenIds } from "../reading.ts";
-import { unlessUnreachable } from "./llama-server.ts";
 
 const listSchema = z.object({
   data: z
@@ -65,12 +65,7 @@ export const VLLM: Dialect = {
       parameterCount: null,
     }));
   },
-  async tokenize({ server, servedAs, text, signal }) {
-    const body = { model: servedAs, prompt: text, add_special_tokens: false };
-    const answer = await server.post("/tokenize", body, { signal, withinMs: ASK_MS_MAX }).catch(unlessUnreachable);
-    const told = z.looseObject({ tokens: tokenIds }).safeParse(answer);
-    return told.success ? told.data.tokens : null;
-  },
+  tokenize: tokenizePlain,
   request: (asked) => ({ path: "/v1/completions", body: bodyOf(asked) }),
   reader: () => readEvent,
 };
