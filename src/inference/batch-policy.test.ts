@@ -1,6 +1,13 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { PREFILL_TOKENS_MAX, PREFILL_TOKENS_MIN, PrefillPace, planStep, STEP_TARGET_MS } from "./batch-policy.ts";
+import {
+  type PendingSequence,
+  PREFILL_TOKENS_MAX,
+  PREFILL_TOKENS_MIN,
+  PrefillPace,
+  planStep,
+  STEP_TARGET_MS,
+} from "./batch-policy.ts";
 
 const sequences = fc.uniqueArray(
   fc.record({
@@ -116,5 +123,48 @@ describe("the prompt tokens of a step", () => {
     for (let round = 0; round < 40; round++)
       pace.note({ prefillTokens: pace.tokens, stepMs: pace.tokens * msPerToken });
     expect(pace.tokens * msPerToken).toBeCloseTo(STEP_TARGET_MS, 0);
+  });
+});
+
+describe("background", () => {
+  const mixed = fc.array(fc.boolean(), { minLength: 64, maxLength: 64 });
+  const marked = (pending: readonly PendingSequence[], marks: readonly boolean[]) =>
+    pending.map((sequence, at) => ({ ...sequence, isBackground: marks[at] === true }));
+
+  test("law: while anybody else's sequence is there, the step is as if background were not", () => {
+    fc.assert(
+      fc.property(sequences, mixed, budgets, (pending, marks, budget) => {
+        const all = marked(pending, marks);
+        const others = all.filter(({ isBackground }) => !isBackground);
+        fc.pre(others.length > 0);
+        expect(planStep(all, budget)).toEqual(planStep(others, budget));
+      }),
+    );
+  });
+
+  test("law: alone it gets on in every step, with at most a quarter of the prompt tokens", () => {
+    fc.assert(
+      fc.property(sequences, budgets, (pending, budget) => {
+        fc.pre(pending.length > 0);
+        const parts = planStep(marked(pending, new Array(64).fill(true)), budget).flat();
+        expect(parts.length).toBeGreaterThan(0);
+        const prefill = parts.reduce((sum, { tokens }) => sum + (tokens > 1 ? tokens : 0), 0);
+        expect(prefill).toBeLessThanOrEqual(Math.max(PREFILL_TOKENS_MIN, budget.prefillTokens / 4));
+      }),
+    );
+  });
+
+  test("where there is room beside others, it generates beside those that generate and stops for prompts", () => {
+    const budget = { prefillTokens: 128, replayTokensMax: 8, hasRoomBeside: true };
+    const background = { slot: 0, promptTokens: 0, generatedTokens: 1, order: 0, isBackground: true };
+    const prompt = { slot: 1, promptTokens: 300, generatedTokens: 0, order: 1, isBackground: true };
+    const generating = { slot: 2, promptTokens: 0, generatedTokens: 1, order: 2 };
+    const arriving = { slot: 3, promptTokens: 40, generatedTokens: 0, order: 3 };
+    const slotsOf = (pending: readonly PendingSequence[]) =>
+      planStep(pending, budget)
+        .flat()
+        .map(({ slot }) => slot);
+    expect(slotsOf([background, prompt, generating])).toEqual([0, 2]);
+    expect(slotsOf([background, prompt, generating, arriving])).toEqual([2, 3]);
   });
 });

@@ -9,6 +9,10 @@
  * batch into pieces of equal length, so a prompt beside a single token would be cut, too. Hence each group of a step is
  * decoded apart; prompts go in pieces of two tokens at least; and what an earlier attempt generated, one token at a time,
  * is decoded so again, unless that takes too long (docs/dispatch.md, exactness).
+ *
+ * Background sequences take part only in steps in which nobody else's does: they stop where they are, with their keys and values, and go on when the
+ * others are through. So whoever comes waits for one step of theirs at most, and such a step is short. Where a step costs hardly more with more sequences
+ * (a GPU with many slots), background sequences that generate stay in it; only for the others' prompts they stop.
  */
 
 /** A step aims at this, so that aborts and first tokens of others never wait much longer. */
@@ -19,6 +23,10 @@ export const PREFILL_TOKENS_MIN = 16;
 export const PREFILL_TOKENS_MAX = 512;
 /** The first steps, before anything was measured. */
 export const PREFILL_TOKENS_START = 128;
+/** Of a step's prompt tokens, when all of them are background's: whoever comes waits for that step, so it aims at a quarter of the time. */
+const BACKGROUND_PREFILL_SHARE = 0.25;
+/** A GPU that decodes so many sequences at once has room beside others: one more costs each of them little. */
+export const SHARED_SLOTS_LEAST = 16;
 /** Share of a new measurement in the running mean. */
 const SMOOTHING = 0.3;
 
@@ -35,6 +43,7 @@ export interface PendingSequence {
   readonly generatedTokens: number;
   /** Order of arrival. */
   readonly order: number;
+  readonly isBackground?: boolean;
 }
 
 export interface StepPart {
@@ -46,13 +55,17 @@ export interface StepBudget {
   readonly prefillTokens: number;
   /** Up to so many generated tokens are decoded one at a time. */
   readonly replayTokensMax: number;
+  /** One more sequence costs the others of a step little. */
+  readonly hasRoomBeside?: boolean;
 }
 
 /**
  * Groups that are decoded one after the other: single tokens first, then prompts of equal length. The parts of a group are
  * sorted by slot: the engine merges neighbouring slots into one piece of work.
  */
-export function planStep(sequences: readonly PendingSequence[], budget: StepBudget): readonly (readonly StepPart[])[] {
+export function planStep(pending: readonly PendingSequence[], budget: StepBudget): readonly (readonly StepPart[])[] {
+  const sequences = withoutHeldBack(pending, budget);
+  const isBackground = sequences.every((sequence) => sequence.isBackground === true);
   const groups = new Map<number, StepPart[]>([[1, []]]);
   const prompts: { readonly slot: number; readonly pendingTokens: number; readonly order: number }[] = [];
   for (const { slot, promptTokens, generatedTokens, order } of sequences) {
@@ -60,7 +73,7 @@ export function planStep(sequences: readonly PendingSequence[], budget: StepBudg
     else if (promptTokens === 1 || generatedTokens <= budget.replayTokensMax) groups.get(1)?.push({ slot, tokens: 1 });
     else prompts.push({ slot, pendingTokens: generatedTokens, order });
   }
-  let left = budget.prefillTokens;
+  let left = isBackground ? backgroundPrefillTokens(budget) : budget.prefillTokens;
   for (const { slot, pendingTokens } of prompts.sort((a, b) => a.order - b.order || a.slot - b.slot)) {
     const tokens = pieceOf(pendingTokens, left);
     if (tokens === 0) break;
@@ -68,6 +81,23 @@ export function planStep(sequences: readonly PendingSequence[], budget: StepBudg
     left -= tokens;
   }
   return [...groups.values()].filter((parts) => parts.length > 0).map((parts) => parts.sort((a, b) => a.slot - b.slot));
+}
+
+/** Those that may take part in this step. */
+export function withoutHeldBack(
+  pending: readonly PendingSequence[],
+  { replayTokensMax, hasRoomBeside }: Pick<StepBudget, "replayTokensMax" | "hasRoomBeside">,
+): readonly PendingSequence[] {
+  const others = pending.filter(({ isBackground }) => isBackground !== true);
+  if (others.length === 0 || others.length === pending.length) return pending;
+  const isSingle = ({ promptTokens, generatedTokens }: PendingSequence): boolean =>
+    promptTokens === 0 && generatedTokens <= replayTokensMax;
+  if (hasRoomBeside !== true || !others.every(isSingle)) return others;
+  return pending.filter((sequence) => sequence.isBackground !== true || isSingle(sequence));
+}
+
+function backgroundPrefillTokens({ prefillTokens }: StepBudget): number {
+  return Math.max(Math.min(prefillTokens, PREFILL_TOKENS_MIN), Math.floor(prefillTokens * BACKGROUND_PREFILL_SHARE));
 }
 
 /** At least two tokens, and never all but one of them. */

@@ -64,6 +64,8 @@ export interface EngineInfo {
   readonly processId: number;
   /** What an attached server cannot do; absent: nothing is lacking. A task that needs it fails with `ability-missing`. */
   readonly lacks?: readonly EngineAbility[];
+  /** It stops background sequences by itself while others run; absent: it runs all alike. */
+  readonly holdsBack?: boolean;
 }
 
 export interface EngineGpu {
@@ -112,6 +114,8 @@ export interface GenerateTask {
   readonly ignoreStopTokens: boolean;
   /** Null: no logprobs at all; 0 to 20: with so many alternatives. */
   readonly topLogprobs: number | null;
+  /** It gets on only while nobody else's sequence needs the engine, and keeps its slot meanwhile; only where `info.holdsBack`. */
+  readonly isBackground?: boolean;
 }
 
 export interface EngineSequence {

@@ -124,6 +124,8 @@ export const replicaReportSchema = z.object({
   stage: z.object({ first: count, count: z.number().int().min(1).max(4_096) }).optional(),
   /** What its engine cannot do; absent: nothing is lacking. */
   lacks: lacksSchema.optional(),
+  /** Its engine stops background work by itself while others run; absent: the coordinator has to take it away. */
+  holdsBack: z.literal(true).exactOptional(),
   /** Cause of `failed`, or of the restart while `loading`. */
   failure: z.object({ code: text, message: text }).nullable(),
 });
@@ -353,6 +355,8 @@ const attemptStartSchema = z.object({
       cacheScope: hex(16),
       ignoreStopTokens: z.boolean(),
       topLogprobs: z.number().int().min(0).max(20).nullable(),
+      /** It gives way to others inside the engine, where the replica says that its engine does that. */
+      isBackground: z.boolean().exactOptional(),
     }),
     z.object({
       kind: z.literal("embed"),

@@ -90,12 +90,15 @@ export class DispatchGrid extends MembershipGrid {
   }
 
   /** A machine that is online when this resolves. */
-  async addAgent(options: { pace?: ScriptedPace; capabilities?: NodeCapabilities } = {}): Promise<GridAgent> {
+  async addAgent(
+    options: { pace?: ScriptedPace; capabilities?: NodeCapabilities; holdsBack?: boolean } = {},
+  ): Promise<GridAgent> {
     const joinToken = await this.token();
     const host = this.host(`agent-${this.#agents++}`);
     const clock = new SimClock(host);
     const random = this.random.fork(host.name);
-    const engines = new ScriptedEngines({ clock, pace: options.pace ?? SCRIPTED_PACE });
+    const { holdsBack = false } = options;
+    const engines = new ScriptedEngines({ clock, pace: options.pace ?? SCRIPTED_PACE, holdsBack });
     const agent = createAgent(
       {
         clock,

@@ -1,5 +1,6 @@
 /** The process that holds one model. */
 import { absurd } from "../../domain/assert.ts";
+import { SHARED_SLOTS_LEAST } from "../../inference/batch-policy.ts";
 import type { ChildCommand, ChildReport, LoadCommand } from "./child-protocol.ts";
 import { endFatally, loadTeller, openLibrary, readyReport, serveParent } from "./child-start.ts";
 import { EmbeddingQueue } from "./embedding-queue.ts";
@@ -24,7 +25,8 @@ function load(command: LoadCommand): Serving | null {
   const result = loadModel(api, { ...command, onProgress: tell.progress });
   if (!result.ok) return tell.failed(result.code, result.message);
   const loaded = result.value;
-  const loop = new EngineLoop(loaded, { queueMax: command.queueMax, report, onFatal: endFatally });
+  const hasRoomBeside = command.gpuLayers !== 0 && command.sequencesMax >= SHARED_SLOTS_LEAST;
+  const loop = new EngineLoop(loaded, { queueMax: command.queueMax, hasRoomBeside, report, onFatal: endFatally });
   report(readyReport(api, loaded, { ...command, embeddingLength: api.embeddingLength(loaded.model) }));
   const submitChore: EngineLoop["submitChore"] = (chore) => loop.submitChore(chore);
   return { loop, embeddings: new EmbeddingQueue(loaded, { report, onFatal: endFatally, submitChore }) };

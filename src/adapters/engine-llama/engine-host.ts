@@ -72,5 +72,6 @@ function engineInfo(
     layersOffloaded,
     gpus: ready.gpus,
     processId: process.processId,
+    holdsBack: true,
   };
 }

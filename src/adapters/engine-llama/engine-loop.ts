@@ -26,6 +26,8 @@ const REPORT_GATHER_MS = 4;
 
 export interface LoopOptions {
   readonly queueMax: number;
+  /** One more sequence costs the others of a step little (inference/batch-policy). */
+  readonly hasRoomBeside: boolean;
   readonly report: (step: StepReport) => void;
   /** The library failed in a way that leaves its memory in doubt: the process ends. */
   readonly onFatal: (message: string) => never;
@@ -110,11 +112,11 @@ export class EngineLoop {
 
   #admit(): void {
     while (this.#queue.length > 0) {
-      const command = this.#queue[0];
+      const command = this.#queue.find(({ isBackground }) => isBackground !== true) ?? this.#queue[0];
       assert(command !== undefined, "a queue with entries has a first one");
       const choice = chooseSlot(this.#slots.states, { prompt: command.tokenIds, scope: command.cacheScope });
       if (choice === null) return;
-      this.#queue.shift();
+      this.#queue.splice(this.#queue.indexOf(command), 1);
       this.#start(command, { ...choice, reusedTokens: reusedExactly(command, choice.reusedTokens) });
     }
   }
@@ -157,14 +159,16 @@ export class EngineLoop {
       const held = this.#slots.heldTokens(sequence.slot);
       const promptTokens = Math.max(0, sequence.promptLength - held);
       const generatedTokens = sequence.tokens.length - held - promptTokens;
-      return { slot: sequence.slot, promptTokens, generatedTokens, order: sequence.order };
+      const { slot, order, isBackground } = sequence;
+      return { slot, promptTokens, generatedTokens, order, isBackground };
     });
     const startMs = performance.now();
     let prefillTokens = 0;
-    const budget = { prefillTokens: this.#pace.tokens, replayTokensMax: this.#pace.replayTokensMax };
+    const { tokens, replayTokensMax } = this.#pace;
+    const budget = { prefillTokens: tokens, replayTokensMax, hasRoomBeside: this.#options.hasRoomBeside };
     for (const parts of planStep(pending, budget)) {
       this.#decode(parts, bySlot);
-      for (const { tokens } of parts) if (tokens > 1) prefillTokens += tokens;
+      for (const part of parts) if (part.tokens > 1) prefillTokens += part.tokens;
     }
     this.#promptTokensDecoded += prefillTokens;
     this.#pace.note({ prefillTokens, stepMs: performance.now() - startMs });

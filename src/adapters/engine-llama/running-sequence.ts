@@ -26,6 +26,7 @@ export class RunningSequence {
   readonly key: number;
   readonly slot: number;
   readonly order: number;
+  readonly isBackground: boolean;
   /** Prompt and answer. */
   readonly tokens: number[];
   readonly #command: GenerateCommand;
@@ -42,6 +43,7 @@ export class RunningSequence {
     this.key = command.key;
     this.slot = parts.slot;
     this.order = parts.order;
+    this.isBackground = command.isBackground === true;
     this.tokens = Array.from(command.tokenIds);
     this.#command = command;
     this.#vocabulary = parts.vocabulary;

@@ -21,7 +21,11 @@ import { type ReplicaLoad, type ReplicaReport, WIRE_BOUNDS } from "../../wire/ag
 
 /** A whole engine, or one of a stage. */
 export interface StartedEngine {
-  readonly info: { readonly numericClass: string; readonly lacks?: readonly EngineAbility[] };
+  readonly info: {
+    readonly numericClass: string;
+    readonly lacks?: readonly EngineAbility[];
+    readonly holdsBack?: boolean;
+  };
   stats(): { readonly memoryBytes: number; readonly sequencesQueued?: number; readonly passesQueued?: number };
   close(): Promise<void>;
   readonly exited: Promise<EngineExit>;
@@ -119,6 +123,7 @@ export class ReplicaRun<E extends StartedEngine> {
       deviceId: load.deviceId,
       ...(load.stage === undefined ? {} : { stage: { first: load.stage.first, count: load.stage.count } }),
       ...(lacks.length === 0 ? {} : { lacks: [...lacks] }),
+      ...(this.#engine?.info.holdsBack === true ? { holdsBack: true } : {}),
       failure: this.#failure,
     };
   }

@@ -174,7 +174,7 @@ export class AdmissionDesk {
     const deviceSeconds = (heldMs / 1_000) * held.worth;
     this.#ports.waiting.charge(work, deviceSeconds - held.chargedSeconds);
     this.#shares.record({ tenantId: work.tenantId, deviceSeconds, nowMs: this.#ports.clock.monoMs() });
-    if (!isWhole) return;
+    if (!isWhole || attempt.wasHeldBack === true) return;
     this.#services.record({ ...held.size, heldMs, outputTokens: attempt.acknowledgedTokens, worth: held.worth });
   }
 

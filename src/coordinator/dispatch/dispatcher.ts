@@ -140,6 +140,7 @@ export class Dispatcher implements Dispatch {
       gaveUp: (work) => this.admission.gaveUp(work),
       describe: (work) => this.pool.chains.describe(work.modelId),
       onTick: () => {
+        this.#preempter.leaveHeld(this.#watch.patientMs());
         this.#match();
         this.#stalls.look(this.#running.attempts(), this.#watch.patientMs());
         this.#hedges.consider(this.#running.works());
@@ -299,7 +300,7 @@ export class Dispatcher implements Dispatch {
     const attempt = work.current;
     if (attempt === null) return;
     this.#running.began(work, attempt);
-    if (!work.isBackground) this.#preempter.leave(attempt.lease.nodeId);
+    if (!work.isBackground) this.#preempter.giveWay(attempt.lease.nodeId);
     this.#counts.started += 1;
     if (work.counts.troubles === 0) this.#lost.budget.started();
     this.#hedges.started();
@@ -318,6 +319,7 @@ export class Dispatcher implements Dispatch {
     const attempt = this.#matcher.placeHedge(work);
     if (attempt === null) return false;
     this.#running.began(work, attempt);
+    this.#preempter.giveWay(attempt.lease.nodeId);
     this.admission.hedged(work, attempt);
     return true;
   }

@@ -81,6 +81,7 @@ export class GenerationWork extends Work {
       cacheScope: request.cacheScope,
       ignoreStopTokens: request.ignoreStopTokens,
       topLogprobs: request.topLogprobs,
+      ...(this.isBackground ? { isBackground: true } : {}),
     };
   }
 

@@ -1,6 +1,7 @@
 /**
- * Takes slots from background work for whoever comes: it leaves a small node as soon as anybody else begins there, and gives its slot to a request
- * that finds none. And makes room for priority requests that find no free slot even so: a stream of the same model on a replica that could serve the request
+ * Takes slots from background work for whoever comes: it gives its slot to a request that finds none, and stands still on a small node while anybody else
+ * is there. An engine that stops it by itself (`holdsBack`) keeps what it decoded, so that it goes on at once; only when that lasts does it leave for where
+ * it can run. From other engines it is taken as soon as anybody begins. And makes room for priority requests that find no free slot even so: a stream of the same model on a replica that could serve the request
  * goes back to its queue, with its tokens. Nothing of it is lost but the time to decode them again, and nothing is charged for
  * that. Which stream, and whether any, is the scheduler's decision.
  */
@@ -19,8 +20,11 @@ export interface PreempterPorts {
   readonly waiting: WaitingRoom<Work>;
   readonly running: RunningAttempts;
   readonly desk: Pick<AdmissionDesk, "restMs" | "prefillMs" | "reprice">;
-  readonly pool: { ready(modelId: ModelId): readonly ReplicaFact[] };
+  readonly pool: { ready(modelId: ModelId): readonly ReplicaFact[]; replica(replicaId: ReplicaId): ReplicaFact | null };
 }
+
+/** As long as most answers last: decoding a history again elsewhere costs less than standing still for longer. */
+const HELD_BACK_MS_MAX = 5_000;
 
 export class Preempter {
   readonly #ports: PreempterPorts;
@@ -32,12 +36,27 @@ export class Preempter {
   }
 
   /** Somebody else begins on this node: background work there stops, so that it slows nobody down. */
-  leave(nodeId: NodeId): void {
-    if (!this.#ports.running.keptNodes.has(nodeId)) return;
-    for (const work of this.#ports.running.works()) {
-      if (work.isBackground && work.phase === "running" && work.current?.lease.nodeId === nodeId) {
-        this.#preempt(work, "left the node to others");
-      }
+  giveWay(nodeId: NodeId): void {
+    const { running, pool } = this.#ports;
+    if (!running.keptNodes.has(nodeId)) return;
+    for (const work of running.works()) {
+      const attempt = work.current;
+      if (!work.isBackground || work.phase !== "running" || attempt?.lease.nodeId !== nodeId) continue;
+      const isHeld = work instanceof GenerationWork && pool.replica(attempt.lease.replicaId)?.holdsBack === true;
+      if (isHeld) attempt.wasHeldBack = true;
+      else this.#preempt(work, "left the node to others");
+    }
+  }
+
+  /** Background work that an engine holds back for too long leaves, whether or not there is another place: it waits where it costs no memory. */
+  leaveHeld(patientMs: number): void {
+    const { running } = this.#ports;
+    for (const work of running.works()) {
+      const attempt = work.current;
+      if (attempt?.wasHeldBack !== true || work.phase !== "running" || attempt.completedAtMs !== null) continue;
+      if (!running.isUsed(attempt.lease.nodeId)) continue;
+      if (patientMs - (attempt.pace.lastTokenAtMs ?? attempt.pace.startedAtMs) < HELD_BACK_MS_MAX) continue;
+      this.#preempt(work, "held back for others for too long");
     }
   }
 

@@ -390,6 +390,7 @@ export class ReplicaBook {
       slots: Math.min(slots, seat?.slots ?? slots),
       slotsLeased: this.#ports.leasedOn(replicaId),
       contextTokens: Math.min(contextTokens, seat?.contextTokens ?? contextTokens),
+      ...(report?.holdsBack === true ? { holdsBack: true } : {}),
       ...(stage === null ? {} : { stage: stageFact(stage, seat) }),
     };
   }

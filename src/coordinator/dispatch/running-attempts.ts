@@ -4,6 +4,7 @@
  */
 import type { LeaseId, NodeId, ReplicaId } from "../../domain/ids.ts";
 import { leaseId as asLeaseId } from "../../domain/ids.ts";
+import { SHARED_SLOTS_LEAST } from "../../inference/batch-policy.ts";
 import type { Clock } from "../../ports/clock.ts";
 import type { Log } from "../../ports/log.ts";
 import { decideFailover, describeTrouble, type Trouble } from "../../scheduler/attempts/failover.ts";
@@ -13,11 +14,6 @@ import type { AdmissionDesk } from "./admission-desk.ts";
 import type { ReplicaPool } from "./replica-pool.ts";
 import type { AttemptClosing, RunningAttempt, Work } from "./work.ts";
 
-/**
- * A GPU that decodes so many sequences at once has room beside others: one more costs each of them little. On a CPU, and on smaller ones, every sequence
- * slows the others down (bench batch-interference: a first token came after 63 ms instead of 10), so background work keeps off nodes that somebody else uses.
- */
-const SHARED_SLOTS_LEAST = 16;
 /**
  * Background attempts on a node that is not shared. Whoever comes there waits for the step that runs, and a step grows with its sequences; so does the decoding
  * of their histories when they come back.
@@ -90,11 +86,20 @@ export class RunningAttempts {
     if (!this.#keepers.has(nodeId) && (guests?.size ?? 0) < BACKGROUND_SLOTS_MAX) this.#kept.delete(nodeId);
   }
 
+  /**
+   * On a CPU, and on small GPUs, every sequence slows the others down (bench batch-interference: a first token came after 63 ms instead of 10), so
+   * background work begins on no node that somebody else uses.
+   */
   #hasRoomBeside(nodeId: NodeId, replicaId: ReplicaId): boolean {
     const { pool } = this.#ports;
     const replica = pool.replica(replicaId);
     const device = pool.node(nodeId)?.devices.find(({ deviceId }) => deviceId === replica?.deviceId);
     return device?.kind === "gpu" && (replica?.slots ?? 0) >= SHARED_SLOTS_LEAST;
+  }
+
+  /** Somebody's work that is not background runs on this small node. */
+  isUsed(nodeId: NodeId): boolean {
+    return this.#keepers.has(nodeId);
   }
 
   /** Nodes on which no background work may begin, as they are at any moment: the set changes. */
@@ -106,7 +111,9 @@ export class RunningAttempts {
   end(work: Work, end: AttemptClosing): void {
     const { leases, pool } = this.#ports;
     // Only what was answered whole and stands under the node's signature says how fast it is.
-    if (work.current !== null && end.ending === "finished" && end.statement !== null) pool.noteEffort(work.current);
+    if (work.current !== null && end.ending === "finished" && end.statement !== null && !isHeldBack(work.current)) {
+      pool.noteEffort(work.current);
+    }
     if (work.current !== null) leases.end(work.current.lease.leaseId);
     this.#free(work, work.close(end), true);
   }
@@ -168,6 +175,10 @@ export class RunningAttempts {
     if (work.terms.isProbe !== true) this.#ports.pool.touch(attempt.lease.replicaId);
     this.#ports.desk.ended(work, attempt, isWhole);
   }
+}
+
+function isHeldBack({ wasHeldBack }: RunningAttempt): boolean {
+  return wasHeldBack === true;
 }
 
 /** Whether the node may go on with an attempt that went wrong so. */

@@ -118,6 +118,8 @@ export class Watch {
       this.#ports.onTrouble(work, attempt, { kind: "stalled", detail: "the node's end did not come" });
       return;
     }
+    // Its engine stands still for others; `onTick` moves it when that lasts.
+    if (attempt.wasHeldBack === true) return;
     if (this.#isStalled(attempt) && this.#ports.hasAlternative(work)) {
       this.#ports.onTrouble(work, attempt, {
         kind: "stalled",

@@ -44,6 +44,8 @@ export interface RunningAttempt {
   effort: Effort;
   /** When the last token that was needed arrived; the node owes its end. */
   completedAtMs: number | null;
+  /** Background, and its engine stopped it for others at some time: its pace says nothing about the node. */
+  wasHeldBack?: boolean;
 }
 
 /** Requests without a tenant share as one. */

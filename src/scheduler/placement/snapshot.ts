@@ -69,6 +69,8 @@ export interface ReplicaFact {
   readonly memoryBytes: number;
   /** Last time a lease on it was live, or when it became ready. */
   readonly lastUsedAtMs: number;
+  /** Its engine stops background work by itself while others run. */
+  readonly holdsBack?: boolean;
   /**
    * A stage of a chain, or a spare one. The last stage stands for the chain: it is `ready` when the chain serves, and takes the leases. The others hold
    * memory and count as no replica of the model.

@@ -38,6 +38,8 @@ export interface ScriptedEngineOptions {
   readonly memoryBytes?: (spec: EngineLoadSpec) => number;
   /** Of a model; one where it is not told. */
   readonly layerCount?: (spec: EngineLoadSpec) => number;
+  /** Its background sequences stand still while others run; otherwise it runs all alike. */
+  readonly holdsBack?: boolean;
 }
 
 export class ScriptedEngines implements EngineHost {
@@ -62,7 +64,8 @@ export class ScriptedEngines implements EngineHost {
     options.onProgress?.(1);
     const memoryBytes = this.#options.memoryBytes?.(spec) ?? 0;
     const layerCount = this.#options.layerCount?.(spec) ?? 1;
-    const engine = new ScriptedEngine(spec, { clock, pace, memoryBytes, layerCount });
+    const { holdsBack = false } = this.#options;
+    const engine = new ScriptedEngine(spec, { clock, pace, memoryBytes, layerCount, holdsBack });
     this.alive.add(engine);
     void engine.exited.then(() => this.alive.delete(engine));
     return engine;
@@ -95,7 +98,7 @@ export class ScriptedEngine implements Engine {
 
   constructor(
     spec: EngineLoadSpec,
-    options: { clock: Clock; pace: ScriptedPace; memoryBytes: number; layerCount: number },
+    options: { clock: Clock; pace: ScriptedPace; memoryBytes: number; layerCount: number; holdsBack?: boolean },
   ) {
     this.#clock = options.clock;
     this.#pace = options.pace;
@@ -111,6 +114,7 @@ export class ScriptedEngine implements Engine {
       sequencesMax: spec.sequencesMax,
       layersOffloaded: 0,
       processId: 0,
+      ...(options.holdsBack === true ? { holdsBack: true } : {}),
     };
     this.exited = this.#exit.promise;
   }
@@ -195,7 +199,9 @@ export class ScriptedEngine implements Engine {
 
   #step(): void {
     const nowMs = this.#clock.monoMs();
+    const holdsBack = this.info.holdsBack === true && [...this.#running].some(({ task }) => task.isBackground !== true);
     for (const sequence of [...this.#running]) {
+      if (holdsBack && sequence.task.isBackground === true) continue;
       if (sequence.readyAtMs > nowMs || !this.#running.has(sequence)) continue;
       const tokenId = sequence.text.next();
       sequence.outputTokens += 1;
