@@ -169,3 +169,11 @@ test("an upload beyond a tenant's room leaves nothing behind", async () => {
   await expect(bench.upload(lines(200))).rejects.toThrow("room for");
   expect(await bench.store.files.bytesOf(bench.key.tenantId)).toBeLessThan(2_000);
 });
+
+test("uploads that come in together share a tenant's room", async () => {
+  await using bench = await openJobBench(() => Promise.resolve(succeeded()), { tenantFileBytesMax: 100_000 });
+  // Each alone fits; all but one begin when nothing is kept yet.
+  const settled = await Promise.allSettled(Array.from({ length: 6 }, () => bench.upload(lines(500))));
+  expect(settled.filter(({ status }) => status === "fulfilled").length).toBeLessThan(3);
+  expect(await bench.store.files.bytesOf(bench.key.tenantId)).toBeLessThanOrEqual(100_000);
+});

@@ -20,6 +20,8 @@ const FILENAME_CHARS_MAX = 512;
 /** As OpenAI: a batch's input is kept for 30 days, others until they are deleted. */
 const BATCH_INPUT_MS = 30 * 86_400_000;
 const EXPIRY_S = { least: 3_600, most: 2_592_000 } as const;
+/** Of an upload between two looks at the room that is left, which other uploads share: far below the disk's headroom for a hundred of them. */
+const GRANT_BYTES = 4 * 1024 ** 2;
 const SWEEP_MS = 60_000;
 const SWEPT_AT_ONCE = 100;
 
@@ -64,12 +66,17 @@ export class FileDesk {
     const room = await this.#room(tenantId);
     if (!room.ok) return room;
     if (contentLength !== null && contentLength - FORM_BYTES_MAX > room.value) return noRoom(room.value);
+    let granted = 0;
     const writing = new Writing(this.#ports, this.newId());
     try {
       const form = await this.#ports.multipart.read(upload, { fileBytesMax, ...FIELDS }, async (bytes) => {
         this.#incoming.set(tenantId, (this.#incoming.get(tenantId) ?? 0) + bytes.length);
         writing.bytes += bytes.length;
-        if (writing.bytes > room.value) throw new FallowError("no-room", "the tenant's or the disk's room is used up");
+        if (writing.bytes > granted) {
+          const leftBytes = await this.#leftBytes(tenantId);
+          if (leftBytes < 0) throw new FallowError("no-room", "the tenant's or the disk's room is used up");
+          granted = writing.bytes + Math.min(leftBytes, GRANT_BYTES);
+        }
         await writing.write(bytes);
       });
       return form.ok ? await this.#keep(form.value, { tenantId, writing }) : form;
@@ -143,8 +150,15 @@ export class FileDesk {
       const message = `your files take ${used} of ${tenantFileBytesMax} bytes; delete some`;
       return refuse("body-too-large", message, { param: "file" });
     }
+    return ok(Math.max(0, await this.#leftBytes(tenantId)));
+  }
+
+  /** Beside what is kept and what comes in at this moment, in this upload too; negative when that is too much. */
+  async #leftBytes(tenantId: TenantId): Promise<number> {
+    const kept = await this.#ports.store.files.bytesOf(tenantId);
     const free = (await this.#ports.blobs.freeBytes()) ?? Number.POSITIVE_INFINITY;
-    return ok(Math.min(free, tenantFileBytesMax - used));
+    const ofTenant = this.#options.tenantFileBytesMax - kept - (this.#incoming.get(tenantId) ?? 0);
+    return Math.min(free > 0 ? free : -1, ofTenant);
   }
 
   #schedule(): void {
