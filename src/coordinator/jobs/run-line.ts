@@ -27,7 +27,9 @@ export interface LineAnswer {
   readonly outputTokens: number;
 }
 
-const errorSchema = z.object({ error: z.object({ code: z.string().nullable() }) });
+const errorSchema = z.object({
+  error: z.object({ code: z.string().nullable(), param: z.string().nullable() }),
+});
 const usageSchema = z.object({
   usage: z.object({
     prompt_tokens: z.number().exactOptional(),
@@ -78,7 +80,8 @@ export async function runLine(
     const value = jsonOf(bodyJson);
     const error = errorSchema.safeParse(value);
     const code = error.success ? error.data.error.code : null;
-    const outcome = lineOutcome({ status, code, triesBefore: line.tries });
+    const param = error.success ? error.data.error.param : null;
+    const outcome = lineOutcome({ status, code, param, triesBefore: line.tries });
     if (outcome.kind === "retry" && lastNode !== null) line.failedOn.add(lastNode);
     const json = answerLine({
       requestId,

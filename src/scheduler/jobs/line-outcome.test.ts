@@ -1,7 +1,10 @@
 import { describe, expect, test } from "vitest";
 import { BARREN_CAREFUL, BARREN_CLAIMS_MAX, chunkCare, LINE_TRIES_MAX, lineOutcome, waitMs } from "./line-outcome.ts";
 
-const answer = (status: number, code: string | null = null, triesBefore = 0) => ({ status, code, triesBefore });
+const answer = (status: number, code: string | null = null, triesBefore = 0) => ({
+  ...{ status, code, triesBefore },
+  param: null,
+});
 
 describe("a line that was answered", () => {
   test("has its result when it succeeded, or when the fault is its own", () => {
@@ -19,6 +22,13 @@ describe("a line that was answered", () => {
     "deadline_exceeded",
   ])("waits without counting a try after %s, however often", (code) => {
     expect(lineOutcome(answer(503, code, LINE_TRIES_MAX))).toEqual({ kind: "wait", code });
+  });
+
+  test("waits for a region, and has its result when its price or policy keeps everybody out for good", () => {
+    const refusal = (param: string) => lineOutcome({ ...answer(503, "no_capable_node"), param });
+    expect(refusal("grid.regions")).toEqual({ kind: "wait", code: "no_capable_node" });
+    expect(refusal("grid.max_cost_usd")).toEqual({ kind: "result", isOk: false, isSetAside: false });
+    expect(refusal("provider.max_price")).toMatchObject({ kind: "result" });
   });
 
   test("is tried again after a fault, later each time, and set aside at its last try", () => {

@@ -5,7 +5,7 @@
  * | --------------------------------------------------------------- | ------------------------------------------------------------ |
  * | 2xx                                                             | has its result                                               |
  * | it was not tried: no node, no room, no money, no store           | waits, and with it the batch for a while; counts as no try    |
- * | its own fault: any other 4xx                                     | has its result, in the error file                            |
+ * | its own fault: any other 4xx, or a demand that no machine meets, whoever comes | has its result, in the error file              |
  * | the grid's fault: 5xx                                           | is tried again elsewhere, `LINE_TRIES_MAX` times in all, then set aside: its result is the last error |
  *
  * A line that ends the coordinator itself leaves no answer. Its chunk is then claimed again and again without a result: after
@@ -29,6 +29,18 @@ const NOT_TRIED: ReadonlySet<string> = new Set([
   "storage_unavailable",
   "deadline_exceeded",
 ]);
+/** What they keep out now they keep out tomorrow: prices and policies, unlike regions, do not come with a node. As the gateway names them. */
+const LASTING: ReadonlySet<string> = new Set([
+  "grid.max_cost_usd",
+  "grid.confidentiality",
+  "grid.verification",
+  "provider.max_price",
+  "provider.only",
+  "provider.ignore",
+  "provider.data_collection",
+  "provider.zdr",
+]);
+const NO_NODE = "no_capable_node";
 /** Nobody waits for an answer that we cancelled ourselves. */
 const CANCELLED = "request_cancelled";
 const SUCCESS = { least: 200, most: 299 } as const;
@@ -50,12 +62,16 @@ export function lineOutcome(answer: {
   readonly status: number;
   /** Of the error; null when there is none. */
   readonly code: string | null;
+  /** The field that it names. */
+  readonly param: string | null;
   /** Failed tries before this one. */
   readonly triesBefore: number;
 }): LineOutcome {
-  const { status, code, triesBefore } = answer;
+  const { status, code, param, triesBefore } = answer;
   if (status >= SUCCESS.least && status <= SUCCESS.most) return { kind: "result", isOk: true, isSetAside: false };
   if (code === CANCELLED) return { kind: "dropped" };
+  const isLasting = code === NO_NODE && param !== null && LASTING.has(param);
+  if (isLasting) return { kind: "result", isOk: false, isSetAside: false };
   if (code !== null && NOT_TRIED.has(code)) return { kind: "wait", code };
   if (status < FAULT_STATUS_LEAST) return { kind: "result", isOk: false, isSetAside: false };
   const tries = triesBefore + 1;

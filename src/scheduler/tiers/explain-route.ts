@@ -62,10 +62,11 @@ function codeOf(losers: readonly RouteLoser[], { grid, tier }: RouteQuestion): R
   return "no-capable-node";
 }
 
-/** The field to change, where one field alone decides. */
+/** The field to change, where one field alone decides; `grid.hybrid` only where it keeps everybody out. */
 function paramOf(rules: readonly RouteRule[]): string | null {
-  const [only] = rules;
-  return rules.length === 1 && only !== undefined && only.includes(".") ? only : null;
+  const others = rules.filter((rule) => rule !== "grid.hybrid");
+  const [only] = others.length === 0 ? rules : others;
+  return others.length <= 1 && only !== undefined && only.includes(".") ? only : null;
 }
 
 function seconds(ms: number): string {
