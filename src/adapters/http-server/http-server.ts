@@ -22,6 +22,7 @@ import type { LinkUpgrade } from "../link-websocket/link-server.ts";
 import { refuseSocket } from "../link-websocket/refuse-socket.ts";
 import { isLoopback } from "../tls-identity/loopback.ts";
 import type { TlsIdentity } from "../tls-identity/tls-identity.ts";
+import { type BodyBounds, type SlowBodies, watchSlowBodies } from "./slow-bodies.ts";
 
 export interface HttpServerOptions {
   readonly host: string;
@@ -35,6 +36,8 @@ export interface HttpServerOptions {
   readonly relays?: { readonly pathPrefix: string; readonly upgrade: (upgrade: LinkUpgrade) => void };
   /** Instead of `HTTP_BOUNDS.unreadMs`. */
   readonly unreadMsMax?: number;
+  /** Instead of `HTTP_BOUNDS.bodies`. */
+  readonly bodies?: BodyBounds;
 }
 
 export interface RequestInfo {
@@ -58,12 +61,12 @@ export const HTTP_BOUNDS = {
   openingMs: 10_000,
   /** Until the last header; a slow trickle of headers holds a connection no longer. */
   headersMs: 10_000,
-  /** Until the last byte of a body: 32 MB at 5 Mbit/s. */
-  requestMs: 60_000,
+  /** 32 MB at 5 Mbit/s; an upload of 2 GiB at the least speed, half a Mbit/s, takes 9 hours. */
+  bodies: { bodyMs: 60_000, uploadBytesPerSecondMin: 65_536, checkMs: 5_000 },
   /** An idle connection is kept for the caller's next request. */
   keepAliveMs: 30_000,
   headerBytesMax: 16_384,
-  /** How often the two limits above are looked at. */
+  /** How often the limit of headers is looked at. */
   checkMs: 5_000,
   /** An answer of which the other end reads nothing for so long is cut: it holds a connection, a file, a stream. */
   unreadMs: 600_000,
@@ -90,8 +93,9 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
   }
   const sockets = new Set<Socket>();
   const plain = withLimits(createHttpServer(limits()));
-  serve(plain, options, () => "loopback");
-  const secure = tls === null ? null : secureServer(options, tls);
+  const slow = watchSlowBodies(options.bodies ?? HTTP_BOUNDS.bodies);
+  serve(plain, { ...options, slow }, () => "loopback");
+  const secure = tls === null ? null : secureServer({ ...options, slow }, tls);
   const sorter = () =>
     secure === null ? plain : createNetServer((socket) => sortByFirstByte(socket, { plain, secure }));
   const listening = async (front: NetServer, at: { host: string; port: number }) => {
@@ -118,14 +122,15 @@ export async function startHttpServer(options: HttpServerOptions): Promise<HttpS
   return {
     port,
     localUrl: `http://${isLoopback(host) && host.includes(":") ? "[::1]" : LOCAL_HOST}:${port}`,
-    close: (graceMs) => (closing ??= closeAll({ fronts, servers, sockets, graceMs })),
+    close: (graceMs) => (closing ??= closeAll({ fronts, servers, sockets, graceMs }).finally(slow.stop)),
   };
 }
 
 function limits() {
   return {
     headersTimeout: HTTP_BOUNDS.headersMs,
-    requestTimeout: HTTP_BOUNDS.requestMs,
+    // Node knows one for all bodies (slow-bodies.ts).
+    requestTimeout: 0,
     keepAliveTimeout: HTTP_BOUNDS.keepAliveMs,
     maxHeaderSize: HTTP_BOUNDS.headerBytesMax,
     connectionsCheckingInterval: HTTP_BOUNDS.checkMs,
@@ -139,7 +144,7 @@ function withLimits<S extends Server>(server: S): S {
   return server;
 }
 
-function secureServer(options: HttpServerOptions, tls: TlsIdentity): Server {
+function secureServer(options: Serving, tls: TlsIdentity): Server {
   const server = createHttpsServer({
     ...limits(),
     cert: tls.certificatePem,
@@ -154,7 +159,9 @@ function secureServer(options: HttpServerOptions, tls: TlsIdentity): Server {
   return server;
 }
 
-function serve(server: Server, options: HttpServerOptions, channelBinding: () => string): void {
+type Serving = HttpServerOptions & { readonly slow: SlowBodies };
+
+function serve(server: Server, options: Serving, channelBinding: () => string): void {
   const listener = getRequestListener(
     (request, { incoming }) => {
       const { socket } = incoming;
@@ -168,6 +175,7 @@ function serve(server: Server, options: HttpServerOptions, channelBinding: () =>
   server.on("request", (incoming, outgoing) => {
     // Node tells of every silence; one in which there is nothing to send is an answer that is still being made.
     const { socket } = incoming;
+    options.slow.watch(incoming, outgoing);
     outgoing.setTimeout(options.unreadMsMax ?? HTTP_BOUNDS.unreadMs, () => {
       if (socket.writableLength > 0) socket.destroy();
     });
