@@ -60,6 +60,16 @@ describe("what goes out", () => {
     });
   });
 
+  test("an answer that nobody reads along is asked for in one body", async () => {
+    server.act(
+      status(200, { choices: [{ index: 0, message: { content: "Hi" }, finish_reason: "stop" }], usage: USAGE.usage }),
+    );
+    const events = await ask({ isWhole: true });
+    expect(server.asked.at(-1)?.body).toEqual({ ...CHAT.body, model: "theirs", max_tokens: 64 });
+    expect(events.map(({ kind }) => kind)).toEqual(["opened", "text", "choice-end", "end"]);
+    expect(events.at(-1)).toMatchObject({ usage: { completionTokens: USAGE.usage.completion_tokens } });
+  });
+
   test("a raw prompt goes to /completions", async () => {
     server.act(stream([{ choices: [{ index: 0, text: " world", finish_reason: "length" }] }]));
     const events = await ask({ form: { kind: "raw", prompt: "hello", body: { seed: 7 } } });

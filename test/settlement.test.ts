@@ -1,5 +1,6 @@
 /** Settlement over the memory store on virtual time: holds, receipts, budgets, restarts, a store that fails. */
 import { describe, expect, test } from "vitest";
+import { LATE_HOLD_MS } from "../src/coordinator/settlement/settlement.ts";
 import { FallowError } from "../src/domain/fault.ts";
 import type { ReceiptId } from "../src/domain/ids.ts";
 import { microUsd } from "../src/domain/money.ts";
@@ -45,6 +46,39 @@ describe("a request", () => {
     await grid.settlement.voidHold(madeId("req", 1));
     await grid.settlement.voidHold(madeId("req", 2));
     expect(await grid.available()).toBe(1_000);
+  });
+
+  test("whose hold may wait is charged as any other, whether it was written before its settlement or with it", async () => {
+    const grid = await SettlementGrid.start(1_000);
+    const waiting = grid.hold(1, 400, { mayWait: true });
+    expect(await grid.available()).toBe(1_000);
+    const settled = await grid.settlement.settle(aSettleRequest(1, [{ node: 1, tokens: [1, 2, 3] }]));
+    expect([settled.costMicroUsd, await waiting]).toEqual([106, { ok: true, value: undefined }]);
+    const written = grid.hold(2, 400, { mayWait: true });
+    await grid.pass(LATE_HOLD_MS);
+    expect(await written).toMatchObject({ ok: true });
+    expect(await grid.available()).toBe(494);
+    await grid.settlement.settle(aSettleRequest(2, [{ node: 1, tokens: [1, 2, 3] }]));
+    expect(await grid.available()).toBe(788);
+    expect(await grid.settlement.check()).toMatchObject({ isBalanced: true, openHolds: 0, problems: [] });
+  });
+
+  test("whose hold may wait and that is voided meanwhile leaves nothing in the books", async () => {
+    const grid = await SettlementGrid.start(1_000);
+    const waiting = grid.hold(1, 400, { mayWait: true });
+    await grid.settlement.voidHold(madeId("req", 1));
+    expect(await waiting).toMatchObject({ ok: true });
+    await grid.pass(LATE_HOLD_MS);
+    expect(await grid.available()).toBe(1_000);
+    expect(await grid.store.ledger.openHolds()).toEqual([]);
+  });
+
+  test("whose hold does not wait comes after those that do", async () => {
+    const grid = await SettlementGrid.start(1_000);
+    const waiting = grid.hold(1, 600, { mayWait: true });
+    const next = grid.hold(2, 600);
+    expect(await waiting).toMatchObject({ ok: true });
+    expect(await next).toMatchObject({ ok: false, reason: { code: "insufficient-funds" } });
   });
 
   test("settled twice has one charge and one receipt, also when both come at once", async () => {
@@ -98,7 +132,7 @@ describe("a request", () => {
 describe("a key's budget", () => {
   test("counts what was settled and what is held, over many requests at once", async () => {
     const grid = await SettlementGrid.start();
-    const answers = await Promise.all([1, 2, 3, 4, 5].map((number) => grid.hold(number, 300, 1_000)));
+    const answers = await Promise.all([1, 2, 3, 4, 5].map((number) => grid.hold(number, 300, { budget: 1_000 })));
     expect(answers.map((answer) => answer.ok)).toEqual([true, true, true, false, false]);
     const refused = answers[3];
     expect(refused?.ok === false && refused.reason.message).toContain(
@@ -106,19 +140,22 @@ describe("a key's budget", () => {
     );
     await grid.settlement.settle(aSettleRequest(1, [{ node: 1, tokens: [1, 2, 3] }]));
     await grid.settlement.voidHold(madeId("req", 2));
-    expect(await grid.hold(6, 595, 1_000)).toMatchObject({ ok: false, reason: { code: "budget-exceeded" } });
-    expect(await grid.hold(7, 594, 1_000)).toMatchObject({ ok: true });
+    expect(await grid.hold(6, 595, { budget: 1_000 })).toMatchObject({
+      ok: false,
+      reason: { code: "budget-exceeded" },
+    });
+    expect(await grid.hold(7, 594, { budget: 1_000 })).toMatchObject({ ok: true });
   });
 
   test("remembers over a restart what was settled, and forgets what was held", async () => {
     const grid = await SettlementGrid.start();
-    await grid.hold(1, 300, 1_000);
+    await grid.hold(1, 300, { budget: 1_000 });
     await grid.settlement.settle(aSettleRequest(1, [{ node: 1, tokens: [1, 2, 3] }]));
-    await grid.hold(2, 800, 1_000);
+    await grid.hold(2, 800, { budget: 1_000 });
     expect(await grid.restart()).toEqual({ voidedHolds: 1, receipts: 1 });
     expect(await grid.store.keys.spent(anApiKey(1).keyId)).toBe(106);
-    expect(await grid.hold(3, 895, 1_000)).toMatchObject({ ok: false });
-    expect(await grid.hold(4, 894, 1_000)).toMatchObject({ ok: true });
+    expect(await grid.hold(3, 895, { budget: 1_000 })).toMatchObject({ ok: false });
+    expect(await grid.hold(4, 894, { budget: 1_000 })).toMatchObject({ ok: true });
   });
 });
 
@@ -155,10 +192,10 @@ describe("a store that fails", () => {
   test("makes a hold fail, and what may have reached the disk is given back later", async () => {
     const grid = await SettlementGrid.start(1_000);
     grid.breakStore(FULL);
-    await expect(grid.hold(1, 400, 1_000)).rejects.toMatchObject({ code: "disk-full" });
+    await expect(grid.hold(1, 400, { budget: 1_000 })).rejects.toMatchObject({ code: "disk-full" });
     grid.breakStore(null);
     await grid.pass(60_000);
-    expect(await grid.hold(2, 1_000, 1_000)).toMatchObject({ ok: true });
+    expect(await grid.hold(2, 1_000, { budget: 1_000 })).toMatchObject({ ok: true });
   });
 });
 

@@ -29,6 +29,8 @@ export interface UpstreamCall {
   readonly tokensMax: number;
   readonly firstTokenMsMax: number;
   readonly totalMsMax: number;
+  /** As of `CloudRequest`. */
+  readonly isWhole?: boolean;
 }
 
 export interface UpstreamFailure {

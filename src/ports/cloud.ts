@@ -54,6 +54,8 @@ export interface CloudRequest {
   readonly tokensMax: number;
   readonly firstTokenMsMax: number;
   readonly totalMsMax: number;
+  /** Nobody reads along: it may come in one body. Absent: as a stream where the provider can. */
+  readonly isWhole?: boolean;
 }
 
 /** `body` is a JSON object in OpenAI's shape without `model`, `stream`, `stream_options` and `user`: the adapter sets those. */

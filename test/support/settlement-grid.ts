@@ -64,7 +64,7 @@ export class SettlementGrid {
     this.store.breakWith(fault);
   }
 
-  hold(number: number, amount: number, budget: number | null = null) {
+  hold(number: number, amount: number, { budget = null, mayWait = false }: HoldTerms = {}) {
     return this.settlement.hold({
       requestId: madeId("req", number),
       tenantId: aTenant(1).tenantId,
@@ -72,6 +72,7 @@ export class SettlementGrid {
       budgetMicroUsd: budget === null ? null : microUsd(budget),
       amountMicroUsd: microUsd(amount),
       atMs: this.clock.wallMs(),
+      mayWait,
     });
   }
 
@@ -89,6 +90,11 @@ export class SettlementGrid {
     const log = simLog((line) => this.events.push(line.event));
     return new Settlement({ gridId: GRID_ID }, { store, clock, crypto, ids: this.#ids, log, keyPair });
   }
+}
+
+interface HoldTerms {
+  readonly budget?: number | null;
+  readonly mayWait?: boolean;
 }
 
 export interface SampleAttempt {

@@ -33,6 +33,38 @@ describe("reading an answer", () => {
     );
   });
 
+  test("law: a chunk of plain text is read as the same text among other things is", () => {
+    const anyMore = fc.record(
+      {
+        finish_reason: fc.constantFrom(null, "stop"),
+        logprobs: fc.constantFrom(null, {}),
+        index: fc.constantFrom(0, 1, null),
+        role: fc.constantFrom("assistant", null),
+        refusal: fc.constantFrom(null, "no"),
+        usage: fc.constantFrom(null, { prompt_tokens: 3, completion_tokens: 2 }),
+      },
+      { requiredKeys: [] },
+    );
+    fc.assert(
+      fc.property(fc.string(), anyMore, (content, { role, refusal, usage, ...choice }) => {
+        const delta = {
+          content,
+          ...(role === undefined ? {} : { role }),
+          ...(refusal === undefined ? {} : { refusal }),
+        };
+        const chunk = { id: "c", choices: [{ ...choice, delta }], ...(usage === undefined ? {} : { usage }) };
+        const { reader, told } = reading({ choices: 2, tokensMax: 1_000 });
+        reader.take(chunk);
+        const among = reading({ choices: 2, tokensMax: 1_000 });
+        // A call's empty list keeps it from the short way.
+        among.reader.take({ ...chunk, choices: [{ ...choice, delta: { ...delta, tool_calls: [] } }] });
+        expect(told).toEqual(among.told);
+        expect(reader.hasBegun).toBe(among.reader.hasBegun);
+        expect(reader.isComplete).toBe(among.reader.isComplete);
+      }),
+    );
+  });
+
   test("law: whatever JSON comes, it is read or refused by name, and an ended choice says nothing more", () => {
     const anyValue = fc.oneof(
       fc.jsonValue(),

@@ -74,6 +74,12 @@ export class AnswerReader {
 
   /** One chunk of a stream or the whole body, as parsed JSON. Throws `UpstreamFault`. */
   take(value: unknown): void {
+    const text = plainText(value);
+    if (text === null) this.#takeWhole(value);
+    else this.#takeText("text", 0, text);
+  }
+
+  #takeWhole(value: unknown): void {
     const parsed = answerSchema.safeParse(value);
     if (!parsed.success) {
       const issue = parsed.error.issues[0];
@@ -193,6 +199,30 @@ export class AnswerReader {
     const cachedTokens = Math.min(prompt_tokens_details?.cached_tokens ?? 0, prompt_tokens);
     this.#usage = { promptTokens: prompt_tokens, cachedTokens, completionTokens: completion_tokens ?? 0 };
   }
+}
+
+/**
+ * The text of a chunk that says nothing else, as nearly all of a stream do; null: it has to be looked at. What the schema takes is taken here
+ * as the same; a schema over each costs as much as the rest of the way.
+ */
+function plainText(value: unknown): string | null {
+  if (!isRecord(value) || (value["usage"] ?? null) !== null) return null;
+  const { choices } = value;
+  if (!Array.isArray(choices) || choices.length !== 1) return null;
+  const choice: unknown = choices[0];
+  if (!isRecord(choice) || !isRecord(choice["delta"])) return null;
+  for (const name in choice) {
+    if (name === "delta" || (name === "index" && choice["index"] === 0)) continue;
+    if (choice[name] !== null) return null;
+  }
+  const { delta } = choice;
+  for (const name in delta) if (name !== "content" && name !== "role" && delta[name] !== null) return null;
+  const { content } = delta;
+  return typeof content === "string" && content !== "" ? content : null;
+}
+
+function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 function malformed(message: string): UpstreamFault {

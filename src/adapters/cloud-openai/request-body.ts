@@ -21,9 +21,9 @@ const OWN_FIELDS: ReadonlySet<string> = new Set([
 const CHOICES_MAX = 128;
 
 /** No request goes out without a bound of its tokens: what it may cost is known before. */
-export function requestOf({ model, form, tokensMax }: UpstreamCall): UpstreamRequest {
+export function requestOf({ model, form, tokensMax, isWhole = false }: UpstreamCall): UpstreamRequest {
   const { abilities } = model;
-  const isStream = abilities?.streams ?? true;
+  const isStream = !isWhole && (abilities?.streams ?? true);
   const asksUsage = isStream && (abilities?.reportsUsage ?? true);
   const given = Object.fromEntries(Object.entries(form.body).filter(([name]) => !OWN_FIELDS.has(name)));
   const field = form.kind === "raw" ? "max_tokens" : (abilities?.tokensField ?? "max_tokens");

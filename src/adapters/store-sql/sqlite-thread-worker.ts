@@ -16,12 +16,25 @@ const port = parentPort;
 assert(port !== null, "this file runs in a thread");
 let store: SqlStore | null = null;
 
-port.on("message", (call: ThreadCall) => {
-  void answered(call).then((answer) => {
-    port.postMessage(answer);
-    if (call.name === "close") port.close();
-  });
+/** Of one turn: what one commit made durable goes over in one message. */
+let answers: ThreadAnswer[] = [];
+
+port.on("message", (calls: readonly ThreadCall[]) => {
+  for (const call of calls) {
+    void answered(call).then((answer) => {
+      if (answers.length === 0) setImmediate(send);
+      answers.push(answer);
+      if (call.name !== "close") return;
+      send();
+      port.close();
+    });
+  }
 });
+
+function send(): void {
+  if (answers.length > 0) port?.postMessage(answers);
+  answers = [];
+}
 
 async function answered(call: ThreadCall): Promise<ThreadAnswer> {
   try {

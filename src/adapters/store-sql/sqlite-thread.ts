@@ -32,13 +32,18 @@ class WriterThread {
   readonly #worker: Worker;
   readonly #pending = new Map<number, Pending>();
   #calls = 0;
+  /** Asked for in this turn: they go over in one message. */
+  #outbox: ThreadCall[] = [];
   #end: FallowError | null = null;
 
   constructor(options: SqliteOptions & { readonly nowMs: number }) {
     // Compiled, this file and the worker's are .js; in a clone both are .ts.
     const extension = import.meta.url.endsWith(".ts") ? ".ts" : ".js";
     this.#worker = new Worker(new URL(`./sqlite-thread-worker${extension}`, import.meta.url), { workerData: options });
-    this.#worker.on("message", (answer: ThreadAnswer) => this.#settle(answer));
+    this.#worker.on("message", (answers: readonly ThreadAnswer[]) => {
+      for (const answer of answers) this.#settle(answer);
+      if (this.#pending.size === 0) this.#worker.unref();
+    });
     this.#worker.on("error", (cause) => this.#fail(cause));
     this.#worker.on("exit", (code) => this.#fail(new Error(`the writing thread ended with code ${code}`)));
   }
@@ -66,16 +71,21 @@ class WriterThread {
       const id = this.#calls++;
       // The answer to a call has the type that the same method of SqlStore resolves with.
       this.#pending.set(id, { resolve: (value) => resolve(value as T), reject });
-      this.#worker.ref();
-      const call: ThreadCall = { id, name, values };
-      this.#worker.postMessage(call);
+      if (this.#pending.size === 1) this.#worker.ref();
+      if (this.#outbox.length === 0) setImmediate(() => this.#send());
+      this.#outbox.push({ id, name, values });
     });
+  }
+
+  #send(): void {
+    const calls = this.#outbox;
+    this.#outbox = [];
+    this.#worker.postMessage(calls);
   }
 
   #settle(answer: ThreadAnswer): void {
     const pending = this.#pending.get(answer.id);
     this.#pending.delete(answer.id);
-    if (this.#pending.size === 0) this.#worker.unref();
     if (answer.fault === null) pending?.resolve(answer.value);
     else pending?.reject(revived(answer.fault));
   }

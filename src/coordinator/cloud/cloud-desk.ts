@@ -168,12 +168,12 @@ export class CloudDesk implements Cloud {
     { begun, request }: { begun: SeatRun; request: Omit<CloudRequest, "modelId"> },
     onEvent: (event: UpstreamEvent) => void,
   ): CloudRun {
-    const { form, tokensMax, firstTokenMsMax, totalMsMax } = request;
+    const { form, tokensMax, firstTokenMsMax, totalMsMax, isWhole = false } = request;
     const { providerId, baseUrl, credential } = seat.spec;
     const provider = { providerId, baseUrl, credential };
     let isOver = false;
     const running = this.#ports.upstream.call(
-      { provider, model: begun.model, form, tokensMax, firstTokenMsMax, totalMsMax },
+      { provider, model: begun.model, form, tokensMax, firstTokenMsMax, totalMsMax, isWhole },
       (event) => {
         if (event.kind === "limits") seat.hear(event.limits);
         else if (event.kind === "noticed") seat.noteOddity(event.what);

@@ -69,6 +69,8 @@ export interface SeatRun {
   readonly startedAtMs: number;
   /** An operator asked for it: no limit held it back, and its success ends any suspicion. */
   readonly isProbe: boolean;
+  /** It comes in one piece: its first token came some time before. */
+  readonly isWhole: boolean;
   firstAtMs: number | null;
   lastAtMs: number | null;
   outputChars: number;
@@ -147,7 +149,10 @@ export class ProviderSeat {
   }
 
   /** Lets a request go, or says why not. */
-  begin(model: ProviderModel, request: Pick<CloudRequest, "form" | "tokensMax">): SeatRun | UpstreamFailure {
+  begin(
+    model: ProviderModel,
+    request: Pick<CloudRequest, "form" | "tokensMax" | "isWhole">,
+  ): SeatRun | UpstreamFailure {
     const nowMs = this.#clock.monoMs();
     this.#breaker = breakerAt(this.#breaker, nowMs);
     const promptTokens = promptTokensOf(request);
@@ -164,16 +169,17 @@ export class ProviderSeat {
     }
     if (waitMs > 0) return refusal("rate-limited", `its limits let nothing through for ${waitMs} ms`, waitMs);
     this.#breaker = afterStart(this.#breaker);
-    return this.#begun(model, { promptTokens, takenTokens, isProbe: false });
+    return this.#begun(model, { promptTokens, takenTokens, isProbe: false, isWhole: request.isWhole ?? false });
   }
 
   /** As `begin`, whatever its health and limits: an operator wants to know how it answers. */
   beginProbe(model: ProviderModel, request: Pick<CloudRequest, "form" | "tokensMax">): SeatRun {
     const promptTokens = promptTokensOf(request);
-    return this.#begun(model, { promptTokens, takenTokens: promptTokens + request.tokensMax, isProbe: true });
+    const takenTokens = promptTokens + request.tokensMax;
+    return this.#begun(model, { promptTokens, takenTokens, isProbe: true, isWhole: false });
   }
 
-  #begun(model: ProviderModel, run: Pick<SeatRun, "promptTokens" | "takenTokens" | "isProbe">): SeatRun {
+  #begun(model: ProviderModel, run: Pick<SeatRun, "promptTokens" | "takenTokens" | "isProbe" | "isWhole">): SeatRun {
     const nowMs = this.#clock.monoMs();
     this.#rates.begin(run.takenTokens, nowMs);
     return { ...run, model, startedAtMs: nowMs, firstAtMs: null, lastAtMs: null, outputChars: 0 };
@@ -228,7 +234,7 @@ export class ProviderSeat {
     this.#succeeded += 1;
     this.#breaker = run.isProbe ? BREAKER_CLOSED : afterSuccess(this.#breaker);
     const outputTokens = this.#close(run, usage);
-    if (run.firstAtMs === null) return;
+    if (run.firstAtMs === null || run.isWhole) return;
     this.#firstTokenMs.add(run.firstAtMs - run.startedAtMs);
     const seconds = (nowMs - run.firstAtMs) / 1_000;
     if (seconds > 0 && outputTokens > 1) this.#tokPerSecond.add((outputTokens - 1) / seconds);

@@ -65,12 +65,13 @@ export class Holds {
     this.#clock = deps.clock;
   }
 
-  begin(request: HoldRequest): BegunHold {
+  /** `mayWait`: nobody waits for the outcome of one that is covered. */
+  begin(request: HoldRequest, { mayWait }: { readonly mayWait: boolean } = { mayWait: false }): BegunHold {
     const balance = this.#balanceOf(request.tenantId);
     const left = balance.leastMicroUsd === null ? null : balance.leastMicroUsd - balance.sinceMicroUsd;
     const isCovered = !isCapped(request) && left !== null && left >= request.amountMicroUsd;
     const mayBegin = this.#latest.get(request.keyId)?.isGranted === true;
-    const outcome = this.#hold(request, balance);
+    const outcome = this.#hold(mayWait && isCovered && mayBegin ? { ...request, mayWait } : request, balance);
     // Awaited later by the run; until then a rejection is not an unhandled one.
     outcome.catch(() => undefined);
     if (this.#clock.monoMs() - balance.readAtMs >= BALANCE_FRESH_MS) void this.#read(request.tenantId, balance);

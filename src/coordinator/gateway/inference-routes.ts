@@ -316,14 +316,11 @@ async function start<Body extends RouteBody>(
   const price = onGrid?.price ?? cloudPrice(decision);
   const heldMicroUsd =
     decision?.holdMicroUsd ?? holdAmount({ promptTokens, maxTokens: outputTokensMax, choices, price });
-  const held = state.holds.begin({
-    requestId,
-    tenantId: key.tenantId,
-    keyId: key.keyId,
-    ...(await state.keys.capsOf(key)),
-    amountMicroUsd: heldMicroUsd,
-    atMs: createdAtMs,
-  });
+  const caps = await state.keys.capsOf(key);
+  const held = state.holds.begin(
+    { requestId, tenantId: key.tenantId, keyId: key.keyId, ...caps, amountMicroUsd: heldMicroUsd, atMs: createdAtMs },
+    { mayWait: planned.canOverlap },
+  );
   if (!held.mayBegin || !planned.canOverlap) {
     let isHeld = false;
     try {

@@ -126,8 +126,10 @@ export class RunningAnswer {
     const { plan, ticket } = this.context;
     let usedTokens = 0;
     try {
-      const held = await this.context.held.outcome;
-      if (!held.ok) {
+      const { isCovered, outcome } = this.context.held;
+      // A covered one may not be written yet: it goes to the disk before its settlement, which is refused where it could not.
+      const held = isCovered ? null : await outcome;
+      if (held?.ok === false) {
         await this.context.idempotent?.forget();
         return held;
       }
@@ -169,9 +171,12 @@ export class RunningAnswer {
     }
   }
 
-  /** A hold that failed or was refused holds nothing, and voiding it changes nothing; only its end has to be awaited. */
+  /**
+   * A hold that failed or was refused holds nothing, and voiding it changes nothing; only its end has to be awaited. That of a covered one
+   * need not be: whatever is written for it later comes after it.
+   */
   async #holdOver(): Promise<void> {
-    await this.context.held.outcome.catch(() => undefined);
+    if (!this.context.held.isCovered) await this.context.held.outcome.catch(() => undefined);
   }
 
   async #cloudParts(meters: readonly ChoiceMeter[]): Promise<readonly SettledCloudPart[]> {

@@ -5,6 +5,7 @@
  * | --------------- | ----------------- | ------------------------------ | -------------------- | --------------------- |
  * | (none)          | held, or refused  | settled (a free request)       | ignored              | -                     |
  * | held            | bug               | settled: charge, receipt, leaf | none, all given back | none: voided at start |
+ * | held, waits     | bug               | as held, in one group with it  | none, nothing written | none                 |
  * | settled         | bug               | the same receipt again         | ignored              | settled               |
  *
  * A charge and its receipt are one transaction of the store. When the store fails in the middle, the caller gets the fault
@@ -14,7 +15,7 @@
 import { assert } from "../../domain/assert.ts";
 import { describeFault, FallowError } from "../../domain/fault.ts";
 import type { KeyId, ReceiptId, RequestId, TenantId } from "../../domain/ids.ts";
-import type { LedgerRefusal } from "../../domain/ledger.ts";
+import type { LedgerOutcome, LedgerRefusal } from "../../domain/ledger.ts";
 import { formatUsd, type MicroUsd, ZERO_USD } from "../../domain/money.ts";
 import type { SignedReceipt } from "../../domain/receipt.ts";
 import { type Outcome, ok, type Refusal, refuse } from "../../domain/refusal.ts";
@@ -59,6 +60,8 @@ export interface HoldRequest {
   readonly caps?: Omit<SpendingCaps, "keyMicroUsd">;
   readonly amountMicroUsd: MicroUsd;
   readonly atMs: number;
+  /** The balance covers it for sure and nothing waits for it: it may go to the disk a little later, together with its settlement. */
+  readonly mayWait?: boolean;
   /** Of a request that is run again after an earlier hold of it was voided: another name for each, of letters, digits and dots. */
   readonly run?: string;
 }
@@ -67,10 +70,14 @@ interface OpenHold {
   readonly request: HoldRequest;
   /** A void that the store could not take yet; the next tick tries again. */
   isVoidDue: boolean;
+  /** Of one that waits: it goes to the disk, or is dropped before it did. Null once either happened. */
+  late: { write(): void; drop(): void } | null;
 }
 
 /** How often held shares are released and failed voids tried again. */
 const TICK_MS = 60_000;
+/** Until a hold that may wait is written: an answer that is there by then costs one wait for the disk instead of two. */
+export const LATE_HOLD_MS = 25;
 /** A database that restarts is back within a second or not soon; the client waits for its last byte meanwhile. */
 const SETTLE_TRIES_MAX = 3;
 const SETTLE_RETRY_MS = 200;
@@ -85,6 +92,8 @@ export class Settlement {
   readonly #ports: SettlementPorts;
   readonly #spending: SpendingDesk;
   readonly #holds = new Map<RequestId, OpenHold>();
+  /** Those that wait. */
+  readonly #late = new Set<OpenHold>();
   #timer: Timer | null = null;
   #isStopped = false;
 
@@ -117,13 +126,21 @@ export class Settlement {
   /** Refuses `insufficient-funds` and `budget-exceeded`. A free request is held as zero, which touches no account. */
   async hold(request: HoldRequest): Promise<Outcome<void>> {
     assert(!this.#holds.has(request.requestId), `${request.requestId} is held once`);
+    const hold: OpenHold = { request, isVoidDue: false, late: null };
+    this.#holds.set(request.requestId, hold);
+    const late = request.mayWait === true && request.amountMicroUsd > 0 ? this.#writtenLate(hold) : null;
+    // What the balance was promised to comes before this one.
+    if (late === null) for (const before of this.#late) before.late?.write();
     const overBudget = await this.#reserve(request);
-    if (overBudget !== null) return { ok: false, reason: overBudget };
-    this.#holds.set(request.requestId, { request, isVoidDue: false });
+    if (overBudget !== null) {
+      this.#holds.delete(request.requestId);
+      hold.late?.drop();
+      return { ok: false, reason: overBudget };
+    }
     if (request.amountMicroUsd === 0) return ok(undefined);
     try {
-      const applied = await this.#ports.store.ledger.apply([holdTransfer(request)]);
-      if (applied.ok) return ok(undefined);
+      const applied = await (late ?? this.#ports.store.ledger.apply([holdTransfer(request)]));
+      if (applied === null || applied.ok) return ok(undefined);
       this.#forget(request.requestId, ZERO_USD);
       return { ok: false, reason: tooLittle(applied.reason) };
     } catch (cause) {
@@ -136,12 +153,14 @@ export class Settlement {
   /** Charges for what was delivered, writes the receipt and its leaf; the rest of the hold is restored. */
   async settle(request: SettleRequest): Promise<{ readonly receiptId: ReceiptId; readonly costMicroUsd: MicroUsd }> {
     const { store, log } = this.#ports;
-    const { amountMicroUsd: held = ZERO_USD, run } = this.#holds.get(request.requestId)?.request ?? {};
+    const hold = this.#holds.get(request.requestId);
+    const { amountMicroUsd: held = ZERO_USD, run } = hold?.request ?? {};
     if (held === 0 && (await store.receipts.byRequest(request.requestId)) !== null) {
       return this.#settledBefore(request.requestId);
     }
     const built = buildSettlement(request, { ...this.#ports, gridId: this.#options.gridId, heldMicroUsd: held, run });
     for (const problem of built.problems) log.warn({ requestId: request.requestId, problem }, "statement dropped");
+    hold?.late?.write(); // one group with what follows
     const outcome = await this.#persist(built.settlement);
     if (!outcome.ok) {
       throw new FallowError(
@@ -162,7 +181,10 @@ export class Settlement {
   async voidHold(requestId: RequestId): Promise<void> {
     const hold = this.#holds.get(requestId);
     if (hold === undefined) return;
-    if (hold.request.amountMicroUsd === 0) return this.#forget(requestId, ZERO_USD);
+    if (hold.request.amountMicroUsd === 0 || hold.late !== null) {
+      hold.late?.drop();
+      return this.#forget(requestId, ZERO_USD);
+    }
     try {
       const { clock, store } = this.#ports;
       const applied = await store.ledger.apply([voidTransfer(holdTransfer(hold.request), wallMs(clock))]);
@@ -232,6 +254,29 @@ export class Settlement {
       released += shares.length;
       if (shares.length < RELEASES_PER_BATCH) return released;
     }
+  }
+
+  /** Null when it was dropped. */
+  #writtenLate(hold: OpenHold): Promise<LedgerOutcome | null> {
+    const { clock, store } = this.#ports;
+    return new Promise((resolve, reject) => {
+      const over = () => {
+        hold.late = null;
+        this.#late.delete(hold);
+        timer.cancel();
+      };
+      const write = () => {
+        over();
+        store.ledger.apply([holdTransfer(hold.request)]).then(resolve, reject);
+      };
+      const drop = () => {
+        over();
+        resolve(null);
+      };
+      const timer = clock.setTimer(LATE_HOLD_MS, write);
+      hold.late = { write, drop };
+      this.#late.add(hold);
+    });
   }
 
   async #reserve(request: HoldRequest): Promise<Refusal | null> {

@@ -28,6 +28,8 @@ export interface LegContext {
   /** It also moves to the next resource when the grid's first token does not come in this time; null: it waits. */
   readonly lateAfterMs: number | null;
   readonly promptTokensLikely: number;
+  /** Nobody sees any of it before its end, and it is short: providers may send it in one body. */
+  readonly isWhole: boolean;
   /** Monotonic. */
   readonly deadlineAtMs: number;
   /** The leg that gave the request's first output: it pays for the prompt. */

@@ -202,7 +202,7 @@ export class LegRun implements AnswerGeneration {
   }
 
   #beginCloud(candidate: CloudCandidate, tokensLeft: number): void {
-    const { ports, recipe, modelId } = this.#context;
+    const { ports, recipe, modelId, isWhole } = this.#context;
     const form = formFor(recipe, { model: candidate.model, choice: this.#request.choice, soFar: this.#soFar() });
     const isParsed = form?.kind === "chat" && !this.#hasOutput;
     const leg: CloudLeg = {
@@ -228,7 +228,7 @@ export class LegRun implements AnswerGeneration {
     const roomTokens =
       model.contextTokensMax - this.#context.promptTokensLikely - (this.#request.tokensMax - tokensLeft);
     const tokensMax = Math.max(1, Math.min(tokensLeft, roomTokens, model.outputTokensMax ?? tokensLeft));
-    leg.run = ports.cloud.run({ providerId, modelId, form, tokensMax, firstTokenMsMax, totalMsMax }, (event) =>
+    leg.run = ports.cloud.run({ providerId, modelId, form, tokensMax, firstTokenMsMax, totalMsMax, isWhole }, (event) =>
       this.#onCloud(leg, event),
     );
   }

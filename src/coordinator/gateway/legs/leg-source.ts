@@ -11,6 +11,13 @@ import type { LegContext, LegPorts, ModelWords } from "./leg-context.ts";
 import type { AnswerSource } from "./leg-events.ts";
 import { LegRun } from "./leg-run.ts";
 
+/**
+ * Up to so many tokens, an answer that nobody reads along is asked for in one body: for its provider and for us it is a small part of a
+ * stream's work. Who makes fewer than 9 tokens a second has not begun in the time that it has for that. Longer answers come as
+ * streams, so that a provider that stops is noticed.
+ */
+const WHOLE_TOKENS_MAX = 256;
+
 /** Dispatch itself where only the grid may run the request: it costs what it costs without any cloud. */
 export function sourceFor(
   by: { readonly plan: GenerationPlan; readonly terms: RequestTerms; readonly decision: RouteDecision | null },
@@ -29,6 +36,7 @@ export function sourceFor(
     words: wordsOf(plan),
     lateAfterMs: hybridOf(plan.tier, plan.preferences) === "cloud-fallback" ? FIRST_TOKEN_MS_MAX[plan.tier] : null,
     promptTokensLikely: plan.promptTokensLikely ?? plan.promptTokens,
+    isWhole: !plan.isStream && plan.tokensMax <= WHOLE_TOKENS_MAX,
     deadlineAtMs: ports.clock.monoMs() + terms.deadlineMs,
     first: null,
   };
