@@ -48,6 +48,13 @@ describe("without a word", () => {
   });
 });
 
+test("a refusal names the field that keeps a request off the grid, where nothing else may run it", () => {
+  const preferences = { maxCostMicroUsd: microUsd(1) };
+  expect(refusalOf({ tier: "flex", preferences }).param).toBe("grid.max_cost_usd");
+  const anywhere = { ...preferences, hybrid: "cloud-fallback", ignore: ["acme"] } as const;
+  expect(refusalOf({ tier: "flex", preferences: anywhere }).param).toBeNull();
+});
+
 describe("each hard rule keeps out whoever breaks it, by its name and with the values", () => {
   const rules: readonly (readonly [string, Partial<RoutePreferences>, string, RegExp])[] = [
     ["hybrid", { hybrid: "grid-only" }, "grid.hybrid", /grid-only/],

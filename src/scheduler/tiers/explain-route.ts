@@ -3,8 +3,10 @@
  * each resource, so that the caller sees all of them at once.
  */
 import { assert } from "../../domain/assert.ts";
+import { GRID_PROVIDER } from "../../domain/preferences.ts";
 import type { Refusal, RefusalCode } from "../../domain/refusal.ts";
 import type { RouteLoser, RouteQuestion, RouteRule } from "./route-question.ts";
+import { hybridIn } from "./route-rules.ts";
 
 /** Providers that are named in one refusal; more are counted. */
 const LOSERS_NAMED_MAX = 8;
@@ -41,10 +43,16 @@ export function routeRefusal(question: RouteQuestion, losers: readonly RouteLose
   const named = losers.slice(0, LOSERS_NAMED_MAX).map(({ who, rule, detail }) => `${who} (${rule}): ${detail}`);
   const more = losers.length > named.length ? [`${losers.length - named.length} more`] : [];
   const rules = [...new Set(losers.map(({ rule }) => rule))];
+  const ofGrid = hybridIn(question) === "grid-only" ? losers.filter(({ who }) => who === GRID_PROVIDER) : [];
   const help = rules.map((rule) => HELP[rule]).join("; or ");
   const eta = retryAfterMs === null ? "" : `; the first of them can be asked again in about ${seconds(retryAfterMs)} s`;
   const message = `nothing may run this request for ${modelId}: ${[...named, ...more].join("; ")}${eta}. To have it run: ${help}`;
-  return { code: codeOf(losers, question), message, param: paramOf(rules), retryAfterMs };
+  return {
+    code: codeOf(losers, question),
+    message,
+    param: paramOf(ofGrid.length > 0 ? ofGrid.map(({ rule }) => rule) : rules),
+    retryAfterMs,
+  };
 }
 
 function codeOf(losers: readonly RouteLoser[], { grid, tier }: RouteQuestion): RefusalCode {
@@ -62,11 +70,10 @@ function codeOf(losers: readonly RouteLoser[], { grid, tier }: RouteQuestion): R
   return "no-capable-node";
 }
 
-/** The field to change, where one field alone decides; `grid.hybrid` only where it keeps everybody out. */
+/** The field to change, where one field alone decides; of a request that nothing but the grid may run, what keeps it off the grid. */
 function paramOf(rules: readonly RouteRule[]): string | null {
-  const others = rules.filter((rule) => rule !== "grid.hybrid");
-  const [only] = others.length === 0 ? rules : others;
-  return others.length <= 1 && only !== undefined && only.includes(".") ? only : null;
+  const [only] = rules;
+  return rules.length === 1 && only !== undefined && only.includes(".") ? only : null;
 }
 
 function seconds(ms: number): string {
