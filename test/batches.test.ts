@@ -171,19 +171,26 @@ describe("a batch", () => {
     expect(field(field(errors[0]?.response?.body, "error"), "param")).toBe("temperature");
   });
 
-  test("runs completions and embeddings too", async () => {
+  test("runs completions, embeddings and responses too", async () => {
     const completion = {
       ...chatLine("c"),
       url: "/v1/completions",
       body: { model: "tiny", prompt: "And", max_tokens: 3 },
     };
     const embedding = { ...chatLine("e"), url: "/v1/embeddings", body: { model: "tiny", input: "And" } };
-    const [completed, embedded] = await Promise.all([
+    const input = { model: "tiny", input: "Tell of Moses", max_output_tokens: 4, instructions: "Be brief." };
+    const response = { ...chatLine("r"), url: "/v1/responses", body: input };
+    const [completed, embedded, responded] = await Promise.all([
       submit([completion], { endpoint: "/v1/completions" }).then(({ id }) => ended(id)),
       submit([embedding], { endpoint: "/v1/embeddings" }).then(({ id }) => ended(id)),
+      submit([response], { endpoint: "/v1/responses" }).then(({ id }) => ended(id)),
     ]);
     expect((await linesOf(completed.output_file_id))[0]?.response?.body).toMatchObject({ object: "text_completion" });
     expect((await linesOf(embedded.output_file_id))[0]?.response?.body).toMatchObject({ object: "list" });
+    const answer = (await linesOf(responded.output_file_id))[0]?.response?.body;
+    expect(answer).toMatchObject({ object: "response", model: "tiny", service_tier: "flex" });
+    expect(Number(field(field(answer, "usage"), "output_tokens"))).toBeGreaterThan(0);
+    expect(responded.usage?.output_tokens).toBe(field(field(answer, "usage"), "output_tokens"));
   });
 
   test.each([
@@ -216,6 +223,7 @@ describe("a batch", () => {
     };
     expect(await refused({ completion_window: "1h" })).toEqual([400, "completion_window"]);
     expect(await refused({ endpoint: "/v1/models" })).toEqual([400, "endpoint"]);
+    expect(await refused({ endpoint: "/v1/messages" })).toEqual([400, "endpoint"]);
     expect(await refused({ metadata: { a: 1 } })).toEqual([400, "metadata.a"]);
     expect(await refused({ input_file_id: "file-nope" })).toEqual([404, "input_file_id"]);
     const data = await client.files.create({ file: await toFile(Buffer.from("x"), "x"), purpose: "user_data" });

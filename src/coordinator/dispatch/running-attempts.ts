@@ -23,7 +23,7 @@ const BACKGROUND_SLOTS_MAX = 8;
 export interface RunningPorts {
   readonly clock: Clock;
   readonly log: Log;
-  readonly roster: Roster;
+  readonly roster: Pick<Roster, "send">;
   readonly leases: LeaseTable;
   readonly pool: Pick<ReplicaPool, "touch" | "noteEffort" | "replica" | "node">;
   readonly desk: Pick<AdmissionDesk, "ended">;
