@@ -365,6 +365,21 @@ describe("usage of a provider", () => {
     },
   );
 
+  test("stands in the list of models, in both shapes, at the provider's price and without weights", async () => {
+    await cloud.offer({}, { modelId: modelId("elsewhere") });
+    const listed: { data: { id: string }[] } = await (await cloud.grid.request("/v1/models")).json();
+    expect(listed.data.map(({ id }) => id)).toEqual(["tiny", "elsewhere"]);
+    const one = await cloud.grid.request("/v1/models/elsewhere");
+    expect(await one.json()).toEqual(listed.data[1]);
+    expect(listed.data[1]).toMatchObject({
+      weights_sha256: null,
+      pricing: { prompt: "0.000003", completion: "0.000005" },
+    });
+    const headers = { "anthropic-version": "2023-06-01" };
+    const theirs: typeof listed = await (await cloud.grid.request("/v1/models", undefined, { headers })).json();
+    expect(theirs.data.map(({ id }) => id)).toEqual(["elsewhere", "tiny"]);
+  });
+
   test("of a model without a vocabulary is held to what its text can have", async () => {
     const elsewhere = { model: "elsewhere", max_tokens: 64 };
     await cloud.offer({}, { modelId: modelId("elsewhere") });

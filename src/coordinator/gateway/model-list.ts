@@ -72,7 +72,7 @@ export function modelEntry(manifest: ModelManifest, market: ModelMarket): Model 
 }
 
 /** Operators name their regions; where the name is a country of ISO 3166 it is told as one. Others are in `regions` alone. */
-function isCountry(region: string): boolean {
+export function isCountry(region: string): boolean {
   return /^[a-z]{2}$/.test(region) && region !== "eu";
 }
 

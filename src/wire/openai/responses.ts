@@ -151,7 +151,7 @@ export const modelSchema = z.object({
   max_output_length: count,
   quantization: z.string().describe("By the bits of a weight: int8, fp16 …, or unknown."),
   weights_quantization: z.string().describe("As the format of the weights names it: Q8_0."),
-  parameter_count: count,
+  parameter_count: count.nullable().describe("Null, as weights_sha256, of models that only cloud providers have."),
   input_modalities: z.array(z.literal("text")),
   output_modalities: z.array(z.enum(["text", "embeddings"])),
   pricing: z.object({
@@ -164,8 +164,10 @@ export const modelSchema = z.object({
   supported_sampling_parameters: z.array(z.string()),
   supported_features: z.array(z.string()),
   license: z.string().nullable(),
-  weights_sha256: z.string(),
-  regions: z.array(z.string()).describe("Of the nodes that serve it."),
+  weights_sha256: z.string().nullable(),
+  regions: z
+    .array(z.string())
+    .describe("Of the nodes that serve it, or of the cloud providers where these alone have it."),
   datacenters: z.array(z.object({ country_code: z.string() })),
   ready_replicas: count,
 });

@@ -8,7 +8,9 @@ import { isoTime } from "../api-keys.ts";
 const LIMIT_MAX = 1_000;
 const LIMIT_DEFAULT = 20;
 
-export function anthropicModel(manifest: ModelManifest): AnthropicModel {
+export type AnthropicListing = Pick<ModelManifest, "modelId" | "name" | "addedAtMs" | "contextTokensMax">;
+
+export function anthropicModel(manifest: AnthropicListing): AnthropicModel {
   return {
     type: "model",
     id: manifest.modelId,
@@ -26,7 +28,7 @@ export function anthropicModel(manifest: ModelManifest): AnthropicModel {
 
 /** A page of models, which are sorted by id. */
 export function anthropicModelPage(
-  manifests: readonly ModelManifest[],
+  manifests: readonly AnthropicListing[],
   query: (name: string) => string | undefined,
 ): Outcome<object> {
   const limit = Number(query("limit") ?? LIMIT_DEFAULT);
