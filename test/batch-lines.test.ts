@@ -170,6 +170,13 @@ test("an upload beyond a tenant's room leaves nothing behind", async () => {
   expect(await bench.store.files.bytesOf(bench.key.tenantId)).toBeLessThan(2_000);
 });
 
+test("a tenant's files are counted, too", async () => {
+  await using bench = await openJobBench(() => Promise.resolve(succeeded()), { tenantFilesMax: 2 });
+  await bench.upload(lines(1));
+  await bench.upload(lines(1));
+  await expect(bench.upload(lines(1))).rejects.toThrow("you have 2 files");
+});
+
 test("uploads that come in together share a tenant's room", async () => {
   await using bench = await openJobBench(() => Promise.resolve(succeeded()), { tenantFileBytesMax: 100_000 });
   // Each alone fits; all but one begin when nothing is kept yet.

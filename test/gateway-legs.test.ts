@@ -367,7 +367,7 @@ describe("usage of a provider", () => {
 
   test("stands in the list of models, in both shapes, at the provider's price and without weights", async () => {
     await cloud.offer({}, { modelId: modelId("elsewhere") });
-    const listed: { data: { id: string }[] } = await (await cloud.grid.request("/v1/models")).json();
+    const listed: { data: { id: string }[] } = JSON.parse(await (await cloud.grid.request("/v1/models")).text());
     expect(listed.data.map(({ id }) => id)).toEqual(["tiny", "elsewhere"]);
     const one = await cloud.grid.request("/v1/models/elsewhere");
     expect(await one.json()).toEqual(listed.data[1]);
@@ -376,7 +376,9 @@ describe("usage of a provider", () => {
       pricing: { prompt: "0.000003", completion: "0.000005" },
     });
     const headers = { "anthropic-version": "2023-06-01" };
-    const theirs: typeof listed = await (await cloud.grid.request("/v1/models", undefined, { headers })).json();
+    const theirs: typeof listed = JSON.parse(
+      await (await cloud.grid.request("/v1/models", undefined, { headers })).text(),
+    );
     expect(theirs.data.map(({ id }) => id)).toEqual(["elsewhere", "tiny"]);
   });
 

@@ -43,6 +43,8 @@ export interface FileStore {
   remove(fileId: FileId): Promise<boolean>;
   /** Of all files of a tenant. */
   bytesOf(tenantId: TenantId): Promise<number>;
+  /** How many a tenant has. */
+  countOf(tenantId: TenantId): Promise<number>;
   /** Files whose time has passed, the earliest first. */
   expired(filter: { nowMs: number; limit: number }): Promise<readonly FileRecord[]>;
 }

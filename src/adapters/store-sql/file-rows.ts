@@ -59,6 +59,15 @@ export class FileRows implements FileStore {
     return Number(row?.bytes ?? 0);
   }
 
+  async countOf(tenant: TenantId): Promise<number> {
+    const row = await this.#tx.reader
+      .selectFrom("files")
+      .select((select) => select.fn.countAll<number | string>().as("files"))
+      .where("tenant_id", "=", tenant)
+      .executeTakeFirst();
+    return Number(row?.files ?? 0);
+  }
+
   async expired({ nowMs, limit }: { nowMs: number; limit: number }): Promise<readonly FileRecord[]> {
     const rows = await this.#tx.reader
       .selectFrom("files")

@@ -219,6 +219,7 @@ function filesThrough(thread: WriterThread, files: Store["files"]): Store["files
     list: (page) => files.list(page),
     remove: (id) => thread.write("files.remove", id),
     bytesOf: (id) => files.bytesOf(id),
+    countOf: (id) => files.countOf(id),
     expired: (filter) => files.expired(filter),
   };
 }

@@ -239,7 +239,7 @@ function whyNotModel(
 ): string | null {
   const shown = JSON.stringify(model.slice(0, 128));
   if (!ID_PATTERNS.model.test(model) || !rules.isServed(modelId(model))) {
-    return `The model ${shown} is not served by this grid; GET /v1/models lists those that are.`;
+    return `The model ${shown} is not one of the grid's own, and batches need one; GET /v1/models lists those, with their weights.`;
   }
   const allowed = rules.key?.models ?? null;
   const isOpen = allowed === null || allowed.includes(modelId(model));

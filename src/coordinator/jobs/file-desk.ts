@@ -144,7 +144,12 @@ export class FileDesk {
 
   /** Bytes that this tenant may still bring. */
   async #room(tenantId: TenantId): Promise<Outcome<number>> {
-    const { tenantFileBytesMax } = this.#options;
+    const { tenantFileBytesMax, tenantFilesMax } = this.#options;
+    if ((await this.#ports.store.files.countOf(tenantId)) >= tenantFilesMax) {
+      return refuse("body-too-large", `you have ${tenantFilesMax} files, the most that may be; delete some`, {
+        param: "file",
+      });
+    }
     const used = (await this.#ports.store.files.bytesOf(tenantId)) + (this.#incoming.get(tenantId) ?? 0);
     if (used >= tenantFileBytesMax) {
       const message = `your files take ${used} of ${tenantFileBytesMax} bytes; delete some`;

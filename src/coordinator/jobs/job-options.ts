@@ -4,6 +4,8 @@ export interface JobOptions {
   readonly fileBytesMax: number;
   /** Of all files of a tenant. */
   readonly tenantFileBytesMax: number;
+  /** Files of a tenant, however small: each takes a block and an entry of the disk. */
+  readonly tenantFilesMax: number;
   /** Requests of one batch. */
   readonly batchLinesMax: number;
   /** Batches of one tenant that have not ended. */
@@ -20,6 +22,7 @@ export const JOB_DEFAULTS: JobOptions = {
   // A million requests of 2 kB.
   fileBytesMax: 2 * 1024 ** 3,
   tenantFileBytesMax: 20 * 1024 ** 3,
+  tenantFilesMax: 100_000,
   batchLinesMax: 1_000_000,
   tenantBatchesMax: 100,
   windowMs: 86_400_000,
