@@ -24,20 +24,23 @@ const fixtures = new Map<AttachedKind, AttachedFixture>();
 const engines = new Map<AttachedKind, Engine>();
 
 beforeAll(async () => {
-  own = await loadTiny(engineHost());
-  ({ tokenizer, close: closeTokenizer } = await openTiny());
-  for (const kind of [...EXACT, ...TEXT]) {
+  const attach = async (kind: AttachedKind) => {
     const server = await startAttachedServer(kind);
     const fixture = attachedFixture(server.url);
     servers.set(kind, server);
     fixtures.set(kind, fixture);
     engines.set(kind, await fixture.load());
-  }
+  };
+  const openOwn = async () => {
+    own = await loadTiny(engineHost());
+    ({ tokenizer, close: closeTokenizer } = await openTiny());
+  };
+  await Promise.all([openOwn(), ...[...EXACT, ...TEXT].map(attach)]);
 });
 
 afterAll(async () => {
   for (const fixture of fixtures.values()) await fixture[Symbol.asyncDispose]();
-  for (const server of servers.values()) await server[Symbol.asyncDispose]();
+  await Promise.all([...servers.values()].map((server) => server[Symbol.asyncDispose]()));
   await own.close();
   await closeTokenizer();
 });

@@ -31,13 +31,19 @@ describe("fallow batch", () => {
     const batch = list(field(listed.json, "batches"))[0];
     const id = String(field(batch, "id"));
     const saved = join(folder, "results.jsonl");
-    expect((await fallow("results", id, "-o", saved)).code).toBe(0);
+    const [kept, shown, status, listedAsText, none] = await Promise.all([
+      fallow("results", id, "-o", saved),
+      fallow("results", id),
+      fallow("status", id),
+      fallow("list"),
+      fallow("results", id, "--errors"),
+    ]);
+    expect(kept.code).toBe(0);
     const results = readFileSync(saved, "utf8").trimEnd().split("\n").map(parsed);
     expect(results.map((result) => field(result, "custom_id"))).toEqual(["line-1", "line-3"]);
-    expect((await fallow("results", id)).stdout).toBe(readFileSync(saved, "utf8"));
-    expect((await fallow("status", id)).stdout).toContain(`${id} completed: 2 of 2 lines`);
-    expect((await fallow("list")).stdout).toContain("2 of 2 lines");
-    const none = await fallow("results", id, "--errors");
+    expect(shown.stdout).toBe(readFileSync(saved, "utf8"));
+    expect(status.stdout).toContain(`${id} completed: 2 of 2 lines`);
+    expect(listedAsText.stdout).toContain("2 of 2 lines");
     expect([none.code, none.stderr]).toEqual([4, expect.stringContaining("has no failed lines")]);
   });
 
@@ -53,14 +59,18 @@ describe("fallow batch", () => {
   test("cancels, and refuses what is not there", async () => {
     const prompts = join(folder, "many.txt");
     writeFileSync(prompts, "Tell me more\n".repeat(300));
-    const submitted = await fallow("submit", prompts, "--model", "tiny", "--max-tokens", "40", "--json");
+    const [submitted, unknown, absent] = await Promise.all([
+      fallow("submit", prompts, "--model", "tiny", "--max-tokens", "40", "--json"),
+      fallow("status", "batch_none"),
+      fallow("submit", join(folder, "absent")),
+    ]);
     const id = String(field(submitted.json, "id"));
+    expect(unknown.code).not.toBe(0);
+    expect(absent.stderr).toContain("cannot be read");
     expect(field(field((await fallow("pause", id, "--json")).json, "grid"), "is_paused")).toBe(true);
     expect((await fallow("resume", id)).code).toBe(0);
     expect((await fallow("cancel", id)).code).toBe(0);
     const watched = await fallow("watch", id);
     expect(watched.stderr).toContain("cancelled");
-    expect((await fallow("status", "batch_none")).code).not.toBe(0);
-    expect((await fallow("submit", join(folder, "absent"))).stderr).toContain("cannot be read");
   });
 });

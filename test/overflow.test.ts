@@ -33,8 +33,7 @@ const usageSchema = z.object({
 
 let lab: OverflowLab;
 beforeAll(async () => {
-  lab = await openOverflowLab();
-  await lab.addAgent();
+  lab = await openOverflowLab({ agentsAtStart: 1 });
 }, 240_000);
 afterAll(async () => {
   await lab.close();

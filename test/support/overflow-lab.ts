@@ -21,11 +21,11 @@ export interface OverflowLab {
   close(): Promise<void>;
 }
 
-export async function openOverflowLab(): Promise<OverflowLab> {
+export async function openOverflowLab({ agentsAtStart = 0 }: { agentsAtStart?: 0 | 1 } = {}): Promise<OverflowLab> {
   const upstream = await startGrid({ args: ["--warm", "1", "--threads", "1"] });
   const proxy = await startCountingProxy(upstream.baseUrl);
   try {
-    return await labBefore(upstream, proxy);
+    return await labBefore(upstream, proxy, agentsAtStart);
   } catch (thrown) {
     await proxy.stop();
     await upstream.stop();
@@ -33,7 +33,7 @@ export async function openOverflowLab(): Promise<OverflowLab> {
   }
 }
 
-async function labBefore(upstream: Grid, proxy: CountingProxy): Promise<OverflowLab> {
+async function labBefore(upstream: Grid, proxy: CountingProxy, agentsAtStart: number): Promise<OverflowLab> {
   const grid = await startGrid({
     args: ["--no-agent", "--warm", "1", "--threads", "1"],
     env: { [KEY_VARIABLE]: upstream.apiKey },
@@ -65,17 +65,15 @@ async function labBefore(upstream: Grid, proxy: CountingProxy): Promise<Overflow
       return text.startsWith("{") && !text.includes("\n{") ? JSON.parse(text) : text;
     },
     close: async () => {
-      for (const agent of agents) await agent.stop();
-      await grid.stop();
+      await Promise.all([grid, upstream, ...agents].map((running) => running.stop()));
       await proxy.stop();
-      await upstream.stop();
     },
   };
   try {
-    await offer(lab);
+    await Promise.all([offer(lab), agentsAtStart > 0 ? lab.addAgent() : null]);
     return lab;
   } catch (thrown) {
-    await grid.stop();
+    await Promise.all([grid, ...agents].map((running) => running.stop()));
     throw thrown;
   }
 }
