@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { nextKind, type ReadyWork } from "./micro-batch.ts";
+import { type FeedingWork, feedsBefore, nextKind, type ReadyWork } from "./micro-batch.ts";
 
 const idle: ReadyWork = {
   generating: 0,
@@ -78,5 +78,22 @@ describe("nextKind", () => {
         if (work.room >= 1 && (work.singlesReady > 0 || work.hasPiece)) expect(singles + pieces).toBeGreaterThan(0);
       }),
     );
+  });
+});
+
+describe("feedsBefore", () => {
+  const prompt = { isMoved: true, isReplay: false, positionsOut: 0, order: 0 };
+
+  it("takes what ran before, prompts first and by age, and generated tokens side by side", () => {
+    const replay = { ...prompt, isReplay: true };
+    const sequences: readonly (FeedingWork & { readonly name: string })[] = [
+      { ...prompt, name: "new", isMoved: false, order: 1 },
+      { ...replay, name: "ahead", positionsOut: 4, order: 2 },
+      { ...replay, name: "behind", positionsOut: 1, order: 3 },
+      { ...prompt, name: "younger", order: 5 },
+      { ...prompt, name: "older", positionsOut: 32, order: 4 },
+    ];
+    const names = [...sequences].sort(feedsBefore).map(({ name }) => name);
+    expect(names).toEqual(["older", "younger", "behind", "ahead", "new"]);
   });
 });

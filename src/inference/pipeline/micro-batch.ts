@@ -37,3 +37,25 @@ export function nextKind(work: ReadyWork): "single" | "piece" | "nothing" {
   if (!work.hasPiece || (work.generating > 0 && work.room < 2 && work.piecePositionsOut > 0)) return "nothing";
   return work.piecePositionsOut > (PIECES_AHEAD - 1) * work.piecePositionsMax ? "nothing" : "piece";
 }
+
+/** A sequence that has positions to be fed before it generates. */
+export interface FeedingWork {
+  /** It ran before, and somebody waits for its next token. */
+  readonly isMoved: boolean;
+  /** Its prompt is in: what is left was generated, and goes one position at a time. */
+  readonly isReplay: boolean;
+  /** That the engine has not given back. */
+  readonly positionsOut: number;
+  /** Of arrival. */
+  readonly order: number;
+}
+
+/**
+ * Whose positions go next: what ran before comes before what is new, a prompt before generated tokens, the older prompt before the younger. Generated
+ * tokens of several sequences go side by side, since single positions share a decode: one sequence after the other would take a decode for each.
+ */
+export function feedsBefore(a: FeedingWork, b: FeedingWork): number {
+  if (a.isMoved !== b.isMoved) return a.isMoved ? -1 : 1;
+  if (a.isReplay !== b.isReplay) return a.isReplay ? 1 : -1;
+  return (a.isReplay ? a.positionsOut - b.positionsOut : 0) || a.order - b.order;
+}

@@ -5,7 +5,6 @@ import { FRAME_BYTES_MAX, nextPiece, pieceBounds } from "./prompt-pieces.ts";
 const bounds = fc.record({
   positionsMax: fc.integer({ min: 3, max: 40 }),
   singlesMax: fc.integer({ min: 1, max: 9 }),
-  replaysMax: fc.integer({ min: 1, max: 30 }),
 });
 
 describe("nextPiece", () => {
@@ -19,14 +18,12 @@ describe("nextPiece", () => {
         (promptLength, generated, held, limit) => {
           const length = promptLength + generated;
           let from = Math.min(held, length - 1);
-          const isReplayLong = () => length - Math.max(from, promptLength) > limit.replaysMax;
           while (from < length) {
-            const wasLong = isReplayLong();
             const piece = nextPiece({ from, promptLength, length }, limit);
             expect(piece.start === from || piece.start === from - 1).toBe(true);
             if (piece.how === "together") {
               expect(piece.count >= 2 || length === 1 || promptLength === 1).toBe(true);
-              if (!wasLong) expect(piece.start + piece.count).toBeLessThanOrEqual(promptLength);
+              expect(piece.start + piece.count).toBeLessThanOrEqual(promptLength);
               expect(piece.count).toBeLessThanOrEqual(limit.positionsMax);
             } else {
               expect(piece.start).toBe(from);
@@ -43,7 +40,7 @@ describe("nextPiece", () => {
   });
 
   it("takes the position before along when a prompt's last one is alone", () => {
-    const limit = { positionsMax: 8, singlesMax: 4, replaysMax: 10 };
+    const limit = { positionsMax: 8, singlesMax: 4 };
     expect(nextPiece({ from: 9, promptLength: 10, length: 10 }, limit)).toEqual({
       start: 8,
       count: 2,
@@ -64,7 +61,8 @@ describe("pieceBounds", () => {
         fc.integer({ min: 1, max: 131_072 }),
         fc.option(fc.double({ min: 0, max: 500, noNaN: true })),
         fc.option(fc.double({ min: 0, max: 5_000, noNaN: true })),
-        (embeddingLength, bytesPerElement, stages, promptLength, promptMsPerPosition, singleMs) => {
+        fc.integer({ min: 0, max: 64 }),
+        (embeddingLength, bytesPerElement, stages, promptLength, promptMsPerPosition, singleMs, replays) => {
           const made = pieceBounds({
             embeddingLength,
             bytesPerElement,
@@ -72,6 +70,7 @@ describe("pieceBounds", () => {
             promptLength,
             promptMsPerPosition,
             singleMs,
+            replays,
           });
           for (const positions of [made.positionsMax, made.singlesMax])
             expect(positions * embeddingLength * bytesPerElement).toBeLessThanOrEqual(FRAME_BYTES_MAX);
@@ -83,7 +82,7 @@ describe("pieceBounds", () => {
   });
 
   it("cuts a prompt into more pieces the longer the chain is, and smaller ones the slower it is", () => {
-    const chain = { embeddingLength: 256, bytesPerElement: 2, promptLength: 1_800, singleMs: 1 };
+    const chain = { embeddingLength: 256, bytesPerElement: 2, promptLength: 1_800, singleMs: 1, replays: 0 };
     const quick = { ...chain, promptMsPerPosition: 0.01 };
     expect(pieceBounds({ ...quick, stages: 2 }).positionsMax).toBe(300);
     expect(pieceBounds({ ...quick, stages: 5 }).positionsMax).toBe(120);

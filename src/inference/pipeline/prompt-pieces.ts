@@ -1,10 +1,11 @@
 /**
  * Which positions of a sequence go into its next pass through a chain, before it generates. A prompt goes in pieces, so that later stages work on the
  * first while the first stage computes the next, and so that a single token never waits long behind one. The law of `batch-policy.ts` holds: what is
- * of the prompt is decoded two positions or more at a time, what was generated one at a time, also when it is computed again.
+ * of the prompt is decoded two positions or more at a time, what was generated one at a time, also when it is computed again, however long that takes:
+ * a bound in measured time would let a busy machine change texts. It takes no longer than it took at first, and the stages behind have theirs still, or
+ * take them from the log as they were decoded.
  */
 import { assert } from "../../domain/assert.ts";
-import { REPLAY_MS_MAX } from "../batch-policy.ts";
 
 /** A piece aims at this on the slowest stage, so that a token that comes behind it waits no longer. */
 export const PIECE_TARGET_MS = 25;
@@ -16,15 +17,17 @@ export const PIECE_POSITIONS_MAX = 512;
 const PIECES_PER_STAGE = 3;
 /** Hidden states of one pass, so that a frame is one small message of the link. */
 export const FRAME_BYTES_MAX = 1024 * 1024;
-/** Single tokens computed again in one pass. */
+/** Single tokens computed again in one pass, or in as many passes as there are sequences for. */
 const REPLAY_POSITIONS_MAX = 32;
+/** But so many of each at least: on a busy machine the way to the engine and back takes longer than they do. */
+const REPLAY_POSITIONS_MIN = 8;
 
 export interface PieceBounds {
   /** Of one pass, `together`; 3 at least, so that three positions never leave one over. */
   readonly positionsMax: number;
   /** Of one pass, `singly`. */
   readonly singlesMax: number;
-  /** Generated tokens that are computed again one at a time; a longer history is decoded as a prompt. */
+  /** Of a pass for each sequence that is computed again: a step of the engine takes one position of every one. */
   readonly replaysMax: number;
 }
 
@@ -42,6 +45,8 @@ export function pieceBounds(chain: {
   /** Of the slowest stage; null: not measured. */
   readonly promptMsPerPosition: number | null;
   readonly singleMs: number | null;
+  /** Sequences whose generated tokens are computed again at the same time: each gives a small pass, and they share decodes. */
+  readonly replays: number;
 }): PieceBounds {
   const framePositions = Math.floor(FRAME_BYTES_MAX / (chain.embeddingLength * chain.bytesPerElement));
   assert(framePositions >= 3, `a frame of ${FRAME_BYTES_MAX} bytes holds three states of ${chain.embeddingLength}`);
@@ -52,29 +57,26 @@ export function pieceBounds(chain: {
   const streamed = Math.ceil(chain.promptLength / (PIECES_PER_STAGE * chain.stages));
   const positions = Math.max(PIECE_POSITIONS_MIN, Math.min(affordable, streamed, PIECE_POSITIONS_MAX));
   const singleMs = Math.max(chain.singleMs ?? 1, 0.25);
-  const singles = Math.max(1, Math.min(REPLAY_POSITIONS_MAX, Math.floor(PIECE_TARGET_MS / singleMs)));
+  const share = Math.ceil(REPLAY_POSITIONS_MAX / Math.max(1, chain.replays));
+  const singles = Math.max(REPLAY_POSITIONS_MIN, Math.min(share, Math.floor(PIECE_TARGET_MS / singleMs)));
+  const singlesMax = Math.min(singles, framePositions);
   return {
     positionsMax: Math.min(positions, framePositions),
-    singlesMax: Math.min(singles, framePositions),
-    replaysMax: Math.max(1, Math.floor(REPLAY_MS_MAX / singleMs)),
+    singlesMax,
+    replaysMax: singlesMax * Math.max(1, chain.replays),
   };
 }
 
-/**
- * The piece that begins at position `from` of `length`; it may begin one earlier, so that the prompt's last position is not alone. `replays` of
- * `length - promptLength` generated tokens go singly unless they are more than the bound.
- */
+/** The piece that begins at position `from` of `length`; it may begin one earlier, so that the prompt's last position is not alone. */
 export function nextPiece(
   work: { readonly from: number; readonly promptLength: number; readonly length: number },
-  bounds: PieceBounds,
+  bounds: Pick<PieceBounds, "positionsMax" | "singlesMax">,
 ): Piece {
   const { from, promptLength, length } = work;
   assert(from >= 0 && from < length && promptLength >= 1, `position ${from} is below ${length}`);
-  const isReplayLong = length - Math.max(from, promptLength) > bounds.replaysMax;
-  const together = isReplayLong ? length : promptLength;
-  if (from >= together) return { start: from, count: Math.min(length - from, bounds.singlesMax), how: "singly" };
-  const start = together - from === 1 && together > 1 ? from - 1 : from;
-  return { start, count: togetherOf(together - start, bounds.positionsMax), how: "together" };
+  if (from >= promptLength) return { start: from, count: Math.min(length - from, bounds.singlesMax), how: "singly" };
+  const start = promptLength - from === 1 && promptLength > 1 ? from - 1 : from;
+  return { start, count: togetherOf(promptLength - start, bounds.positionsMax), how: "together" };
 }
 
 /** Two positions at least, and never all but one of them. */

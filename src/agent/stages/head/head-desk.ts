@@ -8,7 +8,7 @@
 import type { SequenceId } from "../../../domain/chain.ts";
 import { AcceptanceRates } from "../../../inference/pipeline/acceptance.ts";
 import { LoopMeter } from "../../../inference/pipeline/loop-meter.ts";
-import { nextKind } from "../../../inference/pipeline/micro-batch.ts";
+import { feedsBefore, nextKind } from "../../../inference/pipeline/micro-batch.ts";
 import { nextPiece, type PieceBounds, pieceBounds } from "../../../inference/pipeline/prompt-pieces.ts";
 import { type LoopTimes, Speculation } from "../../../inference/pipeline/speculation.ts";
 import type { AttemptStart } from "../../../wire/agent-link.ts";
@@ -247,8 +247,9 @@ class Desk implements HeadDesk {
     const generating = this.#countGenerating();
     const stages = this.#ports.stageCount();
     for (;;) {
-      const [piecer] = feeding;
-      const bounds = piecer === undefined ? null : this.#pieceBounds(piecer);
+      const [piecer] = feeding.sort((a, b) => feedsBefore(a.feeding, b.feeding));
+      const replays = feeding.filter((run) => run.feeding.isReplay).length;
+      const bounds = piecer === undefined ? null : this.#pieceBounds(piecer, replays);
       const kind = nextKind({
         generating,
         stages,
@@ -257,7 +258,7 @@ class Desk implements HeadDesk {
         room: this.#ports.room(),
         singlesReady: ready.length,
         hasPiece: piecer !== undefined,
-        piecePositionsMax: bounds?.positionsMax ?? 0,
+        piecePositionsMax: (piecer?.feeding.isReplay === true ? bounds?.replaysMax : bounds?.positionsMax) ?? 0,
       });
       if (kind === "nothing") break;
       const single = kind === "single" ? ready.shift() : undefined;
@@ -272,7 +273,7 @@ class Desk implements HeadDesk {
     this.#isPumping = false;
   }
 
-  #pieceBounds({ promptLength }: HeadSequence): PieceBounds {
+  #pieceBounds({ promptLength }: HeadSequence, replays: number): PieceBounds {
     const { engine } = this.#ports;
     const own = engine.stats();
     const singleMs = this.#ports.stageMs()?.slowestMs ?? own.singleMs;
@@ -286,6 +287,7 @@ class Desk implements HeadDesk {
       bytesPerElement: ELEMENT_BYTES_MAX,
       promptMsPerPosition: own.promptMsPerPosition === null ? null : own.promptMsPerPosition * slower,
       singleMs,
+      replays,
     });
   }
 

@@ -12,6 +12,7 @@
 import { assert } from "../../../domain/assert.ts";
 import type { SequenceId } from "../../../domain/chain.ts";
 import { LookupIndex } from "../../../inference/pipeline/lookup-index.ts";
+import type { FeedingWork } from "../../../inference/pipeline/micro-batch.ts";
 import type { DraftChoice, Speculation } from "../../../inference/pipeline/speculation.ts";
 import type { Timer } from "../../../ports/clock.ts";
 import type { AttemptStart } from "../../../wire/agent-link.ts";
@@ -93,6 +94,12 @@ export class HeadSequence {
 
   get canFeed(): boolean {
     return this.isOpen && this.flight === null && !this.isGenerating;
+  }
+
+  /** What waits to be fed, and what of it is under way. */
+  get feeding(): FeedingWork {
+    const { order, next, sure, promptLength, work } = this;
+    return { order, isMoved: work.generatedCount > 0, isReplay: next >= promptLength, positionsOut: next - sure };
   }
 
   get canGenerate(): boolean {
