@@ -21,6 +21,7 @@ import { addressProblem, type PrivateHosts } from "./provider-address.ts";
 import { type HeaderMap, limitsOf, retryAfterMs } from "./rate-headers.ts";
 import { readEventStream, readJsonAnswer } from "./read-answer.ts";
 import { requestOf, type UpstreamRequest } from "./request-body.ts";
+import { type ResponseHead, type SentRequest, sendRequest } from "./send-request.ts";
 import { UpstreamFault } from "./upstream-fault.ts";
 
 export interface CallParts {
@@ -42,7 +43,7 @@ export class CallRun {
   readonly #call: UpstreamCall;
   readonly #parts: CallParts;
   readonly #onEvent: (event: UpstreamEvent) => void;
-  readonly #abort = new AbortController();
+  #sent: SentRequest | null = null;
   readonly #timers: Timer[] = [];
   #state: "waiting" | "telling" | "over" = "waiting";
   #hasHead = false;
@@ -91,13 +92,13 @@ export class CallRun {
     if (problem !== null) throw new UpstreamFault("unreachable", problem);
     if (keyProblem !== null) throw new UpstreamFault("unauthorised", keyProblem);
     const request = requestOf(this.#call);
-    const answer = await this.#send(request, secret);
+    if (this.#state === "over") return;
+    this.#sent = this.#send(request, secret);
+    const answer = await this.#sent.head;
     this.#hasHead = true;
     const { statusCode: status, headers, body } = answer;
     const limits = limitsOf(headers);
     if (limits !== null) this.#emit({ kind: "limits", limits });
-    // A body that ends early after we left it is of no interest to anybody.
-    body.on("error", () => undefined);
     if (status !== 200) {
       const waitMs = retryAfterMs(headers, this.#parts.clock.wallMs());
       const location = singleHeader(headers, "location");
@@ -108,9 +109,9 @@ export class CallRun {
     await this.#read(answer, { request, secret });
   }
 
-  #send(request: UpstreamRequest, secret: string | null): Promise<Dispatcher.ResponseData> {
+  #send(request: UpstreamRequest, secret: string | null): SentRequest {
     const url = new URL(this.#call.provider.baseUrl);
-    return this.#parts.dispatcher.request({
+    return sendRequest(this.#parts.dispatcher, {
       origin: url.origin,
       path: `${url.pathname.replace(/\/+$/, "")}${request.path}`,
       method: "POST",
@@ -123,14 +124,10 @@ export class CallRun {
         ...(secret === null ? {} : { authorization: `Bearer ${secret}` }),
       },
       body: request.body,
-      signal: this.#abort.signal,
     });
   }
 
-  async #read(
-    answer: Dispatcher.ResponseData,
-    more: { request: UpstreamRequest; secret: string | null },
-  ): Promise<void> {
+  async #read(answer: ResponseHead, more: { request: UpstreamRequest; secret: string | null }): Promise<void> {
     const { headers, body } = answer;
     const { request, secret } = more;
     const kind = kindOfBody(headers);
@@ -182,12 +179,12 @@ export class CallRun {
   /** All is told; the body's own end may come, so that the connection can be used again. */
   #leave(): void {
     this.#stop();
-    this.#timers.push(this.#parts.clock.setTimer(BODY_END_MS_MAX, () => this.#abort.abort()));
+    this.#timers.push(this.#parts.clock.setTimer(BODY_END_MS_MAX, () => this.#sent?.abort()));
   }
 
   #close(): void {
     this.#stop();
-    this.#abort.abort();
+    this.#sent?.abort();
   }
 
   #stop(): void {

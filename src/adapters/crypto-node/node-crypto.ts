@@ -3,6 +3,7 @@ import {
   createHmac,
   createPrivateKey,
   createPublicKey,
+  createSecretKey,
   generateKeyPairSync,
   hash,
   type KeyObject,
@@ -23,13 +24,15 @@ const PUBLIC_KEYS_KEPT_MAX = 1_024;
 
 export class NodeCrypto implements Crypto {
   readonly #publicKeys = new Map<string, KeyObject>();
+  /** By the bytes that hold them, which nobody changes: making one costs as much as a short HMAC. */
+  readonly #secretKeys = new WeakMap<Uint8Array, KeyObject>();
 
   sha256(data: Uint8Array): Uint8Array {
     return new Uint8Array(hash("sha256", data, "buffer"));
   }
 
   hmacSha256(key: Uint8Array, data: Uint8Array): Uint8Array {
-    return new Uint8Array(createHmac("sha256", key).update(data).digest());
+    return new Uint8Array(createHmac("sha256", this.#secretKey(key)).update(data).digest());
   }
 
   generateKeyPair(): KeyPair {
@@ -57,6 +60,14 @@ export class NodeCrypto implements Crypto {
 
   isEqual(a: Uint8Array, b: Uint8Array): boolean {
     return a.length === b.length && timingSafeEqual(a, b);
+  }
+
+  #secretKey(raw: Uint8Array): KeyObject {
+    const known = this.#secretKeys.get(raw);
+    if (known !== undefined) return known;
+    const key = createSecretKey(raw);
+    this.#secretKeys.set(raw, key);
+    return key;
   }
 
   #publicKey(raw: Uint8Array): KeyObject {
