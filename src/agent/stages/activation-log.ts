@@ -200,8 +200,16 @@ export class ActivationLog {
     kept.blocks = whole;
     kept.draw = null;
     const last = whole.at(-1);
-    if (last === undefined) this.#clear(sequence, kept);
-    else last.count = Math.min(last.count, start - last.start);
+    if (last === undefined) {
+      this.#clear(sequence, kept);
+      return;
+    }
+    last.count = Math.min(last.count, start - last.start);
+    if (!kept.isSpilling || last.data === null) return;
+    // The disk may be writing it: what comes behind the cut has to stand elsewhere.
+    const own = last.data.slice(0, last.count * last.stride);
+    this.#memoryBytes += own.length - last.data.length;
+    last.data = own;
   }
 
   #clear(sequence: SequenceId, kept: Kept): void {
