@@ -114,6 +114,24 @@ describe("a batch's line", () => {
   });
 });
 
+test("a key that is revoked ends its running batch, and its changed rules reach lines that have not begun", async () => {
+  const rates = new Set<number | null>();
+  const answer: Answer = async ({ key, signal }) => {
+    rates.add(key.tokensPerMinuteMax);
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    return signal.aborted ? refused(499, "request_cancelled") : succeeded();
+  };
+  await using bench = await openJobBench(answer, { keyLookMs: 20 });
+  const id = await bench.submit(await bench.upload(lines(5_000)));
+  const { keyId } = bench.key;
+  await bench.store.keys.update(keyId, { tokensPerMinuteMax: 77 });
+  while (!rates.has(77)) await new Promise((resolve) => setTimeout(resolve, 5));
+  await bench.store.keys.revoke(keyId, Date.now());
+  const { value } = await bench.ended(id);
+  expect(value.record.status).toBe("cancelled");
+  expect(value.counts.completed).toBeLessThan(5_000);
+});
+
 test("batches of which nothing can run keep nobody else's out", async () => {
   const answer: Answer = ({ body }) =>
     Promise.resolve(promptOf(body) === "line 0" ? refused(503, "no_capable_node") : succeeded());

@@ -153,8 +153,11 @@ export class BatchLife {
       this.#lines = lines;
       if (this.#isStopped || this.#isCancelled) await lines.stop();
       const expiry = this.#expire(lines, record.expiresAtMs);
+      const watch = this.#watchKey(lines, record.keyId);
       await lines.run();
       expiry.cancel();
+      watch.cancel();
+      if (watch.isGone() && !this.#isStopped) return await this.#giveUp();
     } finally {
       this.#lines = null;
       await reader.close();
@@ -166,6 +169,32 @@ export class BatchLife {
   async #giveUp(): Promise<void> {
     const cancelling = { ...this.#withFiles(), status: "cancelling", cancellingAtMs: this.#nowMs() } as const;
     await this.#ports.store.batches.update(cancelling, ["in_progress"]);
+  }
+
+  /** Lines are asked with a copy of the key: a revocation ends them, and changed rules and models reach those that have not begun. */
+  #watchKey(lines: BatchLines, keyId: ApiKey["keyId"]): { cancel(): void; isGone(): boolean } {
+    const { clock, store, log } = this.#ports;
+    let [isOver, isGone] = [false, false];
+    const look = async () => {
+      try {
+        const key = usableKey(await store.keys.get(keyId), this.#nowMs());
+        isGone = key === null;
+        if (key !== null) lines.useKey({ ...key });
+      } catch (thrown) {
+        if (isOver) return; // the store may be closed by now
+        if (!(thrown instanceof FallowError)) throw thrown;
+        log.warn({ keyId, cause: describeFault(thrown) }, "key of a batch not looked up");
+      }
+      if (isOver) return;
+      if (isGone) await lines.stop();
+      else timer = clock.setTimer(this.#options.keyLookMs, () => void look());
+    };
+    let timer = clock.setTimer(this.#options.keyLookMs, () => void look());
+    const cancel = () => {
+      isOver = true;
+      timer.cancel();
+    };
+    return { cancel, isGone: () => isGone };
   }
 
   #expire(lines: BatchLines, expiresAtMs: number): { cancel(): void } {

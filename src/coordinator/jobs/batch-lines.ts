@@ -46,7 +46,7 @@ export class BatchLines {
   readonly #ports: BatchLinesPorts;
   readonly #options: JobOptions;
   readonly #record: BatchRecord;
-  readonly #key: ApiKey;
+  #key: ApiKey;
   readonly #lines: ClaimedLines;
   readonly #writer: ResultWriter;
   readonly #abort = new AbortController();
@@ -105,6 +105,11 @@ export class BatchLines {
     } finally {
       this.#over.resolve();
     }
+  }
+
+  /** As it stands by now: its rules hold for every line that has not begun. */
+  useKey(key: ApiKey): void {
+    this.#key = key;
   }
 
   pause(isPaused: boolean): void {

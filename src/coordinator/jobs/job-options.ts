@@ -12,6 +12,8 @@ export interface JobOptions {
   readonly tenantBatchesMax: number;
   /** Until what was not run is given back as expired. */
   readonly windowMs: number;
+  /** A batch goes on with its key as it was for no longer than this. */
+  readonly keyLookMs: number;
   /** How long results wait for others, to share their transaction. */
   readonly commitMs: number;
   /** A claim of a coordinator that died is free after this; a new start frees it at once. */
@@ -26,6 +28,8 @@ export const JOB_DEFAULTS: JobOptions = {
   batchLinesMax: 1_000_000,
   tenantBatchesMax: 100,
   windowMs: 86_400_000,
+  // As long as the gateway keeps a key that another process changed.
+  keyLookMs: 5_000,
   // Of some hundred lines a second a dozen share a commit; what a kill can lose is run again.
   commitMs: 50,
   claimMs: 60_000,
