@@ -52,6 +52,7 @@ export function memoryFiles(read: MemoryRead, write: MemoryWrite): FileStore {
           .filter((file) => file.tenantId === tenantId)
           .reduce((sum, file) => sum + file.bytes, 0),
       ),
+    countOf: (tenantId) => read((disk) => sorted(disk).filter((file) => file.tenantId === tenantId).length),
     expired: ({ nowMs, limit }) =>
       read((disk) => {
         const endOf = (file: FileRecord) => file.expiresAtMs ?? Number.POSITIVE_INFINITY;
