@@ -192,8 +192,12 @@ const MODELS_PATH = "/admin/v1/models";
 
 /** The command that lists what the path names one of. */
 function listCommandOf(path: string): string {
-  const noun = ["nodes", "keys", "receipts", "ledger", "providers"].find((one) => path.includes(`/${one}`));
-  return noun === undefined ? "models" : `${noun}${noun === "ledger" ? " accounts" : " list"}`;
+  const noun = ["nodes", "keys", "tenants", "receipts", "ledger", "providers", "batches"].find((one) =>
+    path.includes(`/${one}`),
+  );
+  if (noun === undefined) return "models";
+  if (noun === "batches") return "batch list";
+  return noun === "ledger" ? "ledger accounts" : `${noun} list`;
 }
 
 function refusal(status: number, text: string, path: string): CliError {
