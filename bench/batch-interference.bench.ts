@@ -1,7 +1,9 @@
 /**
  * What a batch that would take everything does to others, and what it gets. One node serves priority requests, one every quarter of a second, in blocks that
- * take turns: with the batch paused, and with it running. From both come the times to the first token. The batch's share: its lines a second beside
- * the priority requests, over what it does alone times the part of the time in which no priority request runs.
+ * take turns: with the batch paused, and with it running, in the order of a round and the other way in the next. From both come the times to the first
+ * token. The batch's share of the idle capacity is what it did beside the priority requests, over that and what was left lying: its lines alone times the
+ * part of the time in which no priority request runs, less its lines beside them. Where it did more than that reckoning leaves it, nothing was left lying:
+ * the share is at most 1.
  *
  *   npm run bench -- batch-interference [--smoke] [--rounds 6]
  */
@@ -19,9 +21,9 @@ const { values: asked } = parseArgs({
 });
 const bench = openBench("batch-interference");
 const ROUNDS = Number(asked.rounds ?? (bench.isSmoke ? 1 : 6));
-const REQUESTS = bench.isSmoke ? 5 : 40;
+const REQUESTS = bench.isSmoke ? 5 : 20;
 const GAP_MS = 250;
-const ALONE_MS = bench.isSmoke ? 2_000 : 8_000;
+const ALONE_MS = bench.isSmoke ? 2_000 : 5_000;
 /** More than any run of this bench gets through. */
 const LINES = bench.isSmoke ? 2_000 : 60_000;
 const TOKENS = 32;
@@ -89,10 +91,11 @@ const without: Block[] = [];
 const beside: Block[] = [];
 const alone: number[] = [];
 for (let round = 0; round < ROUNDS; round++) {
-  await tell(grid, id, "pause");
-  without.push(await block(client, id));
+  for (const isPaused of round % 2 === 0 ? [true, false] : [false, true]) {
+    await tell(grid, id, isPaused ? "pause" : "resume");
+    (isPaused ? without : beside).push(await block(client, id));
+  }
   await tell(grid, id, "resume");
-  beside.push(await block(client, id));
   const before = await linesDone(id);
   const startMs = machineMs();
   await sleep(ALONE_MS);
@@ -117,7 +120,8 @@ const aloneRate = alone.reduce((total, rate) => total + rate, 0) / alone.length;
 const tookMs = sum((one) => one.tookMs);
 const idleShare = 1 - sum((one) => one.busyMs) / tookMs;
 const besideRate = (sum((one) => one.lines) * 1_000) / tookMs;
-const share = besideRate / (aloneRate * idleShare);
+const unusedRate = Math.max(0, aloneRate * idleShare - besideRate);
+const share = besideRate / (besideRate + unusedRate);
 const ratio = p95(beside) / p95(without);
 const round = (value: number) => Number(value.toFixed(3));
 bench.keep({
@@ -143,6 +147,8 @@ bench.keep({
       beside: { p50: round(p50(beside)), p95: round(p95(beside)) },
     },
     linesPerSecond: { alone: round(aloneRate), beside: round(besideRate) },
+    ratioOfRounds: without.map((one, at) => round(p95(beside.slice(at, at + 1)) / p95([one]))),
+    ratioOfMedians: round(p50(beside) / p50(without)),
     idleShare: round(idleShare),
   },
 });
