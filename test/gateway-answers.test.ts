@@ -46,6 +46,15 @@ describe("an idempotency key", () => {
     expect(grid.generations).toHaveLength(1);
   });
 
+  test("with other preferences in its headers is another request", async () => {
+    grid.onGenerate = answering(grid, "once");
+    expect(await (await grid.chat({}, once)).text()).toContain("once");
+    const elsewhere = { headers: { ...once.headers, "x-grid-regions": "mars" } };
+    const refusedNow = await grid.chat({}, elsewhere);
+    expect([refusedNow.status, refusedNow.headers.get("idempotent-replayed")]).toEqual([400, null]);
+    expect((await grid.chat({}, once)).headers.get("idempotent-replayed")).toBe("true");
+  });
+
   test("with another body, or while the first runs, is refused", async () => {
     const running = grid.chat({}, once);
     const [generation] = await grid.asked(1);

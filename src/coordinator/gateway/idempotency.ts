@@ -60,7 +60,7 @@ export async function beginIdempotent(
     case "conflict":
       return refuse(
         "idempotency-conflict",
-        `Idempotency-Key ${JSON.stringify(header)} was used with another body; use a new key`,
+        `Idempotency-Key ${JSON.stringify(header)} was used with another body or other preferences; use a new key`,
       );
     case "in-progress":
       return refuse("idempotency-in-progress", `a request with Idempotency-Key ${JSON.stringify(header)} is running`, {

@@ -246,7 +246,7 @@ async function serveAdmitted<Body extends RouteBody>(
   const header = context.req.header("idempotency-key") ?? null;
   const begun = await beginIdempotent(
     { store: state.deps.store.idempotency, clock: state.deps.clock, keptMs: state.options.idempotencyMs },
-    { header, apiKey: key, route: route.path, bodySha256: digest.value },
+    { header, apiKey: key, route: route.path, bodySha256: withWords(state, digest.value, context.req.raw.headers) },
   );
   if (!begun.ok) return errorResponse(begun.reason);
   if (begun.value.kind === "replay") return begun.value.response;
@@ -293,6 +293,14 @@ function requestDigest(state: GatewayState, body: unknown): Outcome<Sha256Hex> {
     const why = thrown instanceof Error ? thrown.message : String(thrown);
     return refuse("invalid-request", `the body has no canonical JSON form: ${why}`);
   }
+}
+
+/** What a body is remembered by: other preferences in headers make it another request, whose answer may stand elsewhere and cost otherwise. */
+function withWords(state: GatewayState, body: Sha256Hex, headers: Headers): Sha256Hex {
+  const words = [...headers].filter(([name]) => name.startsWith("x-grid-") || name.startsWith("x-provider-"));
+  if (words.length === 0) return body;
+  const text = JSON.stringify([body, ...words.sort(([a], [b]) => (a < b ? -1 : 1))]);
+  return sha256Hex(toHex(state.deps.crypto.sha256(new TextEncoder().encode(text))));
 }
 
 /** A refusal leaves nothing behind but the idempotency key, which the caller forgets. */
