@@ -21,7 +21,6 @@ import { addressProblem, type PrivateHosts } from "./provider-address.ts";
 import { type HeaderMap, limitsOf, retryAfterMs } from "./rate-headers.ts";
 import { readEventStream, readJsonAnswer } from "./read-answer.ts";
 import { requestOf, type UpstreamRequest } from "./request-body.ts";
-import { type ResponseHead, type SentRequest, sendRequest } from "./send-request.ts";
 import { UpstreamFault } from "./upstream-fault.ts";
 
 export interface CallParts {
@@ -43,7 +42,7 @@ export class CallRun {
   readonly #call: UpstreamCall;
   readonly #parts: CallParts;
   readonly #onEvent: (event: UpstreamEvent) => void;
-  #sent: SentRequest | null = null;
+  readonly #abort = new AbortController();
   readonly #timers: Timer[] = [];
   #state: "waiting" | "telling" | "over" = "waiting";
   #hasHead = false;
@@ -92,13 +91,13 @@ export class CallRun {
     if (problem !== null) throw new UpstreamFault("unreachable", problem);
     if (keyProblem !== null) throw new UpstreamFault("unauthorised", keyProblem);
     const request = requestOf(this.#call);
-    if (this.#state === "over") return;
-    this.#sent = this.#send(request, secret);
-    const answer = await this.#sent.head;
+    const answer = await this.#send(request, secret);
     this.#hasHead = true;
     const { statusCode: status, headers, body } = answer;
     const limits = limitsOf(headers);
     if (limits !== null) this.#emit({ kind: "limits", limits });
+    // A body that ends early after we left it is of no interest to anybody.
+    body.on("error", () => undefined);
     if (status !== 200) {
       const waitMs = retryAfterMs(headers, this.#parts.clock.wallMs());
       const location = singleHeader(headers, "location");
@@ -109,9 +108,9 @@ export class CallRun {
     await this.#read(answer, { request, secret });
   }
 
-  #send(request: UpstreamRequest, secret: string | null): SentRequest {
+  #send(request: UpstreamRequest, secret: string | null): Promise<Dispatcher.ResponseData> {
     const url = new URL(this.#call.provider.baseUrl);
-    return sendRequest(this.#parts.dispatcher, {
+    return this.#parts.dispatcher.request({
       origin: url.origin,
       path: `${url.pathname.replace(/\/+$/, "")}${request.path}`,
       method: "POST",
@@ -124,10 +123,14 @@ export class CallRun {
         ...(secret === null ? {} : { authorization: `Bearer ${secret}` }),
       },
       body: request.body,
+      signal: this.#abort.signal,
     });
   }
 
-  async #read(answer: ResponseHead, more: { request: UpstreamRequest; secret: string | null }): Promise<void> {
+  async #read(
+    answer: Dispatcher.ResponseData,
+    more: { request: UpstreamRequest; secret: string | null },
+  ): Promise<void> {
     const { headers, body } = answer;
     const { request, secret } = more;
     const kind = kindOfBody(headers);
@@ -179,12 +182,12 @@ export class CallRun {
   /** All is told; the body's own end may come, so that the connection can be used again. */
   #leave(): void {
     this.#stop();
-    this.#timers.push(this.#parts.clock.setTimer(BODY_END_MS_MAX, () => this.#sent?.abort()));
+    this.#timers.push(this.#parts.clock.setTimer(BODY_END_MS_MAX, () => this.#abort.abort()));
   }
 
   #close(): void {
     this.#stop();
-    this.#sent?.abort();
+    this.#abort.abort();
   }
 
   #stop(): void {

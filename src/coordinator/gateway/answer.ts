@@ -170,7 +170,7 @@ export class Answer {
   /** Resolves at the first token or end; with the reason when it failed before. */
   async begun(): Promise<Refusal | null> {
     while (this.#state === "running" && !this.#hasOutput) await this.#change();
-    return this.#failure;
+    return this.#hasOutput ? null : this.#failure;
   }
 
   /** Everything that waits, at most one output for each choice. One caller at a time. */
