@@ -188,7 +188,7 @@ export class ChainStalls {
 }
 
 /** So long a stage may work on something else, or on what was sent again, without a token of the answer. */
-const BUSY_MS_MAX = 20_000;
+const BUSY_MS_MAX = 8_000;
 /** Who works slowly is asked again after as long as it was waited for, and not much later. */
 const QUIET_MS_MAX = 10_000;
 
