@@ -6,10 +6,8 @@ import { describe, expect, test } from "vitest";
 import { STAGE_SABOTAGES } from "../src/sim/faults/sabotage.ts";
 import { runSimulation, type SimulationResult } from "../src/sim/run-simulation.ts";
 
-/** Faults strike one to five times in a run. test/soak/sim-chains.soak.test.ts runs many more. */
-const SEEDS = 48;
-const SEEDS_PER_TEST = 12;
-const FAULTS_MIN = 100;
+/** Faults strike one to five times in a run. test/soak/sim-chains.soak.test.ts runs many more, and counts its faults. */
+const SEEDS = 12;
 /** A run takes half a second alone; the machine may be busy with everything else. */
 const TIMEOUT_MS = 300_000;
 const CALM_SEEDS = 5;
@@ -36,27 +34,22 @@ function repeat(seed: number): string {
   return `fallow sim --chains --seed ${seed} --trace short`;
 }
 
-describe("with faults of stages drawn from the seed, the laws hold and the run replays", () => {
-  let faults = 0;
-  for (let from = 1; from <= SEEDS; from += SEEDS_PER_TEST) {
-    const to = from + SEEDS_PER_TEST - 1;
-    test(`seeds ${from} to ${to}`, { timeout: TIMEOUT_MS }, async () => {
-      const hashes = new Set<string>();
-      let answered = 0;
-      let changes = 0;
-      for (let seed = from; seed <= to; seed++) {
-        const { hash, stats } = await runTwice(seed);
-        hashes.add(hash);
-        answered += stats.outcomes["answered"] ?? 0;
-        changes += stats.chainEpochs - stats.chains;
-        faults += stats.faultEvents;
-      }
-      expect(hashes.size).toBe(SEEDS_PER_TEST);
-      expect(answered, "requests are answered").toBeGreaterThan(SEEDS_PER_TEST);
-      expect(changes, "chains change under them").toBeGreaterThan(0);
-      if (to === SEEDS) expect(faults, "faults of all seeds").toBeGreaterThanOrEqual(FAULTS_MIN);
-    });
+test(`with faults of stages drawn from the seed, the laws hold and the run replays: seeds 1 to ${SEEDS}`, {
+  timeout: TIMEOUT_MS,
+}, async () => {
+  const hashes = new Set<string>();
+  let [answered, changes, faults] = [0, 0, 0];
+  for (let seed = 1; seed <= SEEDS; seed++) {
+    const { hash, stats } = await runTwice(seed);
+    hashes.add(hash);
+    answered += stats.outcomes["answered"] ?? 0;
+    changes += stats.chainEpochs - stats.chains;
+    faults += stats.faultEvents;
   }
+  expect(hashes.size).toBe(SEEDS);
+  expect(answered, "requests are answered").toBeGreaterThan(SEEDS);
+  expect(changes, "chains change under them").toBeGreaterThan(0);
+  expect(faults, "faults strike").toBeGreaterThan(SEEDS);
 });
 
 test("without faults every request to a chain is answered with the unsplit model's text", {
