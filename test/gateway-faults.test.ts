@@ -1,9 +1,9 @@
 /** What fails in the gateway itself leaves nothing behind: no hold, no running generation, no key that is in use for ever. */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test, vi } from "vitest";
-import { SWEEP_MS } from "../src/coordinator/gateway/hourly-sweep.ts";
-import { keepAnswer } from "../src/coordinator/gateway/idempotency.ts";
-import { startIdempotencySweep } from "../src/coordinator/gateway/idempotency-sweep.ts";
-import { PreparedModels } from "../src/coordinator/gateway/prepared-model.ts";
+import { SWEEP_MS } from "../src/coordinator/gateway/callers/hourly-sweep.ts";
+import { keepAnswer } from "../src/coordinator/gateway/callers/idempotency.ts";
+import { startIdempotencySweep } from "../src/coordinator/gateway/callers/idempotency-sweep.ts";
+import { PreparedModels } from "../src/coordinator/gateway/plans/prepared-model.ts";
 import { FallowError } from "../src/domain/fault.ts";
 import { sha256Hex } from "../src/domain/ids.ts";
 import type { Tokenizer } from "../src/ports/tokenizer.ts";

@@ -2,7 +2,7 @@
 
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
 import { planEmbeddings } from "../src/coordinator/gateway/embeddings.ts";
-import { PreparedModels } from "../src/coordinator/gateway/prepared-model.ts";
+import { PreparedModels } from "../src/coordinator/gateway/plans/prepared-model.ts";
 import { modelId } from "../src/domain/ids.ts";
 import { microUsd } from "../src/domain/money.ts";
 import { NO_PREFERENCES } from "../src/domain/preferences.ts";

@@ -13,8 +13,8 @@ import type { CoordinatorOptions, CoordinatorPorts } from "./coordinator-options
 import type { CoordinatorParts } from "./coordinator-parts.ts";
 import { Dispatcher } from "./dispatch/dispatcher.ts";
 import { Forecast } from "./forecast/forecast.ts";
+import { startIdempotencySweep } from "./gateway/callers/idempotency-sweep.ts";
 import type { RequestOrigin } from "./gateway/gateway.ts";
-import { startIdempotencySweep } from "./gateway/idempotency-sweep.ts";
 import { startResponseSweep } from "./gateway/responses/response-sweep.ts";
 import { takeGridIdentity } from "./grid-identity.ts";
 import { type HttpSurface, httpSurface } from "./http-surface.ts";

@@ -110,7 +110,9 @@ export function describeBatchContract(storeNow: () => Store, reopen: () => Promi
       expect(await page({ after: fileIdOf(3), limit: 1 })).toEqual([fileIdOf(2)]);
       expect(await storeNow().files.bytesOf(tenantOf(1))).toBe(1_500);
       expect(await storeNow().files.bytesOf(tenantOf(3))).toBe(0);
-      expect([await storeNow().files.countOf(tenantOf(1)), await storeNow().files.countOf(tenantOf(3))]).toEqual([5, 0]);
+      expect([await storeNow().files.countOf(tenantOf(1)), await storeNow().files.countOf(tenantOf(3))]).toEqual([
+        5, 0,
+      ]);
     });
 
     test("that have expired are told earliest first", async () => {

@@ -7,7 +7,7 @@ import { refuse } from "../../domain/refusal.ts";
 import { tenantAccount } from "../../market/accounts.ts";
 import { monthOf } from "../../market/usage-day.ts";
 import type { KeyTerms, Tenant, TenantLimits } from "../../ports/store.ts";
-import { usageQuery, usageResponse } from "../gateway/usage-report.ts";
+import { usageQuery, usageResponse } from "../gateway/routes/usage-report.ts";
 import { keyRow } from "./admin-rows.ts";
 import type { AdminSources } from "./admin-sources.ts";
 import {

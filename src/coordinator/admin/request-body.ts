@@ -2,7 +2,7 @@
 import type { Context } from "hono";
 import type { z } from "zod";
 import { type Outcome, ok, refuse } from "../../domain/refusal.ts";
-import { readBodyText } from "../gateway/json-body.ts";
+import { readBodyText } from "../gateway/bodies/json-body.ts";
 
 /** Few admin bodies are longer; most are a path of 4 KiB at most. */
 const BODY_BYTES_MAX = 65_536;

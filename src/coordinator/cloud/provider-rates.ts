@@ -3,7 +3,7 @@
  * its headers. The narrowest counts. Tokens are taken before a request at the most that it may use, and what it did not use is given back.
  */
 import type { UpstreamLimits } from "../../ports/cloud-upstream.ts";
-import { RATE_START, type RateState, stepRate } from "../gateway/rate-limit.ts";
+import { RATE_START, type RateState, stepRate } from "../gateway/callers/rate-limit.ts";
 
 export interface RateLimits {
   readonly requestsPerMinuteMax: number | null;

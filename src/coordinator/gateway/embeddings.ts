@@ -6,17 +6,17 @@ import { LINK_FRAME_BYTES_MAX } from "../../ports/link.ts";
 import { vectorsPerFrame } from "../../wire/embedding-frame.ts";
 import type { EmbeddingRequest } from "../../wire/openai/embedding-request.ts";
 import type { EmbeddingList } from "../../wire/openai/responses.ts";
-import type { AskedTerms } from "./asked-terms.ts";
-import { tokensSha256 } from "./charge.ts";
+import { tokensSha256 } from "./answers/charge.ts";
+import { beginningHeaders, endHeaders, energyOf, withReceipt } from "./answers/grid-headers.ts";
+import { termsOf } from "./answers/run-generation.ts";
+import type { GenerationRunner } from "./answers/running-answer.ts";
+import { type IdempotentRun, keepAnswer, keptHeaders } from "./callers/idempotency.ts";
 import { errorResponse } from "./error-table.ts";
-import type { RequestTicket } from "./generation-plan.ts";
-import { beginningHeaders, endHeaders, energyOf, withReceipt } from "./grid-headers.ts";
-import { type IdempotentRun, keepAnswer, keptHeaders } from "./idempotency.ts";
-import type { PreparedModel } from "./prepared-model.ts";
-import { termsOf } from "./run-generation.ts";
-import type { GenerationRunner } from "./running-answer.ts";
-import { seedCommitment } from "./seeds.ts";
-import { inputTokens } from "./token-input.ts";
+import type { AskedTerms } from "./plans/asked-terms.ts";
+import type { RequestTicket } from "./plans/generation-plan.ts";
+import type { PreparedModel } from "./plans/prepared-model.ts";
+import { seedCommitment } from "./plans/seeds.ts";
+import { inputTokens } from "./plans/token-input.ts";
 
 export interface EmbeddingPlan extends AskedTerms {
   readonly model: PreparedModel;

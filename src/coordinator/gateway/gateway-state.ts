@@ -3,16 +3,16 @@ import type { Context, MiddlewareHandler } from "hono";
 import { assert } from "../../domain/assert.ts";
 import type { Outcome, Refusal } from "../../domain/refusal.ts";
 import type { ApiKey, KeyScope } from "../../ports/store.ts";
-import { ApiKeys } from "./api-keys.ts";
-import { BodyBudget } from "./body-budget.ts";
+import { BodyBudget } from "./bodies/body-budget.ts";
+import { ApiKeys } from "./callers/api-keys.ts";
+import { Holds } from "./callers/holds.ts";
+import { RateLimiter } from "./callers/rate-limiter.ts";
 import { errorResponse } from "./error-table.ts";
 import { Exchanges } from "./exchange.ts";
 import { GatewayMetrics } from "./gateway-metrics.ts";
 import type { GatewayDeps, GatewayOptions } from "./gateway-options.ts";
-import { Holds } from "./holds.ts";
-import type { PlannedRequest, PlanRequest } from "./plan-request.ts";
-import { PreparedModels } from "./prepared-model.ts";
-import { RateLimiter } from "./rate-limiter.ts";
+import type { PlannedRequest, PlanRequest } from "./plans/plan-request.ts";
+import { PreparedModels } from "./plans/prepared-model.ts";
 
 /** Plans a body as its route would, and runs nothing. */
 export type Quotable = (body: unknown, more: Omit<PlanRequest<unknown>, "body">) => Promise<Outcome<PlannedRequest>>;

@@ -13,13 +13,13 @@ import type { Exchange } from "./exchange.ts";
 import { faultRefusal } from "./fault-refusal.ts";
 import type { GatewayDeps, GatewayOptions } from "./gateway-options.ts";
 import { type GatewayGate, GatewayState } from "./gateway-state.ts";
-import { addGridRoutes } from "./grid-routes.ts";
 import { addInferenceRoutes } from "./inference-routes.ts";
 import { addMessageRoutes } from "./messages/message-routes.ts";
-import { addModelRoutes } from "./model-routes.ts";
-import { addProbeRoutes } from "./probe-routes.ts";
-import { addQuoteRoute } from "./quote-route.ts";
 import { addResponseRoutes } from "./responses/response-routes.ts";
+import { addGridRoutes } from "./routes/grid-routes.ts";
+import { addModelRoutes } from "./routes/model-routes.ts";
+import { addProbeRoutes } from "./routes/probe-routes.ts";
+import { addQuoteRoute } from "./routes/quote-route.ts";
 
 /** The version of OpenAI's API that the shapes follow. */
 const OPENAI_VERSION = "2020-10-01";

@@ -2,7 +2,7 @@
 import { type BatchId, type RequestId, requestId } from "../../domain/ids.ts";
 import { type Outcome, ok } from "../../domain/refusal.ts";
 import type { Crypto } from "../../ports/crypto.ts";
-import { parseJson } from "../gateway/json-body.ts";
+import { parseJson } from "../gateway/bodies/json-body.ts";
 import { CUSTOM_ID_CHARS_MAX } from "./job-options.ts";
 
 export interface LineRequest {

@@ -2,7 +2,7 @@
 import type { Refusal, RefusalCode } from "../../../domain/refusal.ts";
 import type { Cloud } from "../../../ports/cloud.ts";
 import { hybridOf } from "../../../scheduler/tiers/route-rules.ts";
-import type { GenerationPlan } from "../generation-plan.ts";
+import type { GenerationPlan } from "../plans/generation-plan.ts";
 
 const FOR_CAPACITY: ReadonlySet<RefusalCode> = new Set([
   "no-capacity",

@@ -11,7 +11,7 @@ import type { Cloud } from "../../../ports/cloud.ts";
 import { chooseRoute } from "../../../scheduler/tiers/choose-route.ts";
 import type { GridFacts, RequestNeeds, RouteDecision } from "../../../scheduler/tiers/route-question.ts";
 import { hybridOf } from "../../../scheduler/tiers/route-rules.ts";
-import type { GenerationPlan } from "../generation-plan.ts";
+import type { GenerationPlan } from "../plans/generation-plan.ts";
 
 export interface RouteSources {
   readonly clock: Clock;

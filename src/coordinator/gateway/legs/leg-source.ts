@@ -5,7 +5,7 @@ import type { Cloud } from "../../../ports/cloud.ts";
 import { FIRST_TOKEN_MS_MAX } from "../../../scheduler/tiers/first-token.ts";
 import type { RouteDecision } from "../../../scheduler/tiers/route-question.ts";
 import { hybridOf } from "../../../scheduler/tiers/route-rules.ts";
-import type { GenerationPlan } from "../generation-plan.ts";
+import type { GenerationPlan } from "../plans/generation-plan.ts";
 import type { CloudRecipe } from "./cloud-recipe.ts";
 import type { LegContext, LegPorts, ModelWords } from "./leg-context.ts";
 import type { AnswerSource } from "./leg-events.ts";

@@ -2,7 +2,7 @@
 import type { ModelManifest } from "../../../domain/model.ts";
 import { type Outcome, ok, refuse } from "../../../domain/refusal.ts";
 import type { AnthropicModel } from "../../../wire/anthropic/message.ts";
-import { isoTime } from "../api-keys.ts";
+import { isoTime } from "../callers/api-keys.ts";
 
 /** As Anthropic's. */
 const LIMIT_MAX = 1_000;

@@ -4,7 +4,7 @@ import { modelId, requestId } from "../../../domain/ids.ts";
 import { refuse } from "../../../domain/refusal.ts";
 import type { OutputDelta } from "../../../inference/chat/conversation.ts";
 import { type MessageEvent, messageEventSchema, messageSchema } from "../../../wire/anthropic/message.ts";
-import type { ChoiceOutput } from "../answer-format.ts";
+import type { ChoiceOutput } from "../answers/answer-format.ts";
 import { MessageFormat } from "./message-format.ts";
 
 const USAGE = { prompt_tokens: 7, completion_tokens: 5, total_tokens: 12, cost: 0.001 };

@@ -19,8 +19,8 @@ import type {
   MessageUsage,
 } from "../../../wire/anthropic/message.ts";
 import type { FinishReason, Usage } from "../../../wire/openai/responses.ts";
-import type { AnswerFormat, ChoiceOutput } from "../answer-format.ts";
-import type { AnswerHead } from "../generation-plan.ts";
+import type { AnswerFormat, ChoiceOutput } from "../answers/answer-format.ts";
+import type { AnswerHead } from "../plans/generation-plan.ts";
 import { anthropicError } from "./message-errors.ts";
 
 export interface MessageFormatOptions {

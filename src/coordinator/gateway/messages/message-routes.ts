@@ -6,13 +6,13 @@ import {
   type MessageRequest,
   messageRequestSchema,
 } from "../../../wire/anthropic/message-request.ts";
-import { addCountRoute } from "../count-route.ts";
 import type { GatewayState } from "../gateway-state.ts";
-import type { AnswerHead } from "../generation-plan.ts";
 import { addRoute, callId, generationRoute, type RouteMore } from "../inference-routes.ts";
 import type { CloudModel } from "../legs/cloud-model.ts";
 import { tokenCounter } from "../legs/count-tokens.ts";
-import type { PreparedModel } from "../prepared-model.ts";
+import type { AnswerHead } from "../plans/generation-plan.ts";
+import type { PreparedModel } from "../plans/prepared-model.ts";
+import { addCountRoute } from "../routes/count-route.ts";
 import { anthropicErrors } from "./message-errors.ts";
 import { MessageFormat } from "./message-format.ts";
 import { planMessageChat } from "./plan-message.ts";

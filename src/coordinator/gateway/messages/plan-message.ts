@@ -3,11 +3,11 @@ import { no, type Outcome, ok } from "../../../domain/refusal.ts";
 import type { CountTokensRequest, MessageRequest } from "../../../wire/anthropic/message-request.ts";
 import { OPENAI_BOUNDS } from "../../../wire/openai/bounds.ts";
 import type { ChatRequest } from "../../../wire/openai/chat-request.ts";
-import type { GenerationPlan } from "../generation-plan.ts";
+import { type ParamName, withOwnNames } from "../bodies/param-names.ts";
 import type { CloudModel } from "../legs/cloud-model.ts";
-import { type ParamName, withOwnNames } from "../param-names.ts";
-import { type PlanSources, planChat } from "../plan-chat.ts";
-import type { PreparedModel } from "../prepared-model.ts";
+import type { GenerationPlan } from "../plans/generation-plan.ts";
+import { type PlanSources, planChat } from "../plans/plan-chat.ts";
+import type { PreparedModel } from "../plans/prepared-model.ts";
 import { chatMessages } from "./message-turns.ts";
 
 const PARAM_NAMES: readonly ParamName[] = [

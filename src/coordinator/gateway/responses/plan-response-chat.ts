@@ -5,11 +5,11 @@
 import { no, type Outcome, ok, refuse } from "../../../domain/refusal.ts";
 import type { ChatMessage, ChatRequest } from "../../../wire/openai/chat-request.ts";
 import type { InputTokensRequest, ResponseRequest } from "../../../wire/openai/response-request.ts";
-import type { GenerationPlan } from "../generation-plan.ts";
+import { type ParamName, withOwnNames } from "../bodies/param-names.ts";
 import type { CloudModel } from "../legs/cloud-model.ts";
-import { type ParamName, withOwnNames } from "../param-names.ts";
-import { type PlanSources, planChat } from "../plan-chat.ts";
-import type { PreparedModel } from "../prepared-model.ts";
+import type { GenerationPlan } from "../plans/generation-plan.ts";
+import { type PlanSources, planChat } from "../plans/plan-chat.ts";
+import type { PreparedModel } from "../plans/prepared-model.ts";
 import { itemsOfInput } from "./input-items.ts";
 import { messagesOf } from "./items-to-messages.ts";
 import { type HistoryReader, itemsBefore, withReferences } from "./response-history.ts";

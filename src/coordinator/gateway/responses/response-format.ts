@@ -2,7 +2,7 @@
 import type { Refusal } from "../../../domain/refusal.ts";
 import type { ResponseObject } from "../../../wire/openai/response-object.ts";
 import type { Usage } from "../../../wire/openai/responses.ts";
-import { type AnswerFormat, type ChoiceOutput, DONE_EVENT } from "../answer-format.ts";
+import { type AnswerFormat, type ChoiceOutput, DONE_EVENT } from "../answers/answer-format.ts";
 import { ERROR_TABLE } from "../error-table.ts";
 import type { OutputEvent, ResponseOutput } from "./response-output.ts";
 

@@ -1,7 +1,7 @@
 /** What a response says of its request: every field, with the value that counted where none was sent. */
 import type { ResponseId } from "../../../domain/ids.ts";
 import type { ResponseRequest } from "../../../wire/openai/response-request.ts";
-import type { AnswerHead } from "../generation-plan.ts";
+import type { AnswerHead } from "../plans/generation-plan.ts";
 import type { ResponseHead } from "./response-format.ts";
 
 export function responseHead(body: ResponseRequest, head: AnswerHead, id: ResponseId): ResponseHead {

@@ -3,7 +3,7 @@ import { describe, expect, test } from "vitest";
 import { responseId } from "../../../domain/ids.ts";
 import type { OutputDelta } from "../../../inference/chat/conversation.ts";
 import { responseEventSchema } from "../../../wire/openai/response-object.ts";
-import type { ChoiceOutput } from "../answer-format.ts";
+import type { ChoiceOutput } from "../answers/answer-format.ts";
 import { type OutputEvent, ResponseOutput } from "./response-output.ts";
 
 const ID = responseId(`resp_${"0".repeat(26)}`);

@@ -14,7 +14,7 @@ import type { ResponseId } from "../../../domain/ids.ts";
 import type { OutputDelta } from "../../../inference/chat/conversation.ts";
 import type { OutputItem, ResponseEvent } from "../../../wire/openai/response-object.ts";
 import type { TokenLogprobEntry } from "../../../wire/openai/responses.ts";
-import type { ChoiceOutput } from "../answer-format.ts";
+import type { ChoiceOutput } from "../answers/answer-format.ts";
 import { itemId } from "./item-ids.ts";
 
 type Unnumbered<E> = E extends unknown ? Omit<E, "sequence_number"> : never;

@@ -9,13 +9,13 @@ import {
   type ResponseRequest,
   responseRequestSchema,
 } from "../../../wire/openai/response-request.ts";
-import { addCountRoute } from "../count-route.ts";
 import { errorResponse } from "../error-table.ts";
 import type { Exchange } from "../exchange.ts";
 import type { GatewayState } from "../gateway-state.ts";
 import { addRoute, callId, generationRoute, type RouteMore } from "../inference-routes.ts";
 import type { CloudModel } from "../legs/cloud-model.ts";
-import type { PreparedModel } from "../prepared-model.ts";
+import type { PreparedModel } from "../plans/prepared-model.ts";
+import { addCountRoute } from "../routes/count-route.ts";
 import { listInput } from "./input-list.ts";
 import { planResponse } from "./plan-response.ts";
 import { planResponseChat } from "./plan-response-chat.ts";

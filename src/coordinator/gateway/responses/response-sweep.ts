@@ -2,7 +2,7 @@
 import type { Clock } from "../../../ports/clock.ts";
 import type { Log } from "../../../ports/log.ts";
 import type { ResponseStore } from "../../../ports/response-store.ts";
-import { type Sweep, startHourlySweep } from "../hourly-sweep.ts";
+import { type Sweep, startHourlySweep } from "../callers/hourly-sweep.ts";
 import { RESPONSE_BOUNDS } from "./response-bounds.ts";
 
 export function startResponseSweep(deps: {
