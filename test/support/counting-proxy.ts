@@ -55,7 +55,8 @@ export async function startCountingProxy(targetUrl: string): Promise<CountingPro
               if (line.startsWith("data: ")) events += 1;
               if (cut !== null && events >= cut && line === "") {
                 outgoing.destroy();
-                response.socket?.resetAndDestroy();
+                // Not reset: what was said before has to arrive.
+                response.socket?.destroySoon();
                 return;
               }
             }

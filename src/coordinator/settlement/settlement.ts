@@ -72,6 +72,8 @@ interface OpenHold {
   isVoidDue: boolean;
   /** Of one that waits: it goes to the disk, or is dropped before it did. Null once either happened. */
   late: { write(): void; drop(): void } | null;
+  /** What kept it from the disk, when it was tried. */
+  fault: FallowError | null;
 }
 
 /** How often held shares are released and failed voids tried again. */
@@ -126,7 +128,7 @@ export class Settlement {
   /** Refuses `insufficient-funds` and `budget-exceeded`. A free request is held as zero, which touches no account. */
   async hold(request: HoldRequest): Promise<Outcome<void>> {
     assert(!this.#holds.has(request.requestId), `${request.requestId} is held once`);
-    const hold: OpenHold = { request, isVoidDue: false, late: null };
+    const hold: OpenHold = { request, isVoidDue: false, late: null, fault: null };
     this.#holds.set(request.requestId, hold);
     const late = request.mayWait === true && request.amountMicroUsd > 0 ? this.#writtenLate(hold) : null;
     // What the balance was promised to comes before this one.
@@ -146,6 +148,7 @@ export class Settlement {
     } catch (cause) {
       // Whether it reached the disk is unknown: the next tick voids it if it did.
       this.#dueVoid(request.requestId);
+      hold.fault = cause instanceof FallowError ? cause : null;
       throw cause;
     }
   }
@@ -163,6 +166,8 @@ export class Settlement {
     hold?.late?.write(); // one group with what follows
     const outcome = await this.#persist(built.settlement);
     if (!outcome.ok) {
+      // Nothing was held because the store failed: that is what is wrong.
+      if (hold !== undefined && hold.fault !== null) throw hold.fault;
       throw new FallowError(
         "settlement-refused",
         `the ledger refused the charge of ${request.requestId}: ${outcome.reason.code}`,

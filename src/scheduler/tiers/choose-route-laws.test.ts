@@ -6,7 +6,7 @@ import { HYBRID_MODES, type RoutePreferences } from "../../domain/preferences.ts
 import { SERVICE_TIERS } from "../../domain/tier.ts";
 import { chooseRoute, nameOf } from "./choose-route.ts";
 import type { GridFacts, RouteQuestion } from "./route-question.ts";
-import { hybridOf, mostOf } from "./route-rules.ts";
+import { hybridIn, mostOf } from "./route-rules.ts";
 
 const region = fc.constantFrom("eu", "us", "asia");
 const name = fc.constantFrom("a", "b", "c", "grid");
@@ -79,8 +79,8 @@ describe("for any wishes and any facts", () => {
       fc.property(question, (drawn) => {
         const decision = chooseRoute(drawn);
         if (!decision.ok) return;
-        const { preferences: wish, clouds, tier } = drawn;
-        const hybrid = hybridOf(tier, wish);
+        const { preferences: wish, clouds } = drawn;
+        const hybrid = hybridIn(drawn);
         expect(wish.confidentiality).toBe("public");
         for (const candidate of decision.candidates) {
           const who = nameOf(candidate);

@@ -12,6 +12,7 @@ import type { Usage } from "../../../wire/openai/responses.ts";
 import type { BegunHold } from "../callers/holds.ts";
 import { type IdempotentRun, keepAnswer } from "../callers/idempotency.ts";
 import type { RateLimiter } from "../callers/rate-limiter.ts";
+import { faultRefusal } from "../fault-refusal.ts";
 import type { GatewayMetrics } from "../gateway-metrics.ts";
 import type { GatewayDeps, GatewayOptions } from "../gateway-options.ts";
 import { wordsOf } from "../legs/leg-source.ts";
@@ -154,7 +155,7 @@ export class RunningAnswer {
       await deps.settlement.voidHold(requestId);
       await this.context.idempotent?.forget();
       if (!(thrown instanceof FallowError)) throw thrown;
-      return refuse("internal", `the answer of ${requestId} could not be settled, so it is not charged`);
+      return { ok: false, reason: unsettled(thrown, requestId) };
     } finally {
       this.#over(usedTokens);
     }
@@ -240,6 +241,13 @@ const NO_PARTS: readonly SettledCloudPart[] = [];
 
 function isTaken({ tokenIds, cloudParts = [] }: ChoiceMeter): boolean {
   return tokenIds.length > 0 || cloudParts.some(({ text }) => text !== "");
+}
+
+/** A full disk is told as such: waiting helps. */
+function unsettled(fault: FallowError, requestId: string): Refusal {
+  const told = faultRefusal(fault, requestId);
+  if (told.code === "storage-unavailable") return told;
+  return refuse("internal", `the answer of ${requestId} could not be settled, so it is not charged`).reason;
 }
 
 /** What a request may use at most. */
