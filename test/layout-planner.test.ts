@@ -6,22 +6,17 @@ import { parallaxLayout } from "../src/scheduler/layout/baselines/parallax.ts";
 import { petalsLayout } from "../src/scheduler/layout/baselines/petals.ts";
 import { separateLayout } from "../src/scheduler/layout/baselines/separate.ts";
 import { swarmLayout } from "../src/scheduler/layout/baselines/swarm.ts";
-import { inCanonicalOrder } from "../src/scheduler/layout/canonical-order.ts";
-import { clusterTables } from "../src/scheduler/layout/cluster-tables.ts";
-import { forEachLayout } from "../src/scheduler/layout/enumerate-layouts.ts";
-import { denseIntervals, evaluateFlow, throughputUpperBound } from "../src/scheduler/layout/flow.ts";
-import { LayoutScore } from "../src/scheduler/layout/layout-score.ts";
-import { DEFAULT_GOALS, DEFAULT_RULES, type PlanGoals } from "../src/scheduler/layout/plan-goals.ts";
+import { evaluateFlow, throughputUpperBound } from "../src/scheduler/layout/flow.ts";
 import { type LayoutPlan, type PlanRequest, planLayout } from "../src/scheduler/layout/plan-layout.ts";
-import { EQUAL_SHARE } from "../src/scheduler/layout/prefer-flow.ts";
 import { repairLayout } from "../src/scheduler/layout/repair-layout.ts";
 import { parseClusterFile } from "../src/wire/cluster-file.ts";
+import { expectOptimum, OBJECTIVES } from "./support/layout-optimum.ts";
 import { findSharedData, readShared } from "./support/shared-data.ts";
 
 /** Enough for a sound plan of a few nodes; the bench plans with the full budget. */
 const QUICK = 6_000;
-const INSTANCES = 200;
-/** 200 instances take 7 to 12 s on a quiet machine. */
+/** test/soak/layout-optimum.soak.test.ts goes on to 200. */
+const INSTANCES = 60;
 const BRUTE_FORCE_MS_MAX = 240_000;
 
 function planned(request: PlanRequest): LayoutPlan {
@@ -42,32 +37,9 @@ function withNodes(cluster: Cluster, change: (node: ClusterNode, at: number) => 
 }
 
 describe("against every layout there is", () => {
-  test.each<PlanGoals["objective"]>(["flow", "latency", "throughput"])(
+  test.each(OBJECTIVES)(
     `the plan for %s equals the best of all layouts on ${INSTANCES} drawn instances`,
-    (objective) => {
-      let exact = 0;
-      let worst = 0;
-      for (let seed = 0; seed < INSTANCES; seed++) {
-        const cluster = inCanonicalOrder(tinyInstance(seed));
-        const plan = planLayout({ cluster, goals: { objective }, evaluationsMax: 130_000 });
-        const tables = clusterTables(cluster);
-        const score = new LayoutScore(tables, { ...DEFAULT_GOALS, objective }, DEFAULT_RULES);
-        if (plan.ok) score.model.calibration = plan.value.calibration;
-        let best = Number.NEGATIVE_INFINITY;
-        forEachLayout(tables, (draft) => {
-          best = Math.max(best, score.scoreIfAtLeast(draft, Math.max(best, -1e12)) ?? best);
-        });
-        // What cannot be planned has no layout that serves.
-        expect(plan.ok).toBe(best > Number.NEGATIVE_INFINITY);
-        if (!plan.ok) continue;
-        const gap = (best - score.score(denseIntervals(tables, plan.value.layout))) / Math.abs(best);
-        if (gap < 1e-3) exact += 1;
-        worst = Math.max(worst, gap);
-      }
-      console.log(`objective ${objective}: ${exact} exact, worst gap ${(worst * 100).toFixed(2)} %`);
-      // Throughput gives up to EQUAL_SHARE of the score for more flow, on purpose.
-      expect(worst).toBeLessThan(objective === "throughput" ? EQUAL_SHARE + 1e-3 : 1e-3);
-    },
+    (objective) => expectOptimum(objective, { from: 0, to: INSTANCES }),
     BRUTE_FORCE_MS_MAX,
   );
 });

@@ -7,11 +7,11 @@ import { STAGE_SABOTAGES } from "../src/sim/faults/sabotage.ts";
 import { runSimulation, type SimulationResult } from "../src/sim/run-simulation.ts";
 
 /** Faults strike one to five times in a run. test/soak/sim-chains.soak.test.ts runs many more, and counts its faults. */
-const SEEDS = 12;
+const SEEDS = 6;
 /** A run takes half a second alone; the machine may be busy with everything else. */
 const TIMEOUT_MS = 300_000;
 const CALM_SEEDS = 5;
-const STALL_SEEDS = 12;
+const STALL_SEEDS = 6;
 /** Seeds that a planted break may need until a run meets the situation in which it shows. */
 const SABOTAGE_SEEDS = 20;
 /** What makes the situation likely. */

@@ -3,8 +3,8 @@
  * on a long and lossy way are those of bench/peer-link.bench.ts.
  */
 import { describe, expect, test } from "vitest";
-import { netlabAbsent } from "./netlab/netlab.ts";
-import { startCarrierLab } from "./support/carrier-lab.ts";
+import { netlabAbsent } from "../netlab/netlab.ts";
+import { startCarrierLab } from "../support/carrier-lab.ts";
 
 const absent = netlabAbsent();
 const LAB_MS_MAX = 120_000;

@@ -4,12 +4,12 @@
  */
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { expectOneChargeEach, expectSameStreams } from "./support/chain-checks.ts";
-import { CHAIN_MODEL_ID, ChainGrid } from "./support/chain-grid.ts";
-import { CHAIN_MODEL } from "./support/chain-model.ts";
-import { type ReadStream, streamBodies } from "./support/chain-streams.ts";
-import { type ChainPlace, stageAt } from "./support/chain-view.ts";
-import { processTree } from "./support/process-tree.ts";
+import { expectOneChargeEach, expectSameStreams } from "../support/chain-checks.ts";
+import { CHAIN_MODEL_ID, ChainGrid } from "../support/chain-grid.ts";
+import { CHAIN_MODEL } from "../support/chain-model.ts";
+import { type ReadStream, streamBodies } from "../support/chain-streams.ts";
+import { type ChainPlace, stageAt } from "../support/chain-view.ts";
+import { processTree } from "../support/process-tree.ts";
 
 const START_MS_MAX = 240_000;
 const FAULT_MS_MAX = 180_000;
@@ -18,7 +18,7 @@ const STRUCK_AT = 30;
 /** A stage of it takes some milliseconds. */
 const LARGE = { ...CHAIN_MODEL, fileBytes: 120e6 };
 const SLOWED = ASKED.slice(0, 3);
-const HOOK = fileURLToPath(new URL("./support/hostile-stage-process.ts", import.meta.url));
+const HOOK = fileURLToPath(new URL("../support/hostile-stage-process.ts", import.meta.url));
 
 /** All streams, with something done once when each of them is in its middle. */
 async function struck(chains: ChainGrid, strike: () => Promise<void>): Promise<readonly ReadStream[]> {
