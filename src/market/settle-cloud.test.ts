@@ -87,7 +87,7 @@ test("postings of any parts sum to zero, and the tenant pays what the parts cost
       const settled = settlementOf(request({ promptTokens, attempts, cloudParts: parts }));
       const sums = flows(settled);
       expect(Object.values(sums).reduce((sum, amount) => sum + amount, 0)).toBe(0);
-      expect(-(sums[tenantAccount(tenant)] ?? 0)).toBe(settled.costMicroUsd);
+      expect(0 - (sums[tenantAccount(tenant)] ?? 0)).toBe(settled.costMicroUsd);
       const owed = parts.reduce((sum, { owedMicroUsd }) => sum + owedMicroUsd, 0);
       expect((sums[providerAccount("acme")] ?? 0) + (sums[providerAccount("best")] ?? 0)).toBe(owed);
       expect(sums["escrow"] ?? 0).toBe(0);
