@@ -84,7 +84,7 @@ async function offer(lab: OverflowLab): Promise<void> {
     upstreamModel: "tiny",
     cost: { inputMicroUsdPerMtok: 2_000_000, outputMicroUsdPerMtok: 4_000_000 },
     price: CLOUD_PRICE,
-    contextTokensMax: 512,
+    contextTokensMax: 1_024,
     outputTokensMax: null,
     quantisation: "q8_0",
   };
